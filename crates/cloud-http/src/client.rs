@@ -1,0 +1,249 @@
+//! The client itself.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+};
+use tokio::sync::Semaphore;
+
+use crate::count::Traffic;
+use crate::download::DownloadBody;
+use crate::error::{HttpSetupError, TransportError};
+use crate::error_body;
+use crate::exchange::{Exchange, note};
+use crate::stall::Progress;
+use crate::upload::{LentPayload, UploadBody};
+
+/// The most of an error body that is read, in bytes.
+const LONGEST_ERROR_BODY: usize = 64 * 1024;
+/// Where the clouds' metadata services answer: never through a proxy.
+const NEVER_PROXIED: &str = "169.254.0.0/16,fd00:ec2::/32,localhost,127.0.0.0/8,::1,metadata.google.internal";
+const USER_AGENT: &str = concat!("orthanc-object-storage/", env!("CARGO_PKG_VERSION"));
+
+/// How a [`CloudHttp`] connects.
+#[derive(Clone)]
+pub struct HttpOptions {
+    /// The longest time to open a connection.
+    pub connect_timeout: Duration,
+    /// The longest time in which nothing is sent or received in an exchange.
+    pub stall_limit: Duration,
+    /// Connections in use at once; further requests wait their turn. At least 1.
+    pub max_connections: usize,
+    /// `[protocol://][user:password@]host[:port]`; without one, the environment's (`HTTPS_PROXY` and the like).
+    pub proxy: Option<String>,
+    /// PEM certificates of authorities to trust besides the system's.
+    pub root_certificates: Option<Vec<u8>>,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(30),
+            stall_limit: Duration::from_secs(30),
+            max_connections: 25,
+            proxy: None,
+            root_certificates: None,
+        }
+    }
+}
+
+impl fmt::Debug for HttpOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpOptions")
+            .field("connect_timeout", &self.connect_timeout)
+            .field("stall_limit", &self.stall_limit)
+            .field("max_connections", &self.max_connections)
+            // It may hold a password.
+            .field("proxy", &self.proxy.as_ref().map(|_| "…"))
+            .field("root_certificates", &self.root_certificates.as_ref().map(Vec::len))
+            .finish()
+    }
+}
+
+/// An HTTP/1.1 client for `object_store`; cheap to clone, all clones share connections, limits and counts.
+#[derive(Debug, Clone)]
+pub struct CloudHttp {
+    client: reqwest::Client,
+    connections: Arc<Semaphore>,
+    stall_limit: Duration,
+    traffic: Arc<Traffic>,
+}
+
+impl CloudHttp {
+    /// A client with `options`. TLS certificates are always verified.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpSetupError`] when the certificates or the proxy cannot be understood.
+    pub fn new(options: &HttpOptions) -> Result<Self, HttpSetupError> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(options.connect_timeout)
+            .pool_max_idle_per_host(options.max_connections);
+        if let Some(proxy) = &options.proxy {
+            let proxy = reqwest::Proxy::all(proxy).map_err(|_| HttpSetupError::Proxy)?;
+            builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(NEVER_PROXIED)));
+        }
+        if let Some(pem) = &options.root_certificates {
+            let certificates =
+                reqwest::Certificate::from_pem_bundle(pem).map_err(|_| HttpSetupError::Certificates)?;
+            if certificates.is_empty() {
+                return Err(HttpSetupError::Certificates);
+            }
+            builder = builder.tls_certs_merge(certificates);
+        }
+        let client =
+            builder.build().map_err(|error| HttpSetupError::Client(crate::error::innermost(&error)))?;
+        Ok(Self {
+            client,
+            connections: Arc::new(Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
+            stall_limit: options.stall_limit,
+            traffic: Arc::default(),
+        })
+    }
+
+    /// The client without limits, notes and counts, for the requests of other libraries (credentials).
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// Requests and bytes since this client was made.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        // A semaphore that is never closed.
+        let permit =
+            Arc::clone(&self.connections).acquire_owned().await.map_err(|_| protocol("no connection"))?;
+        self.traffic.request();
+        note(|exchange| *exchange = Exchange { requests: exchange.requests + 1, ..Exchange::default() });
+
+        let (parts, body) = request.into_parts();
+        let url = parts.uri.to_string().parse().map_err(|_| protocol("the URL is not valid"))?;
+        let mut request = reqwest::Request::new(parts.method, url);
+        *request.headers_mut() = parts.headers;
+        let progress = Progress::start();
+        let lent = parts.extensions.get::<LentPayload>().is_some();
+        let (body, lease) = UploadBody::new(body, lent, progress.clone(), Arc::clone(&self.traffic)).await?;
+        if !http_body::Body::is_end_stream(&body) {
+            *request.body_mut() = Some(reqwest::Body::wrap(body));
+        }
+
+        let response = tokio::select! {
+            response = self.client.execute(request) => {
+                response.map_err(|error| TransportError::from_reqwest(&error).into_http())?
+            }
+            () = progress.stalled(self.stall_limit) => {
+                return Err(TransportError::Stalled { limit: self.stall_limit }.into_http());
+            }
+        };
+        drop(lease);
+
+        let (parts, body) = http::Response::from(response).into_parts();
+        note_answer(parts.status, &parts.headers);
+        let body = DownloadBody::new(body, self.stall_limit, Arc::clone(&self.traffic), permit);
+        let body = if parts.status.is_success() {
+            HttpResponseBody::new(body)
+        } else {
+            read_refusal(body).await.into()
+        };
+        Ok(HttpResponse::from_parts(parts, body))
+    }
+}
+
+/// Reads and notes why the server refused. What cannot be read is left out: the status says enough.
+async fn read_refusal(body: DownloadBody) -> Bytes {
+    let body = Limited::new(body, LONGEST_ERROR_BODY).collect().await.map(|body| body.to_bytes());
+    let body = body.unwrap_or_default();
+    let refusal = error_body::parse(&body);
+    note(|exchange| {
+        exchange.code = refusal.code;
+        exchange.message = refusal.message;
+        exchange.request_id = exchange.request_id.take().or(refusal.request_id);
+    });
+    body
+}
+
+fn note_answer(status: StatusCode, headers: &HeaderMap) {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    note(|exchange| {
+        exchange.status = Some(status.as_u16());
+        exchange.request_id = text("x-amz-request-id")
+            .or_else(|| text("x-ms-request-id"))
+            .or_else(|| text("x-guploader-uploadid"));
+        exchange.retry_after =
+            headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
+        exchange.crc64nvme = text("x-amz-checksum-crc64nvme");
+    });
+}
+
+/// Seconds or a date (RFC 9110, 10.2.3).
+fn retry_after(value: &str) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+fn protocol(reason: &str) -> HttpError {
+    TransportError::Protocol { reason: reason.to_owned() }.into_http()
+}
+
+#[async_trait]
+impl HttpService for CloudHttp {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let start = std::time::Instant::now();
+        let answer = self.exchange(request).await;
+        let milliseconds = start.elapsed().as_millis();
+        match &answer {
+            Ok(response) => {
+                tracing::debug!(%method, path, status = response.status().as_u16(), milliseconds, "request");
+            }
+            Err(error) => tracing::debug!(%method, path, %error, milliseconds, "request failed"),
+        }
+        answer
+    }
+}
+
+impl HttpConnector for CloudHttp {
+    /// The options of `object_store` are not used: this client has its own.
+    fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
+        let later = SystemTime::now() + Duration::from_secs(60);
+        let parsed = retry_after(&httpdate::fmt_http_date(later)).unwrap();
+        assert!((58..=60).contains(&parsed.as_secs()), "{parsed:?}");
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(retry_after("soon"), None);
+    }
+
+    #[test]
+    fn debug_output_hides_the_password_of_the_proxy() {
+        let options =
+            HttpOptions { proxy: Some("http://user:hunter2@proxy".to_owned()), ..HttpOptions::default() };
+        assert!(!format!("{options:?}").contains("hunter2"));
+    }
+}

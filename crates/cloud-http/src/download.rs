@@ -1,0 +1,91 @@
+//! The body of a response.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use object_store::client::HttpError;
+use pin_project_lite::pin_project;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep};
+
+use crate::count::Traffic;
+use crate::error::TransportError;
+
+pin_project! {
+    /// Counts what arrives, gives up when nothing arrives, and holds the connection's permit to the end.
+    pub(crate) struct DownloadBody {
+        #[pin]
+        inner: reqwest::Body,
+        #[pin]
+        stall: Sleep,
+        // Whether `stall` runs: from the first poll that has to wait to the next frame. A reader that takes its time
+        // does not make the server late.
+        waiting: bool,
+        limit: Duration,
+        traffic: Arc<Traffic>,
+        permit: Option<OwnedSemaphorePermit>,
+    }
+}
+
+impl DownloadBody {
+    pub(crate) fn new(
+        inner: reqwest::Body,
+        limit: Duration,
+        traffic: Arc<Traffic>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { inner, stall: tokio::time::sleep(limit), waiting: false, limit, traffic, permit: Some(permit) }
+    }
+}
+
+impl Body for DownloadBody {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let mut this = self.project();
+        match this.inner.poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                *this.waiting = false;
+                this.traffic.received(frame.data_ref().map_or(0, Bytes::len));
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                this.permit.take();
+                Poll::Ready(Some(Err(TransportError::from_reqwest(&error).into_http())))
+            }
+            Poll::Ready(None) => {
+                this.permit.take();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                if !*this.waiting {
+                    *this.waiting = true;
+                    this.stall.as_mut().reset(Instant::now() + *this.limit);
+                }
+                if this.stall.poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                *this.waiting = false;
+                this.permit.take();
+                Poll::Ready(Some(Err(TransportError::Stalled { limit: *this.limit }.into_http())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,166 @@
+//! The body of a request, which can be taken back.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use object_store::client::HttpRequestBody;
+use parking_lot::Mutex;
+
+use crate::count::Traffic;
+use crate::stall::Progress;
+
+/// Bytes handed to the connection at a time. Small enough to stay in a core's cache when they are copied, and to show
+/// that an upload moves; large enough not to be felt.
+const CHUNK: usize = 256 * 1024;
+
+/// Put into the extensions of a request: its payload belongs to somebody who waits to have it back.
+///
+/// A connection can outlive the request that used it, and hold a part of the payload for as long as the peer does not
+/// take it. So a lent payload is copied, chunk by chunk as the connection takes it, and the client lets go of it when
+/// the request ends, whatever became of the connection.
+#[derive(Debug, Clone, Copy)]
+pub struct LentPayload;
+
+/// What remains to be sent; `None` once it was taken back.
+type Remaining = Arc<Mutex<Option<VecDeque<Bytes>>>>;
+
+/// A request body for `reqwest`, in chunks.
+#[derive(Debug)]
+pub(crate) struct UploadBody {
+    remaining: Remaining,
+    left: u64,
+    lent: bool,
+    progress: Progress,
+    traffic: Arc<Traffic>,
+}
+
+/// Takes the payload back when dropped.
+#[derive(Debug)]
+pub(crate) struct Lease(Remaining);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.lock().take();
+    }
+}
+
+/// The payload was taken back while the connection still wanted more of it.
+#[derive(Debug, thiserror::Error)]
+#[error("the request has ended")]
+pub(crate) struct TakenBack;
+
+impl UploadBody {
+    pub(crate) async fn new(
+        body: HttpRequestBody,
+        lent: bool,
+        progress: Progress,
+        traffic: Arc<Traffic>,
+    ) -> Result<(Self, Lease), object_store::client::HttpError> {
+        let mut body = body;
+        let mut chunks = VecDeque::new();
+        // The frames of an `HttpRequestBody` are there already: this never waits.
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                chunks.push_back(data);
+            }
+        }
+        let left = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let remaining = Arc::new(Mutex::new(Some(chunks)));
+        let lease = Lease(Arc::clone(&remaining));
+        Ok((Self { remaining, left, lent, progress, traffic }, lease))
+    }
+
+    /// The next chunk: `Ok(None)` after the last.
+    fn next_chunk(&mut self) -> Result<Option<Bytes>, TakenBack> {
+        let mut remaining = self.remaining.lock();
+        let queue = remaining.as_mut().ok_or(TakenBack)?;
+        while let Some(front) = queue.front_mut() {
+            if front.is_empty() {
+                queue.pop_front();
+                continue;
+            }
+            let length = front.len().min(CHUNK);
+            let chunk = if self.lent {
+                let copy = Bytes::copy_from_slice(&front[..length]);
+                front.advance(length);
+                copy
+            } else {
+                front.split_to(length)
+            };
+            return Ok(Some(chunk));
+        }
+        Ok(None)
+    }
+}
+
+impl Body for UploadBody {
+    type Data = Bytes;
+    type Error = TakenBack;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, TakenBack>>> {
+        let chunk = self.next_chunk();
+        self.progress.mark();
+        Poll::Ready(match chunk {
+            Ok(Some(chunk)) => {
+                self.left -= chunk.len() as u64;
+                self.traffic.sent(chunk.len());
+                Some(Ok(Frame::data(chunk)))
+            }
+            Ok(None) => None,
+            Err(taken_back) => Some(Err(taken_back)),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn lent(payload: Bytes) -> (UploadBody, Lease) {
+        UploadBody::new(payload.into(), true, Progress::start(), Arc::default()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_chunks_are_the_payload() {
+        let payload = Bytes::from((0..3 * CHUNK + 17).map(|i| i.to_le_bytes()[0]).collect::<Vec<_>>());
+        let (body, _lease) = lent(payload.clone()).await;
+        assert_eq!(body.size_hint().exact(), Some(payload.len() as u64));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), payload);
+    }
+
+    #[tokio::test]
+    async fn a_payload_taken_back_is_let_go_of_at_once_and_the_body_fails() {
+        let payload = Bytes::from(vec![7; 2 * CHUNK]);
+        let (mut body, lease) = lent(payload.clone()).await;
+        let chunk = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        drop(lease);
+        assert!(payload.is_unique(), "the chunk already sent is a copy, the rest was let go of");
+        assert_eq!(chunk.len(), CHUNK);
+        assert!(body.frame().await.unwrap().is_err(), "a short body must not look complete");
+    }
+
+    #[tokio::test]
+    async fn an_owned_payload_is_not_copied() {
+        let payload = Bytes::from(vec![7; CHUNK]);
+        let (mut body, _lease) =
+            UploadBody::new(payload.clone().into(), false, Progress::start(), Arc::default()).await.unwrap();
+        let chunk = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(chunk.as_ptr(), payload.as_ptr());
+    }
+}
