@@ -84,6 +84,24 @@ impl TransportError {
     }
 }
 
+/// There are no credentials to sign a request with. To be given by credential providers as the source of their
+/// `object_store` error.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct CredentialError {
+    /// Why, without any part of a credential.
+    pub reason: String,
+    /// Whether it may pass by itself, as a metadata service that does not answer.
+    pub transient: bool,
+}
+
+impl CredentialError {
+    /// The credential error among the sources of `error`, if that is where it came from.
+    pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        sources(error).find_map(|source| source.downcast_ref())
+    }
+}
+
 /// The client could not be made from its options.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

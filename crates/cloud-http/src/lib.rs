@@ -25,6 +25,6 @@ mod upload;
 
 pub use client::{CloudHttp, HttpOptions};
 pub use count::{Traffic, TrafficCounts};
-pub use error::{HttpSetupError, TransportError};
+pub use error::{CredentialError, HttpSetupError, TransportError};
 pub use exchange::{Exchange, Refusal, observe};
 pub use upload::LentPayload;
