@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 
 use cloud_http::{CredentialError, Exchange, TransportError};
 
-use crate::error::{Cause, Operation, StorageError};
+use crate::error::{Answer, Cause, Operation, StorageError};
 
 /// Error codes that say that the bucket is missing, not the object: S3 and Google, Azure.
 const BUCKET_MISSING: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"];
@@ -32,18 +32,11 @@ pub(crate) fn storage_error(
     } else {
         (from_store(error), false)
     };
-    let refused = refusal.is_some();
-    StorageError {
-        operation,
-        object: object.to_owned(),
-        cause,
-        transient,
-        status: refusal,
-        code: exchange.code.filter(|_| refused),
-        message: exchange.message.filter(|_| refused),
-        request_id: exchange.request_id.filter(|_| refused),
-        attempts: 1,
-    }
+    let answer = refusal.map(|status| {
+        let Exchange { code, message, request_id, .. } = exchange;
+        Box::new(Answer { status, code, message, request_id })
+    });
+    StorageError { operation, object: object.to_owned(), cause, transient, answer, attempts: 1 }
 }
 
 fn from_transport(error: &TransportError) -> (Cause, bool) {
@@ -120,8 +113,11 @@ mod tests {
     #[test]
     fn the_line_for_the_log_has_all_that_a_support_call_needs() {
         let mut error = refused(403, "AccessDenied");
-        error.message = Some("Access Denied".to_owned());
-        error.request_id = Some("4442587FB7D0A2F9".to_owned());
+        error.answer = Some(Box::new(Answer {
+            message: Some("Access Denied".to_owned()),
+            request_id: Some("4442587FB7D0A2F9".to_owned()),
+            ..*error.answer.unwrap()
+        }));
         error.attempts = 3;
         assert_eq!(
             error.to_string(),

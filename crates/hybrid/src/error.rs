@@ -75,6 +75,35 @@ pub enum Cause {
     Other(String),
 }
 
+/// A server's refusal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The server's error code.
+    pub code: Option<String>,
+    /// The server's explanation, one short line.
+    pub message: Option<String>,
+    /// The server's name for the request.
+    pub request_id: Option<String>,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP {}", self.status)?;
+        if let Some(code) = &self.code {
+            write!(f, " {code}")?;
+        }
+        if let Some(message) = &self.message {
+            write!(f, ": {message}")?;
+        }
+        if let Some(request_id) = &self.request_id {
+            write!(f, ", request {request_id}")?;
+        }
+        Ok(())
+    }
+}
+
 /// An operation on the storage that failed, with everything a log line needs and no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct StorageError {
@@ -86,14 +115,8 @@ pub struct StorageError {
     pub cause: Cause,
     /// Whether the same operation may well succeed later.
     pub transient: bool,
-    /// The HTTP status of the last answer, if there was one.
-    pub status: Option<u16>,
-    /// The server's error code.
-    pub code: Option<String>,
-    /// The server's explanation.
-    pub message: Option<String>,
-    /// The server's name for the last request.
-    pub request_id: Option<String>,
+    /// The server's refusal, where it answered.
+    pub answer: Option<Box<Answer>>,
     /// Attempts made.
     pub attempts: u32,
 }
@@ -101,18 +124,8 @@ pub struct StorageError {
 impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot {} {}: {}", self.operation, self.object, self.cause)?;
-        if let Some(status) = self.status {
-            write!(f, " (HTTP {status}")?;
-            if let Some(code) = &self.code {
-                write!(f, " {code}")?;
-            }
-            if let Some(message) = &self.message {
-                write!(f, ": {message}")?;
-            }
-            if let Some(request_id) = &self.request_id {
-                write!(f, ", request {request_id}")?;
-            }
-            f.write_str(")")?;
+        if let Some(answer) = &self.answer {
+            write!(f, " ({answer})")?;
         }
         if self.attempts > 1 {
             write!(f, ", after {} attempts", self.attempts)?;

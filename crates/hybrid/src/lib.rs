@@ -13,6 +13,6 @@ mod retry;
 
 pub use attachment::AttachmentStorage;
 pub use download::Download;
-pub use error::{Cause, Operation, StorageError};
+pub use error::{Answer, Cause, Operation, StorageError};
 pub use object::{ObjectStorage, ObjectStorageOptions};
 pub use retry::RetryPolicy;

@@ -115,10 +115,7 @@ impl Attempts {
             object: self.object.clone(),
             cause,
             transient,
-            status: None,
-            code: None,
-            message: None,
-            request_id: None,
+            answer: None,
             attempts: self.made,
         }
     }
