@@ -1,0 +1,433 @@
+//! The host: the handle on Orthanc's context, its services, and what a plugin has registered with it.
+//!
+//! One `Inner` is made at each initialisation and closed at the finalisation that ends it. Closing waits for calls that
+//! are inside Orthanc, so that the context is never used after `OrthancPluginFinalize` has returned. This module does
+//! not know the callbacks: those are in `storage`, `rest` and `job`.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::fmt;
+use std::ptr;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::abi::{self, service};
+use crate::error::{ErrorCode, HostError};
+use crate::job::{JobSlot, Unserializer};
+use crate::rest::Handler;
+use crate::storage::StorageArea;
+
+/// The version of an Orthanc server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostVersion {
+    /// First number.
+    pub major: u32,
+    /// Second number.
+    pub minor: u32,
+    /// Third number.
+    pub revision: u32,
+}
+
+impl HostVersion {
+    /// The oldest host that plugins of this crate run on: range reads appeared there.
+    pub const OLDEST: Self = Self::new(1, 9, 0);
+    /// A development version of Orthanc, newer than any release.
+    pub const MAINLINE: Self = Self::new(u32::MAX, u32::MAX, u32::MAX);
+    /// The first host with the log service that takes the plugin's name.
+    const WITH_LOG_MESSAGE: Self = Self::new(1, 12, 4);
+
+    /// A version by its three numbers.
+    pub const fn new(major: u32, minor: u32, revision: u32) -> Self {
+        Self { major, minor, revision }
+    }
+
+    /// Reads `major.minor.revision`, whatever follows the last number, or `mainline`.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "mainline" {
+            return Some(Self::MAINLINE);
+        }
+        let mut parts = text.splitn(3, '.');
+        let (major, minor, revision) = (parts.next()?, parts.next()?, parts.next()?);
+        let digits = revision.find(|c: char| !c.is_ascii_digit()).unwrap_or(revision.len());
+        Some(Self::new(major.parse().ok()?, minor.parse().ok()?, revision[..digits].parse().ok()?))
+    }
+}
+
+impl fmt::Display for HostVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::MAINLINE {
+            return f.write_str("mainline");
+        }
+        write!(f, "{}.{}.{}", self.major, self.minor, self.revision)
+    }
+}
+
+/// The severity of a line in Orthanc's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Always shown.
+    Error,
+    /// Always shown.
+    Warning,
+    /// Shown when Orthanc runs with `--verbose`.
+    Info,
+}
+
+/// A handle on the Orthanc server that loaded the plugin. Cheap to clone, for any thread.
+///
+/// It outlives the plugin's life inside Orthanc without harm: once Orthanc has finalised the plugin, calls return
+/// [`HostError::Finalized`] or do nothing.
+#[derive(Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    context: *mut abi::Context,
+    version: HostVersion,
+    plugin_name: &'static CStr,
+    gate: Gate,
+    registrations: Mutex<Registrations>,
+}
+
+// SAFETY: `context` is only dereferenced while the gate is open, that is between initialise and finalise, when Orthanc
+// keeps it alive; Orthanc's services may be called from any thread, and the struct itself is not written by anybody.
+unsafe impl Send for Inner {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Inner {}
+
+/// What the plugin registered: emptied when it is finalised, so that late callbacks find nothing.
+#[derive(Default)]
+pub(crate) struct Registrations {
+    pub(crate) storage: Option<Arc<dyn StorageArea>>,
+    pub(crate) routes: Vec<Arc<Handler>>,
+    pub(crate) unserializer: Option<Arc<Unserializer>>,
+    pub(crate) jobs: HashMap<usize, Arc<JobSlot>>,
+}
+
+/// Counts the calls that are inside Orthanc, and refuses new ones once closed.
+///
+/// A counter rather than a read-write lock, because calls nest: a REST call to Orthanc may come back as a storage
+/// callback that logs, and a nested read lock deadlocks with a waiting writer.
+struct Gate {
+    state: Mutex<GateState>,
+    idle: Condvar,
+}
+
+struct GateState {
+    open: bool,
+    calls: usize,
+}
+
+struct Call<'a>(&'a Gate);
+
+impl Gate {
+    fn enter(&self) -> Result<Call<'_>, HostError> {
+        let mut state = self.state.lock();
+        if !state.open {
+            return Err(HostError::Finalized);
+        }
+        state.calls += 1;
+        Ok(Call(self))
+    }
+
+    fn close(&self) {
+        let mut state = self.state.lock();
+        state.open = false;
+        while state.calls > 0 {
+            self.idle.wait(&mut state);
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.calls -= 1;
+        if state.calls == 0 && !state.open {
+            self.0.idle.notify_all();
+        }
+    }
+}
+
+impl Host {
+    /// A host for a context, open for calls.
+    ///
+    /// # Safety
+    ///
+    /// `context` must point to a context with both function pointers that stays valid until [`close`](Self::close) has
+    /// returned.
+    pub(crate) unsafe fn new(
+        context: *mut abi::Context,
+        version: HostVersion,
+        plugin_name: &'static CStr,
+    ) -> Self {
+        let gate = Gate { state: Mutex::new(GateState { open: true, calls: 0 }), idle: Condvar::new() };
+        let registrations = Mutex::default();
+        Self { inner: Arc::new(Inner { context, version, plugin_name, gate, registrations }) }
+    }
+
+    /// Refuses further calls and waits until those inside Orthanc have come back.
+    pub(crate) fn close(&self) {
+        self.inner.gate.close();
+    }
+
+    pub(crate) fn registrations(&self) -> parking_lot::MutexGuard<'_, Registrations> {
+        self.inner.registrations.lock()
+    }
+
+    /// The version of Orthanc.
+    pub fn version(&self) -> HostVersion {
+        self.inner.version
+    }
+
+    /// The plugin's name, as Orthanc knows it.
+    pub fn plugin_name(&self) -> &'static str {
+        self.inner.plugin_name.to_str().unwrap_or("plugin")
+    }
+
+    /// Orthanc's whole configuration: all files merged, comments removed, environment variables substituted.
+    ///
+    /// It may hold secrets of other plugins: do not log it.
+    pub fn configuration(&self) -> Result<serde_json::Value, HostError> {
+        let mut text: *mut c_char = ptr::null_mut();
+        let params = abi::RetrieveDynamicString { result: &raw mut text, argument: ptr::null() };
+        // SAFETY: the parameters are those of this service, and `text` outlives the call.
+        unsafe { self.invoke("GetConfiguration", service::GET_CONFIGURATION, &params) }?;
+        if text.is_null() {
+            return Err(HostError::Service { service: "GetConfiguration", code: ErrorCode::NULL_POINTER });
+        }
+        // SAFETY: on success the service set `text` to a NUL-terminated string that belongs to this plugin.
+        let parsed = serde_json::from_slice(unsafe { CStr::from_ptr(text) }.to_bytes());
+        // SAFETY: `text` came from the host, and is not used after this.
+        unsafe { self.free(text.cast()) };
+        parsed.map_err(HostError::Configuration)
+    }
+
+    /// Sets the text that Orthanc shows for this plugin.
+    pub fn set_description(&self, description: &str) -> Result<(), HostError> {
+        let value = c_string("the description", description)?;
+        let params = abi::SetPluginProperty {
+            plugin: self.inner.plugin_name.as_ptr(),
+            property: abi::PROPERTY_DESCRIPTION,
+            value: value.as_ptr(),
+        };
+        // SAFETY: the parameters are those of this service, and both strings outlive the call.
+        unsafe { self.invoke("SetPluginProperty", service::SET_PLUGIN_PROPERTY, &params) }
+    }
+
+    /// Writes one line into Orthanc's log. NUL characters and line ends become blanks.
+    ///
+    /// The plugin's name is not added here; tracing events get it from [`OrthancLayer`](crate::OrthancLayer).
+    pub fn log(&self, level: Level, message: &str) {
+        self.log_from(level, message, "", 0);
+    }
+
+    /// As [`log`](Self::log), with the place in the source, which hosts from 1.12.4 show.
+    pub(crate) fn log_from(&self, level: Level, message: &str, file: &str, line: u32) {
+        let message = c_line(message);
+        // A host that cannot log any more has nowhere to report that to.
+        let _ = if self.inner.version >= HostVersion::WITH_LOG_MESSAGE {
+            let file = c_line(file);
+            let params = abi::LogMessage {
+                message: message.as_ptr(),
+                plugin: self.inner.plugin_name.as_ptr(),
+                file: file.as_ptr(),
+                line,
+                category: abi::LOG_CATEGORY_GENERIC,
+                level: match level {
+                    Level::Error => 0,
+                    Level::Warning => 1,
+                    Level::Info => 2,
+                },
+            };
+            // SAFETY: the parameters are those of this service, and all strings outlive the call.
+            unsafe { self.invoke("LogMessage", service::LOG_MESSAGE, &params) }
+        } else {
+            let number = match level {
+                Level::Error => service::LOG_ERROR,
+                Level::Warning => service::LOG_WARNING,
+                Level::Info => service::LOG_INFO,
+            };
+            // SAFETY: the parameter of these services is the string itself, which outlives the call.
+            unsafe { self.invoke("Log", number, message.as_ptr()) }
+        };
+    }
+
+    /// Sets a metric, which Orthanc shows to monitoring tools at `/tools/metrics-prometheus`.
+    pub fn set_metric(&self, name: &str, value: f32) {
+        let name = c_line(name);
+        let params = abi::SetMetricsValue { name: name.as_ptr(), value, kind: abi::METRICS_DEFAULT };
+        // A metric that cannot be set is not worth an error.
+        // SAFETY: the parameters are those of this service, and the name outlives the call.
+        let _ = unsafe { self.invoke("SetMetricsValue", service::SET_METRICS_VALUE, &params) };
+    }
+
+    /// GET on Orthanc's REST API. `after_plugins`: routes of plugins are called too.
+    ///
+    /// Not from `initialize`: Orthanc's server is not there yet.
+    pub fn rest_get(&self, path: &str, after_plugins: bool) -> Result<Vec<u8>, HostError> {
+        let number = if after_plugins { service::REST_API_GET_AFTER_PLUGINS } else { service::REST_API_GET };
+        let uri = c_string("the path of a REST call", path)?;
+        let mut answer = abi::MemoryBuffer { data: ptr::null_mut(), size: 0 };
+        let params = abi::RestApiGet { target: &raw mut answer, uri: uri.as_ptr() };
+        // SAFETY: the parameters are those of this service; `answer` and `uri` outlive the call.
+        let done = unsafe { self.invoke("RestApiGet", number, &params) };
+        self.rest_answer("GET", path, done, &answer)
+    }
+
+    /// POST on Orthanc's REST API. `after_plugins`: routes of plugins are called too.
+    pub fn rest_post(&self, path: &str, body: &[u8], after_plugins: bool) -> Result<Vec<u8>, HostError> {
+        let number =
+            if after_plugins { service::REST_API_POST_AFTER_PLUGINS } else { service::REST_API_POST };
+        self.rest_send("POST", number, path, body)
+    }
+
+    /// PUT on Orthanc's REST API. `after_plugins`: routes of plugins are called too.
+    pub fn rest_put(&self, path: &str, body: &[u8], after_plugins: bool) -> Result<Vec<u8>, HostError> {
+        let number = if after_plugins { service::REST_API_PUT_AFTER_PLUGINS } else { service::REST_API_PUT };
+        self.rest_send("PUT", number, path, body)
+    }
+
+    /// DELETE on Orthanc's REST API; the answer is always empty. `after_plugins`: routes of plugins are called too.
+    pub fn rest_delete(&self, path: &str, after_plugins: bool) -> Result<Vec<u8>, HostError> {
+        let number =
+            if after_plugins { service::REST_API_DELETE_AFTER_PLUGINS } else { service::REST_API_DELETE };
+        let uri = c_string("the path of a REST call", path)?;
+        let answer = abi::MemoryBuffer { data: ptr::null_mut(), size: 0 };
+        // SAFETY: the parameter of this service is the path itself, which outlives the call.
+        let done = unsafe { self.invoke("RestApiDelete", number, uri.as_ptr()) };
+        self.rest_answer("DELETE", path, done, &answer)
+    }
+
+    fn rest_send(
+        &self,
+        method: &'static str,
+        number: i32,
+        path: &str,
+        body: &[u8],
+    ) -> Result<Vec<u8>, HostError> {
+        let uri = c_string("the path of a REST call", path)?;
+        let body_size = u32::try_from(body.len()).map_err(|_| HostError::BodyTooLong {
+            method,
+            path: path.to_owned(),
+            len: body.len(),
+        })?;
+        let mut answer = abi::MemoryBuffer { data: ptr::null_mut(), size: 0 };
+        let params = abi::RestApiPostPut {
+            target: &raw mut answer,
+            uri: uri.as_ptr(),
+            body: body.as_ptr().cast(),
+            body_size,
+        };
+        // SAFETY: the parameters are those of this service; `answer`, `uri` and `body` outlive the call.
+        let done = unsafe { self.invoke("RestApiPost", number, &params) };
+        self.rest_answer(method, path, done, &answer)
+    }
+
+    /// Copies the answer of a REST call out of the host's buffer and frees that.
+    fn rest_answer(
+        &self,
+        method: &'static str,
+        path: &str,
+        done: Result<(), HostError>,
+        answer: &abi::MemoryBuffer,
+    ) -> Result<Vec<u8>, HostError> {
+        match done {
+            Err(HostError::Service { code, .. }) => {
+                return Err(HostError::Rest { method, path: path.to_owned(), code });
+            }
+            other => other?,
+        }
+        if answer.data.is_null() {
+            return Ok(Vec::new());
+        }
+        let len = answer.size as usize;
+        // SAFETY: the service succeeded, so `data` has `size` bytes, which nobody else uses until they are freed.
+        let bytes = unsafe { std::slice::from_raw_parts(answer.data.cast::<u8>(), len) }.to_vec();
+        // SAFETY: `data` came from the host, and is not used after this.
+        unsafe { self.free(answer.data) };
+        Ok(bytes)
+    }
+
+    /// Calls a service. `name` is for the error.
+    ///
+    /// # Safety
+    ///
+    /// `params` must be what the service `number` expects, with every pointer in it valid for the call.
+    pub(crate) unsafe fn invoke<T>(
+        &self,
+        name: &'static str,
+        number: i32,
+        params: *const T,
+    ) -> Result<(), HostError> {
+        let _call = self.inner.gate.enter()?;
+        let context = self.inner.context;
+        // SAFETY: the gate is open, so the context is valid (see `new`).
+        let invoke = unsafe { (*context).invoke_service };
+        let unknown = HostError::Service { service: name, code: ErrorCode::NULL_POINTER };
+        let invoke = invoke.ok_or(unknown)?;
+        // SAFETY: the context is valid as above, and the caller vouches for the parameters.
+        let code = ErrorCode::from_raw(unsafe { invoke(context, number, params.cast::<c_void>()) });
+        match code {
+            ErrorCode::SUCCESS => Ok(()),
+            code => Err(HostError::Service { service: name, code }),
+        }
+    }
+
+    /// Frees memory that a service handed out. After finalise it leaks instead: the host's allocator may be gone.
+    ///
+    /// # Safety
+    ///
+    /// `data` must come from a service of this host, not be freed yet and not be used afterwards.
+    pub(crate) unsafe fn free(&self, data: *mut c_void) {
+        let Ok(_call) = self.inner.gate.enter() else { return };
+        // SAFETY: the gate is open, so the context is valid (see `new`).
+        let free = unsafe { (*self.inner.context).free };
+        if let Some(free) = free {
+            // SAFETY: the caller vouches for `data`.
+            unsafe { free(data) };
+        }
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("version", &self.inner.version).finish_non_exhaustive()
+    }
+}
+
+/// A C string that must keep its exact text.
+pub(crate) fn c_string(what: &'static str, text: &str) -> Result<CString, HostError> {
+    CString::new(text).map_err(|_| HostError::NulCharacter { what })
+}
+
+/// A C string of one line.
+pub(crate) fn c_line(text: &str) -> CString {
+    let line: String = text.chars().map(|c| if matches!(c, '\0' | '\n' | '\r') { ' ' } else { c }).collect();
+    CString::new(line).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_and_compared() {
+        assert_eq!(HostVersion::parse("1.10.1"), Some(HostVersion::new(1, 10, 1)));
+        assert_eq!(HostVersion::parse("1.12.4-rc2"), Some(HostVersion::new(1, 12, 4)));
+        assert_eq!(HostVersion::parse("mainline"), Some(HostVersion::MAINLINE));
+        for bad in ["", "1", "1.10", "1.x.1", "1.10.", "1.10.a", "99999999999.0.0"] {
+            assert_eq!(HostVersion::parse(bad), None, "{bad}");
+        }
+        assert!(HostVersion::new(1, 8, 9) < HostVersion::OLDEST);
+        assert!(HostVersion::new(1, 10, 0) > HostVersion::OLDEST);
+        assert!(HostVersion::MAINLINE > HostVersion::new(1, 99, 99));
+    }
+
+    #[test]
+    fn a_log_line_has_neither_nul_nor_line_end() {
+        assert_eq!(c_line("a\0b\r\nc").to_bytes(), b"a b  c");
+    }
+}

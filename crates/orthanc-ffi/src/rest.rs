@@ -1,0 +1,357 @@
+//! REST routes: Orthanc's callback for requests, as calls to closures.
+//!
+//! The C callback carries no closure, and Orthanc does not tell which pattern matched (only the path and the groups). So
+//! each route gets a C function of its own, instantiated from one generic function with the route's number: Orthanc's
+//! matching is the only matching.
+
+use std::borrow::Cow;
+use std::ffi::{CStr, c_char};
+
+use crate::abi::{self, service};
+use crate::entry;
+use crate::error::{ErrorCode, HostError, to_raw};
+use crate::host::{Host, Level, c_line, c_string};
+use crate::panic::guarded;
+
+/// What answers a route.
+pub(crate) type Handler = dyn Fn(&RestRequest<'_>) -> Result<RestAnswer, RestFailure> + Send + Sync;
+
+/// The method of a REST request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET.
+    Get,
+    /// POST.
+    Post,
+    /// PUT.
+    Put,
+    /// DELETE.
+    Delete,
+}
+
+/// A REST request. Everything is borrowed from Orthanc for the time of the call.
+#[derive(Debug)]
+pub struct RestRequest<'a> {
+    method: Method,
+    path: &'a str,
+    groups: Vec<&'a str>,
+    query: Vec<(&'a str, &'a str)>,
+    headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    body: &'a [u8],
+}
+
+impl<'a> RestRequest<'a> {
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The path, without the query.
+    pub fn path(&self) -> &'a str {
+        self.path
+    }
+
+    /// What the groups of the route's pattern matched, in order.
+    pub fn groups(&self) -> &[&'a str] {
+        &self.groups
+    }
+
+    /// The query parameters of a GET, decoded.
+    pub fn query(&self) -> &[(&'a str, &'a str)] {
+        &self.query
+    }
+
+    /// The value of a header, by its name in lower case. What is not UTF-8 is replaced.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_ref())
+    }
+
+    /// All headers, names in lower case.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
+    }
+
+    /// The body of a POST or PUT; empty otherwise.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
+    /// A request from Orthanc's.
+    ///
+    /// # Safety
+    ///
+    /// `path` and `request` must be as Orthanc passes them to a REST callback, and live for `'a`.
+    unsafe fn from_raw(path: *const c_char, request: &'a abi::HttpRequest) -> Result<Self, ErrorCode> {
+        let method = match request.method {
+            abi::http_method::GET => Method::Get,
+            abi::http_method::POST => Method::Post,
+            abi::http_method::PUT => Method::Put,
+            abi::http_method::DELETE => Method::Delete,
+            _ => return Err(ErrorCode::PARAMETER_OUT_OF_RANGE),
+        };
+        // SAFETY: Orthanc's path is a string that lives for `'a`.
+        let path = unsafe { text(path) }?.to_str().map_err(|_| ErrorCode::BAD_REQUEST)?;
+        // SAFETY: Orthanc's arrays have the counts given beside them.
+        let groups = unsafe { strings(request.groups, request.groups_count) }?;
+        // SAFETY: as above.
+        let keys = unsafe { strings(request.get_keys, request.get_count) }?;
+        // SAFETY: as above.
+        let values = unsafe { strings(request.get_values, request.get_count) }?;
+        // SAFETY: as above.
+        let header_keys = unsafe { strings(request.headers_keys, request.headers_count) }?;
+        // SAFETY: as above.
+        let header_values = unsafe { strings(request.headers_values, request.headers_count) }?;
+        let body = match (request.body_size, request.body.is_null()) {
+            (0, _) => &[],
+            (_, true) => return Err(ErrorCode::NULL_POINTER),
+            // SAFETY: Orthanc's body has `body_size` bytes and lives for `'a`.
+            (len, false) => unsafe { std::slice::from_raw_parts(request.body.cast::<u8>(), len as usize) },
+        };
+        let headers = header_keys.into_iter().zip(header_values);
+        Ok(Self {
+            method,
+            path,
+            groups: utf8(groups)?,
+            query: utf8(keys)?.into_iter().zip(utf8(values)?).collect(),
+            headers: headers.map(|(key, value)| (key.to_string_lossy(), value.to_string_lossy())).collect(),
+            body,
+        })
+    }
+}
+
+/// # Safety
+///
+/// `text` must be null or a NUL-terminated string that lives for `'a`.
+unsafe fn text<'a>(text: *const c_char) -> Result<&'a CStr, ErrorCode> {
+    if text.is_null() {
+        return Err(ErrorCode::NULL_POINTER);
+    }
+    // SAFETY: not null, so a string by the caller's promise.
+    Ok(unsafe { CStr::from_ptr(text) })
+}
+
+/// # Safety
+///
+/// `array` must be null or have `count` strings that live for `'a`.
+unsafe fn strings<'a>(array: *const *const c_char, count: u32) -> Result<Vec<&'a CStr>, ErrorCode> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    if array.is_null() {
+        return Err(ErrorCode::NULL_POINTER);
+    }
+    // SAFETY: not null, so `count` pointers by the caller's promise.
+    let pointers: &[*const c_char] = unsafe { std::slice::from_raw_parts(array, count as usize) };
+    // SAFETY: each is a string by the caller's promise.
+    pointers.iter().map(|pointer| unsafe { text(*pointer) }).collect()
+}
+
+fn utf8(strings: Vec<&CStr>) -> Result<Vec<&str>, ErrorCode> {
+    strings.into_iter().map(|string| string.to_str().map_err(|_| ErrorCode::BAD_REQUEST)).collect()
+}
+
+/// The answer to a REST request, with status 200.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestAnswer {
+    mime: Cow<'static, str>,
+    body: Vec<u8>,
+}
+
+impl RestAnswer {
+    /// A JSON answer, indented for readers.
+    pub fn json(value: &serde_json::Value) -> Self {
+        Self { mime: "application/json".into(), body: format!("{value:#}\n").into_bytes() }
+    }
+
+    /// Bytes with their MIME type. 4 GiB at most, which is what Orthanc's interface can carry.
+    pub fn bytes(mime: impl Into<Cow<'static, str>>, body: impl Into<Vec<u8>>) -> Self {
+        Self { mime: mime.into(), body: body.into() }
+    }
+
+    fn send(&self, host: &Host, output: *mut abi::RestOutput) -> Result<(), ErrorCode> {
+        let answer_size = u32::try_from(self.body.len()).map_err(|_| ErrorCode::NOT_ENOUGH_MEMORY)?;
+        let mime = c_line(&self.mime);
+        let params = abi::AnswerBuffer {
+            output,
+            answer: self.body.as_ptr().cast(),
+            answer_size,
+            mime_type: mime.as_ptr(),
+        };
+        // SAFETY: the parameters are those of this service; `output` is the one of the request that is being answered.
+        unsafe { host.invoke("AnswerBuffer", service::ANSWER_BUFFER, &params) }.map_err(|e| e.code())
+    }
+}
+
+/// A REST request that is not answered with 200.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestFailure {
+    /// An HTTP status with a text as its body. Orthanc does not accept 200, 301, 401 and 405 here.
+    Status {
+        /// HTTP status.
+        status: u16,
+        /// The body, for people.
+        message: String,
+    },
+    /// 405 with the methods that are allowed, as in `GET,POST`.
+    MethodNotAllowed {
+        /// Value of the `Allow` header.
+        allow: &'static str,
+    },
+    /// Orthanc's own error answer (JSON with `HttpStatus`, `OrthancStatus`, `Message`) for this code: 404 for
+    /// [`ErrorCode::UNKNOWN_RESOURCE`], 400 for [`ErrorCode::BAD_REQUEST`].
+    Code {
+        /// The error code.
+        code: ErrorCode,
+        /// What to show in the answer's `Details`; empty for nothing.
+        details: String,
+    },
+}
+
+impl RestFailure {
+    /// 400 with an explanation, in Orthanc's error format.
+    pub fn bad_request(details: impl Into<String>) -> Self {
+        Self::Code { code: ErrorCode::BAD_REQUEST, details: details.into() }
+    }
+
+    /// 404 with an explanation, in Orthanc's error format.
+    pub fn not_found(details: impl Into<String>) -> Self {
+        Self::Code { code: ErrorCode::UNKNOWN_RESOURCE, details: details.into() }
+    }
+
+    fn send(&self, host: &Host, output: *mut abi::RestOutput) -> Result<(), ErrorCode> {
+        match self {
+            Self::Status { status, message } => {
+                let body_size = u32::try_from(message.len()).map_err(|_| ErrorCode::NOT_ENOUGH_MEMORY)?;
+                let params =
+                    abi::SendHttpStatus { output, status: *status, body: message.as_ptr().cast(), body_size };
+                // SAFETY: the parameters are those of this service; `output` is the one of the request that is being
+                // answered.
+                unsafe { host.invoke("SendHttpStatus", service::SEND_HTTP_STATUS, &params) }
+                    .map_err(|error| error.code())
+            }
+            Self::MethodNotAllowed { allow } => {
+                let allow = c_line(allow);
+                let params = abi::OutputPlusArgument { output, argument: allow.as_ptr() };
+                // SAFETY: as above.
+                unsafe { host.invoke("SendMethodNotAllowed", service::SEND_METHOD_NOT_ALLOWED, &params) }
+                    .map_err(|error| error.code())
+            }
+            Self::Code { code, details } => {
+                if !details.is_empty() {
+                    let details = c_line(details);
+                    let params = abi::SetHttpErrorDetails { output, details: details.as_ptr(), log: 0 };
+                    // The details are a help for people; without them the code still says what is wrong.
+                    // SAFETY: as above.
+                    let _ = unsafe {
+                        host.invoke("SetHttpErrorDetails", service::SET_HTTP_ERROR_DETAILS, &params)
+                    };
+                }
+                Err(*code)
+            }
+        }
+    }
+}
+
+impl From<ErrorCode> for RestFailure {
+    fn from(code: ErrorCode) -> Self {
+        Self::Code { code, details: String::new() }
+    }
+}
+
+impl From<HostError> for RestFailure {
+    fn from(error: HostError) -> Self {
+        Self::Code { code: error.code(), details: error.to_string() }
+    }
+}
+
+/// How many routes a plugin can register.
+const MAX_ROUTES: usize = 16;
+
+/// One C function for each route.
+const CALLBACKS: [abi::RestCallback; MAX_ROUTES] = [
+    route::<0>,
+    route::<1>,
+    route::<2>,
+    route::<3>,
+    route::<4>,
+    route::<5>,
+    route::<6>,
+    route::<7>,
+    route::<8>,
+    route::<9>,
+    route::<10>,
+    route::<11>,
+    route::<12>,
+    route::<13>,
+    route::<14>,
+    route::<15>,
+];
+
+impl Host {
+    /// Answers the paths that match `pattern`, a regular expression for the whole path, with `handler`. During
+    /// `initialize` only.
+    ///
+    /// Orthanc holds no lock meanwhile: the handler is called from many threads at once.
+    ///
+    /// # Errors
+    ///
+    /// A seventeenth route, a NUL character in the pattern, or what Orthanc returns.
+    pub fn register_rest(
+        &self,
+        pattern: &str,
+        handler: impl Fn(&RestRequest<'_>) -> Result<RestAnswer, RestFailure> + Send + Sync + 'static,
+    ) -> Result<(), HostError> {
+        let pattern = c_string("the pattern of a REST route", pattern)?;
+        let index = {
+            let routes = &mut self.registrations().routes;
+            if routes.len() == MAX_ROUTES {
+                return Err(HostError::TooManyRoutes { max: MAX_ROUTES });
+            }
+            routes.push(std::sync::Arc::new(handler));
+            routes.len() - 1
+        };
+        let params = abi::RestCallbackRegistration {
+            path_regular_expression: pattern.as_ptr(),
+            callback: Some(CALLBACKS[index]),
+        };
+        // SAFETY: the parameters are those of this service; the function lives as long as the library.
+        unsafe { self.invoke("RegisterRestCallback", service::REGISTER_REST_CALLBACK_NO_LOCK, &params) }
+    }
+}
+
+unsafe extern "C" fn route<const INDEX: usize>(
+    output: *mut abi::RestOutput,
+    path: *const c_char,
+    request: *const abi::HttpRequest,
+) -> abi::RawErrorCode {
+    guarded("a REST route", ErrorCode::PLUGIN.as_raw(), || {
+        // SAFETY: Orthanc's arguments, which live until the callback returns.
+        to_raw(unsafe { answer(INDEX, output, path, request) })
+    })
+}
+
+/// # Safety
+///
+/// `output`, `path` and `request` must be as Orthanc passes them to a REST callback.
+unsafe fn answer(
+    index: usize,
+    output: *mut abi::RestOutput,
+    path: *const c_char,
+    request: *const abi::HttpRequest,
+) -> Result<(), ErrorCode> {
+    let host = entry::current().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
+    let handler = host.registrations().routes.get(index).cloned().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
+    // SAFETY: null or Orthanc's own request.
+    let request = unsafe { request.as_ref() }.ok_or(ErrorCode::NULL_POINTER)?;
+    // SAFETY: Orthanc's arguments, which live until the callback returns.
+    let request = unsafe { RestRequest::from_raw(path, request) }?;
+    let sent = match handler(&request) {
+        Ok(answer) => answer.send(&host, output),
+        Err(failure @ RestFailure::Code { .. }) => return failure.send(&host, output),
+        Err(failure) => failure.send(&host, output),
+    };
+    sent.inspect_err(|code| {
+        let name = host.plugin_name();
+        host.log(Level::Error, &format!("{name}: the answer of a REST route cannot be sent: {code}"));
+    })
+}

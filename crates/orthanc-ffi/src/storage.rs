@@ -1,0 +1,239 @@
+//! The storage area: Orthanc's callbacks for attachments, as calls to a [`StorageArea`].
+
+use std::ffi::{CStr, c_char, c_void};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::abi::{self, service};
+use crate::entry;
+use crate::error::{ContentType, ErrorCode, HostError, to_raw};
+use crate::host::{Host, Level};
+use crate::memory::{Allocator, Incomplete, Target, WholeTarget, lend};
+use crate::panic::guarded;
+
+/// Where Orthanc keeps its attachments. Called from many of Orthanc's threads at once.
+///
+/// An error code of each method goes to Orthanc as it is; the method logs the cause itself. Orthanc does not retry.
+pub trait StorageArea: Send + Sync + 'static {
+    /// Stores an attachment under a UUID that Orthanc has just made.
+    ///
+    /// `content` is Orthanc's own buffer, not a copy. Clones of it may go to other threads, but Orthanc waits until the
+    /// last one is dropped: one that is never dropped stops this thread of Orthanc for ever.
+    fn create(&self, uuid: &str, content_type: ContentType, content: Bytes) -> Result<(), ErrorCode>;
+
+    /// Reads an attachment. `target` must have been allocated and filled when this returns `Ok`.
+    fn read_whole(
+        &self,
+        uuid: &str,
+        content_type: ContentType,
+        target: &mut WholeTarget<'_>,
+    ) -> Result<(), ErrorCode>;
+
+    /// Reads the bytes from `start` on that `target` has room for. `target` must be full when this returns `Ok`.
+    fn read_range(
+        &self,
+        uuid: &str,
+        content_type: ContentType,
+        start: u64,
+        target: &mut Target<'_>,
+    ) -> Result<(), ErrorCode>;
+
+    /// Removes an attachment. On SQLite, Orthanc's database is locked meanwhile.
+    fn remove(&self, uuid: &str, content_type: ContentType) -> Result<(), ErrorCode>;
+}
+
+/// Whether a storage area offers Orthanc to read parts of attachments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ranges {
+    /// Orthanc asks for the ranges it needs (storage area 2).
+    Served,
+    /// Orthanc only reads whole attachments, and stores DICOM headers as attachments of their own (storage area 1).
+    /// [`StorageArea::read_range`] is never called.
+    NotServed,
+}
+
+impl Host {
+    /// Makes `area` the storage area of Orthanc. During `initialize` only.
+    ///
+    /// # Errors
+    ///
+    /// Another plugin has done it first ([`ErrorCode::STORAGE_AREA_ALREADY_REGISTERED`]).
+    pub fn register_storage_area(&self, area: Arc<dyn StorageArea>, ranges: Ranges) -> Result<(), HostError> {
+        self.registrations().storage = Some(area);
+        let registered = match ranges {
+            Ranges::Served => {
+                let params = abi::RegisterStorageArea2 {
+                    create: Some(create),
+                    read_whole: Some(read_whole),
+                    read_range: Some(read_range),
+                    remove: Some(remove),
+                };
+                // SAFETY: the parameters are those of this service; the functions live as long as the library.
+                unsafe { self.invoke("RegisterStorageArea2", service::REGISTER_STORAGE_AREA_2, &params) }
+            }
+            Ranges::NotServed => {
+                let params = abi::RegisterStorageArea {
+                    create: Some(create),
+                    read: Some(read),
+                    remove: Some(remove),
+                    // Orthanc frees with this function what `read` allocated with its counterpart.
+                    free: Some(libc::free),
+                };
+                // SAFETY: as above.
+                unsafe { self.invoke("RegisterStorageArea", service::REGISTER_STORAGE_AREA, &params) }
+            }
+        };
+        if registered.is_err() {
+            self.registrations().storage = None;
+        }
+        registered
+    }
+}
+
+/// What each callback needs: the host, the storage area, and the UUID as text.
+///
+/// # Safety
+///
+/// `uuid` must be null or a NUL-terminated string that lives until the callback returns.
+unsafe fn arguments<'a>(uuid: *const c_char) -> Result<(Host, Arc<dyn StorageArea>, &'a str), ErrorCode> {
+    let host = entry::current().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
+    let area = host.registrations().storage.clone().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
+    if uuid.is_null() {
+        return Err(ErrorCode::PARAMETER_OUT_OF_RANGE);
+    }
+    // SAFETY: not null, so a string by the caller's promise.
+    let uuid = unsafe { CStr::from_ptr(uuid) };
+    Ok((host, area, uuid.to_str().map_err(|_| ErrorCode::PARAMETER_OUT_OF_RANGE)?))
+}
+
+/// The code for a read that claims success without having delivered everything, with its log line.
+fn refuse(host: &Host, uuid: &str, cause: Incomplete) -> ErrorCode {
+    let name = host.plugin_name();
+    host.log(Level::Error, &format!("{name}: the read of attachment {uuid} is incomplete: {cause}"));
+    ErrorCode::STORAGE_AREA_PLUGIN
+}
+
+fn callback(name: &'static str, body: impl FnOnce() -> Result<(), ErrorCode>) -> abi::RawErrorCode {
+    guarded(name, ErrorCode::PLUGIN.as_raw(), || to_raw(body()))
+}
+
+unsafe extern "C" fn create(
+    uuid: *const c_char,
+    content: *const c_void,
+    size: i64,
+    content_type: i32,
+) -> abi::RawErrorCode {
+    callback("storage create", || {
+        // SAFETY: Orthanc passes a string that outlives the callback.
+        let (host, area, uuid) = unsafe { arguments(uuid) }?;
+        let len = usize::try_from(size).map_err(|_| ErrorCode::PARAMETER_OUT_OF_RANGE)?;
+        // Guarded inside of the loan: a panic's payload may hold a clone of the content, and goes before the wait.
+        let store = |content| {
+            guarded("storage create", Err(ErrorCode::PLUGIN), || {
+                area.create(uuid, ContentType::from_raw(content_type), content)
+            })
+        };
+        // SAFETY: Orthanc lends `size` bytes that do not change until this callback returns.
+        unsafe { lend(&host, uuid, content, len, store) }?
+    })
+}
+
+/// The part of both whole reads that is the same: the filled buffer, null with size 0 for an empty attachment.
+///
+/// # Safety
+///
+/// As [`arguments`].
+unsafe fn read_into(
+    allocator: Allocator,
+    uuid: *const c_char,
+    content_type: i32,
+) -> Result<(*mut c_void, usize), ErrorCode> {
+    // SAFETY: passed on from the caller.
+    let (host, area, uuid) = unsafe { arguments(uuid) }?;
+    let mut target = WholeTarget::new(&host, allocator);
+    area.read_whole(uuid, ContentType::from_raw(content_type), &mut target)?;
+    target.finish().map_err(|cause| refuse(&host, uuid, cause))
+}
+
+unsafe extern "C" fn read(
+    content: *mut *mut c_void,
+    size: *mut i64,
+    uuid: *const c_char,
+    content_type: i32,
+) -> abi::RawErrorCode {
+    callback("storage read", || {
+        if content.is_null() || size.is_null() {
+            return Err(ErrorCode::NULL_POINTER);
+        }
+        // SAFETY: Orthanc passes a string that outlives the callback.
+        let (data, len) = unsafe { read_into(Allocator::Malloc, uuid, content_type) }?;
+        // The length of an allocation fits into an `isize`, hence here.
+        let len = i64::try_from(len).map_err(|_| ErrorCode::NOT_ENOUGH_MEMORY)?;
+        // SAFETY: not null, so Orthanc's own variable.
+        unsafe { content.write(data) };
+        // SAFETY: as above.
+        unsafe { size.write(len) };
+        Ok(())
+    })
+}
+
+unsafe extern "C" fn read_whole(
+    target: *mut abi::MemoryBuffer64,
+    uuid: *const c_char,
+    content_type: i32,
+) -> abi::RawErrorCode {
+    callback("storage read", || {
+        if target.is_null() {
+            return Err(ErrorCode::NULL_POINTER);
+        }
+        // SAFETY: Orthanc passes a string that outlives the callback.
+        let (data, len) = unsafe { read_into(Allocator::Host, uuid, content_type) }?;
+        // SAFETY: not null, so Orthanc's own variable.
+        unsafe { target.write(abi::MemoryBuffer64 { data, size: len as u64 }) };
+        Ok(())
+    })
+}
+
+unsafe extern "C" fn read_range(
+    target: *mut abi::MemoryBuffer64,
+    uuid: *const c_char,
+    content_type: i32,
+    start: u64,
+) -> abi::RawErrorCode {
+    callback("storage range", || {
+        // SAFETY: Orthanc passes a string that outlives the callback.
+        let (host, area, uuid) = unsafe { arguments(uuid) }?;
+        // SAFETY: null or Orthanc's own variable, which nobody else uses meanwhile.
+        let buffer = unsafe { target.as_ref() }.ok_or(ErrorCode::NULL_POINTER)?;
+        let len = usize::try_from(buffer.size).map_err(|_| ErrorCode::BAD_RANGE)?;
+        if isize::try_from(len).is_err() || start.checked_add(buffer.size).is_none() {
+            return Err(ErrorCode::BAD_RANGE);
+        }
+        let memory = match (len, buffer.data.is_null()) {
+            (0, _) => &mut [],
+            (_, true) => return Err(ErrorCode::NULL_POINTER),
+            // SAFETY: Orthanc allocated `size` bytes, which are ours until the callback returns.
+            (_, false) => unsafe { std::slice::from_raw_parts_mut(buffer.data.cast(), len) },
+        };
+        let mut filled = 0;
+        area.read_range(
+            uuid,
+            ContentType::from_raw(content_type),
+            start,
+            &mut Target::new(memory, &mut filled),
+        )?;
+        if filled != len {
+            return Err(refuse(&host, uuid, Incomplete::Short { filled, len }));
+        }
+        Ok(())
+    })
+}
+
+unsafe extern "C" fn remove(uuid: *const c_char, content_type: i32) -> abi::RawErrorCode {
+    callback("storage remove", || {
+        // SAFETY: Orthanc passes a string that outlives the callback.
+        let (_host, area, uuid) = unsafe { arguments(uuid) }?;
+        area.remove(uuid, ContentType::from_raw(content_type))
+    })
+}
