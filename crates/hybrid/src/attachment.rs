@@ -8,6 +8,7 @@ use storage_layout::{Attachment, Layout};
 use crate::download::Download;
 use crate::error::{Cause, StorageError};
 use crate::object::ObjectStorage;
+use crate::retry::RetryPolicy;
 
 /// The attachments of one Orthanc.
 #[derive(Debug, Clone)]
@@ -29,8 +30,8 @@ impl AttachmentStorage {
     /// # Errors
     ///
     /// As [`ObjectStorage::check`].
-    pub async fn check(&self) -> Result<(), StorageError> {
-        self.objects.check(&self.layout.root.join("")).await
+    pub async fn check(&self, policy: RetryPolicy) -> Result<(), StorageError> {
+        self.objects.check(&self.layout.root.join(""), policy).await
     }
 
     /// How messages name the object of `attachment`.

@@ -50,13 +50,12 @@ impl ObjectStorage {
         format!("{}/{name}", self.options.url)
     }
 
-    /// Whether the bucket is there and may be read: one small request, without repetition.
+    /// Whether the bucket is there and may be read: one small request, repeated and ended as `policy` says.
     ///
     /// # Errors
     ///
     /// [`Cause::BucketMissing`], [`Cause::Denied`], …; an error that is `transient` may pass by itself.
-    pub async fn check(&self, root: &str) -> Result<(), StorageError> {
-        let policy = RetryPolicy { max_retries: 0, ..self.options.retry };
+    pub async fn check(&self, root: &str, policy: RetryPolicy) -> Result<(), StorageError> {
         let path = self.path(Operation::Check, &format!("{root}{PROBE}"))?;
         let mut attempts = Attempts::new(policy, Operation::Check, self.options.url.clone());
         match attempts.run(|| self.options.store.get(&path)).await {
@@ -99,12 +98,8 @@ impl ObjectStorage {
     ///
     /// When the server has not confirmed it within the retries and the time of the policy.
     pub async fn delete(&self, name: &str) -> Result<(), StorageError> {
-        self.delete_with(name, self.options.retry).await
-    }
-
-    pub(crate) async fn delete_with(&self, name: &str, policy: RetryPolicy) -> Result<(), StorageError> {
         let path = self.path(Operation::Remove, name)?;
-        let mut attempts = Attempts::new(policy, Operation::Remove, self.object_url(name));
+        let mut attempts = self.attempts(Operation::Remove, name);
         match attempts.run(|| self.options.store.delete(&path)).await {
             Err(error) if error.cause != Cause::NotFound => Err(error),
             _ => Ok(()),

@@ -1,0 +1,16 @@
+//! What the plugins have in common: from Orthanc's configuration to a storage area in a bucket.
+//!
+//! A plugin crate implements [`Provider`] for its cloud, and exports [`StoragePlugin`] of it with
+//! `orthanc_ffi::export_plugin!`. This crate reads the options that all clouds share, checks the bucket, registers the
+//! storage area, and brings Orthanc's threads, which wait, together with the engine, which does not.
+
+mod area;
+mod config;
+mod plugin;
+mod provider;
+mod removal;
+mod runtime;
+
+pub use config::{ConfigError, Secret, Section};
+pub use plugin::StoragePlugin;
+pub use provider::{Connection, Provider, Setup, is_exposed};

@@ -1,0 +1,127 @@
+//! The life of a plugin, from its configuration to its end.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hybrid::{AttachmentStorage, ObjectStorage, ObjectStorageOptions, RetryPolicy};
+use orthanc_ffi::{Host, InitializeError, Plugin, Ranges};
+use serde_json::Value;
+use storage_layout::Layout;
+
+use crate::area::Area;
+use crate::config::{CommonOptions, Section};
+use crate::provider::{Connection, Provider, Setup};
+use crate::removal::Removals;
+use crate::runtime::{Panicked, Runtime};
+
+/// How long the check of the bucket at start may take.
+const CHECK: Duration = Duration::from_secs(10);
+/// How long a plugin that Orthanc ends waits for its deletions.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// Orthanc's storage area in a bucket of the cloud `P`.
+pub struct StoragePlugin<P> {
+    /// Ends what is still going on when the plugin is dropped.
+    _background: Option<Background>,
+    _provider: PhantomData<P>,
+}
+
+impl<P: Provider> Plugin for StoragePlugin<P> {
+    const NAME: &'static CStr = P::NAME;
+    const VERSION: &'static CStr =
+        match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+            Ok(version) => version,
+            Err(_) => c"unknown",
+        };
+
+    fn initialize(host: &Host) -> Result<Self, InitializeError> {
+        orthanc_ffi::install_tracing();
+        orthanc_ffi::set_verbose_targets(&[]);
+        host.set_description(P::DESCRIPTION)?;
+        let Value::Object(configuration) = host.configuration()? else {
+            return Err(InitializeError::new("Orthanc's configuration is not a JSON object"));
+        };
+        let Some(mut section) = Section::find(&configuration, P::SECTION)? else {
+            tracing::warn!("no section {:?} in the configuration: the plugin is disabled", P::SECTION);
+            return Ok(Self { _background: None, _provider: PhantomData });
+        };
+
+        let common = CommonOptions::read(&mut section, &configuration)?;
+        let runtime = Runtime::new(P::SECTION)
+            .map_err(|error| InitializeError::new(format!("cannot start threads: {error}")))?;
+        let setup = Setup { configuration: &configuration, runtime: runtime.handle() };
+        let connection = P::connect(&mut section, &setup)?;
+        warn_of_unknown_options(&section, P::SECTION);
+
+        orthanc_ffi::set_verbose_targets(connection.verbose_targets);
+        let storage = storage(connection, common);
+        check(&runtime, &storage)?;
+
+        let removals = Removals::new(storage.clone(), runtime.handle().clone());
+        let runtime = Arc::new(runtime);
+        let area = Area::new(storage, removals.clone(), Arc::clone(&runtime));
+        host.register_storage_area(Arc::new(area), Ranges::Served)?;
+        Ok(Self { _background: Some(Background { removals, runtime }), _provider: PhantomData })
+    }
+}
+
+/// What goes on when no callback of Orthanc waits for it.
+struct Background {
+    removals: Removals,
+    runtime: Arc<Runtime>,
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let removals = self.removals.clone();
+        if let Ok(unfinished @ 1..) = self.runtime.run(async move { removals.finish(SHUTDOWN).await }) {
+            tracing::error!(
+                "{unfinished} deletions did not come to an end: their objects stay in the bucket"
+            );
+        }
+    }
+}
+
+impl<P: Provider> fmt::Debug for StoragePlugin<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoragePlugin({})", P::SECTION)
+    }
+}
+
+fn storage(connection: Connection, common: CommonOptions) -> AttachmentStorage {
+    let Connection { store, url, put_options, retry, verbose_targets: _ } = connection;
+    tracing::warn!("{url} holds what Orthanc stores without client-side encryption: patient data in clear");
+    let objects = ObjectStorage::new(ObjectStorageOptions { store, url, put_options, retry });
+    let layout = Layout { root: common.root, structure: common.structure, encrypted: false };
+    AttachmentStorage::new(objects, layout, common.legacy_unknown_files)
+}
+
+/// A typing mistake is the commonest error in these files.
+fn warn_of_unknown_options(section: &Section<'_>, name: &str) {
+    let unknown = section.unknown();
+    if !unknown.is_empty() {
+        tracing::warn!(
+            "unknown options in the section {name:?}, which have no effect: {}",
+            unknown.join(", ")
+        );
+    }
+}
+
+/// One request to see whether the bucket can be used. What may pass by itself is only a warning: Orthanc can start
+/// before its storage does.
+fn check(runtime: &Runtime, storage: &AttachmentStorage) -> Result<(), InitializeError> {
+    let policy = RetryPolicy { max_retries: 0, deadline: CHECK, ..RetryPolicy::default() };
+    let checked = storage.clone();
+    match runtime.run(async move { checked.check(policy).await }) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) if error.transient => {
+            tracing::warn!("{error}; going on, since the server may come up later");
+            Ok(())
+        }
+        Ok(Err(error)) => Err(InitializeError::new(error.to_string())),
+        Err(Panicked) => Err(InitializeError::new("the check of the bucket ended unexpectedly")),
+    }
+}

@@ -1,0 +1,133 @@
+//! What a cloud's plugin has to bring.
+
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use cloud_http::{CloudHttp, HttpOptions};
+use hybrid::RetryPolicy;
+use object_store::{ObjectStore, PutOptions};
+use orthanc_ffi::InitializeError;
+use serde_json::{Map, Value};
+use url::{Host, Url};
+
+use crate::config::{ConfigError, Section};
+
+/// A cloud.
+pub trait Provider: Send + Sync + 'static {
+    /// The plugin's name, as Orthanc lists it and log lines begin.
+    const NAME: &'static CStr;
+    /// The plugin's description, as Orthanc shows it.
+    const DESCRIPTION: &'static str;
+    /// The plugin's section of Orthanc's configuration.
+    const SECTION: &'static str;
+
+    /// Reads the options of this cloud, and makes the client of its bucket. No request is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// A mistake in the configuration.
+    fn connect(section: &mut Section<'_>, setup: &Setup<'_>) -> Result<Connection, InitializeError>;
+}
+
+/// A bucket that can be used.
+#[derive(Debug)]
+pub struct Connection {
+    /// The bucket's protocol.
+    pub store: Arc<dyn ObjectStore>,
+    /// How messages name the bucket: `s3://bucket`.
+    pub url: String,
+    /// Given with each upload: tags, storage class.
+    pub put_options: PutOptions,
+    /// When a failed request is repeated.
+    pub retry: RetryPolicy,
+    /// Modules of other people's code whose log lines go into Orthanc's log, from debug level up.
+    pub verbose_targets: &'static [&'static str],
+}
+
+/// What a provider is given besides its section.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    pub(crate) configuration: &'a Map<String, Value>,
+    pub(crate) runtime: &'a tokio::runtime::Handle,
+}
+
+impl Setup<'_> {
+    /// The runtime on which requests are made.
+    pub fn runtime(&self) -> &tokio::runtime::Handle {
+        self.runtime
+    }
+
+    /// An HTTP client with `options`, and with the proxy and the additional certificates of Orthanc's configuration
+    /// (`HttpProxy`, `HttpsCACertificates`).
+    ///
+    /// # Errors
+    ///
+    /// When one of the two is not usable.
+    pub fn http(&self, options: HttpOptions) -> Result<CloudHttp, InitializeError> {
+        let proxy = self.text("HttpProxy")?;
+        let root_certificates = match self.text("HttpsCACertificates")? {
+            None => None,
+            Some(path) => Some(std::fs::read(&path).map_err(|error| {
+                let message =
+                    format!("option HttpsCACertificates is {path:?}: the file cannot be read: {error}");
+                InitializeError::new(message)
+            })?),
+        };
+        let options = HttpOptions { proxy, root_certificates, ..options };
+        CloudHttp::new(&options).map_err(|error| {
+            let option = match error {
+                cloud_http::HttpSetupError::Certificates => "option HttpsCACertificates: ",
+                cloud_http::HttpSetupError::Proxy => "option HttpProxy: ",
+                _ => "",
+            };
+            InitializeError::new(format!("{option}{error}"))
+        })
+    }
+
+    /// An option at the root of the configuration; an empty one is none.
+    fn text(&self, option: &str) -> Result<Option<String>, InitializeError> {
+        match self.configuration.get(option) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
+            Some(_) => Err(InitializeError::new(format!("option {option} is not a text"))),
+        }
+    }
+}
+
+/// Whether what is sent to `endpoint` can be read or changed on its way: `http`, and not on this machine.
+pub fn is_exposed(endpoint: &Url) -> bool {
+    let loopback = match endpoint.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    endpoint.scheme() == "http" && !loopback
+}
+
+impl From<ConfigError> for InitializeError {
+    fn from(error: ConfigError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_http_beyond_this_machine_is_exposed() {
+        let exposed = |url: &str| is_exposed(&url.parse().unwrap());
+        assert!(exposed("http://minio:9000"));
+        assert!(exposed("http://192.168.1.2:9000"));
+        for safe in [
+            "https://minio",
+            "http://localhost:9000",
+            "http://b.localhost",
+            "http://127.0.0.1:1",
+            "http://[::1]:1",
+        ] {
+            assert!(!exposed(safe), "{safe}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Credentials from where the AWS command line finds them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use cloud_http::CredentialError;
+use object_store::CredentialProvider;
+use object_store::aws::AwsCredential;
+use tokio::sync::Mutex;
+
+use crate::smithy_http::ReqwestClient;
+
+/// Credentials are renewed so long before they expire.
+const RENEWAL: Duration = Duration::from_secs(5 * 60);
+
+/// The default credential chain of AWS: environment, shared configuration with profiles and SSO, web identity, EKS Pod
+/// Identity, ECS, EC2 instance metadata v2.
+pub(crate) struct CredentialChain {
+    provider: Option<SharedCredentialsProvider>,
+    /// Also makes sure that one task renews them, and the others wait for it.
+    current: Mutex<Option<Current>>,
+}
+
+struct Current {
+    credential: Arc<AwsCredential>,
+    expiry: Option<SystemTime>,
+}
+
+impl CredentialChain {
+    /// Reads the environment and the shared files. Requests are only made when credentials are needed.
+    pub(crate) async fn load(region: &str, client: reqwest::Client) -> Self {
+        let loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(ReqwestClient::new(client))
+            .region(Region::new(region.to_owned()));
+        let provider = loader.load().await.credentials_provider();
+        Self { provider, current: Mutex::new(None) }
+    }
+
+    async fn renew(&self) -> Result<Current, CredentialError> {
+        let Some(provider) = &self.provider else {
+            return Err(CredentialError {
+                reason: "there is no credential provider".to_owned(),
+                transient: false,
+            });
+        };
+        let credentials = provider.provide_credentials().await.map_err(|error| explain(&error))?;
+        Ok(Current { expiry: credentials.expiry(), credential: Arc::new(convert(&credentials)) })
+    }
+}
+
+#[async_trait]
+impl CredentialProvider for CredentialChain {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        let mut current = self.current.lock().await;
+        let now = SystemTime::now();
+        let still_valid = match &*current {
+            Some(known) if !known.expires_before(now + RENEWAL) => return Ok(Arc::clone(&known.credential)),
+            Some(known) if !known.expires_before(now) => Some(Arc::clone(&known.credential)),
+            _ => None,
+        };
+        match (self.renew().await, still_valid) {
+            (Ok(renewed), _) => Ok(Arc::clone(&current.insert(renewed).credential)),
+            (Err(error), Some(credential)) => {
+                tracing::warn!("cannot renew the AWS credentials, which are still valid: {error}");
+                Ok(credential)
+            }
+            (Err(error), None) => Err(object_store::Error::Generic { store: "S3", source: Box::new(error) }),
+        }
+    }
+}
+
+impl Current {
+    fn expires_before(&self, moment: SystemTime) -> bool {
+        self.expiry.is_some_and(|expiry| expiry < moment)
+    }
+}
+
+impl fmt::Debug for CredentialChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CredentialChain")
+    }
+}
+
+fn convert(credentials: &Credentials) -> AwsCredential {
+    AwsCredential {
+        key_id: credentials.access_key_id().to_owned(),
+        secret_key: credentials.secret_access_key().to_owned(),
+        token: credentials.session_token().map(str::to_owned),
+    }
+}
+
+/// One line about credentials that could not be had. The errors below are not quoted: they can hold answers of token
+/// services.
+fn explain(error: &CredentialsError) -> CredentialError {
+    let (reason, transient) = match error {
+        CredentialsError::CredentialsNotLoaded(_) => (
+            "give AccessKey and SecretKey, or credentials in the environment, the shared AWS files or the machine's role",
+            false,
+        ),
+        CredentialsError::ProviderTimedOut(_) => ("the service that gives them did not answer in time", true),
+        CredentialsError::InvalidConfiguration(_) => {
+            ("the AWS configuration (files or environment) is not valid", false)
+        }
+        CredentialsError::ProviderError(_) => {
+            ("the service that gives them refused, or could not be reached", true)
+        }
+        _ => ("the AWS credential chain failed", true),
+    };
+    CredentialError { reason: reason.to_owned(), transient }
+}

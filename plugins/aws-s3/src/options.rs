@@ -1,0 +1,156 @@
+//! The options of the section `AwsS3Storage` that are S3's own.
+
+use std::time::Duration;
+
+use cloud_http::HttpOptions;
+use hybrid::RetryPolicy;
+use object_store::{Attribute, PutOptions, TagSet};
+use storage_plugin::{ConfigError, Secret, Section};
+
+const STORAGE_CLASSES: &[&str] = &[
+    "STANDARD",
+    "REDUCED_REDUNDANCY",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER",
+    "DEEP_ARCHIVE",
+    "OUTPOSTS",
+    "GLACIER_IR",
+    "SNOW",
+];
+const SERVER_SIDE_ENCRYPTIONS: &[&str] = &["AES256", "aws:kms", "aws:kms:dsse"];
+/// A week, in seconds.
+const LONGEST_TIMEOUT: u64 = 7 * 24 * 3600;
+/// What S3 allows for one object.
+const MOST_TAGS: usize = 10;
+
+/// How requests are signed.
+#[derive(Debug)]
+pub(crate) enum Credentials {
+    /// `AccessKey`, `SecretKey`, `SessionToken`.
+    Static { access_key: Secret, secret_key: Secret, session_token: Option<Secret> },
+    /// Whatever the AWS command line would use.
+    DefaultChain,
+}
+
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) bucket: String,
+    pub(crate) region: String,
+    pub(crate) credentials: Credentials,
+    /// Empty for AWS itself.
+    pub(crate) endpoint: String,
+    pub(crate) virtual_addressing: bool,
+    pub(crate) http: HttpOptions,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) put_options: PutOptions,
+    pub(crate) http_logs: bool,
+    pub(crate) server_side_encryption: Option<&'static str>,
+    pub(crate) kms_key_id: Option<String>,
+}
+
+impl Options {
+    pub(crate) fn read(section: &mut Section<'_>) -> Result<Self, ConfigError> {
+        let connect_timeout = connect_timeout(section)?;
+        let request_timeout = section.number("RequestTimeout", 1200, 1..=LONGEST_TIMEOUT)?;
+        let max_connections = section.number("MaxConnections", 25, 1..=10_000)?;
+        let max_retries = section.number("MaxRetries", 10, 0..=1000)?;
+        read_transfer_options(section)?;
+        let (server_side_encryption, kms_key_id) = server_side_encryption(section)?;
+        Ok(Self {
+            bucket: section.required_text("BucketName")?,
+            region: section.required_text("Region")?,
+            credentials: credentials(section)?,
+            endpoint: section.text("Endpoint")?.unwrap_or_default(),
+            virtual_addressing: section.flag("VirtualAddressing", true)?,
+            http: HttpOptions {
+                connect_timeout,
+                stall_limit: connect_timeout,
+                max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
+                ..HttpOptions::default()
+            },
+            retry: RetryPolicy {
+                max_retries: u32::try_from(max_retries).unwrap_or(u32::MAX),
+                deadline: Duration::from_secs(request_timeout),
+                ..RetryPolicy::default()
+            },
+            put_options: put_options(section)?,
+            http_logs: section.flag("EnableAwsSdkLogs", false)?,
+            server_side_encryption,
+            kms_key_id,
+        })
+    }
+}
+
+/// `ConnectionTimeout`, or its older spelling `ConnectTimeout`.
+fn connect_timeout(section: &mut Section<'_>) -> Result<Duration, ConfigError> {
+    let older = section.number("ConnectTimeout", 30, 1..=LONGEST_TIMEOUT)?;
+    let seconds = section.number("ConnectionTimeout", older, 1..=LONGEST_TIMEOUT)?;
+    Ok(Duration::from_secs(seconds))
+}
+
+/// Options of the C++ plugin's transfer manager.
+fn read_transfer_options(section: &mut Section<'_>) -> Result<(), ConfigError> {
+    section.flag("UseTransferManager", false)?;
+    section.number("TransferPoolSize", 10, 1..=1000)?;
+    section.number("TransferBufferSize", 5, 5..=5120)?;
+    Ok(())
+}
+
+fn credentials(section: &mut Section<'_>) -> Result<Credentials, ConfigError> {
+    let access_key = section.secret("AccessKey")?;
+    let secret_key = section.secret("SecretKey")?;
+    let session_token = section.secret("SessionToken")?;
+    match (access_key, secret_key) {
+        (Some(access_key), Some(secret_key)) => {
+            Ok(Credentials::Static { access_key, secret_key, session_token })
+        }
+        (None, None) if session_token.is_none() => Ok(Credentials::DefaultChain),
+        (None, _) => {
+            Err(section.error("AccessKey", "is missing: it goes together with SecretKey and SessionToken"))
+        }
+        (Some(_), None) => Err(section.error("SecretKey", "is missing: it goes together with AccessKey")),
+    }
+}
+
+/// What is sent with each upload.
+fn put_options(section: &mut Section<'_>) -> Result<PutOptions, ConfigError> {
+    let mut options = PutOptions::default();
+    if let Some(class) = section.choice("StorageClass", STORAGE_CLASSES)? {
+        options.attributes.insert(Attribute::StorageClass, class.into());
+    }
+    let tags = section.texts("Tags")?;
+    if tags.len() > MOST_TAGS {
+        return Err(
+            section.error("Tags", format!("has {} tags: at most {MOST_TAGS} are allowed", tags.len()))
+        );
+    }
+    let mut set = TagSet::default();
+    for (key, value) in &tags {
+        // The limits of S3, in characters.
+        if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
+            let problem = format!(
+                "has the tag {key:?}: a key of 1 to 128 and a value of up to 256 characters is needed"
+            );
+            return Err(section.error("Tags", problem));
+        }
+        set.push(key, value);
+    }
+    options.tags = set;
+    Ok(options)
+}
+
+fn server_side_encryption(
+    section: &mut Section<'_>,
+) -> Result<(Option<&'static str>, Option<String>), ConfigError> {
+    let algorithm = section.choice("ServerSideEncryption", SERVER_SIDE_ENCRYPTIONS)?;
+    let key = section.text("KmsKeyId")?;
+    if key.is_some() && !algorithm.is_some_and(|algorithm| algorithm.starts_with("aws:kms")) {
+        return Err(section.error(
+            "KmsKeyId",
+            "is given: \"ServerSideEncryption\": \"aws:kms\" or \"aws:kms:dsse\" is needed too",
+        ));
+    }
+    Ok((algorithm, key))
+}
