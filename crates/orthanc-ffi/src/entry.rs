@@ -84,6 +84,7 @@ pub unsafe fn initialize<P: Plugin>(context: *mut abi::Context, module: &'static
         end(&mut plugin);
         crate::log::set_plugin_module(module);
         install_hook();
+        crate::pin::pin_library();
         *CURRENT.write() = Some(host.clone());
 
         let made = guarded("OrthancPluginInitialize", None, || Some(P::initialize(&host)));

@@ -10,7 +10,7 @@
 //! - A [`Host`] may be kept and used from any thread for ever. Once Orthanc has finalised the plugin its calls fail
 //!   and touch nothing of Orthanc.
 //! - The library may be finalised and initialised again without being unloaded: all state hangs on one cell that
-//!   finalise empties.
+//!   finalise empties. It pins itself in memory, so that threads which it has touched may end whenever they like.
 //! - It never logs what it carries: no content, no configuration, no header.
 //!
 //! It is the only crate of the workspace with `unsafe` (beside one module of `crypto-envelope`). It knows nothing of
@@ -28,6 +28,7 @@ mod job;
 mod log;
 mod memory;
 mod panic;
+mod pin;
 mod rest;
 mod storage;
 

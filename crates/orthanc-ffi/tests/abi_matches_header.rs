@@ -1,5 +1,7 @@
 //! Holds every declaration of `abi` against the real header: a C program prints what the compiler makes of it.
 
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::mem::{offset_of, size_of};
