@@ -124,7 +124,7 @@ mod tests {
             ("CRC32C", "4waSgw=="),
             ("SHA1", "98O8HYCOBHMq32eZZczDTKeuNEE="),
             ("SHA256", "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU="),
-            ("MD5", "JfnnlDI7RTiF9RgfGK2JNA=="),
+            ("MD5", "JfnnlDI7RTiF9RgfG2JNCw=="),
             ("CRC64NVME", "rosUhgp5mIg="),
         ];
         for (name, sum) in sums {

