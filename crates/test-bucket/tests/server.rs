@@ -126,6 +126,6 @@ async fn bandwidth_is_that_of_each_connection_in_either_direction() {
     for (time, least) in [(put, 340), (get, 340), (halves, 140)] {
         assert!(time >= Duration::from_millis(least), "{put:?} {get:?} {halves:?}");
     }
-    assert!(halves < get.mul_f64(0.8), "{halves:?} {get:?}");
+    assert!(halves < get, "{halves:?} {get:?}");
     server.bandwidth_per_connection(None);
 }
