@@ -1,0 +1,252 @@
+//! The server as a test sees it.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use s3s::service::S3ServiceBuilder;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
+
+use crate::auth::{BucketHost, OneUser, TokenCheck};
+use crate::count::{Counters, RequestCounts, RequestRecord};
+use crate::fault::Faults;
+use crate::front::Front;
+use crate::hold::{Hold, Holds};
+use crate::listen::listen;
+use crate::object::{Attributes, Content, Object, StoredObject, UnfinishedUpload};
+use crate::operation::Operation;
+use crate::options::Options;
+use crate::s3::Service;
+use crate::store::{Condition, Store};
+
+/// How long [`BucketServer::stop`] waits for the port to be closed.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// An S3 server on a free port of 127.0.0.1, with its own threads and its buckets in memory.
+///
+/// No method blocks for long, and all may be called from synchronous code as from a runtime. Dropping it ends all.
+#[derive(Debug)]
+pub struct BucketServer {
+    front: Arc<Front>,
+    address: SocketAddr,
+    connection_limit: usize,
+    running: Mutex<Option<Running>>,
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+/// A listener at work.
+#[derive(Debug)]
+struct Running {
+    stop: oneshot::Sender<()>,
+    stopped: mpsc::Receiver<Infallible>,
+}
+
+impl BucketServer {
+    /// Starts a server.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken or the threads cannot be started.
+    pub fn start(options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port.unwrap_or(0)))?;
+        let address = listener.local_addr()?;
+        let connection_limit = options.connection_limit;
+        let runtime =
+            Builder::new_multi_thread().worker_threads(2).thread_name("test-bucket").enable_all().build()?;
+        let front = Arc::new(front(options));
+        let server =
+            Self { front, address, connection_limit, running: Mutex::new(None), runtime: Some(runtime) };
+        server.run(listener)?;
+        Ok(server)
+    }
+
+    fn run(&self, listener: TcpListener) -> io::Result<()> {
+        let Some(runtime) = &self.runtime else { return Ok(()) };
+        listener.set_nonblocking(true)?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        let (stop, stop_asked) = oneshot::channel();
+        let (at_end, stopped) = mpsc::channel();
+        runtime.spawn(listen(listener, Arc::clone(&self.front), self.connection_limit, stop_asked, at_end));
+        *self.running.lock() = Some(Running { stop, stopped });
+        Ok(())
+    }
+
+    /// `http://127.0.0.1:PORT`, the same after a stop and a new start.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Closes the port and cuts every connection, whatever goes on. Objects and counts stay. Twice is as good as once.
+    pub fn stop(&self) {
+        if let Some(running) = self.running.lock().take() {
+            // It has ended already if nobody listens.
+            let _ = running.stop.send(());
+            // The sender is dropped at the end and sends nothing.
+            let _ = running.stopped.recv_timeout(STOP_LIMIT);
+        }
+    }
+
+    /// Opens the same port again after [`BucketServer::stop`]; does nothing while running.
+    ///
+    /// # Errors
+    ///
+    /// When another program took the port meanwhile.
+    pub fn start_again(&self) -> io::Result<()> {
+        if self.running.lock().is_some() {
+            return Ok(());
+        }
+        self.run(TcpListener::bind(self.address)?)
+    }
+
+    /// All objects of a bucket by key; none for a bucket that does not exist.
+    #[must_use]
+    pub fn objects(&self, bucket: &str) -> BTreeMap<String, StoredObject> {
+        self.front.store.objects(bucket).into_iter().map(|(key, object)| (key, object.inspect())).collect()
+    }
+
+    /// The keys of a bucket in order, without a look at the content.
+    #[must_use]
+    pub fn keys(&self, bucket: &str) -> Vec<String> {
+        self.front.store.objects(bucket).into_keys().collect()
+    }
+
+    /// One object.
+    #[must_use]
+    pub fn object(&self, bucket: &str, key: &str) -> Option<StoredObject> {
+        self.front.store.get(bucket, key).ok().map(|object| object.inspect())
+    }
+
+    /// Puts an object without a request; creates the bucket if need be.
+    pub fn insert(&self, bucket: &str, key: &str, bytes: impl Into<Bytes>) {
+        self.front.store.create_bucket(bucket);
+        let object = Object::new(Content::of(bytes.into()), Attributes::default());
+        // It cannot fail without a condition and with the bucket there.
+        let _ = self.front.store.put(bucket, key, object, &Condition::Always);
+    }
+
+    /// Removes an object without a request, and returns it.
+    pub fn remove(&self, bucket: &str, key: &str) -> Option<StoredObject> {
+        self.front.store.remove(bucket, key).ok().flatten().map(|object| object.inspect())
+    }
+
+    /// Multipart uploads that were neither completed nor aborted, oldest first.
+    #[must_use]
+    pub fn unfinished_uploads(&self, bucket: &str) -> Vec<UnfinishedUpload> {
+        self.front.store.uploads(bucket).unwrap_or_default()
+    }
+
+    /// Empties all buckets, unfinished uploads included.
+    pub fn clear(&self) {
+        self.front.store.clear();
+    }
+
+    /// Requests so far.
+    #[must_use]
+    pub fn requests(&self) -> RequestCounts {
+        self.front.counters.requests()
+    }
+
+    /// The last 10,000 requests in the order they arrived.
+    #[must_use]
+    pub fn last_requests(&self) -> Vec<RequestRecord> {
+        self.front.counters.records()
+    }
+
+    /// Connections accepted so far.
+    #[must_use]
+    pub fn connections_accepted(&self) -> u64 {
+        self.front.counters.connections_accepted.load(Ordering::SeqCst)
+    }
+
+    /// Connections open now.
+    #[must_use]
+    pub fn connections_open(&self) -> u64 {
+        self.front.counters.connections_open.load(Ordering::SeqCst)
+    }
+
+    /// Sets all counts to zero, but for open connections, and forgets the last requests.
+    pub fn reset_counts(&self) {
+        self.front.counters.reset();
+    }
+
+    /// The fault rules.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.front.faults
+    }
+
+    /// Lets every request wait so long before it is carried out, as on a line with this round-trip time.
+    pub fn latency(&self, latency: Duration) {
+        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.front.latency.store(nanos, Ordering::Relaxed);
+    }
+
+    /// Limits each connection to so many bytes for each second and direction; `None` and 0 are without limit.
+    pub fn bandwidth_per_connection(&self, bytes_per_second: Option<u64>) {
+        self.front.bandwidth.store(bytes_per_second.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Holds back requests for an operation from now until the [`Hold`] is released or dropped.
+    #[must_use]
+    pub fn hold(&self, operation: Operation) -> Hold {
+        self.front.holds.hold(operation, None)
+    }
+
+    /// As [`BucketServer::hold`], only for keys that contain `part`.
+    #[must_use]
+    pub fn hold_key(&self, operation: Operation, part: impl Into<String>) -> Hold {
+        self.front.holds.hold(operation, Some(part.into()))
+    }
+}
+
+impl Drop for BucketServer {
+    fn drop(&mut self) {
+        self.stop();
+        if let Some(runtime) = self.runtime.take() {
+            // Waiting for the threads would panic inside of another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn front(options: Options) -> Front {
+    let store = Arc::new(Store::new(options.buckets));
+    let service =
+        Service { store: Arc::clone(&store), region: options.region.clone(), body_limit: options.body_limit };
+    let mut builder = S3ServiceBuilder::new(service);
+    builder.set_auth(OneUser { access_key: options.access_key, secret_key: options.secret_key.into() });
+    builder.set_access(TokenCheck { session_token: options.session_token });
+    if let Some(domain) = options.virtual_host_domain.clone() {
+        builder.set_host(BucketHost { domain });
+    }
+    Front {
+        service: builder.build(),
+        store,
+        counters: Arc::new(Counters::default()),
+        faults: Faults::default(),
+        holds: Arc::new(Holds::default()),
+        latency: AtomicU64::new(0),
+        bandwidth: Arc::new(AtomicU64::new(0)),
+        region: options.region,
+        domain: options.virtual_host_domain,
+        next_request: AtomicU64::new(1),
+    }
+}
