@@ -1,7 +1,7 @@
 //! Orthanc's own file storage and a plugin side by side: a report, no pass or fail.
 //!
-//! Both Orthancs run at the same time and take turns, step by step, over several rounds, so that whatever else slows
-//! the machine down meets both. What counts is the ratio within a round.
+//! Both Orthancs run at the same time and take turns, in parts of about a second, over several rounds, so that
+//! whatever else slows the machine down meets both. What counts is the ratio within a round.
 
 mod load;
 mod report;
@@ -19,6 +19,8 @@ use self::report::{Report, Sample};
 
 /// Size of the large instances in MB.
 const LARGE_MEGABYTES: u32 = 100;
+/// Small instances that one candidate gets before it is the other's turn.
+const SMALL_AT_ONCE: usize = 100;
 
 /// The command's options; see the usage text.
 #[derive(Debug)]
@@ -65,6 +67,14 @@ struct Phase {
     clients: usize,
 }
 
+impl Phase {
+    /// How often each instance is met. Reads are so fast that one pass would be over within some clock ticks of the
+    /// CPU time.
+    fn passes(&self) -> usize {
+        if self.operation == Operation::Read && !self.large { 10 } else { 1 }
+    }
+}
+
 const fn phase(name: &'static str, operation: Operation, large: bool, clients: usize) -> Phase {
     Phase { name, operation, large, clients }
 }
@@ -96,7 +106,7 @@ impl Files {
 
 /// One of the two that are compared.
 struct Candidate {
-    name: String,
+    storage: Storage,
     launched: Launched,
     /// Orthanc's ids of what the last upload stored, in the order of the files.
     ids: Vec<String>,
@@ -104,19 +114,20 @@ struct Candidate {
 
 impl Candidate {
     fn start(storage: Storage) -> Result<Self> {
-        let launched = storage::launch(storage, None)?;
-        Ok(Self { name: storage.name().to_owned(), launched, ids: Vec::new() })
+        Ok(Self { storage, launched: storage::launch(storage, None)?, ids: Vec::new() })
     }
 
-    /// Runs one phase and measures it.
-    fn run(&mut self, phase: &Phase, files: &[Vec<u8>]) -> Result<Sample> {
+    /// Runs a part of a phase and measures it: `files`, which begin at number `offset` of their set.
+    fn run(&mut self, phase: &Phase, files: &[Vec<u8>], offset: usize) -> Result<Sample> {
         let orthanc = &self.launched.orthanc;
         orthanc.reset_peak_memory()?;
         let (cpu, requests) = (orthanc.cpu_seconds()?, self.launched.bucket.request_count());
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, orthanc.http_port()));
-        let known = &self.ids;
-        let (time, ids) = load::run(address, phase.clients, files.len(), |connection, index| {
+        let known = self.ids.get(offset..).unwrap_or_default();
+        let operations = files.len() * phase.passes();
+        let (time, ids) = load::run(address, phase.clients, operations, |connection, index| {
             interrupt::check()?;
+            let index = index % files.len();
             match phase.operation {
                 Operation::Upload => return connection.upload(&files[index]),
                 Operation::Read => connection.read(&known[index], &files[index])?,
@@ -124,17 +135,18 @@ impl Candidate {
             }
             Ok(String::new())
         })
-        .with_context(|| format!("{}: {}", self.name, phase.name))?;
+        .with_context(|| format!("{}: {}", self.storage.name(), phase.name))?;
         let sample = Sample {
-            operations: files.len(),
-            bytes: files.iter().map(Vec::len).sum(),
+            operations,
+            bytes: files.iter().map(Vec::len).sum::<usize>() * phase.passes(),
             seconds: time.as_secs_f64(),
             cpu_seconds: orthanc.cpu_seconds()? - cpu,
             peak_memory: orthanc.peak_memory_bytes()?,
             requests: self.launched.bucket.request_count() - requests,
         };
         if phase.operation == Operation::Upload {
-            self.ids = ids;
+            self.ids.truncate(offset);
+            self.ids.extend(ids);
         }
         Ok(sample)
     }
@@ -146,24 +158,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     interrupt::catch()?;
     eprintln!("generating files");
     let files = generate(options)?;
-    let mut candidates = [Candidate::start(Storage::BuiltIn)?, Candidate::start(options.storage)?];
-    if options.storage == Storage::BuiltIn {
-        candidates[1].name.push_str(" again");
-    }
-
-    eprintln!("warming up");
-    let few =
-        Files { small: files.small[..files.small.len().min(20)].to_vec(), large: files.large[..1].to_vec() };
-    round(0, &mut candidates, &few, |_, _, _| ())?;
-    let mut report = Report::new([&candidates[0].name, &candidates[1].name].map(|name| name.clone()));
+    let warm_up = Files { small: files.small.iter().take(20).cloned().collect(), large: Vec::new() };
+    let mut report = Report::new([Storage::BuiltIn.name(), options.storage.name()]);
     for number in 0..options.rounds {
         eprintln!("round {} of {}", number + 1, options.rounds);
+        // Fresh ones for each round: the layout of a process in memory alone makes a difference of some percent.
+        let mut candidates = start(options.storage, number)?;
+        round(number, &mut candidates, &warm_up, |_, _, _| ())?;
         round(number, &mut candidates, &files, |phase, candidate, sample| {
             report.add(phase, candidate, sample);
         })?;
-    }
-    for candidate in &mut candidates {
-        candidate.launched.orthanc.stop()?;
     }
     report.publish(options)
 }
@@ -174,17 +178,33 @@ fn generate(options: &Options) -> Result<Files> {
     Ok(Files { small, large: large.collect::<Result<_, _>>()? })
 }
 
-/// All phases for both candidates, who take turns in being the first.
+/// Both candidates; they take turns in being started first.
+fn start(storage: Storage, round: usize) -> Result<[Candidate; 2]> {
+    if round.is_multiple_of(2) {
+        Ok([Candidate::start(Storage::BuiltIn)?, Candidate::start(storage)?])
+    } else {
+        let second = Candidate::start(storage)?;
+        Ok([Candidate::start(Storage::BuiltIn)?, second])
+    }
+}
+
+/// All phases, in small parts for both candidates in turn: both see the same disturbances.
 fn round(
     number: usize,
     candidates: &mut [Candidate; 2],
     files: &Files,
     mut keep: impl FnMut(&Phase, usize, Sample),
 ) -> Result<()> {
-    for (index, phase) in PHASES.iter().enumerate() {
-        let first = (number + index) % 2;
-        for candidate in [first, 1 - first] {
-            let sample = candidates[candidate].run(phase, files.of(phase))?;
+    for phase in &PHASES {
+        let part = if phase.large { 1 } else { SMALL_AT_ONCE };
+        let mut samples = [Sample::default(); 2];
+        for (index, files) in files.of(phase).chunks(part).enumerate() {
+            let first = (number + index) % 2;
+            for candidate in [first, 1 - first] {
+                samples[candidate].add(&candidates[candidate].run(phase, files, index * part)?);
+            }
+        }
+        for (candidate, sample) in samples.into_iter().enumerate() {
             keep(phase, candidate, sample);
         }
     }

@@ -11,7 +11,7 @@ use crate::test::target_folder;
 use super::{Options, PHASES, Phase};
 
 /// What one phase of one candidate took in one round.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sample {
     pub(crate) operations: usize,
     pub(crate) bytes: usize,
@@ -30,6 +30,16 @@ impl Sample {
     fn rate(&self, phase: &Phase) -> f64 {
         let done = if unit(phase) == "MB/s" { self.bytes as f64 / 1e6 } else { self.operations as f64 };
         done / self.seconds
+    }
+
+    /// Takes in another part of the same phase.
+    pub(crate) fn add(&mut self, part: &Self) {
+        self.operations += part.operations;
+        self.bytes += part.bytes;
+        self.seconds += part.seconds;
+        self.cpu_seconds += part.cpu_seconds;
+        self.peak_memory = self.peak_memory.max(part.peak_memory);
+        self.requests += part.requests;
     }
 
     fn cpu_milliseconds(&self) -> f64 {
@@ -52,13 +62,13 @@ fn unit(phase: &Phase) -> &'static str {
 /// All samples of a run.
 #[derive(Debug)]
 pub(crate) struct Report {
-    names: [String; 2],
+    names: [&'static str; 2],
     /// By phase and candidate, a sample for each round.
     samples: Vec<(&'static str, [Vec<Sample>; 2])>,
 }
 
 impl Report {
-    pub(crate) fn new(names: [String; 2]) -> Self {
+    pub(crate) fn new(names: [&'static str; 2]) -> Self {
         Self { names, samples: PHASES.iter().map(|phase| (phase.name, Default::default())).collect() }
     }
 
@@ -83,7 +93,8 @@ impl Report {
     fn table(&self, options: &Options) -> String {
         let [base, other] = &self.names;
         let mut text = format!(
-            "A: {base}. B: {other}. Medians of {} rounds; each round {} instances of 130 kB and {} of 100 MB.\n\
+            "A: {base}. B: {other}. Medians of {} rounds; each round {} instances of 130 kB (each read ten times) and\n\
+             {} of 100 MB. Orthanc's own storage syncs each file to the disk, which is its default.\n\
              B/A compares speeds within a round: median (lowest to highest); above 1, B is faster.\n\
              CPU: milliseconds of the Orthanc process for each operation. Memory: its peak in the phase, in MB.\n\n\
              | | unit | A | B | B/A | CPU A | CPU B | memory A | memory B | requests B |\n\
