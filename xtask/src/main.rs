@@ -1,3 +1,76 @@
-//! The project's chores.
+//! The project's chores. `cargo xtask` lists them.
 
-fn main() {}
+mod bench;
+mod demo;
+mod install;
+mod interrupt;
+mod progress;
+mod storage;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use lexopt::prelude::{Long, Short, Value};
+
+const USAGE: &str = "\
+The project's chores.
+
+cargo xtask install
+    Check that Orthanc, its plugin header, dcmtk and setpriv are there, and install what is missing
+    (Debian and Ubuntu, as root).
+
+cargo xtask test [-- ARGUMENTS]
+    Install what is missing, build the plugins once, run all tests. Arguments go to the test runner.
+
+cargo xtask demo [OPTIONS]
+    Store a study in a bucket through a real Orthanc, read it back, compare it, delete it.
+    --dicom DIR           your own DICOM files instead of a generated study
+    --slices N            slices of the generated CT series (300)
+    --megabytes N         size of the generated multi-frame (100)
+    --clients N           simultaneous clients (4)
+    --encryption A1|A2    encrypt in the plugin
+    --keep                leave it running until Ctrl-C before the study is deleted
+
+cargo xtask bench [OPTIONS]
+    Orthanc's own file storage and the plugin side by side. A report, no pass or fail.
+    --rounds N            rounds, of which medians are taken (5)
+    --instances N         instances of 130 kB in each round (400)
+    --large N             instances of 100 MB in each round (3)
+    --quick               2 rounds of 100 and 1
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Mistakes on the command line tell their cause by themselves; of others, the whole chain is wanted.
+            match error.downcast_ref::<lexopt::Error>() {
+                Some(mistake) => eprintln!("xtask: {mistake}"),
+                None => eprintln!("xtask: {error:#}"),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut arguments = lexopt::Parser::from_env();
+    match arguments.next()? {
+        Some(Value(command)) => match &*command.to_string_lossy() {
+            "install" => match arguments.next()? {
+                None => install::install_missing(),
+                Some(other) => bail!(other.unexpected()),
+            },
+            "test" => test::run(arguments),
+            "demo" => demo::run(&demo::Options::parse(arguments)?),
+            "bench" => bench::run(&bench::Options::parse(arguments)?),
+            other => bail!("there is no command {other}\n\n{USAGE}"),
+        },
+        None | Some(Long("help") | Short('h')) => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        Some(other) => bail!(other.unexpected()),
+    }
+}

@@ -1,0 +1,206 @@
+//! The load generator: HTTP/1.1 with keep-alive on bare sockets, as cheap as can be, since it shares the processor with
+//! the server that it loads. It understands what Orthanc answers, and nothing more.
+
+use std::io::{IoSlice, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::Value;
+
+const BUFFER: usize = 256 * 1024;
+/// A server that has stopped answering shall end the benchmark, not hang it.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A keep-alive connection to Orthanc.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// The head of an answer; as much of the body as came with it is still in the buffer.
+struct Head {
+    status: u16,
+    length: usize,
+    body_start: usize,
+    filled: usize,
+}
+
+impl Connection {
+    fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        Ok(Self { stream, buffer: vec![0; BUFFER] })
+    }
+
+    /// Stores a file; returns the instance's id.
+    pub(crate) fn upload(&mut self, file: &[u8]) -> Result<String> {
+        self.request("POST", "/instances", file)?;
+        let (status, body) = self.answer()?;
+        let json: Value =
+            serde_json::from_slice(&body).with_context(|| format!("upload: HTTP status {status}"))?;
+        ensure!(status == 200 && json["Status"] == "Success", "upload: HTTP status {status}, {json}");
+        Ok(json["ID"].as_str().context("upload: no id")?.to_owned())
+    }
+
+    /// Reads a file and compares it with what was stored.
+    pub(crate) fn read(&mut self, id: &str, expected: &[u8]) -> Result<()> {
+        self.request("GET", &format!("/instances/{id}/file"), &[])?;
+        let head = self.head()?;
+        ensure!(head.status == 200, "read: HTTP status {}", head.status);
+        ensure!(head.length == expected.len(), "read: {} bytes instead of {}", head.length, expected.len());
+        let mut done = 0;
+        let mut from = head.body_start..head.filled;
+        loop {
+            let got = &self.buffer[from.clone()];
+            ensure!(
+                expected[done..].starts_with(got),
+                "read: other bytes than were stored, after byte {done}"
+            );
+            done += got.len();
+            if done == expected.len() {
+                return Ok(());
+            }
+            from = 0..self.receive(0)?;
+        }
+    }
+
+    /// Deletes an instance.
+    pub(crate) fn delete(&mut self, id: &str) -> Result<()> {
+        self.request("DELETE", &format!("/instances/{id}"), &[])?;
+        let (status, _) = self.answer()?;
+        ensure!(status == 200, "delete: HTTP status {status}");
+        Ok(())
+    }
+
+    fn request(&mut self, method: &str, path: &str, body: &[u8]) -> Result<()> {
+        let length = body.len();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+        // In one system call, if the socket takes it all.
+        let written = self.stream.write_vectored(&[IoSlice::new(head.as_bytes()), IoSlice::new(body)])?;
+        let head_left = head.as_bytes().get(written..).unwrap_or_default();
+        self.stream.write_all(head_left)?;
+        let body_written = written.saturating_sub(head.len());
+        self.stream.write_all(&body[body_written..])?;
+        Ok(())
+    }
+
+    fn answer(&mut self) -> Result<(u16, Vec<u8>)> {
+        let head = self.head()?;
+        let mut body = self.buffer[head.body_start..head.filled].to_vec();
+        while body.len() < head.length {
+            let more = self.receive(0)?;
+            body.extend_from_slice(&self.buffer[..more]);
+        }
+        Ok((head.status, body))
+    }
+
+    fn head(&mut self) -> Result<Head> {
+        let mut filled = 0;
+        loop {
+            filled += self.receive(filled)?;
+            let received = &self.buffer[..filled];
+            let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") else {
+                ensure!(filled < 16 * 1024, "an endless answer");
+                continue;
+            };
+            let text = std::str::from_utf8(&received[..end])?;
+            let (status, length) = parse_head(text).with_context(|| format!("unexpected answer: {text}"))?;
+            return Ok(Head { status, length, body_start: end + 4, filled });
+        }
+    }
+
+    fn receive(&mut self, offset: usize) -> Result<usize> {
+        match self.stream.read(&mut self.buffer[offset..])? {
+            0 => bail!("Orthanc closed the connection"),
+            length => Ok(length),
+        }
+    }
+}
+
+/// Status and body length of an answer's head.
+fn parse_head(text: &str) -> Option<(u16, usize)> {
+    let mut lines = text.split("\r\n");
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let mut headers = lines.filter_map(|line| line.split_once(':'));
+    let (_, length) = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?;
+    Some((status, length.trim().parse().ok()?))
+}
+
+/// Lets `clients` threads with a connection each do `job` for the numbers below `count`; returns the time from the
+/// common start to the last answer, and the results in the order of the numbers.
+pub(crate) fn run<T: Send + Default + Clone>(
+    address: SocketAddr,
+    clients: usize,
+    count: usize,
+    job: impl Fn(&mut Connection, usize) -> Result<T> + Sync,
+) -> Result<(Duration, Vec<T>)> {
+    let mut connections = (0..clients).map(|_| Connection::open(address)).collect::<Result<Vec<_>>>()?;
+    let (next, results) = (AtomicUsize::new(0), Mutex::new(vec![T::default(); count]));
+    let barrier = Barrier::new(clients + 1);
+    let client = |connection: &mut Connection| -> Result<()> {
+        barrier.wait();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                return Ok(());
+            }
+            // After an error the others shall not go on.
+            let result = job(connection, index).inspect_err(|_| next.store(count, Ordering::Relaxed))?;
+            results.lock().unwrap_or_else(PoisonError::into_inner)[index] = result;
+        }
+    };
+    let (time, ended) = thread::scope(|scope| {
+        let client = &client;
+        let threads: Vec<_> =
+            connections.iter_mut().map(|connection| scope.spawn(move || client(connection))).collect();
+        barrier.wait();
+        let start = Instant::now();
+        let panicked = |_| Err(anyhow!("a client panicked"));
+        let ended: Vec<_> =
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect();
+        (start.elapsed(), ended)
+    });
+    ended.into_iter().collect::<Result<()>>()?;
+    Ok((time, results.into_inner().unwrap_or_else(PoisonError::into_inner)))
+}
+
+#[cfg(test)]
+mod tests {
+    use end_to_end::{Orthanc, dicom};
+
+    use super::*;
+
+    #[test]
+    fn heads_are_parsed() {
+        assert_eq!(parse_head("HTTP/1.1 200 OK\r\nA: b\r\ncontent-length: 12"), Some((200, 12)));
+        assert_eq!(parse_head("HTTP/1.1 404 Not Found\r\nContent-Length:0"), Some((404, 0)));
+        assert_eq!(parse_head("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked"), None);
+        assert_eq!(parse_head("nonsense"), None);
+    }
+
+    #[test]
+    fn it_stores_reads_compares_and_deletes() {
+        let orthanc = Orthanc::builder().start().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], orthanc.http_port()));
+        let mut files: Vec<_> = dicom::ct_series(20, 256, 256).map(Result::unwrap).collect();
+        files.push(dicom::multi_frame(5).unwrap());
+        let count = files.len();
+        let (_, ids) = run(address, 4, count, |connection, index| connection.upload(&files[index])).unwrap();
+        run(address, 4, count, |connection, index| connection.read(&ids[index], &files[index])).unwrap();
+
+        // A benchmark that would not notice wrong bytes would be worth nothing.
+        let mut other = files[0].clone();
+        *other.last_mut().unwrap() ^= 1;
+        assert!(run(address, 1, 1, |connection, _| connection.read(&ids[0], &other)).is_err());
+        assert!(run(address, 1, 1, |connection, _| connection.upload(&files[0])).is_err(), "already stored");
+
+        run(address, 4, count, |connection, index| connection.delete(&ids[index])).unwrap();
+        assert!(run(address, 1, 1, |connection, _| connection.delete(&ids[0])).is_err());
+    }
+}

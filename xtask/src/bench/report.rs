@@ -1,0 +1,202 @@
+//! Medians and ratios of a benchmark, as a table for people and as JSON.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::test::target_folder;
+
+use super::{Options, PHASES, Phase};
+
+/// What one phase of one candidate took in one round.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sample {
+    pub(crate) operations: usize,
+    pub(crate) bytes: usize,
+    pub(crate) seconds: f64,
+    /// Of the Orthanc process.
+    pub(crate) cpu_seconds: f64,
+    /// Resident, of the Orthanc process, in bytes.
+    pub(crate) peak_memory: u64,
+    /// To the bucket.
+    pub(crate) requests: u64,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+impl Sample {
+    /// MB/s for large instances, operations a second for the others and for deletes.
+    fn rate(&self, phase: &Phase) -> f64 {
+        let done = if unit(phase) == "MB/s" { self.bytes as f64 / 1e6 } else { self.operations as f64 };
+        done / self.seconds
+    }
+
+    /// Takes in another part of the same phase.
+    pub(crate) fn add(&mut self, part: &Self) {
+        self.operations += part.operations;
+        self.bytes += part.bytes;
+        self.seconds += part.seconds;
+        self.cpu_seconds += part.cpu_seconds;
+        self.peak_memory = self.peak_memory.max(part.peak_memory);
+        self.requests += part.requests;
+    }
+
+    fn cpu_milliseconds(&self) -> f64 {
+        self.cpu_seconds * 1e3 / self.operations as f64
+    }
+
+    fn megabytes_of_memory(&self) -> f64 {
+        self.peak_memory as f64 / 1e6
+    }
+
+    fn requests(&self) -> f64 {
+        self.requests as f64 / self.operations as f64
+    }
+}
+
+fn unit(phase: &Phase) -> &'static str {
+    if phase.large && phase.operation != super::Operation::Delete { "MB/s" } else { "1/s" }
+}
+
+/// All samples of a run.
+#[derive(Debug)]
+pub(crate) struct Report {
+    names: [&'static str; 2],
+    /// By phase and candidate, a sample for each round.
+    samples: Vec<(&'static str, [Vec<Sample>; 2])>,
+}
+
+impl Report {
+    pub(crate) fn new(names: [&'static str; 2]) -> Self {
+        Self { names, samples: PHASES.iter().map(|phase| (phase.name, Default::default())).collect() }
+    }
+
+    pub(crate) fn add(&mut self, phase: &Phase, candidate: usize, sample: Sample) {
+        if let Some((_, samples)) = self.samples.iter_mut().find(|(name, _)| *name == phase.name) {
+            samples[candidate].push(sample);
+        }
+    }
+
+    /// Prints the table, and writes it and the JSON to `target/bench`.
+    pub(crate) fn publish(&self, options: &Options) -> Result<()> {
+        let folder = target_folder()?.join("bench");
+        fs::create_dir_all(&folder).context("making the report's folder")?;
+        let table = self.table(options);
+        fs::write(folder.join("report.md"), &table)?;
+        fs::write(folder.join("report.json"), format!("{:#}", self.json(options)))?;
+        println!("{table}");
+        eprintln!("also in {}, with all samples in report.json", folder.join("report.md").display());
+        Ok(())
+    }
+
+    fn table(&self, options: &Options) -> String {
+        let [base, other] = &self.names;
+        let mut text = format!(
+            "A: {base}. B: {other}. Medians of {} rounds; each round {} instances of 130 kB (each read ten times) and\n\
+             {} of 100 MB. Orthanc's own storage syncs each file to the disk, which is its default.\n\
+             B/A compares speeds within a round: median (lowest to highest); above 1, B is faster.\n\
+             CPU: milliseconds of the Orthanc process for each operation. Memory: its peak in the phase, in MB.\n\n\
+             | | unit | A | B | B/A | CPU A | CPU B | memory A | memory B | requests B |\n\
+             |---|---|---:|---:|---|---:|---:|---:|---:|---:|\n",
+            options.rounds, options.instances, options.large
+        );
+        for (phase, (_, [a, b])) in PHASES.iter().zip(&self.samples) {
+            let of = |samples: &[Sample], figure: &dyn Fn(&Sample) -> f64| median(samples.iter().map(figure));
+            let (low, ratio, high) = ratios(phase, a, b);
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                text,
+                "| {} | {} | {:.1} | {:.1} | {ratio:.2} ({low:.2} to {high:.2}) | {:.2} | {:.2} | {:.0} | {:.0} | {:.2} |",
+                phase.name,
+                unit(phase),
+                of(a, &|sample| sample.rate(phase)),
+                of(b, &|sample| sample.rate(phase)),
+                of(a, &Sample::cpu_milliseconds),
+                of(b, &Sample::cpu_milliseconds),
+                of(a, &Sample::megabytes_of_memory),
+                of(b, &Sample::megabytes_of_memory),
+                of(b, &Sample::requests),
+            );
+        }
+        text
+    }
+
+    fn json(&self, options: &Options) -> Value {
+        let phases = PHASES.iter().zip(&self.samples).map(|(phase, (_, [a, b]))| {
+            let (low, ratio, high) = ratios(phase, a, b);
+            json!({
+                "phase": phase.name,
+                "unit": unit(phase),
+                "clients": phase.clients,
+                "ratio": {"median": ratio, "lowest": low, "highest": high},
+                "samples": [samples(phase, a), samples(phase, b)],
+            })
+        });
+        json!({
+            "candidates": self.names,
+            "rounds": options.rounds,
+            "instances": options.instances,
+            "large": options.large,
+            "phases": phases.collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn samples(phase: &Phase, samples: &[Sample]) -> Value {
+    let sample = |sample: &Sample| {
+        json!({
+            "rate": sample.rate(phase),
+            "seconds": sample.seconds,
+            "operations": sample.operations,
+            "bytes": sample.bytes,
+            "cpu_seconds": sample.cpu_seconds,
+            "peak_memory_bytes": sample.peak_memory,
+            "requests": sample.requests,
+        })
+    };
+    samples.iter().map(sample).collect()
+}
+
+/// Lowest, median and highest ratio of the rates in one round.
+fn ratios(phase: &Phase, a: &[Sample], b: &[Sample]) -> (f64, f64, f64) {
+    let ratios = || a.iter().zip(b).map(|(a, b)| b.rate(phase) / a.rate(phase));
+    (ratios().fold(f64::INFINITY, f64::min), median(ratios()), ratios().fold(0.0, f64::max))
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => values[count / 2],
+        count => f64::midpoint(values[count / 2 - 1], values[count / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_of_odd_and_even_numbers_of_values() {
+        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), 2.5);
+        assert!(median(std::iter::empty()).is_nan());
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_round() {
+        let sample = |seconds| Sample {
+            operations: 10,
+            bytes: 1_000_000,
+            seconds,
+            cpu_seconds: 0.0,
+            peak_memory: 0,
+            requests: 10,
+        };
+        let a = [sample(1.0), sample(10.0), sample(4.0)];
+        let b = [sample(2.0), sample(20.0), sample(4.0)];
+        assert_eq!(ratios(&PHASES[0], &a, &b), (0.5, 0.5, 1.0));
+    }
+}

@@ -1,0 +1,126 @@
+//! All tests, the way CI runs them.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader, IsTerminal, stderr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use end_to_end::workspace::{self, PLUGIN_FOLDER_VARIABLE, Plugin, Profile};
+use lexopt::prelude::{Long, Value as Free};
+use serde_json::Value;
+use xshell::{Shell, cmd};
+
+use crate::install;
+
+/// `cargo xtask test [-- ARGUMENTS]`.
+pub(crate) fn run(mut arguments: lexopt::Parser) -> Result<()> {
+    let passed_on: Vec<OsString> = match arguments.try_raw_args() {
+        Some(raw) if raw.peek().is_some_and(|first| first == "--") => raw.skip(1).collect(),
+        _ => match arguments.next()? {
+            None => Vec::new(),
+            Some(other @ (Long(_) | Free(_) | lexopt::Arg::Short(_))) => {
+                let hint = other.unexpected();
+                bail!("{hint} (arguments of the test runner come after --)")
+            }
+        },
+    };
+    install::install_missing()?;
+    let plugins = collect_plugins()?;
+    let (tests, closing) = run_tests(&plugins, &passed_on)?;
+    let documentation = run_documentation_tests(&plugins)?;
+    for line in closing {
+        println!("{line}");
+    }
+    ensure!(tests, "there are failed tests");
+    ensure!(documentation, "there are failed documentation tests");
+    Ok(())
+}
+
+/// Builds every plugin of the workspace and copies the libraries to a folder of their own: those in cargo's folder are
+/// replaced, with the features of test code, when cargo builds the tests.
+fn collect_plugins() -> Result<PathBuf> {
+    let (packages, target) = metadata()?;
+    let folder = target.join("plugins-under-test");
+    fs::create_dir_all(&folder).context("making the folder for the plugins")?;
+    for plugin in
+        Plugin::ALL.into_iter().filter(|plugin| packages.iter().any(|name| name == plugin.package()))
+    {
+        eprintln!("building {}", plugin.package());
+        let built = workspace::build(plugin, Profile::Dev)?;
+        // Never written over: a process that still has it open would see its code change.
+        let copy = folder.join(plugin.file_name());
+        let _ = fs::remove_file(&copy);
+        fs::copy(&built, &copy).with_context(|| format!("copying {}", built.display()))?;
+    }
+    Ok(folder)
+}
+
+/// Names of the workspace's packages, and cargo's target folder.
+fn metadata() -> Result<(Vec<String>, PathBuf)> {
+    let shell = Shell::new()?;
+    let text = cmd!(shell, "cargo metadata --no-deps --format-version 1").quiet().read()?;
+    let metadata: Value = serde_json::from_str(&text)?;
+    let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
+    let names = packages.iter().filter_map(|package| package["name"].as_str()).map(str::to_owned).collect();
+    let target = metadata["target_directory"].as_str().context("cargo metadata has no target folder")?;
+    Ok((names, target.into()))
+}
+
+/// cargo's target folder.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    Ok(metadata()?.1)
+}
+
+/// Whether all passed, and the runner's closing lines.
+fn run_tests(plugins: &Path, arguments: &[OsString]) -> Result<(bool, Vec<String>)> {
+    let mut command = cargo();
+    let nextest = has_nextest();
+    if nextest {
+        command.args(["nextest", "run", "--workspace"]);
+        if stderr().is_terminal() {
+            command.args(["--color", "always"]);
+        }
+    } else {
+        eprintln!("cargo-nextest is not installed: using cargo test");
+        command.args(["test", "--workspace", "--all-targets", "--no-fail-fast"]);
+    }
+    command.args(arguments).env(PLUGIN_FOLDER_VARIABLE, plugins);
+    if !nextest {
+        // Its result lines are on standard output already.
+        let passed = command.status().context("running cargo test")?.success();
+        return Ok((passed, vec![format!("cargo test: {}", if passed { "all passed" } else { "failed" })]));
+    }
+    let mut child = command.stderr(Stdio::piped()).spawn().context("running cargo nextest")?;
+    let output = child.stderr.take().context("no output of cargo nextest")?;
+    let mut closing = Vec::new();
+    for line in BufReader::new(output).split(b'\n') {
+        let line = String::from_utf8_lossy(&line?).into_owned();
+        eprintln!("{line}");
+        if line.contains("Summary") {
+            closing.clear();
+        }
+        if line.contains("Summary") || !closing.is_empty() {
+            closing.push(line);
+        }
+    }
+    Ok((child.wait()?.success(), closing))
+}
+
+fn has_nextest() -> bool {
+    let tried = cargo().args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    tried.is_ok_and(|status| status.success())
+}
+
+fn run_documentation_tests(plugins: &Path) -> Result<bool> {
+    // nextest does not run them.
+    let mut command = cargo();
+    command.args(["test", "--doc", "--workspace", "--quiet"]).env(PLUGIN_FOLDER_VARIABLE, plugins);
+    Ok(command.status().context("running the documentation tests")?.success())
+}
+
+fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
