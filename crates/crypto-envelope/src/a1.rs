@@ -47,8 +47,8 @@ fn masked(secret: &[u8; KEY_LEN], mask: &Secret) -> [u8; KEY_LEN] {
     out
 }
 
-/// Encrypts under the ring's current key, into one allocation of the exact size.
-pub(crate) fn encrypt(ring: &KeyRing, plaintext: &[u8]) -> Result<Vec<u8>, EncryptError> {
+/// Encrypts under the ring's current key, into `envelope`, which is empty.
+pub(crate) fn encrypt(ring: &KeyRing, plaintext: &[u8], envelope: &mut Vec<u8>) -> Result<(), EncryptError> {
     let len = plaintext.len() as u64;
     if len > MAX_PLAINTEXT {
         return Err(EncryptError::TooLarge { len });
@@ -64,12 +64,12 @@ pub(crate) fn encrypt(ring: &KeyRing, plaintext: &[u8]) -> Result<Vec<u8>, Encry
     header[6..38].copy_from_slice(&masked(&iv, mask));
     header[38..].copy_from_slice(&masked(data_key.as_ref(), mask));
 
-    let mut envelope = Vec::with_capacity(HEADER_LEN + plaintext.len() + TAG_LEN);
+    envelope.reserve_exact(HEADER_LEN + plaintext.len() + TAG_LEN);
     envelope.extend_from_slice(&header);
     let mut gcm = Seal::new(data_key.as_ref(), &iv, &header)?;
-    gcm.append(plaintext, &mut envelope)?;
+    gcm.append(plaintext, envelope)?;
     envelope.extend_from_slice(&gcm.finish()?);
-    Ok(envelope)
+    Ok(())
 }
 
 /// Decrypts an A1 envelope whose bytes are pushed as they arrive.

@@ -11,7 +11,7 @@
 //! itself stored in the envelope, encrypted under a *master key* of the [`KeyRing`].
 //!
 //! The crate does no I/O, starts no threads and knows nothing of storage. Encryption takes a slice and returns a
-//! buffer ([`encrypt`]); decryption is *pushed*: the caller hands over bytes as they arrive, in pieces of any size, and
+//! buffer ([`encrypt`], [`encrypt_into`]); decryption is *pushed*: the caller hands over bytes as they arrive, in pieces of any size, and
 //! the plaintext is written in place into a [`PlaintextTarget`] that the caller provides.
 //!
 //! # What a caller can rely on
@@ -56,7 +56,7 @@ pub use a2::opener::{A2Opener, FileKey};
 pub use a2::range::A2RangeDecryptor;
 pub use a2::sealer::{a2_envelope_len, encrypt_a2_with_file_key};
 pub use budget::{BudgetGuard, MemoryBudget};
-pub use decryptor::{Decryptor, decrypt, encrypt};
+pub use decryptor::{Decryptor, decrypt, encrypt, encrypt_into};
 pub use error::{
     DecryptError, EncryptError, HeaderError, InvalidUuid, KeyFileError, KeyRingError, PrimitiveFailed,
     RangeError, UnknownKeyId,

@@ -1,4 +1,5 @@
 //! A2: agrees with the second implementation, notices every change, reads ranges.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
 

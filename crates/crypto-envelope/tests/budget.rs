@@ -1,4 +1,5 @@
 //! The memory budget: in order of arrival, never exceeded, too large requests alone.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,5 @@
 //! What an envelope tells without a key, and the errors of `inspect` and of the unified decryptor.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
 

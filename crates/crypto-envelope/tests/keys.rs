@@ -1,4 +1,5 @@
 //! Key files and key rings: what is accepted, what is refused, and that nothing prints a key.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
 
@@ -93,6 +94,19 @@ fn new_envelopes_use_the_current_key_and_old_ones_the_key_they_name() {
         assert!(matches!(&error, DecryptError::UnknownKeyId(unknown) if unknown.id == 8), "{error}");
         assert!(error.to_string().contains("master key 8"), "{error}");
     }
+}
+
+#[test]
+fn a_buffer_can_be_used_again_and_is_empty_after_an_error() {
+    let mut buffer = vec![1; 500];
+    for format in [Format::A1, Format::A2] {
+        for plaintext in [[7; 300].as_slice(), b""] {
+            crypto_envelope::encrypt_into(&ring(), format, UUID, plaintext, &mut buffer).unwrap();
+            assert_eq!(decrypt(&ring(), UUID, &buffer).unwrap(), plaintext);
+        }
+    }
+    crypto_envelope::encrypt_into(&ring(), Format::A2, "no uuid", b"", &mut buffer).unwrap_err();
+    assert!(buffer.is_empty());
 }
 
 #[test]

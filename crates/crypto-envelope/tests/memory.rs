@@ -1,5 +1,6 @@
 //! Memory, observed by an allocator that keeps a copy of everything that is freed: how much is allocated, and that
 //! no freed block still holds a key. One test function: the allocator is shared by the process.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 #![allow(unsafe_code, reason = "an allocator")]
 
 mod common;

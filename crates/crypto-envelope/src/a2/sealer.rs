@@ -7,12 +7,17 @@ use crate::error::EncryptError;
 use crate::key_ring::KeyRing;
 use crate::primitives::{TAG_LEN, fill_random, kwp_wrap};
 
-/// Encrypts under the ring's current key, into one allocation of the exact size.
-pub(crate) fn encrypt(ring: &KeyRing, uuid: &str, plaintext: &[u8]) -> Result<Vec<u8>, EncryptError> {
+/// Encrypts under the ring's current key, into `envelope`, which is empty.
+pub(crate) fn encrypt(
+    ring: &KeyRing,
+    uuid: &str,
+    plaintext: &[u8],
+    envelope: &mut Vec<u8>,
+) -> Result<(), EncryptError> {
     let file_key = FileKey::random()?;
     let wrapped = kwp_wrap(ring.current().wrapping_key().as_ref(), file_key.expose())?;
     let wrap = KeyWrap::MasterKey { key_id: ring.current_id(), wrapped: &wrapped };
-    encrypt_a2_with_file_key(&wrap, &file_key, uuid, plaintext)
+    seal(&wrap, &file_key, uuid, plaintext, envelope)
 }
 
 /// Encrypts to A2 with a file key that was wrapped elsewhere (Key Vault). One file key may serve many envelopes: each
@@ -28,6 +33,18 @@ pub fn encrypt_a2_with_file_key(
     uuid: &str,
     plaintext: &[u8],
 ) -> Result<Vec<u8>, EncryptError> {
+    let mut envelope = Vec::new();
+    seal(wrap, file_key, uuid, plaintext, &mut envelope)?;
+    Ok(envelope)
+}
+
+fn seal(
+    wrap: &KeyWrap<'_>,
+    file_key: &FileKey,
+    uuid: &str,
+    plaintext: &[u8],
+    envelope: &mut Vec<u8>,
+) -> Result<(), EncryptError> {
     let uuid = BoundUuid::parse(uuid)?;
     let mut salt = [0; SALT_LEN];
     fill_random(&mut salt)?;
@@ -39,7 +56,7 @@ pub fn encrypt_a2_with_file_key(
     let envelope_len =
         usize::try_from(geometry.envelope_len(plaintext.len() as u64)).map_err(|_| too_large.clone())?;
     let segment_size = usize::try_from(geometry.segment_size()).map_err(|_| too_large)?;
-    let mut envelope = Vec::with_capacity(envelope_len);
+    envelope.reserve_exact(envelope_len);
     envelope.extend_from_slice(header.bytes());
     let mut rest = plaintext;
     for index in 0.. {
@@ -53,7 +70,7 @@ pub fn encrypt_a2_with_file_key(
             break;
         }
     }
-    Ok(envelope)
+    Ok(())
 }
 
 /// Length of the envelope of `plaintext_len` bytes with this key wrap. Saturates at `u64::MAX`.
