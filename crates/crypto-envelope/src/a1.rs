@@ -1,0 +1,230 @@
+//! A1, the format of existing installations, to the byte.
+//!
+//! ```text
+//! offset  bytes
+//!      0      2  "A1"
+//!      2      4  master key id, little-endian
+//!      6     32  data IV, XORed with the master key's mask
+//!     38     32  data key, XORed with the same mask
+//!     70      n  AES-256-GCM ciphertext; bytes 0..70 are its additional data
+//!   70+n     16  tag
+//! ```
+//!
+//! The tag comes last and covers everything, so no byte may be used before all have come: see [`A1Decryptor`].
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::error::{DecryptError, EncryptError};
+use crate::format::{Format, IDENTIFY_LEN};
+use crate::key_ring::KeyRing;
+use crate::long_iv_gcm::{IV_LEN, Open, Seal};
+use crate::primitives::{KEY_LEN, Secret, TAG_LEN, fill_random};
+use crate::target::RevocableTarget;
+
+/// Bytes before the ciphertext.
+pub(crate) const HEADER_LEN: usize = IDENTIFY_LEN + IV_LEN + KEY_LEN;
+
+/// Bytes that an envelope has more than its plaintext.
+pub(crate) const OVERHEAD: u64 = (HEADER_LEN + TAG_LEN) as u64;
+
+/// The most that GCM can encrypt under one IV: 2^39 - 256 bits (NIST SP 800-38D, 5.2.1.1).
+const MAX_PLAINTEXT: u64 = (1 << 36) - 32;
+
+/// Length of the plaintext in an envelope of this length.
+pub(crate) fn plaintext_len(envelope_len: u64) -> Result<u64, DecryptError> {
+    envelope_len
+        .checked_sub(OVERHEAD)
+        .filter(|&len| len <= MAX_PLAINTEXT)
+        .ok_or(DecryptError::InvalidLength { format: Format::A1, envelope_len })
+}
+
+/// `secret` XORed with `mask`: AES-256-CTR from the all-zero counter block, both ways.
+fn masked(secret: &[u8; KEY_LEN], mask: &Secret) -> [u8; KEY_LEN] {
+    let mut out = *secret;
+    out.iter_mut().zip(mask.as_ref()).for_each(|(byte, mask)| *byte ^= mask);
+    out
+}
+
+/// Encrypts under the ring's current key, into `envelope`, which is empty.
+pub(crate) fn encrypt(ring: &KeyRing, plaintext: &[u8], envelope: &mut Vec<u8>) -> Result<(), EncryptError> {
+    let len = plaintext.len() as u64;
+    if len > MAX_PLAINTEXT {
+        return Err(EncryptError::TooLarge { len });
+    }
+    let data_key = Secret::random()?;
+    let mut iv = Zeroizing::new([0; IV_LEN]);
+    fill_random(iv.as_mut())?;
+
+    let mut header = [0; HEADER_LEN];
+    let mask = ring.current().a1_mask();
+    header[..2].copy_from_slice(&Format::A1.magic());
+    header[2..6].copy_from_slice(&ring.current_id().to_le_bytes());
+    header[6..38].copy_from_slice(&masked(&iv, mask));
+    header[38..].copy_from_slice(&masked(data_key.as_ref(), mask));
+
+    envelope.reserve_exact(HEADER_LEN + plaintext.len() + TAG_LEN);
+    envelope.extend_from_slice(&header);
+    let mut gcm = Seal::new(data_key.as_ref(), &iv, &header)?;
+    gcm.append(plaintext, envelope)?;
+    envelope.extend_from_slice(&gcm.finish()?);
+    Ok(())
+}
+
+/// Decrypts an A1 envelope whose bytes are pushed as they arrive.
+///
+/// A1 can be verified only after its last byte, and the plaintext is decrypted in place as it arrives. So the
+/// decryptor owns the target from the start, and hands it out only from [`finish`](Self::finish), once the tag has been
+/// verified. In every other case (an error, or the decryptor is dropped early) the target is
+/// [discarded](RevocableTarget::discard).
+///
+/// A caller that passes a `&mut` keeps the target itself, and must look at it only after `finish` succeeded.
+pub struct A1Decryptor<T: RevocableTarget> {
+    ring: KeyRing,
+    envelope_len: u64,
+    /// Bytes pushed so far.
+    position: u64,
+    header: [u8; HEADER_LEN],
+    key_id: u32,
+    gcm: Option<Open>,
+    tag: [u8; TAG_LEN],
+    /// Taken by `finish` on success, and by the first error.
+    target: Option<T>,
+}
+
+impl<T: RevocableTarget> A1Decryptor<T> {
+    /// Prepares for an envelope of `envelope_len` bytes, as the storage reports it. The target gets
+    /// `envelope_len - 86` bytes.
+    ///
+    /// # Errors
+    /// [`DecryptError::InvalidLength`].
+    pub fn new(ring: &KeyRing, envelope_len: u64, mut target: T) -> Result<Self, DecryptError> {
+        if let Err(error) = plaintext_len(envelope_len) {
+            target.discard();
+            return Err(error);
+        }
+        Ok(Self {
+            ring: ring.clone(),
+            envelope_len,
+            position: 0,
+            header: [0; HEADER_LEN],
+            key_id: 0,
+            gcm: None,
+            tag: [0; TAG_LEN],
+            target: Some(target),
+        })
+    }
+
+    /// Takes the envelope's next bytes, as many as there are.
+    ///
+    /// # Errors
+    /// [`DecryptError::NotAnEnvelope`], [`DecryptError::UnknownKeyId`], [`DecryptError::TooLong`],
+    /// [`DecryptError::Target`]; all are final, and the target has been discarded.
+    pub fn push(&mut self, chunk: &[u8]) -> Result<(), DecryptError> {
+        let outcome = self.try_push(chunk);
+        if outcome.is_err() {
+            self.discard();
+        }
+        outcome
+    }
+
+    fn try_push(&mut self, mut chunk: &[u8]) -> Result<(), DecryptError> {
+        let target = self.target.as_mut().ok_or(DecryptError::AlreadyFailed)?;
+        let tag_start = self.envelope_len - TAG_LEN as u64;
+        while !chunk.is_empty() {
+            let header_missing = (HEADER_LEN as u64).saturating_sub(self.position);
+            let ciphertext_missing = tag_start.saturating_sub(self.position);
+            let taken = if header_missing > 0 {
+                let taken = copy_tail(&mut self.header, header_missing, chunk);
+                if taken as u64 == header_missing {
+                    let (key_id, gcm) = open_header(&self.ring, &self.header)?;
+                    (self.key_id, self.gcm) = (key_id, Some(gcm));
+                }
+                taken
+            } else if ciphertext_missing > 0 {
+                let gcm = self.gcm.as_mut().ok_or(DecryptError::AlreadyFailed)?;
+                let taken = clamp(ciphertext_missing, chunk.len());
+                target.append_with(taken, |out| Ok(gcm.update(&chunk[..taken], out)?))?;
+                taken
+            } else {
+                let tag_missing = self.envelope_len - self.position;
+                if tag_missing == 0 {
+                    return Err(DecryptError::TooLong { expected: self.envelope_len });
+                }
+                copy_tail(&mut self.tag, tag_missing, chunk)
+            };
+            self.position += taken as u64;
+            chunk = &chunk[taken..];
+        }
+        Ok(())
+    }
+
+    /// Verifies the tag, and releases the target with the whole plaintext.
+    ///
+    /// # Errors
+    /// [`DecryptError::Truncated`], [`DecryptError::A1NotAuthentic`]; the target has been discarded.
+    pub fn finish(mut self) -> Result<T, DecryptError> {
+        if self.target.is_none() {
+            return Err(DecryptError::AlreadyFailed);
+        }
+        if self.position != self.envelope_len {
+            return Err(DecryptError::Truncated { expected: self.envelope_len, received: self.position });
+        }
+        let verified = self.gcm.take().is_some_and(|gcm| gcm.verify(&self.tag));
+        if !verified {
+            return Err(DecryptError::A1NotAuthentic { key_id: self.key_id });
+        }
+        // From here on, `drop` finds no target to discard.
+        self.target.take().ok_or(DecryptError::AlreadyFailed)
+    }
+
+    fn discard(&mut self) {
+        if let Some(mut target) = self.target.take() {
+            target.discard();
+        }
+        self.gcm = None;
+    }
+}
+
+impl<T: RevocableTarget> Drop for A1Decryptor<T> {
+    fn drop(&mut self) {
+        self.discard();
+    }
+}
+
+impl<T: RevocableTarget> fmt::Debug for A1Decryptor<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("A1Decryptor")
+            .field("position", &self.position)
+            .field("envelope_len", &self.envelope_len)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Unmasks data key and IV.
+fn open_header(ring: &KeyRing, header: &[u8; HEADER_LEN]) -> Result<(u32, Open), DecryptError> {
+    let start = crate::identify(header).filter(|start| start.format == Format::A1);
+    let key_id = start.ok_or(DecryptError::NotAnEnvelope)?.key_id;
+    let mask = ring.get(key_id)?.a1_mask();
+    let mut iv = Zeroizing::new([0; IV_LEN]);
+    let mut data_key = Secret::zeroed();
+    iv.copy_from_slice(&header[6..38]);
+    data_key.as_mut().copy_from_slice(&header[38..]);
+    iv.iter_mut().zip(mask.as_ref()).for_each(|(byte, mask)| *byte ^= mask);
+    data_key.as_mut().iter_mut().zip(mask.as_ref()).for_each(|(byte, mask)| *byte ^= mask);
+    Ok((key_id, Open::new(data_key.as_ref(), &iv, header)?))
+}
+
+/// Copies from the start of `chunk` into the last `missing` bytes of `whole`, as much as there is.
+fn copy_tail(whole: &mut [u8], missing: u64, chunk: &[u8]) -> usize {
+    let taken = clamp(missing, chunk.len());
+    let start = whole.len() - clamp(missing, whole.len());
+    whole[start..start + taken].copy_from_slice(&chunk[..taken]);
+    taken
+}
+
+/// The smaller of both.
+fn clamp(missing: u64, available: usize) -> usize {
+    usize::try_from(missing).map_or(available, |missing| missing.min(available))
+}

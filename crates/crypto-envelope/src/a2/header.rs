@@ -1,0 +1,216 @@
+//! The header of A2: everything before the segments.
+
+use std::fmt;
+
+use crate::a2::layout::A2Geometry;
+use crate::error::{DecryptError, HeaderError};
+use crate::format::Format;
+use crate::primitives::KWP_LEN;
+
+/// Bytes of the salt.
+pub(crate) const SALT_LEN: usize = 32;
+
+const WRAP_MASTER_KEY: u8 = 1;
+const WRAP_KEY_VAULT: u8 = 2;
+
+/// How a file key is wrapped, as it stands in the header. A new algorithm is a new variant here, and a match arm
+/// in `A2Opener::unwrap`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyWrap<'a> {
+    /// Algorithm 1: AES-256-KWP (RFC 5649) under a key derived from a master key.
+    MasterKey {
+        /// The master key's id.
+        key_id: u32,
+        /// The wrapped file key.
+        wrapped: &'a [u8; KWP_LEN],
+    },
+    /// Algorithm 2: RSA-OAEP-256 by Azure Key Vault.
+    KeyVault {
+        /// The vault key's identifier, with its version; at most 65 533 bytes together with `wrapped`.
+        kid: &'a str,
+        /// What the vault's wrap operation returned.
+        wrapped: &'a [u8],
+    },
+}
+
+impl<'a> KeyWrap<'a> {
+    fn parse(algorithm: u8, key_id: u32, field: &'a [u8]) -> Result<Self, HeaderError> {
+        match algorithm {
+            WRAP_MASTER_KEY => {
+                let wrapped = <&[u8; KWP_LEN]>::try_from(field)
+                    .map_err(|_| HeaderError::WrappedKeyLength { algorithm, len: field.len() })?;
+                Ok(Self::MasterKey { key_id, wrapped })
+            }
+            WRAP_KEY_VAULT => parse_key_vault(field)
+                .filter(|_| key_id == 0)
+                .map(|(kid, wrapped)| Self::KeyVault { kid, wrapped })
+                .ok_or(HeaderError::MalformedKeyVaultWrap),
+            other => Err(HeaderError::WrapAlgorithm(other)),
+        }
+    }
+}
+
+/// Length of the kid (uint16 little-endian), kid in UTF-8, ciphertext.
+fn parse_key_vault(field: &[u8]) -> Option<(&str, &[u8])> {
+    let (kid_len, rest) = field.split_first_chunk::<2>()?;
+    let (kid, wrapped) = rest.split_at_checked(usize::from(u16::from_le_bytes(*kid_len)))?;
+    let kid = std::str::from_utf8(kid).ok()?;
+    (!kid.is_empty() && !wrapped.is_empty()).then_some((kid, wrapped))
+}
+
+/// What the header's first 42 bytes say, validated.
+pub(crate) struct FixedPart {
+    pub(crate) geometry: A2Geometry,
+    pub(crate) wrap_algorithm: u8,
+}
+
+/// A complete, well-formed A2 header. It is authentic only once a segment has been opened with it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct A2Header {
+    /// Exactly the envelope's bytes 0 to 42 + W: they go into the content key's derivation.
+    bytes: Box<[u8]>,
+    geometry: A2Geometry,
+}
+
+impl A2Header {
+    /// Bytes of the part before the wrapped key, whose length it tells.
+    pub(crate) const FIXED_LEN: usize = 10 + SALT_LEN;
+
+    /// A header for a new envelope, with standard segments.
+    pub(crate) fn new(wrap: &KeyWrap<'_>, salt: &[u8; SALT_LEN]) -> Result<Self, HeaderError> {
+        let (algorithm, key_id, field) = match *wrap {
+            KeyWrap::MasterKey { key_id, wrapped } => (WRAP_MASTER_KEY, key_id, wrapped.to_vec()),
+            KeyWrap::KeyVault { kid, wrapped } => {
+                let kid_len = u16::try_from(kid.len()).map_err(|_| HeaderError::MalformedKeyVaultWrap)?;
+                (WRAP_KEY_VAULT, 0, [&kid_len.to_le_bytes(), kid.as_bytes(), wrapped].concat())
+            }
+        };
+        // Also says whether what is about to be written can be read again.
+        KeyWrap::parse(algorithm, key_id, &field)?;
+        let field_len = u16::try_from(field.len())
+            .map_err(|_| HeaderError::WrappedKeyLength { algorithm, len: field.len() })?;
+        let geometry = A2Geometry::new(A2Geometry::STANDARD_K, field_len)?;
+
+        let mut bytes = Vec::with_capacity(Self::FIXED_LEN + field.len());
+        bytes.extend_from_slice(&Format::A2.magic());
+        bytes.extend_from_slice(&key_id.to_le_bytes());
+        bytes.extend_from_slice(&[algorithm, A2Geometry::STANDARD_K]);
+        bytes.extend_from_slice(&field_len.to_le_bytes());
+        bytes.extend_from_slice(salt);
+        bytes.extend_from_slice(&field);
+        Ok(Self { bytes: bytes.into(), geometry })
+    }
+
+    /// Reads the first 42 bytes; `None` when `start` is shorter.
+    pub(crate) fn read_fixed(start: &[u8]) -> Result<Option<FixedPart>, DecryptError> {
+        // Said as early as possible: a short object that is no envelope is not a truncated one.
+        if !Format::A2.magic().starts_with(&start[..start.len().min(2)]) {
+            return Err(DecryptError::NotAnEnvelope);
+        }
+        let Some(fixed) = start.first_chunk::<{ Self::FIXED_LEN }>() else { return Ok(None) };
+        let wrap_algorithm = fixed[6];
+        let field_len = u16::from_le_bytes([fixed[8], fixed[9]]);
+        match wrap_algorithm {
+            // Before the field has come, so that a damaged W does not have us wait for it.
+            WRAP_MASTER_KEY if usize::from(field_len) != KWP_LEN => {
+                let (algorithm, len) = (wrap_algorithm, usize::from(field_len));
+                return Err(HeaderError::WrappedKeyLength { algorithm, len }.into());
+            }
+            WRAP_MASTER_KEY | WRAP_KEY_VAULT => {}
+            other => return Err(HeaderError::WrapAlgorithm(other).into()),
+        }
+        Ok(Some(FixedPart { geometry: A2Geometry::new(fixed[7], field_len)?, wrap_algorithm }))
+    }
+
+    /// Reads a header from the envelope's start; what follows it is ignored. `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// [`DecryptError::NotAnEnvelope`], [`DecryptError::Header`].
+    pub fn parse(start: &[u8]) -> Result<Option<Self>, DecryptError> {
+        let Some(FixedPart { geometry, wrap_algorithm }) = Self::read_fixed(start)? else { return Ok(None) };
+        let Some(bytes) = start.get(..geometry.header_len_usize()) else { return Ok(None) };
+        let header = Self { bytes: bytes.into(), geometry };
+        KeyWrap::parse(wrap_algorithm, header.key_id(), header.field())?;
+        Ok(Some(header))
+    }
+
+    /// The master key's id; 0 with Key Vault.
+    pub fn key_id(&self) -> u32 {
+        u32::from_le_bytes([self.bytes[2], self.bytes[3], self.bytes[4], self.bytes[5]])
+    }
+
+    /// How the file key is wrapped.
+    pub fn wrap(&self) -> KeyWrap<'_> {
+        // The constructors have parsed it before; the fallback cannot be reached and would not unwrap.
+        KeyWrap::parse(self.bytes[6], self.key_id(), self.field())
+            .unwrap_or(KeyWrap::MasterKey { key_id: self.key_id(), wrapped: &[0; KWP_LEN] })
+    }
+
+    /// Header length and segment size.
+    pub fn geometry(&self) -> A2Geometry {
+        self.geometry
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn salt(&self) -> &[u8] {
+        &self.bytes[10..Self::FIXED_LEN]
+    }
+
+    fn field(&self) -> &[u8] {
+        &self.bytes[Self::FIXED_LEN..]
+    }
+}
+
+impl fmt::Debug for A2Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("A2Header")
+            .field("key_id", &self.key_id())
+            .field("geometry", &self.geometry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Collects a header from bytes that arrive in pieces.
+#[derive(Debug, Default)]
+pub struct HeaderReader {
+    collected: Vec<u8>,
+}
+
+impl HeaderReader {
+    /// Expects the envelope's first byte next.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes from the start of `chunk` what belongs to the header, and returns the header when it is complete; `chunk`
+    /// is then at the first segment.
+    ///
+    /// # Errors
+    /// As [`A2Header::parse`].
+    pub fn push(&mut self, chunk: &mut &[u8]) -> Result<Option<A2Header>, DecryptError> {
+        loop {
+            let needed = match A2Header::read_fixed(&self.collected)? {
+                None => A2Header::FIXED_LEN,
+                Some(fixed) => fixed.geometry.header_len_usize(),
+            };
+            let missing = needed - self.collected.len();
+            if missing == 0 {
+                return A2Header::parse(&self.collected);
+            }
+            if chunk.is_empty() {
+                return Ok(None);
+            }
+            let (taken, rest) = chunk.split_at(missing.min(chunk.len()));
+            self.collected.extend_from_slice(taken);
+            *chunk = rest;
+        }
+    }
+
+    /// Bytes taken so far.
+    pub(crate) fn collected(&self) -> usize {
+        self.collected.len()
+    }
+}

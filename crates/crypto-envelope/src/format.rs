@@ -1,0 +1,144 @@
+//! What an envelope tells about itself without any key: format, key id, sizes.
+
+use std::fmt;
+
+use crate::a1;
+use crate::a2::header::{A2Header, KeyWrap};
+use crate::a2::layout::{A2Geometry, A2Layout};
+use crate::error::DecryptError;
+
+/// Bytes from an envelope's start that [`identify`] needs.
+pub const IDENTIFY_LEN: usize = 6;
+
+/// Bytes from an envelope's start that [`inspect`] needs for everything but a Key Vault key's name.
+pub const INSPECT_LEN: usize = A2Header::FIXED_LEN;
+
+/// The envelope formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// The format of existing installations: one message, readable only as a whole.
+    A1,
+    /// This project's own: verified by segments, ranges can be read, bound to the attachment's UUID.
+    A2,
+}
+
+impl Format {
+    /// The two bytes that an envelope begins with.
+    pub(crate) fn magic(self) -> [u8; 2] {
+        match self {
+            Self::A1 => *b"A1",
+            Self::A2 => *b"A2",
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::A1 => "A1",
+            Self::A2 => "A2",
+        })
+    }
+}
+
+/// The start that both formats share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EnvelopeHeader {
+    /// The format.
+    pub format: Format,
+    /// Id of the master key that the envelope was encrypted under (0 for A2 with Key Vault).
+    pub key_id: u32,
+}
+
+/// Recognises an envelope by its first [`IDENTIFY_LEN`] bytes; more may be given, `None` when it is none or when fewer
+/// are given.
+///
+/// Two bytes are a weak mark: a file in clear may begin with them by accident (a DICOM file's preamble is free).
+pub fn identify(start: &[u8]) -> Option<EnvelopeHeader> {
+    let start = start.first_chunk::<IDENTIFY_LEN>()?;
+    let format = [Format::A1, Format::A2].into_iter().find(|format| start.starts_with(&format.magic()))?;
+    let key_id = u32::from_le_bytes([start[2], start[3], start[4], start[5]]);
+    Some(EnvelopeHeader { format, key_id })
+}
+
+/// Everything an envelope tells without a key. None of it is verified: that takes the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// The format.
+    pub format: Format,
+    /// Id of the master key (0 for A2 with Key Vault).
+    pub key_id: u32,
+    /// Length of the envelope, in bytes.
+    pub envelope_len: u64,
+    /// Length of the plaintext, in bytes.
+    pub plaintext_len: u64,
+    /// Length of the header, in bytes.
+    pub header_len: u64,
+    /// What only A2 has.
+    pub details: Option<EnvelopeDetails>,
+}
+
+/// The part of an [`Inspection`] that only A2 has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvelopeDetails {
+    /// Plaintext bytes of a full segment.
+    pub segment_size: u64,
+    /// Number of segments.
+    pub segments: u64,
+    /// 1: AES-256-KWP under the master key; 2: Azure Key Vault.
+    pub wrap_algorithm: u8,
+    /// The vault key's identifier, for algorithm 2 and if `start` had the whole header.
+    pub key_vault_kid: Option<String>,
+}
+
+/// Reads what can be read without a key. `start` is the envelope's start, [`INSPECT_LEN`] bytes or more (less only
+/// if the envelope is shorter), `envelope_len` the length of the whole in bytes.
+///
+/// # Errors
+/// [`DecryptError::NotAnEnvelope`], [`DecryptError::Truncated`] when `start` is too short,
+/// [`DecryptError::Header`] and [`DecryptError::InvalidLength`].
+pub fn inspect(start: &[u8], envelope_len: u64) -> Result<Inspection, DecryptError> {
+    let EnvelopeHeader { format, key_id } = identify(start).ok_or(DecryptError::NotAnEnvelope)?;
+    match format {
+        Format::A1 => Ok(Inspection {
+            format,
+            key_id,
+            envelope_len,
+            plaintext_len: a1::plaintext_len(envelope_len)?,
+            header_len: a1::HEADER_LEN as u64,
+            details: None,
+        }),
+        Format::A2 => {
+            let fixed = A2Header::read_fixed(start)?.ok_or(DecryptError::Truncated {
+                expected: A2Header::FIXED_LEN as u64,
+                received: start.len() as u64,
+            })?;
+            let layout = A2Layout::new(fixed.geometry, envelope_len)?;
+            let key_vault_kid = match A2Header::parse(start)?.as_ref().map(A2Header::wrap) {
+                Some(KeyWrap::KeyVault { kid, .. }) => Some(kid.to_owned()),
+                _ => None,
+            };
+            Ok(Inspection {
+                format,
+                key_id,
+                envelope_len,
+                plaintext_len: layout.plaintext_len(),
+                header_len: fixed.geometry.header_len(),
+                details: Some(EnvelopeDetails {
+                    segment_size: layout.segment_size(),
+                    segments: layout.segments(),
+                    wrap_algorithm: fixed.wrap_algorithm,
+                    key_vault_kid,
+                }),
+            })
+        }
+    }
+}
+
+/// Length of the envelope that [`encrypt`](crate::encrypt) makes of `plaintext_len` bytes. Saturates at `u64::MAX`.
+pub fn envelope_len(format: Format, plaintext_len: u64) -> u64 {
+    match format {
+        Format::A1 => plaintext_len.saturating_add(a1::OVERHEAD),
+        Format::A2 => A2Geometry::STANDARD.envelope_len(plaintext_len),
+    }
+}

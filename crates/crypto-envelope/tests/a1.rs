@@ -1,0 +1,185 @@
+//! A1: existing objects decrypt, ours are what others expect, and nothing altered passes.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::fs;
+
+use common::{KEY_ID, MASTER, UUID, plaintext, reference, ring, testdata, wrong_ring};
+use crypto_envelope::{
+    A1Decryptor, DecryptError, Format, KeyRing, PlaintextTarget, RevocableTarget, SliceTarget, decrypt,
+    encrypt, envelope_len, parse_key_file,
+};
+
+/// Name, plaintext bytes, key id: the table of `testdata/a1/README.md`.
+const VECTORS: [(&str, usize, u32); 8] = [
+    ("empty", 0, 3),
+    ("one-byte", 1, 3),
+    ("block-minus-1", 15, 3),
+    ("block", 16, 7),
+    ("block-plus-1", 17, 7),
+    ("page", 4096, 7),
+    ("odd-70001", 70001, 3),
+    ("max-key-id", 1000, u32::MAX),
+];
+
+fn vector_ring() -> KeyRing {
+    let key = |id: u32| {
+        let file = fs::read(testdata("a1").join(format!("key-{id}.b64"))).unwrap();
+        parse_key_file(&file).unwrap()
+    };
+    KeyRing::new(3, key(3), [(7, key(7)), (u32::MAX, key(u32::MAX))]).unwrap()
+}
+
+#[test]
+fn every_envelope_of_the_existing_plugins_decrypts() {
+    let ring = vector_ring();
+    for (name, len, key_id) in VECTORS {
+        let envelope = fs::read(testdata("a1").join(format!("{name}.enc"))).unwrap();
+        let expected = fs::read(testdata("a1").join(format!("{name}.plain"))).unwrap();
+        assert_eq!(expected.len(), len, "{name}");
+        assert_eq!(crypto_envelope::identify(&envelope).unwrap().key_id, key_id, "{name}");
+        assert_eq!(decrypt(&ring, UUID, &envelope).unwrap(), expected, "{name}");
+        for chunk_len in [1, 7, 16, 69, 70, 71, 4096] {
+            let mut buffer = vec![0xAA; len];
+            let target = SliceTarget::new(&mut buffer);
+            let mut decryptor = A1Decryptor::new(&ring, envelope.len() as u64, target).unwrap();
+            envelope.chunks(chunk_len).for_each(|chunk| decryptor.push(chunk).unwrap());
+            assert_eq!(decryptor.finish().unwrap().filled(), len, "{name} in chunks of {chunk_len}");
+            assert_eq!(buffer, expected, "{name} in chunks of {chunk_len}");
+        }
+    }
+}
+
+#[test]
+fn our_envelopes_open_with_the_second_implementation_and_the_other_way_round() {
+    for len in [0, 1, 15, 16, 17, 4095, 65536, 100_003] {
+        let plaintext = plaintext(len);
+        let ours = encrypt(&ring(), Format::A1, UUID, &plaintext).unwrap();
+        assert_eq!(ours.len() as u64, envelope_len(Format::A1, len as u64));
+        assert_eq!(reference::a1_open(&MASTER, &ours).unwrap(), plaintext);
+        let theirs = reference::a1_seal(&MASTER, KEY_ID, &[5; 32], &[6; 32], &plaintext);
+        assert_eq!(decrypt(&ring(), UUID, &theirs).unwrap(), plaintext);
+    }
+}
+
+#[test]
+fn two_encryptions_of_one_plaintext_share_neither_key_nor_iv() {
+    let [a, b] = [(); 2].map(|()| encrypt(&ring(), Format::A1, UUID, b"same").unwrap());
+    assert_ne!(a[6..38], b[6..38]);
+    assert_ne!(a[38..70], b[38..70]);
+    assert_ne!(a[70..74], b[70..74]);
+}
+
+/// Counts what it is given and whether it was taken back.
+#[derive(Default)]
+struct Probe {
+    bytes: Vec<u8>,
+    discarded: bool,
+}
+
+impl PlaintextTarget for Probe {
+    fn append_with(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), DecryptError>,
+    ) -> Result<(), DecryptError> {
+        self.bytes.append_with(len, fill)
+    }
+}
+
+impl RevocableTarget for Probe {
+    fn discard(&mut self) {
+        self.bytes.discard();
+        self.discarded = true;
+    }
+}
+
+fn open(ring: &KeyRing, envelope: &[u8], announced: usize, probe: &mut Probe) -> Result<(), DecryptError> {
+    let mut decryptor = A1Decryptor::new(ring, announced as u64, probe)?;
+    decryptor.push(envelope)?;
+    decryptor.finish().map(|_| ())
+}
+
+#[test]
+fn every_changed_bit_is_noticed_and_the_target_discarded() {
+    let envelope = encrypt(&ring(), Format::A1, UUID, b"short").unwrap();
+    for bit in 0..envelope.len() * 8 {
+        let mut altered = envelope.clone();
+        altered[bit / 8] ^= 1 << (bit % 8);
+        let mut probe = Probe::default();
+        let error = open(&ring(), &altered, altered.len(), &mut probe).unwrap_err();
+        match bit / 8 {
+            0..2 => assert!(matches!(error, DecryptError::NotAnEnvelope), "bit {bit}: {error}"),
+            2..6 => assert!(matches!(error, DecryptError::UnknownKeyId(_)), "bit {bit}: {error}"),
+            _ => assert!(
+                matches!(error, DecryptError::A1NotAuthentic { key_id: KEY_ID }),
+                "bit {bit}: {error}"
+            ),
+        }
+        assert!(probe.discarded && probe.bytes.is_empty(), "bit {bit}");
+    }
+}
+
+#[test]
+fn every_truncation_is_noticed_whether_the_length_is_announced_or_not() {
+    let envelope = encrypt(&ring(), Format::A1, UUID, b"short").unwrap();
+    for len in 0..envelope.len() {
+        for announced in [len, envelope.len()] {
+            let mut probe = Probe::default();
+            open(&ring(), &envelope[..len], announced, &mut probe).unwrap_err();
+            assert!(probe.discarded && probe.bytes.is_empty(), "{len} bytes, {announced} announced");
+        }
+    }
+}
+
+#[test]
+fn surplus_bytes_are_noticed() {
+    let mut envelope = encrypt(&ring(), Format::A1, UUID, b"short").unwrap();
+    let announced = envelope.len();
+    envelope.push(0);
+    let mut probe = Probe::default();
+    let error = open(&ring(), &envelope, announced, &mut probe).unwrap_err();
+    assert!(matches!(error, DecryptError::TooLong { .. }));
+    assert!(probe.discarded);
+    let error = open(&ring(), &envelope, envelope.len(), &mut Probe::default()).unwrap_err();
+    assert!(matches!(error, DecryptError::A1NotAuthentic { .. }));
+}
+
+#[test]
+fn a_wrong_key_is_noticed_and_nothing_stays_in_the_callers_buffer() {
+    let envelope = encrypt(&ring(), Format::A1, UUID, &[7; 100]).unwrap();
+    let mut buffer = [0xAA; 100];
+    let mut decryptor =
+        A1Decryptor::new(&wrong_ring(), envelope.len() as u64, SliceTarget::new(&mut buffer)).unwrap();
+    decryptor.push(&envelope).unwrap();
+    assert!(matches!(decryptor.finish().unwrap_err(), DecryptError::A1NotAuthentic { .. }));
+    assert_eq!(buffer, [0; 100]);
+}
+
+#[test]
+fn a_decryption_given_up_halfway_discards_its_target() {
+    let envelope = encrypt(&ring(), Format::A1, UUID, &[7; 100]).unwrap();
+    let mut probe = Probe::default();
+    let mut decryptor = A1Decryptor::new(&ring(), envelope.len() as u64, &mut probe).unwrap();
+    decryptor.push(&envelope[..120]).unwrap();
+    drop(decryptor);
+    assert!(probe.discarded && probe.bytes.is_empty());
+}
+
+#[test]
+fn a_failed_decryption_stays_failed() {
+    let mut decryptor = A1Decryptor::new(&ring(), 100, Vec::new()).unwrap();
+    decryptor.push(&[0; 80]).unwrap_err();
+    assert!(matches!(decryptor.push(&[0; 20]), Err(DecryptError::AlreadyFailed)));
+    assert!(matches!(decryptor.finish(), Err(DecryptError::AlreadyFailed)));
+}
+
+#[test]
+fn a_target_without_room_is_an_error() {
+    let envelope = encrypt(&ring(), Format::A1, UUID, &[7; 100]).unwrap();
+    let mut buffer = [0; 99];
+    let mut decryptor =
+        A1Decryptor::new(&ring(), envelope.len() as u64, SliceTarget::new(&mut buffer)).unwrap();
+    assert!(matches!(decryptor.push(&envelope), Err(DecryptError::Target(_))));
+}

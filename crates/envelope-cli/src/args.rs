@@ -1,0 +1,149 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use crypto_envelope::Format;
+use lexopt::ValueExt as _;
+
+pub(crate) const HELP: &str = "\
+Reads and writes the encrypted files of Orthanc's object storage plugins, without Orthanc.
+
+  orthanc-envelope keygen OUT
+      writes a new master key; refuses to overwrite
+  orthanc-envelope inspect FILE...
+      tells format, key id and sizes; needs no key
+  orthanc-envelope encrypt --key ID:FILE [--format A1|A2] [--uuid UUID] IN OUT
+      A1 unless told otherwise, as the plugins do
+  orthanc-envelope decrypt --key ID:FILE [--key ID:FILE]... [--uuid UUID] IN OUT
+      takes the key that IN asks for
+
+IN and OUT may be - for standard input and output. A2 envelopes are bound to their attachment's UUID: it is taken
+from the file's name (UUID, or UUID.dcm.enc and the like) unless --uuid gives it.
+
+Exit codes: 0 done; 1 a file could not be read or written; 2 wrong arguments or an unusable key file;
+3 the file is no envelope, was altered, or needs another key or UUID. OUT is complete and verified, or not written;
+standard output may have received the verified beginning of an A2 envelope.
+";
+
+/// The command line, or what it names, is not usable as it is.
+#[derive(Debug)]
+pub(crate) struct UsageError(pub(crate) String);
+
+impl std::fmt::Display for UsageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (see orthanc-envelope --help)", self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
+    UsageError(message.into()).into()
+}
+
+/// `ID:FILE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyArgument {
+    pub(crate) id: u32,
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Help,
+    Version,
+    Keygen { out: PathBuf },
+    Inspect { files: Vec<PathBuf> },
+    Encrypt { key: KeyArgument, format: Format, uuid: Option<String>, input: PathBuf, output: PathBuf },
+    Decrypt { keys: Vec<KeyArgument>, uuid: Option<String>, input: PathBuf, output: PathBuf },
+}
+
+pub(crate) fn parse(parser: lexopt::Parser) -> anyhow::Result<Command> {
+    collect(parser).map_err(|error| match error.downcast::<lexopt::Error>() {
+        Ok(error) => usage(error.to_string()),
+        Err(error) => error,
+    })
+}
+
+fn collect(mut parser: lexopt::Parser) -> anyhow::Result<Command> {
+    use lexopt::Arg::{Long, Short, Value};
+
+    let mut words: Vec<OsString> = Vec::new();
+    let (mut keys, mut format, mut uuid) = (Vec::new(), None, None);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Short('V') | Long("version") => return Ok(Command::Version),
+            Long("key") => keys.push(key_argument(&parser.value()?.string()?)?),
+            Long("format") => format = Some(format_argument(&parser.value()?.string()?)?),
+            Long("uuid") => uuid = Some(parser.value()?.string()?),
+            Value(word) => words.push(word),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let mut words = words.into_iter();
+    let command = words.next().context(UsageError("no command".to_owned()))?;
+    let mut files: Vec<PathBuf> = words.map(PathBuf::from).collect();
+    let mut file = |name: &str| {
+        if files.is_empty() { Err(usage(format!("{name} is missing"))) } else { Ok(files.remove(0)) }
+    };
+    let (takes_keys, takes_format, takes_uuid) = match command.to_str() {
+        Some("encrypt") => (true, true, true),
+        Some("decrypt") => (true, false, true),
+        _ => (false, false, false),
+    };
+    for (name, given, taken) in [
+        ("--key", !keys.is_empty(), takes_keys),
+        ("--format", format.is_some(), takes_format),
+        ("--uuid", uuid.is_some(), takes_uuid),
+    ] {
+        if given && !taken {
+            return Err(usage(format!("{name} does not go with {}", command.display())));
+        }
+    }
+    let parsed = match command.to_str() {
+        Some("keygen") => Command::Keygen { out: file("OUT")? },
+        Some("inspect") => {
+            let mut all = vec![file("FILE")?];
+            all.append(&mut files);
+            Command::Inspect { files: all }
+        }
+        Some("encrypt") => {
+            let [key] =
+                <[KeyArgument; 1]>::try_from(keys).map_err(|_| usage("encrypt takes exactly one --key"))?;
+            let format = format.unwrap_or(Format::A1);
+            Command::Encrypt { key, format, uuid, input: file("IN")?, output: file("OUT")? }
+        }
+        Some("decrypt") => {
+            if keys.is_empty() {
+                return Err(usage("decrypt takes at least one --key"));
+            }
+            Command::Decrypt { keys, uuid, input: file("IN")?, output: file("OUT")? }
+        }
+        _ => return Err(usage(format!("unknown command {}", command.display()))),
+    };
+    match files.first() {
+        Some(surplus) => Err(usage(format!("unexpected argument {}", surplus.display()))),
+        None => Ok(parsed),
+    }
+}
+
+fn key_argument(text: &str) -> anyhow::Result<KeyArgument> {
+    let wrong = || usage(format!("--key takes ID:FILE with an id from 0 to {}, not {text}", u32::MAX));
+    let (id, file) = text.split_once(':').ok_or_else(wrong)?;
+    let id = id.parse().map_err(|_| wrong())?;
+    if file.is_empty() {
+        return Err(wrong());
+    }
+    Ok(KeyArgument { id, file: file.into() })
+}
+
+fn format_argument(text: &str) -> anyhow::Result<Format> {
+    match text {
+        "A1" => Ok(Format::A1),
+        "A2" => Ok(Format::A2),
+        other => Err(usage(format!("--format takes A1 or A2, not {other}"))),
+    }
+}

@@ -1,0 +1,217 @@
+//! What the program does.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use crypto_envelope::{
+    A2Decryptor, DecryptError, Decryptor, Format, IDENTIFY_LEN, KeyRing, MasterKey, encrypt, identify,
+    inspect, new_key_file, parse_key_file,
+};
+use zeroize::Zeroizing;
+
+use crate::args::{Command, HELP, KeyArgument, usage};
+use crate::input::{Input, is_stdio};
+use crate::output::{PendingFile, StreamedOutput, write_new_secret};
+
+/// An A2 header with the longest wrapped key: enough to tell a Key Vault key's name.
+const LONGEST_HEADER: u64 = 42 + 65_535;
+
+pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Help => print(HELP),
+        Command::Version => print(concat!("orthanc-envelope ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Keygen { out } => write_new_secret(&out, new_key_file()?.as_bytes()),
+        Command::Inspect { files } => inspect_all(&files),
+        Command::Encrypt { key, format, uuid, input, output } => {
+            let uuid = uuid.or_else(|| uuid_in_name(&output)).or_else(|| uuid_in_name(&input));
+            encrypt_file(&key, format, uuid, &input, &output)
+        }
+        Command::Decrypt { keys, uuid, input, output } => {
+            let uuid = uuid.or_else(|| uuid_in_name(&input));
+            decrypt_file(&keys, uuid, &input, &output)
+        }
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+fn read_key(argument: &KeyArgument) -> anyhow::Result<MasterKey> {
+    let name = argument.file.display();
+    let content = Zeroizing::new(fs::read(&argument.file).with_context(|| format!("cannot read {name}"))?);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        if fs::metadata(&argument.file).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0) {
+            eprintln!("warning: {name} can be read by others than its owner; chmod 600 it");
+        }
+    }
+    parse_key_file(&content).with_context(|| name.to_string())
+}
+
+fn read_ring(keys: &[KeyArgument]) -> anyhow::Result<KeyRing> {
+    let mut read =
+        keys.iter().map(|key| anyhow::Ok((key.id, read_key(key)?))).collect::<Result<Vec<_>, _>>()?;
+    if read.is_empty() {
+        return Err(usage("no key"));
+    }
+    let (id, key) = read.remove(0);
+    Ok(KeyRing::new(id, key, read)?)
+}
+
+/// The UUID that a file is named after: the name itself, or what comes before its first dot.
+fn uuid_in_name(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let stem = name.split('.').next()?;
+    let is_uuid = stem.len() == 36
+        && stem.bytes().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        });
+    is_uuid.then(|| stem.to_owned())
+}
+
+fn uuid_or_explain(uuid: Option<String>) -> anyhow::Result<String> {
+    uuid.ok_or_else(|| {
+        usage("A2 is bound to the attachment's UUID, and the file's name has none: give --uuid")
+    })
+}
+
+fn encrypt_file(
+    key: &KeyArgument,
+    format: Format,
+    uuid: Option<String>,
+    input: &Path,
+    output: &Path,
+) -> anyhow::Result<()> {
+    let uuid = match format {
+        Format::A1 => uuid.unwrap_or_default(),
+        Format::A2 => uuid_or_explain(uuid)?,
+    };
+    let ring = read_ring(std::slice::from_ref(key))?;
+    // Before the work, so that an unusable name is told at once.
+    let pending = if is_stdio(output) { None } else { Some(PendingFile::create(output)?) };
+    let plaintext = Input::open(input)?.read_all()?;
+    let envelope = encrypt(&ring, format, &uuid, &plaintext).map_err(|error| match error {
+        crypto_envelope::EncryptError::InvalidUuid(error) => usage(error.to_string()),
+        other => other.into(),
+    })?;
+    match pending {
+        Some(mut pending) => {
+            pending.write_all(&envelope)?;
+            pending.publish()
+        }
+        None => {
+            let mut out = io::stdout().lock();
+            out.write_all(&envelope).and_then(|()| out.flush()).context("cannot write to standard output")
+        }
+    }
+}
+
+fn decrypt_file(
+    keys: &[KeyArgument],
+    uuid: Option<String>,
+    input: &Path,
+    output: &Path,
+) -> anyhow::Result<()> {
+    let ring = read_ring(keys)?;
+    let name = input.display();
+    let mut input = Input::open(input)?;
+    let len = input.len();
+    let start = input.read_up_to(IDENTIFY_LEN as u64)?;
+    let format =
+        identify(&start).ok_or(DecryptError::NotAnEnvelope).with_context(|| name.to_string())?.format;
+    let uuid = match format {
+        Format::A1 => uuid.unwrap_or_default(),
+        Format::A2 => uuid_or_explain(uuid)?,
+    };
+    let outcome = match (format, is_stdio(output)) {
+        (_, false) => decrypt_to_file(&ring, &uuid, len, &start, input, output),
+        (Format::A1, true) => decrypt_then_print(&ring, &uuid, len, &start, input),
+        (Format::A2, true) => decrypt_while_printing(&ring, &uuid, len, &start, input),
+    };
+    outcome.map_err(|error| match error.downcast::<DecryptError>() {
+        Ok(DecryptError::InvalidUuid(error)) => usage(error.to_string()),
+        Ok(error) => anyhow::Error::from(error).context(name.to_string()),
+        Err(error) => error,
+    })
+}
+
+fn decrypt_to_file(
+    ring: &KeyRing,
+    uuid: &str,
+    len: u64,
+    start: &[u8],
+    rest: Input,
+    output: &Path,
+) -> anyhow::Result<()> {
+    let mut decryptor = Decryptor::new(ring, uuid, len, PendingFile::create(output)?);
+    decryptor.push(start)?;
+    rest.for_each_chunk(|chunk| Ok(decryptor.push(chunk)?))?;
+    decryptor.finish()?.publish()
+}
+
+/// A1: not a byte may leave before the last one has come.
+fn decrypt_then_print(ring: &KeyRing, uuid: &str, len: u64, start: &[u8], rest: Input) -> anyhow::Result<()> {
+    let mut decryptor = Decryptor::new(ring, uuid, len, Vec::with_capacity(usize::try_from(len)?));
+    decryptor.push(start)?;
+    rest.for_each_chunk(|chunk| Ok(decryptor.push(chunk)?))?;
+    let plaintext = decryptor.finish()?;
+    let mut out = io::stdout().lock();
+    out.write_all(&plaintext).and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+/// A2: segments leave as they are verified.
+fn decrypt_while_printing(
+    ring: &KeyRing,
+    uuid: &str,
+    len: u64,
+    start: &[u8],
+    rest: Input,
+) -> anyhow::Result<()> {
+    let mut decryptor = A2Decryptor::new(ring, uuid, len, StreamedOutput::new())?;
+    decryptor.push(start)?;
+    rest.for_each_chunk(|chunk| Ok(decryptor.push(chunk)?))?;
+    decryptor.finish()?.flush().context("cannot write to standard output")
+}
+
+/// One line for each file; those that are no envelopes make the command fail, after all were looked at.
+fn inspect_all(files: &[PathBuf]) -> anyhow::Result<()> {
+    let mut first_error = None;
+    for file in files {
+        match inspect_one(file) {
+            Ok(line) => print(&line)?,
+            Err(error) => {
+                if let Some(earlier) = first_error.replace(error) {
+                    eprintln!("orthanc-envelope: {earlier:#}");
+                }
+            }
+        }
+    }
+    first_error.map_or(Ok(()), Err)
+}
+
+fn inspect_one(file: &Path) -> anyhow::Result<String> {
+    let name = file.display();
+    let mut input = Input::open(file)?;
+    let start = input.read_up_to(LONGEST_HEADER)?;
+    let found = inspect(&start, input.len()).with_context(|| name.to_string())?;
+    let details = match found.details {
+        None => String::new(),
+        Some(details) => {
+            let wrap = match details.key_vault_kid {
+                Some(kid) => format!("key wrapped by Azure Key Vault {kid}"),
+                None => "key wrapped with AES-256-KWP".to_owned(),
+            };
+            format!(", segments {} of {} bytes, {wrap}", details.segments, details.segment_size)
+        }
+    };
+    Ok(format!(
+        "{name}: {}, master key {}, envelope {} bytes, plaintext {} bytes{details}\n",
+        found.format, found.key_id, found.envelope_len, found.plaintext_len
+    ))
+}

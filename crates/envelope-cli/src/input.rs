@@ -1,0 +1,124 @@
+//! Where bytes come from: a file of known length, or a stream that is read to its end first.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::path::Path;
+
+use anyhow::Context as _;
+
+/// Bytes read at a time.
+const CHUNK: usize = 1 << 20;
+
+/// An input of known length.
+pub(crate) struct Input {
+    source: Box<dyn Read>,
+    len: u64,
+    name: String,
+}
+
+impl Input {
+    /// Opens a path, or standard input for `-`. What has no length of its own (a pipe) is read into memory.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        let name = path.display().to_string();
+        let cannot_read = || format!("cannot read {name}");
+        let (mut source, len): (Box<dyn Read>, _) = if is_stdio(path) {
+            (Box::new(io::stdin().lock()), None)
+        } else {
+            let file = File::open(path).with_context(cannot_read)?;
+            let metadata = file.metadata().with_context(cannot_read)?;
+            let len = metadata.is_file().then_some(metadata.len());
+            (Box::new(file), len)
+        };
+        let (source, len) = match len {
+            Some(len) => (source, len),
+            None => {
+                let mut content = Vec::new();
+                source.read_to_end(&mut content).with_context(cannot_read)?;
+                let len = content.len() as u64;
+                (Box::new(io::Cursor::new(content)) as Box<dyn Read>, len)
+            }
+        };
+        Ok(Self { source, len, name })
+    }
+
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Up to `len` bytes from where the input stands.
+    pub(crate) fn read_up_to(&mut self, len: u64) -> anyhow::Result<Vec<u8>> {
+        let mut start = Vec::new();
+        (&mut self.source)
+            .take(len)
+            .read_to_end(&mut start)
+            .with_context(|| format!("cannot read {}", self.name))?;
+        Ok(start)
+    }
+
+    /// Everything from where the input stands.
+    pub(crate) fn read_all(mut self) -> anyhow::Result<Vec<u8>> {
+        let mut content = Vec::with_capacity(usize::try_from(self.len)?);
+        self.source.read_to_end(&mut content).with_context(|| format!("cannot read {}", self.name))?;
+        Ok(content)
+    }
+
+    /// Hands on everything from where the input stands, in pieces, and shows progress on a terminal.
+    pub(crate) fn for_each_chunk(
+        mut self,
+        mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut buffer = vec![0; CHUNK];
+        let mut progress = Progress::new(self.len);
+        loop {
+            let read = match self.source.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error).with_context(|| format!("cannot read {}", self.name)),
+            };
+            take(&buffer[..read])?;
+            progress.advance(read as u64);
+        }
+    }
+}
+
+/// Whether a path means standard input or output.
+pub(crate) fn is_stdio(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// Per cent on standard error, if that is a terminal and the input is not done in a moment.
+struct Progress {
+    total: u64,
+    done: u64,
+    shown: Option<u64>,
+}
+
+impl Progress {
+    const WORTH_SHOWING: u64 = 64 << 20;
+
+    fn new(total: u64) -> Self {
+        let show = total >= Self::WORTH_SHOWING && io::stderr().is_terminal();
+        Self { total, done: 0, shown: show.then_some(0) }
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        self.done += bytes;
+        let percent = self.done.saturating_mul(100) / self.total.max(1);
+        if self.shown.is_some_and(|shown| shown < percent) {
+            self.shown = Some(percent);
+            eprint!("\r{percent:3} %");
+            // Progress that cannot be shown is no reason to stop.
+            io::stderr().flush().ok();
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.shown.is_some() {
+            eprint!("\r     \r");
+        }
+    }
+}

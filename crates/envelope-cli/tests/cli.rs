@@ -1,0 +1,247 @@
+//! The real binary: what it writes, what it refuses, and with which exit code.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+const UUID: &str = "6a3e9a74-3a2c-4b7e-9d0a-1f6f5c1d2e3b";
+const OTHER: &str = "00000000-3a2c-4b7e-9d0a-1f6f5c1d2e3b";
+
+struct Bench(TempDir);
+
+impl Bench {
+    /// A folder with the key files `one.key` and `two.key`, and `plain`, of two segments and a bit.
+    fn new() -> Self {
+        let bench = Self(tempfile::tempdir().unwrap());
+        for key in ["one.key", "two.key"] {
+            bench.done(&["keygen", key]);
+        }
+        fs::write(bench.path("plain"), plaintext()).unwrap();
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, arguments: &[&str], stdin: &[u8]) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_orthanc-envelope"))
+            .args(arguments)
+            .current_dir(self.0.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        std::thread::scope(|scope| {
+            // It may end before it has read everything.
+            scope.spawn(move || pipe.write_all(stdin).ok());
+            child.wait_with_output().unwrap()
+        })
+    }
+
+    /// Runs what must succeed, silently, and returns its standard output.
+    fn done(&self, arguments: &[&str]) -> Vec<u8> {
+        let output = self.run(arguments, b"");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), message.as_ref()), (Some(0), ""), "{arguments:?}");
+        output.stdout
+    }
+
+    /// Runs what must fail with this code, and returns its message.
+    fn fails(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments, b"");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
+        assert!(message.lines().any(|line| line.starts_with("orthanc-envelope: ")), "{message}");
+        message
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.0.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+fn plaintext() -> Vec<u8> {
+    (0..150_000_u32).map(|i| (i % 251).to_le_bytes()[0]).collect()
+}
+
+#[test]
+fn a_new_key_is_private_and_never_overwrites() {
+    let bench = Bench::new();
+    let key = bench.read("one.key");
+    assert_eq!(key.len(), 45);
+    assert_ne!(key, bench.read("two.key"));
+    bench.fails(1, &["keygen", "one.key"]);
+    assert_eq!(bench.read("one.key"), key);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(fs::metadata(bench.path("one.key")).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn both_formats_go_through_files_and_pipes() {
+    let bench = Bench::new();
+    let name = format!("{UUID}.dcm.enc");
+    for format in ["A1", "A2"] {
+        bench.done(&["encrypt", "--key", "1:one.key", "--format", format, "plain", &name]);
+        assert!(bench.read(&name).starts_with(format.as_bytes()));
+        bench.done(&["decrypt", "--key", "2:two.key", "--key", "1:one.key", &name, "out"]);
+        assert!(bench.read("out") == plaintext());
+        assert!(bench.done(&["decrypt", "--key", "1:one.key", &name, "-"]) == plaintext());
+
+        let arguments = ["encrypt", "--key", "1:one.key", "--format", format, "--uuid", UUID, "-", "-"];
+        let envelope = bench.run(&arguments, &plaintext());
+        assert!(envelope.status.success());
+        let arguments = ["decrypt", "--key", "1:one.key", "--uuid", UUID, "-", "-"];
+        let plain = bench.run(&arguments, &envelope.stdout);
+        assert!(plain.status.success() && plain.stdout == plaintext());
+    }
+}
+
+#[test]
+fn the_uuid_comes_from_the_name_and_the_option_wins() {
+    let bench = Bench::new();
+    let bare = ["encrypt", "--key", "1:one.key", "--format", "A2", "plain"];
+    bench.done(&[&bare[..], &[UUID]].concat());
+    for name in [format!("{UUID}.dcm.enc"), format!("{UUID}.unk.enc")] {
+        fs::copy(bench.path(UUID), bench.path(&name)).unwrap();
+        bench.done(&["decrypt", "--key", "1:one.key", &name, "out"]);
+    }
+    fs::copy(bench.path(UUID), bench.path("renamed")).unwrap();
+    fs::copy(bench.path(UUID), bench.path(OTHER)).unwrap();
+    bench.done(&["decrypt", "--key", "1:one.key", "--uuid", UUID, OTHER, "out"]);
+    assert!(bench.fails(2, &["decrypt", "--key", "1:one.key", "renamed", "out2"]).contains("--uuid"));
+    assert!(bench.fails(3, &["decrypt", "--key", "1:one.key", OTHER, "out2"]).contains(OTHER));
+    bench.fails(2, &["decrypt", "--key", "1:one.key", "--uuid", "no-uuid", UUID, "out2"]);
+    assert!(bench.fails(2, &[&bare[..], &["nameless"]].concat()).contains("--uuid"));
+    // A1 is bound to no name.
+    bench.done(&["encrypt", "--key", "1:one.key", "plain", "nameless"]);
+    bench.done(&["decrypt", "--key", "1:one.key", "nameless", "out"]);
+}
+
+#[test]
+fn nothing_is_written_unless_everything_is_verified() {
+    let bench = Bench::new();
+    for format in ["A1", "A2"] {
+        bench.done(&["encrypt", "--key", "1:one.key", "--format", format, "plain", UUID]);
+        let mut altered = bench.read(UUID);
+        *altered.last_mut().unwrap() ^= 1;
+        fs::write(bench.path(UUID), &altered).unwrap();
+        fs::write(bench.path("out"), "what was there before").unwrap();
+        let names = bench.names();
+        let message = bench.fails(3, &["decrypt", "--key", "1:one.key", UUID, "out"]);
+        assert!(message.contains(UUID) && message.contains("not authentic"), "{message}");
+        assert_eq!(bench.read("out"), b"what was there before");
+        assert_eq!(bench.names(), names, "a temporary file was left behind");
+
+        let output = bench.run(&["decrypt", "--key", "1:one.key", UUID, "-"], b"");
+        assert_eq!(output.status.code(), Some(3));
+        let released = if format == "A1" { 0 } else { 131_072 };
+        assert!(output.stdout == plaintext()[..released], "{format}: {} bytes", output.stdout.len());
+    }
+}
+
+#[test]
+fn wrong_keys_and_files_that_are_no_envelopes_are_told_apart() {
+    let bench = Bench::new();
+    bench.done(&["encrypt", "--key", "7:one.key", "--format", "A2", "plain", UUID]);
+    let message = bench.fails(3, &["decrypt", "--key", "1:one.key", UUID, "out"]);
+    assert!(message.contains("master key 7"), "{message}");
+    let message = bench.fails(3, &["decrypt", "--key", "7:two.key", UUID, "out"]);
+    assert!(message.contains("does not unwrap"), "{message}");
+    assert!(bench.fails(3, &["decrypt", "--key", "7:one.key", "plain", "out"]).contains("not an envelope"));
+    bench.fails(1, &["decrypt", "--key", "7:one.key", "missing", "out"]);
+    bench.fails(1, &["decrypt", "--key", "7:missing", UUID, "out"]);
+    bench.fails(1, &["decrypt", "--key", "7:one.key", UUID, "no/such/folder/out"]);
+    fs::write(bench.path("short.key"), "AAAA").unwrap();
+    assert!(bench.fails(2, &["decrypt", "--key", "7:short.key", UUID, "out"]).contains("3 bytes"));
+    assert!(
+        bench
+            .fails(2, &["decrypt", "--key", "7:one.key", "--key", "7:two.key", UUID, "out"])
+            .contains("id 7")
+    );
+    assert!(!bench.path("out").exists());
+}
+
+#[test]
+fn inspect_needs_no_key_and_looks_at_all_files() {
+    let bench = Bench::new();
+    bench.done(&["encrypt", "--key", "7:one.key", "plain", "old"]);
+    bench.done(&["encrypt", "--key", "4294967295:one.key", "--format", "A2", "plain", UUID]);
+    let text = String::from_utf8(bench.done(&["inspect", "old", UUID])).unwrap();
+    assert_eq!(
+        text,
+        format!(
+            "old: A1, master key 7, envelope 150086 bytes, plaintext 150000 bytes\n\
+             {UUID}: A2, master key 4294967295, envelope 150130 bytes, plaintext 150000 bytes, segments 3 of 65536 \
+             bytes, key wrapped with AES-256-KWP\n"
+        )
+    );
+    let output = bench.run(&["inspect", "plain", "old", "missing"], b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.starts_with(b"old: A1"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("plain: the content is not an envelope"));
+    assert!(bench.fails(3, &["inspect", "plain"]).contains("not an envelope"));
+}
+
+#[test]
+fn wrong_command_lines_are_refused_with_a_hint() {
+    let bench = Bench::new();
+    for arguments in [
+        &[][..],
+        &["shred", "plain"],
+        &["keygen"],
+        &["keygen", "a", "b"],
+        &["keygen", "--key", "1:one.key", "a"],
+        &["inspect"],
+        &["inspect", "--uuid", UUID, "plain"],
+        &["encrypt", "plain", "out"],
+        &["encrypt", "--key", "1:one.key", "--key", "2:two.key", "plain", "out"],
+        &["encrypt", "--key", "1:one.key", "plain"],
+        &["encrypt", "--key", "1:one.key", "--format", "A3", "plain", "out"],
+        &["decrypt", "plain", "out"],
+        &["decrypt", "--key", "one.key", "plain", "out"],
+        &["decrypt", "--key", "-1:one.key", "plain", "out"],
+        &["decrypt", "--key", "4294967296:one.key", "plain", "out"],
+        &["decrypt", "--key", "1:", "plain", "out"],
+        &["decrypt", "--key", "1:one.key", "--format", "A1", "plain", "out"],
+        &["decrypt", "--verbose", "plain", "out"],
+    ] {
+        assert!(bench.fails(2, arguments).contains("--help"), "{arguments:?}");
+    }
+    assert!(!bench.path("out").exists());
+    assert!(String::from_utf8(bench.done(&["--help"])).unwrap().contains("Exit codes"));
+    assert!(bench.done(&["--version"]).starts_with(b"orthanc-envelope "));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_others_can_read_is_warned_about_and_devices_are_not_replaced() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let bench = Bench::new();
+    fs::set_permissions(bench.path("one.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    let output = bench.run(&["encrypt", "--key", "1:one.key", "plain", "out"], b"");
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("warning: one.key can be read by others"));
+    assert_eq!(fs::metadata(bench.path("out")).unwrap().permissions().mode() & 0o777, 0o600);
+    bench.fails(2, &["encrypt", "--key", "2:two.key", "plain", "/dev/null"]);
+    assert!(!fs::metadata(Path::new("/dev/null")).unwrap().is_file());
+}

@@ -1,0 +1,45 @@
+//! A2 envelopes with changed bytes, in any chunks: the plaintext, or an error after whole, unchanged segments. And any
+//! bytes as an envelope: an error.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use crypto_envelope::{A2Decryptor, Format, KeyRing, MasterKey, encrypt};
+use libfuzzer_sys::fuzz_target;
+
+const UUID: &str = "6a3e9a74-3a2c-4b7e-9d0a-1f6f5c1d2e3b";
+const SEGMENT: usize = 65536;
+
+static RING: LazyLock<KeyRing> =
+    LazyLock::new(|| KeyRing::new(0x3131, MasterKey::new(&[7; 32]).expect("key"), []).expect("ring"));
+
+fn decrypt(envelope: &[u8], announced: u64, chunk: usize) -> (bool, Vec<u8>) {
+    let mut out = Vec::new();
+    let mut decryptor = A2Decryptor::new(&RING, UUID, announced, &mut out).expect("a UUID");
+    let pushed = envelope.chunks(chunk).try_for_each(|chunk| decryptor.push(chunk));
+    let ok = pushed.and_then(|()| decryptor.finish().map(drop)).is_ok();
+    (ok, out)
+}
+
+fuzz_target!(|input: (&[u8], u32, Vec<(u32, u8)>, i32, u16)| {
+    let (bytes, len, changes, length_change, chunk) = input;
+    let chunk = usize::from(chunk) + 1;
+    let (ok, out) = decrypt(bytes, bytes.len() as u64, chunk);
+    assert!(!ok && out.is_empty());
+
+    let plaintext: Vec<u8> = bytes.iter().copied().chain([0]).cycle().take(len as usize % (3 * SEGMENT)).collect();
+    let good = encrypt(&RING, Format::A2, UUID, &plaintext).expect("encrypts");
+    let mut envelope = good.clone();
+    for (at, change) in changes {
+        let at = at as usize % envelope.len();
+        envelope[at] ^= change;
+    }
+    envelope.resize(envelope.len().saturating_add_signed(length_change as isize % 70_000), 0);
+    let (ok, out) = decrypt(&envelope, envelope.len() as u64, chunk);
+    assert_eq!(ok, envelope == good);
+    if ok {
+        assert_eq!(out, plaintext);
+    } else {
+        assert!(out.len() % SEGMENT == 0 && plaintext.starts_with(&out));
+    }
+});
