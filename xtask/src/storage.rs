@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use end_to_end::Orthanc;
-use serde_json::Value;
+use end_to_end::workspace::{Plugin, Profile, plugin_library};
+use serde_json::{Value, json};
+use test_bucket::{BucketServer, Options};
 use walkdir::WalkDir;
 
 /// What is looked at from outside: the objects that a plugin left in a bucket, and what it took to get them there.
@@ -89,15 +91,47 @@ fn launch_built_in() -> Result<Launched> {
     Ok(Launched { orthanc, bucket: Box::new(Folder { folder }) })
 }
 
-/// The one place to wire the S3 server and the plugin.
+/// A bucket in this process, and an Orthanc with the release build of the S3 plugin.
 fn launch_s3(encryption: Option<Encryption>) -> Result<Launched> {
     let _section = encryption.map(encryption_section).transpose()?;
-    bail!("the S3 plugin is not wired into this command yet")
+    let library = plugin_library(Plugin::AwsS3, Profile::Release)?;
+    let options = Options::default();
+    let server = BucketServer::start(options.clone())?;
+    let section = json!({
+        "BucketName": BUCKET,
+        "Region": options.region,
+        "AccessKey": options.access_key,
+        "SecretKey": options.secret_key,
+        "Endpoint": server.endpoint(),
+        "VirtualAddressing": false,
+    });
+    let orthanc = Orthanc::builder().plugin(library).section("AwsS3Storage", section).start()?;
+    Ok(Launched { orthanc, bucket: Box::new(S3Bucket(server)) })
 }
 
 /// The plugin's `StorageEncryption`, with a key of its own.
 fn encryption_section(format: Encryption) -> Result<Value> {
     bail!("--encryption {format:?}: the plugin has no client-side encryption yet")
+}
+
+/// The bucket that a [`BucketServer`] has by default.
+const BUCKET: &str = "bucket";
+
+/// A bucket of the S3 server in this process.
+struct S3Bucket(BucketServer);
+
+impl Bucket for S3Bucket {
+    fn endpoint(&self) -> String {
+        format!("{}/{BUCKET}", self.0.endpoint())
+    }
+
+    fn list(&self) -> Vec<(String, u64)> {
+        self.0.objects(BUCKET).into_iter().map(|(name, object)| (name, object.bytes.len() as u64)).collect()
+    }
+
+    fn request_count(&self) -> u64 {
+        self.0.requests().total
+    }
 }
 
 /// Orthanc's own storage folder.
