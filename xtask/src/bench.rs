@@ -162,7 +162,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut report = Report::new([Storage::BuiltIn.name(), options.storage.name()]);
     for number in 0..options.rounds {
         eprintln!("round {} of {}", number + 1, options.rounds);
-        // Fresh ones for each round: the layout of a process in memory alone makes a difference of some percent.
+        // Fresh ones for each round: in one run of two equals, one process took 10 % more CPU in every round. The
+        // cause is not known; so it is at least not in every round of a run.
         let mut candidates = start(options.storage, number)?;
         round(number, &mut candidates, &warm_up, |_, _, _| ())?;
         round(number, &mut candidates, &files, |phase, candidate, sample| {

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -169,11 +168,8 @@ fn delete(launched: &Launched, stored: &[Stored]) -> Result<()> {
         launched.orthanc.rest().delete(&format!("/studies/{study}"))?.ok()?;
     }
     let requests = launched.bucket.request_count() - requests;
-    println!(
-        "Deleted {} studies in {:.2} s, {requests} requests",
-        studies.len(),
-        start.elapsed().as_secs_f64()
-    );
+    let seconds = start.elapsed().as_secs_f64();
+    println!("Deleted {} instances in {seconds:.2} s, {requests} requests", stored.len());
     let left = launched.bucket.list();
     ensure!(left.is_empty(), "{} objects are left in the bucket, such as {:?}", left.len(), left.first());
     println!("The bucket is empty");

@@ -16,6 +16,7 @@
 //! ```
 
 pub mod dicom;
+mod error;
 mod orthanc;
 mod ports;
 mod process;
@@ -24,7 +25,8 @@ pub mod rest;
 mod send;
 pub mod workspace;
 
-pub use orthanc::{Builder, Orthanc, StartError, StopError};
+pub use error::{StartError, StopError};
+pub use orthanc::{Builder, Orthanc};
 pub use proxy::Proxy;
 pub use rest::{Answer, Client, RestError, Uploaded};
 pub use send::{SendError, dicom_send};

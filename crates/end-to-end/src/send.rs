@@ -42,7 +42,7 @@ fn send(orthanc: &Orthanc, files: &[impl AsRef<Path>]) -> Result<(), SendError> 
         .arg(orthanc.dicom_port().to_string())
         .args(files.iter().map(|file| AsRef::<OsStr>::as_ref(file.as_ref())))
         .output()?;
-    // Some versions of storescu end with 0 although the server refused a file; what they print tells.
+    // The exit status is not trusted alone: an error that was printed counts too.
     let printed = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     if output.status.success() && !printed.contains("Store Failed") && !printed.contains("E: ") {
         return Ok(());

@@ -96,7 +96,7 @@ fn stored_files_survive_a_kill() -> Result<()> {
     orthanc.kill()?;
     assert!(orthanc.rest().get("/system").is_err());
     orthanc.start_again()?;
-    // The index is flushed every few seconds: it may have forgotten the file, but not broken.
+    // A thread of Orthanc flushes the index: a kill before that may lose the file, but not break it.
     let known = orthanc.rest().get(&format!("/instances/{id}"))?.status;
     assert!(known == 200 || known == 404, "{known}");
     if known == 200 {
