@@ -10,7 +10,7 @@ const UUID: &str = "6a3e9a74-3a2c-4b7e-9d0a-1f6f5c1d2e3b";
 
 static RING: LazyLock<KeyRing> =
     LazyLock::new(|| KeyRing::new(1, MasterKey::new(&[7; 32]).expect("key"), []).expect("ring"));
-static PLAINTEXT: LazyLock<Vec<u8>> = LazyLock::new(|| (0..200_000_u32).flat_map(u32::to_be_bytes).collect());
+static PLAINTEXT: LazyLock<Vec<u8>> = LazyLock::new(|| (0..40_000_u32).flat_map(u32::to_be_bytes).collect());
 static ENVELOPE: LazyLock<Vec<u8>> =
     LazyLock::new(|| encrypt(&RING, Format::A2, UUID, &PLAINTEXT).expect("encrypts"));
 

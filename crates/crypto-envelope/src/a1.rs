@@ -47,7 +47,7 @@ fn masked(secret: &[u8; KEY_LEN], mask: &Secret) -> [u8; KEY_LEN] {
     out
 }
 
-/// Encrypts under the ring's current key, into `envelope`, which is empty.
+/// Encrypts under the ring's current key, into `envelope`, whose content is overwritten.
 pub(crate) fn encrypt(ring: &KeyRing, plaintext: &[u8], envelope: &mut Vec<u8>) -> Result<(), EncryptError> {
     let len = plaintext.len() as u64;
     if len > MAX_PLAINTEXT {
@@ -64,6 +64,7 @@ pub(crate) fn encrypt(ring: &KeyRing, plaintext: &[u8], envelope: &mut Vec<u8>) 
     header[6..38].copy_from_slice(&masked(&iv, mask));
     header[38..].copy_from_slice(&masked(data_key.as_ref(), mask));
 
+    envelope.clear();
     envelope.reserve_exact(HEADER_LEN + plaintext.len() + TAG_LEN);
     envelope.extend_from_slice(&header);
     let mut gcm = Seal::new(data_key.as_ref(), &iv, &header)?;

@@ -44,7 +44,6 @@ pub fn encrypt_into(
     plaintext: &[u8],
     envelope: &mut Vec<u8>,
 ) -> Result<(), EncryptError> {
-    envelope.clear();
     let outcome = match format {
         Format::A1 => a1::encrypt(ring, plaintext, envelope),
         Format::A2 => sealer::encrypt(ring, uuid, plaintext, envelope),

@@ -66,6 +66,9 @@ struct Context {
 // SAFETY: the context is owned by this value alone, and the library ties contexts to no thread.
 unsafe impl Send for Context {}
 
+// SAFETY: every function that hands `raw` to the library takes `&mut self`.
+unsafe impl Sync for Context {}
+
 impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: `raw` came from `EVP_CIPHER_CTX_new` and is freed only here.

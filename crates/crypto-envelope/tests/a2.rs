@@ -128,6 +128,64 @@ fn ranges_outside_the_plaintext_are_refused_and_empty_ones_need_nothing() {
 }
 
 #[test]
+fn an_empty_range_needs_no_more_than_the_header() {
+    let envelope = encrypt(&ring(), Format::A2, UUID, &plaintext(3 * S)).unwrap();
+    for at in [0, 70_000, 3 * S as u64] {
+        let mut decryptor =
+            A2Decryptor::for_range(&ring(), UUID, envelope.len() as u64, at..at, Vec::new()).unwrap();
+        decryptor.push(&envelope[..82]).unwrap();
+        assert!(decryptor.remaining().is_empty());
+        assert!(decryptor.finish().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_range_beyond_the_plaintext_is_refused_once_the_header_is_known() {
+    let envelope = encrypt(&ring(), Format::A2, UUID, b"short").unwrap();
+    let mut decryptor =
+        A2Decryptor::for_range(&ring(), UUID, envelope.len() as u64, 0..6, Vec::new()).unwrap();
+    assert!(matches!(decryptor.push(&envelope), Err(DecryptError::Range(_))));
+}
+
+#[test]
+fn a_range_decryption_notices_missing_and_surplus_bytes() {
+    let plaintext = plaintext(3 * S);
+    let envelope = encrypt(&ring(), Format::A2, UUID, &plaintext).unwrap();
+    let plan = || opener(&envelope).layout(envelope.len() as u64).unwrap().plan(70_000..70_010).unwrap();
+    let range = plan().envelope_range();
+    let bytes = &envelope[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()];
+
+    let mut short = A2RangeDecryptor::new(opener(&envelope), plan(), Vec::new());
+    short.push(&bytes[..1000]).unwrap();
+    assert_eq!(short.remaining(), range.start + 1000..range.end);
+    assert!(matches!(short.finish(), Err(DecryptError::Truncated { expected: 65552, received: 1000 })));
+
+    let mut long = A2RangeDecryptor::new(opener(&envelope), plan(), Vec::new());
+    long.push(bytes).unwrap();
+    assert!(matches!(long.push(&[0]), Err(DecryptError::TooLong { expected: 65552 })));
+    assert!(matches!(long.push(&[0]), Err(DecryptError::AlreadyFailed)));
+    assert!(matches!(long.finish(), Err(DecryptError::AlreadyFailed)));
+
+    let mut elsewhere = A2RangeDecryptor::new(opener(&envelope), plan(), Vec::new());
+    let first_segment = &envelope[82..82 + 65552];
+    assert!(matches!(
+        elsewhere.push(first_segment),
+        Err(DecryptError::SegmentNotAuthentic { segment: 1, .. })
+    ));
+}
+
+#[test]
+fn everything_may_cross_threads() {
+    fn crosses<T: Send + Sync>() {}
+    crosses::<crypto_envelope::KeyRing>();
+    crosses::<A2Opener>();
+    crosses::<crypto_envelope::Decryptor<Vec<u8>>>();
+    crosses::<A2RangeDecryptor<Vec<u8>>>();
+    crosses::<crypto_envelope::MemoryBudget>();
+    crosses::<DecryptError>();
+}
+
+#[test]
 fn a_range_near_the_start_comes_with_the_header_in_one_request() {
     let g = A2Geometry::STANDARD;
     assert_eq!(g.range_with_header(0..1, 0), Some(0..82 + 65552));
@@ -156,6 +214,20 @@ fn a_download_that_broke_off_resumes_where_remaining_says() {
         decryptor.push(&envelope[start..envelope.len().min(start + step)]).unwrap();
     }
     assert!(decryptor.finish().unwrap() == plaintext);
+}
+
+#[test]
+fn a_header_longer_than_assumed_shows_in_what_remains() {
+    let wrap = KeyWrap::KeyVault { kid: "https://v.vault.azure.net/keys/k/1", wrapped: &[3; 256] };
+    let file_key = FileKey::random().unwrap();
+    let envelope = encrypt_a2_with_file_key(&wrap, &file_key, UUID, b"short").unwrap();
+    let assumed = usize::try_from(speculative_header_len()).unwrap();
+    let mut reader = HeaderReader::new();
+    let mut chunk = &envelope[..assumed];
+    assert!(reader.push(&mut chunk).unwrap().is_none() && chunk.is_empty());
+    let mut rest = &envelope[assumed..];
+    assert!(reader.push(&mut rest).unwrap().is_some());
+    assert_eq!(rest.len(), 5 + 16);
 }
 
 #[test]

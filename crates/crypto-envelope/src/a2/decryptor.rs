@@ -106,7 +106,8 @@ impl<T: PlaintextTarget> A2Decryptor<T> {
             None => layout.plan_whole(),
             Some(wanted) => layout.plan(wanted.clone())?,
         };
-        let skip = plan.envelope_range().start - header_len;
+        let needed = plan.envelope_range();
+        let skip = if needed.is_empty() { 0 } else { needed.start - header_len };
         Ok(Stage::Segments { opener: Arc::new(opener), segments: SegmentReader::new(plan), skip })
     }
 

@@ -7,7 +7,7 @@ use crate::error::EncryptError;
 use crate::key_ring::KeyRing;
 use crate::primitives::{TAG_LEN, fill_random, kwp_wrap};
 
-/// Encrypts under the ring's current key, into `envelope`, which is empty.
+/// Encrypts under the ring's current key, into `envelope`, whose content is overwritten.
 pub(crate) fn encrypt(
     ring: &KeyRing,
     uuid: &str,
@@ -56,21 +56,32 @@ fn seal(
     let envelope_len =
         usize::try_from(geometry.envelope_len(plaintext.len() as u64)).map_err(|_| too_large.clone())?;
     let segment_size = usize::try_from(geometry.segment_size()).map_err(|_| too_large)?;
-    envelope.reserve_exact(envelope_len);
-    envelope.extend_from_slice(header.bytes());
+    envelope.reserve_exact(envelope_len.saturating_sub(envelope.len()));
+    let mut end = header.bytes().len();
+    room(envelope, 0, end).copy_from_slice(header.bytes());
     let mut rest = plaintext;
     for index in 0.. {
         let (segment, after) = rest.split_at(segment_size.min(rest.len()));
         rest = after;
-        // Zeroed segment by segment, while it is on its way into the cache anyway, not in a pass over the whole buffer.
-        let start = envelope.len();
-        envelope.resize(start + segment.len() + TAG_LEN, 0);
-        key.seal(index, rest.is_empty(), segment, &mut envelope[start..])?;
+        let start = end;
+        end += segment.len() + TAG_LEN;
+        key.seal(index, rest.is_empty(), segment, room(envelope, start, end))?;
         if rest.is_empty() {
             break;
         }
     }
+    envelope.truncate(end);
     Ok(())
+}
+
+/// The bytes `start` to `end` of `envelope`, to be overwritten. What is not there yet is zeroed now, segment by segment,
+/// while it is on its way into the cache anyway, and not in a pass over the whole buffer; what a former use has left is
+/// not zeroed at all.
+fn room(envelope: &mut Vec<u8>, start: usize, end: usize) -> &mut [u8] {
+    if envelope.len() < end {
+        envelope.resize(end, 0);
+    }
+    &mut envelope[start..end]
 }
 
 /// Length of the envelope of `plaintext_len` bytes with this key wrap. Saturates at `u64::MAX`.
