@@ -1,9 +1,12 @@
 //! An Orthanc together with the storage that is shown or measured: its own, or a bucket behind our plugin.
 
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
+use crypto_envelope::new_key_file;
 use end_to_end::Orthanc;
 use end_to_end::workspace::{Plugin, Profile, plugin_library};
 use serde_json::{Value, json};
@@ -93,11 +96,10 @@ fn launch_built_in() -> Result<Launched> {
 
 /// A bucket in this process, and an Orthanc with the release build of the S3 plugin.
 fn launch_s3(encryption: Option<Encryption>) -> Result<Launched> {
-    let _section = encryption.map(encryption_section).transpose()?;
     let library = plugin_library(Plugin::AwsS3, Profile::Release)?;
     let options = Options::default();
     let server = BucketServer::start(options.clone())?;
-    let section = json!({
+    let mut section = json!({
         "BucketName": BUCKET,
         "Region": options.region,
         "AccessKey": options.access_key,
@@ -105,13 +107,20 @@ fn launch_s3(encryption: Option<Encryption>) -> Result<Launched> {
         "Endpoint": server.endpoint(),
         "VirtualAddressing": false,
     });
+    let keys = tempfile::tempdir()?;
+    if let Some(format) = encryption {
+        section["StorageEncryption"] = encryption_section(format, keys.path())?;
+    }
     let orthanc = Orthanc::builder().plugin(library).section("AwsS3Storage", section).start()?;
     Ok(Launched { orthanc, bucket: Box::new(S3Bucket(server)) })
 }
 
-/// The plugin's `StorageEncryption`, with a key of its own.
-fn encryption_section(format: Encryption) -> Result<Value> {
-    bail!("--encryption {format:?}: the plugin has no client-side encryption yet")
+/// The plugin's `StorageEncryption`, with a key of its own. The plugin reads the file once, at its start.
+fn encryption_section(format: Encryption, folder: &Path) -> Result<Value> {
+    let file = folder.join("master.key");
+    fs::write(&file, new_key_file()?.as_bytes())?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+    Ok(json!({ "MasterKey": [1, file], "Format": format!("{format:?}") }))
 }
 
 /// The bucket that a [`BucketServer`] has by default.

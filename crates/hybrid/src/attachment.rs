@@ -1,13 +1,10 @@
 //! Attachments in a bucket.
 
-use std::ops::Range;
+use storage_layout::{Attachment, Layout, Structure};
 
-use bytes::Bytes;
-use storage_layout::{Attachment, Layout};
-
-use crate::download::Download;
+use crate::download::{Download, Part};
 use crate::error::{Cause, StorageError};
-use crate::object::ObjectStorage;
+use crate::object::{Content, ObjectStorage};
 use crate::retry::RetryPolicy;
 
 /// The attachments of one Orthanc.
@@ -16,13 +13,40 @@ pub struct AttachmentStorage {
     objects: ObjectStorage,
     layout: Layout,
     legacy_unknown_files: bool,
+    read_unencrypted: bool,
+}
+
+/// What an object's name says of its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// It is encrypted, and must not be taken for anything else.
+    Envelope,
+    /// It is not encrypted.
+    Clear,
+    /// Nothing: encrypted and unencrypted objects have the same names, and both are accepted.
+    Either,
+}
+
+/// An attachment that is being read.
+#[derive(Debug)]
+pub struct Found {
+    /// Its bytes.
+    pub download: Download,
+    /// What its name says of them.
+    pub naming: Naming,
 }
 
 impl AttachmentStorage {
     /// Attachments in `objects`, named by `layout`. With `legacy_unknown_files`, the name that old releases gave to
-    /// DICOM headers is looked for too (`EnableLegacyUnknownFiles`).
-    pub fn new(objects: ObjectStorage, layout: Layout, legacy_unknown_files: bool) -> Self {
-        Self { objects, layout, legacy_unknown_files }
+    /// DICOM headers is looked for too (`EnableLegacyUnknownFiles`); with `read_unencrypted`, attachments that were
+    /// stored before the encryption was switched on (`ReadUnencrypted`).
+    pub fn new(
+        objects: ObjectStorage,
+        layout: Layout,
+        legacy_unknown_files: bool,
+        read_unencrypted: bool,
+    ) -> Self {
+        Self { objects, layout, legacy_unknown_files, read_unencrypted }
     }
 
     /// Whether the bucket can be used: see [`ObjectStorage::check`].
@@ -39,52 +63,64 @@ impl AttachmentStorage {
         self.objects.object_url(&self.layout.object_name(attachment))
     }
 
-    /// Stores an attachment: one request.
+    /// Stores an attachment, encrypted already where it is to be: one request.
     ///
     /// # Errors
     ///
     /// When the bucket does not confirm it; then nothing may be taken as stored.
-    pub async fn create(&self, attachment: &Attachment, content: Bytes) -> Result<(), StorageError> {
+    pub async fn create(&self, attachment: &Attachment, content: Content) -> Result<(), StorageError> {
         self.objects.put(&self.layout.object_name(attachment), content).await
     }
 
-    /// Begins to read an attachment, or a range of it: one request, two where only the old name exists.
+    /// Begins to read an attachment's object, or a part of it: one request, and one more for each other name that it
+    /// may have.
     ///
     /// # Errors
     ///
     /// [`Cause::NotFound`] where the attachment is not in the bucket.
-    pub async fn read(
-        &self,
-        attachment: &Attachment,
-        range: Option<Range<u64>>,
-    ) -> Result<Download, StorageError> {
-        let error = match self.objects.get(&self.layout.object_name(attachment), range.clone()).await {
-            Err(error) if error.cause == Cause::NotFound => error,
-            result => return result,
-        };
-        match self.legacy_unknown_name(attachment) {
-            None => Err(error),
-            Some(name) => match self.objects.get(&name, range).await {
-                Err(second) if second.cause == Cause::NotFound => Err(error),
-                result => result,
-            },
+    pub async fn read(&self, attachment: &Attachment, part: Part) -> Result<Found, StorageError> {
+        let mut missing = None;
+        for (name, naming) in self.names(attachment) {
+            match self.objects.get(&name, part.clone()).await {
+                Ok(download) => return Ok(Found { download, naming }),
+                Err(error) if error.cause == Cause::NotFound => missing = missing.or(Some(error)),
+                Err(error) => return Err(error),
+            }
         }
+        // There is always one name, the regular one, and the first error is its.
+        Err(missing.unwrap_or_else(|| self.objects.not_found(&self.layout.object_name(attachment))))
     }
 
-    /// Deletes an attachment, under its old name too: one request for each name.
+    /// Deletes an attachment under each name that it may have: one request for each.
     ///
     /// # Errors
     ///
     /// When the bucket does not confirm it.
     pub async fn remove(&self, attachment: &Attachment) -> Result<(), StorageError> {
-        self.objects.delete(&self.layout.object_name(attachment)).await?;
-        match self.legacy_unknown_name(attachment) {
-            None => Ok(()),
-            Some(name) => self.objects.delete(&name).await,
+        for (name, _) in self.names(attachment) {
+            self.objects.delete(&name).await?;
         }
+        Ok(())
     }
 
-    fn legacy_unknown_name(&self, attachment: &Attachment) -> Option<String> {
-        if self.legacy_unknown_files { self.layout.legacy_unknown_name(attachment) } else { None }
+    /// The names that an attachment's object may have, the regular one first.
+    fn names(&self, attachment: &Attachment) -> Vec<(String, Naming)> {
+        let layout = &self.layout;
+        let naming = match (layout.encrypted, self.read_unencrypted, layout.structure) {
+            (false, ..) => Naming::Clear,
+            (true, true, Structure::Legacy) => Naming::Either,
+            (true, ..) => Naming::Envelope,
+        };
+        let mut names = self.names_in(layout, naming, attachment);
+        if layout.encrypted && self.read_unencrypted && layout.structure == Structure::Flat {
+            let clear = Layout { encrypted: false, ..layout.clone() };
+            names.extend(self.names_in(&clear, Naming::Clear, attachment));
+        }
+        names
+    }
+
+    fn names_in(&self, layout: &Layout, naming: Naming, attachment: &Attachment) -> Vec<(String, Naming)> {
+        let unknown = if self.legacy_unknown_files { layout.legacy_unknown_name(attachment) } else { None };
+        std::iter::once(layout.object_name(attachment)).chain(unknown).map(|name| (name, naming)).collect()
     }
 }

@@ -53,6 +53,7 @@ fn from_refusal(status: u16, code: &str) -> (Cause, bool) {
         _ if TRANSIENT_REFUSALS.contains(&code) => (Cause::Busy, true),
         _ if CREDENTIAL_REFUSALS.contains(&code) => (Cause::Denied, false),
         404 => (Cause::NotFound, false),
+        416 => (Cause::OutOfRange, false),
         401 | 403 => (Cause::Denied, false),
         408 | 429 | 500 | 502 | 503 | 504 => (Cause::Busy, true),
         _ => (Cause::Refused, false),

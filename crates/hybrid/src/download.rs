@@ -15,7 +15,18 @@ use object_store::{GetOptions, GetRange, ObjectStore};
 use crate::error::{Cause, StorageError};
 use crate::retry::Attempts;
 
-/// An object, or a range of it, on its way.
+/// Which part of an object to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// Exactly these bytes; an object without them is an error.
+    Range(Range<u64>),
+    /// As many of these bytes as the object has, one at least.
+    UpTo(Range<u64>),
+}
+
+/// An object, or a part of it, on its way.
 ///
 /// A connection that breaks is replaced, and the download goes on at the byte where it stopped. The bytes handed out
 /// are exactly those of [`Download::range`]; the end is only told once the checksum of the whole object, where the
@@ -38,15 +49,19 @@ impl Download {
     pub(crate) async fn start(
         store: Arc<dyn ObjectStore>,
         path: Path,
-        range: Option<Range<u64>>,
+        part: Part,
         mut attempts: Attempts,
     ) -> Result<Self, StorageError> {
-        let options = GetOptions { range: range.clone().map(GetRange::Bounded), ..GetOptions::default() };
+        let range = match &part {
+            Part::Whole => None,
+            Part::Range(range) | Part::UpTo(range) => Some(GetRange::Bounded(range.clone())),
+        };
+        let options = GetOptions { range, ..GetOptions::default() };
         let (answer, exchange) = attempts.run(|| store.get_opts(&path, options.clone())).await?;
-        if let Some(range) = range
+        if let Part::Range(range) = part
             && answer.range != range
         {
-            return Err(attempts.error(Cause::OutOfRange { start: range.start, end: range.end }, false));
+            return Err(attempts.error(Cause::OutOfRange, false));
         }
         let whole = answer.range == (0..answer.meta.size);
         let expected = exchange.crc64nvme.as_deref().filter(|_| whole).and_then(Checksum::parse);

@@ -63,13 +63,8 @@ pub enum Cause {
     #[error("the content is damaged: {0}")]
     Damaged(String),
     /// The range lies outside of the attachment.
-    #[error("the range {start}-{end} is outside of the object")]
-    OutOfRange {
-        /// First byte asked for.
-        start: u64,
-        /// The byte after the last one asked for.
-        end: u64,
-    },
+    #[error("the range is outside of the object")]
+    OutOfRange,
     /// Anything else.
     #[error("{0}")]
     Other(String),

@@ -11,8 +11,8 @@ mod error;
 mod object;
 mod retry;
 
-pub use attachment::AttachmentStorage;
-pub use download::Download;
+pub use attachment::{AttachmentStorage, Found, Naming};
+pub use download::{Download, Part};
 pub use error::{Answer, Cause, Operation, StorageError};
-pub use object::{ObjectStorage, ObjectStorageOptions};
+pub use object::{Content, ObjectStorage, ObjectStorageOptions};
 pub use retry::RetryPolicy;

@@ -1,6 +1,5 @@
 //! One bucket.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,12 +7,21 @@ use cloud_http::LentPayload;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
 
-use crate::download::Download;
+use crate::download::{Download, Part};
 use crate::error::{Cause, Operation, StorageError};
 use crate::retry::{Attempts, RetryPolicy};
 
 /// The object that is asked for to see whether a bucket can be used. It need not exist.
 const PROBE: &str = "orthanc-object-storage-check";
+
+/// What an object is made of.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// Somebody else's memory, who waits until the upload lets go of it: not kept beyond the upload's future.
+    Lent(Bytes),
+    /// Memory that may be freed whenever the connection is done with it.
+    Owned(Bytes),
+}
 
 /// What [`ObjectStorage`] is made of.
 #[derive(Debug)]
@@ -64,16 +72,21 @@ impl ObjectStorage {
         }
     }
 
-    /// Stores `content` under `name`, replacing what was there. The content is not needed any more once the future is
-    /// done or dropped.
+    /// Stores `content` under `name`, replacing what was there.
     ///
     /// # Errors
     ///
     /// When the server has not confirmed the object within the retries and the time of the policy.
-    pub async fn put(&self, name: &str, content: Bytes) -> Result<(), StorageError> {
+    pub async fn put(&self, name: &str, content: Content) -> Result<(), StorageError> {
         let path = self.path(Operation::Create, name)?;
         let mut options = self.options.put_options.clone();
-        options.extensions.insert(LentPayload);
+        let content = match content {
+            Content::Owned(content) => content,
+            Content::Lent(content) => {
+                options.extensions.insert(LentPayload);
+                content
+            }
+        };
         let mut attempts = self.attempts(Operation::Create, name);
         attempts
             .run(|| self.options.store.put_opts(&path, content.clone().into(), options.clone()))
@@ -81,15 +94,15 @@ impl ObjectStorage {
             .map(|_| ())
     }
 
-    /// Begins to read `name`, or a range of it.
+    /// Begins to read `name`, or a part of it.
     ///
     /// # Errors
     ///
     /// [`Cause::NotFound`] where there is no such object, [`Cause::OutOfRange`] where it is smaller than the range.
-    pub async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Download, StorageError> {
+    pub async fn get(&self, name: &str, part: Part) -> Result<Download, StorageError> {
         let path = self.path(Operation::Read, name)?;
         let attempts = self.attempts(Operation::Read, name);
-        Download::start(Arc::clone(&self.options.store), path, range, attempts).await
+        Download::start(Arc::clone(&self.options.store), path, part, attempts).await
     }
 
     /// Deletes `name`. An object that is not there is deleted already.
@@ -104,6 +117,11 @@ impl ObjectStorage {
             Err(error) if error.cause != Cause::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// The error about an object that is not there.
+    pub(crate) fn not_found(&self, name: &str) -> StorageError {
+        self.attempts(Operation::Read, name).error(Cause::NotFound, false)
     }
 
     fn attempts(&self, operation: Operation, name: &str) -> Attempts {

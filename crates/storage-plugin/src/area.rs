@@ -4,29 +4,47 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hybrid::{AttachmentStorage, Cause, StorageError};
+use crypto_envelope::DecryptError;
+use hybrid::{AttachmentStorage, Cause, Content, StorageError};
 use orthanc_ffi::{ContentType, ErrorCode, StorageArea, Target, WholeTarget};
 use storage_layout::Attachment;
 
+use crate::encryption::Encryption;
+use crate::reading::{ReadError, Reading};
 use crate::removal::Removals;
-use crate::runtime::{Batch, Incoming, Panicked, Runtime};
+use crate::runtime::{Panicked, Runtime};
 
 /// Orthanc's attachments in the bucket.
 #[derive(Debug)]
 pub(crate) struct Area {
     storage: AttachmentStorage,
+    encryption: Option<Encryption>,
     removals: Removals,
     runtime: Arc<Runtime>,
 }
 
 impl Area {
-    pub(crate) fn new(storage: AttachmentStorage, removals: Removals, runtime: Arc<Runtime>) -> Self {
-        Self { storage, removals, runtime }
+    pub(crate) fn new(
+        storage: AttachmentStorage,
+        encryption: Option<Encryption>,
+        removals: Removals,
+        runtime: Arc<Runtime>,
+    ) -> Self {
+        Self { storage, encryption, removals, runtime }
     }
 
-    fn download(&self, attachment: Attachment, range: Option<std::ops::Range<u64>>) -> Incoming {
-        let storage = self.storage.clone();
-        self.runtime.download(async move { storage.read(&attachment, range).await })
+    fn reading(&self, attachment: Attachment) -> Reading<'_> {
+        let encryption = self.encryption.as_ref();
+        Reading { runtime: &self.runtime, storage: &self.storage, encryption, attachment }
+    }
+
+    /// What is to be uploaded.
+    fn content(&self, attachment: &Attachment, content: Bytes) -> Result<Content, ErrorCode> {
+        let Some(encryption) = &self.encryption else { return Ok(Content::Lent(content)) };
+        encryption.seal(attachment, &content).map(Content::Owned).map_err(|error| {
+            tracing::error!("cannot store {}: {error}", self.storage.object_url(attachment));
+            ErrorCode::STORAGE_AREA_PLUGIN
+        })
     }
 
     /// The line at info level about something that was done.
@@ -44,6 +62,7 @@ impl StorageArea for Area {
     fn create(&self, uuid: &str, content_type: ContentType, content: Bytes) -> Result<(), ErrorCode> {
         let attachment = attachment(uuid, content_type)?;
         let (start, bytes) = (Instant::now(), content.len() as u64);
+        let content = self.content(&attachment, content)?;
         let storage = self.storage.clone();
         self.runtime
             .run(async move { storage.create(&attachment, content).await })?
@@ -60,10 +79,7 @@ impl StorageArea for Area {
     ) -> Result<(), ErrorCode> {
         let attachment = attachment(uuid, content_type)?;
         let start = Instant::now();
-        let mut incoming = self.download(attachment, None);
-        let first = incoming.next()?.map_err(|error| report(&error))?;
-        let mut target = target.allocate(first.length)?;
-        let bytes = fill(&mut target, first, incoming)?;
+        let bytes = self.reading(attachment).whole(target).map_err(|error| report_read(&error))?;
         self.done("read", &attachment, bytes, start.elapsed());
         Ok(())
     }
@@ -77,14 +93,10 @@ impl StorageArea for Area {
     ) -> Result<(), ErrorCode> {
         let attachment = attachment(uuid, content_type)?;
         let begin = Instant::now();
-        let length = target.len() as u64;
-        if length == 0 {
+        if target.is_empty() {
             return Ok(());
         }
-        let end = start.checked_add(length).ok_or(ErrorCode::BAD_RANGE)?;
-        let mut incoming = self.download(attachment, Some(start..end));
-        let first = incoming.next()?.map_err(|error| report(&error))?;
-        let bytes = fill(target, first, incoming)?;
+        let bytes = self.reading(attachment).range(start, target).map_err(|error| report_read(&error))?;
         self.done("read a range of", &attachment, bytes, begin.elapsed());
         Ok(())
     }
@@ -101,23 +113,6 @@ impl StorageArea for Area {
     }
 }
 
-/// Copies a download into `target`; returns its bytes.
-fn fill(target: &mut Target<'_>, first: Batch, mut incoming: Incoming) -> Result<u64, ErrorCode> {
-    let mut batch = first;
-    loop {
-        for chunk in &batch.chunks {
-            target.append(chunk).map_err(|error| {
-                tracing::error!("more arrived than was asked for: {error}");
-                ErrorCode::CORRUPTED_FILE
-            })?;
-        }
-        if batch.last {
-            return Ok(target.filled() as u64);
-        }
-        batch = incoming.next()?.map_err(|error| report(&error))?;
-    }
-}
-
 fn attachment(uuid: &str, content_type: ContentType) -> Result<Attachment, ErrorCode> {
     Attachment::new(uuid, storage_layout::ContentType(content_type.as_raw())).map_err(|error| {
         tracing::error!("{error}");
@@ -128,9 +123,28 @@ fn attachment(uuid: &str, content_type: ContentType) -> Result<Attachment, Error
 /// Logs `error`, and finds the code for Orthanc, which makes an HTTP status of it.
 fn report(error: &StorageError) -> ErrorCode {
     tracing::error!("{error}");
+    code(error)
+}
+
+/// As [`report`], of a read.
+fn report_read(error: &ReadError) -> ErrorCode {
+    tracing::error!("{error}");
+    match error {
+        ReadError::Storage(error) => code(error),
+        ReadError::Envelope { cause: DecryptError::Range(_), .. } => ErrorCode::BAD_RANGE,
+        ReadError::Envelope { cause: DecryptError::UnknownKeyId(_), .. } => ErrorCode::STORAGE_AREA_PLUGIN,
+        ReadError::Envelope { .. } | ReadError::Unencrypted { .. } | ReadError::Overflow { .. } => {
+            ErrorCode::CORRUPTED_FILE
+        }
+        ReadError::Panicked => ErrorCode::PLUGIN,
+        ReadError::NoMemory(_, code) => *code,
+    }
+}
+
+fn code(error: &StorageError) -> ErrorCode {
     match error.cause {
         Cause::NotFound => ErrorCode::INEXISTENT_FILE,
-        Cause::OutOfRange { .. } => ErrorCode::BAD_RANGE,
+        Cause::OutOfRange => ErrorCode::BAD_RANGE,
         Cause::Damaged(_) => ErrorCode::CORRUPTED_FILE,
         _ => ErrorCode::STORAGE_AREA_PLUGIN,
     }

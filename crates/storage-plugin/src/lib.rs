@@ -6,8 +6,10 @@
 
 mod area;
 mod config;
+mod encryption;
 mod plugin;
 mod provider;
+mod reading;
 mod removal;
 mod runtime;
 

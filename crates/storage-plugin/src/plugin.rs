@@ -6,13 +6,15 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crypto_envelope::Format;
 use hybrid::{AttachmentStorage, ObjectStorage, ObjectStorageOptions, RetryPolicy};
 use orthanc_ffi::{Host, InitializeError, Plugin, Ranges};
 use serde_json::Value;
 use storage_layout::Layout;
 
 use crate::area::Area;
-use crate::config::{CommonOptions, Section};
+use crate::config::{CommonOptions, EncryptionOptions, Section};
+use crate::encryption::Encryption;
 use crate::provider::{Connection, Provider, Setup};
 use crate::removal::Removals;
 use crate::runtime::{Panicked, Runtime};
@@ -54,16 +56,17 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             .map_err(|error| InitializeError::new(format!("cannot start threads: {error}")))?;
         let setup = Setup { configuration: &configuration, runtime: runtime.handle() };
         let connection = P::connect(&mut section, &setup)?;
-        warn_of_unknown_options(&section, P::SECTION);
+        section.warn_of_unknown();
 
         orthanc_ffi::set_verbose_targets(connection.verbose_targets);
-        let storage = storage(connection, common);
+        let ranges = ranges(common.encryption.as_ref());
+        let (storage, encryption) = storage(connection, common);
         check(&runtime, &storage)?;
 
         let removals = Removals::new(storage.clone(), runtime.handle().clone());
         let runtime = Arc::new(runtime);
-        let area = Area::new(storage, removals.clone(), Arc::clone(&runtime));
-        host.register_storage_area(Arc::new(area), Ranges::Served)?;
+        let area = Area::new(storage, encryption, removals.clone(), Arc::clone(&runtime));
+        host.register_storage_area(Arc::new(area), ranges)?;
         Ok(Self { _background: Some(Background { removals, runtime }), _provider: PhantomData })
     }
 }
@@ -91,22 +94,30 @@ impl<P: Provider> fmt::Debug for StoragePlugin<P> {
     }
 }
 
-fn storage(connection: Connection, common: CommonOptions) -> AttachmentStorage {
+/// The attachments in the bucket, and what encrypts them.
+fn storage(connection: Connection, common: CommonOptions) -> (AttachmentStorage, Option<Encryption>) {
     let Connection { store, url, put_options, retry, verbose_targets: _ } = connection;
-    tracing::warn!("{url} holds what Orthanc stores without client-side encryption: patient data in clear");
+    match &common.encryption {
+        None => tracing::warn!("{url} will hold patient data in clear: there is no client-side encryption"),
+        Some(options) if options.format == Format::A1 => tracing::warn!(
+            "new objects are encrypted in format A1, as the C++ plugins do; where no such plugin uses this bucket, \
+             \"Format\": \"A2\" is stronger and faster"
+        ),
+        Some(_) => {}
+    }
     let objects = ObjectStorage::new(ObjectStorageOptions { store, url, put_options, retry });
-    let layout = Layout { root: common.root, structure: common.structure, encrypted: false };
-    AttachmentStorage::new(objects, layout, common.legacy_unknown_files)
+    let layout =
+        Layout { root: common.root, structure: common.structure, encrypted: common.encryption.is_some() };
+    let read_unencrypted = common.encryption.as_ref().is_some_and(|options| options.read_unencrypted);
+    let storage = AttachmentStorage::new(objects, layout, common.legacy_unknown_files, read_unencrypted);
+    (storage, common.encryption.map(Encryption::new))
 }
 
-/// A typing mistake is the commonest error in these files.
-fn warn_of_unknown_options(section: &Section<'_>, name: &str) {
-    let unknown = section.unknown();
-    if !unknown.is_empty() {
-        tracing::warn!(
-            "unknown options in the section {name:?}, which have no effect: {}",
-            unknown.join(", ")
-        );
+/// A1 cannot be read in ranges: Orthanc then stores DICOM headers as attachments of their own.
+fn ranges(encryption: Option<&EncryptionOptions>) -> Ranges {
+    match encryption {
+        Some(options) if options.format == Format::A1 => Ranges::NotServed,
+        _ => Ranges::Served,
     }
 }
 

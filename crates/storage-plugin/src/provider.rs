@@ -63,7 +63,7 @@ impl Setup<'_> {
     /// # Errors
     ///
     /// When one of the two is not usable.
-    pub fn http(&self, options: HttpOptions) -> Result<CloudHttp, InitializeError> {
+    pub fn http(&self, options: &HttpOptions) -> Result<CloudHttp, InitializeError> {
         let proxy = self.text("HttpProxy")?;
         let root_certificates = match self.text("HttpsCACertificates")? {
             None => None,
@@ -73,7 +73,7 @@ impl Setup<'_> {
                 InitializeError::new(message)
             })?),
         };
-        let options = HttpOptions { proxy, root_certificates, ..options };
+        let options = HttpOptions { proxy, root_certificates, ..options.clone() };
         CloudHttp::new(&options).map_err(|error| {
             let option = match error {
                 cloud_http::HttpSetupError::Certificates => "option HttpsCACertificates: ",

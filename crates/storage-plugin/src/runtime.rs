@@ -5,7 +5,8 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hybrid::{Download, StorageError};
+use crypto_envelope::INSPECT_LEN;
+use hybrid::{Found, Naming, StorageError};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 
@@ -57,7 +58,7 @@ impl Runtime {
     /// Starts a download, whose bytes are then to be had from [`Incoming`].
     pub(crate) fn download(
         &self,
-        start: impl Future<Output = Result<Download, StorageError>> + Send + 'static,
+        start: impl Future<Output = Result<Found, StorageError>> + Send + 'static,
     ) -> Incoming {
         let (sender, receiver) = mpsc::channel(BATCHES);
         self.handle().spawn(async move {
@@ -76,14 +77,35 @@ impl Drop for Runtime {
     }
 }
 
+/// What is known of a download before its first byte.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head {
+    /// Bytes in the whole download.
+    pub(crate) length: u64,
+    /// Bytes in the object.
+    pub(crate) object_size: u64,
+    pub(crate) naming: Naming,
+}
+
 /// Some of the bytes of a download.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    /// Bytes in the whole download.
-    pub(crate) length: u64,
+    pub(crate) head: Head,
     pub(crate) chunks: Vec<Bytes>,
     /// Whether these were the last ones, and all was verified.
     pub(crate) last: bool,
+}
+
+impl Batch {
+    /// Its first bytes, as many as tell what an envelope is.
+    pub(crate) fn start(&self) -> Vec<u8> {
+        self.chunks.iter().flatten().take(INSPECT_LEN).copied().collect()
+    }
+
+    /// All its bytes.
+    pub(crate) fn gather(&self) -> Vec<u8> {
+        self.chunks.concat()
+    }
 }
 
 /// A download on its way to Orthanc's thread. Dropping it ends the download.
@@ -101,15 +123,15 @@ impl Incoming {
 
 /// Collects the chunks of a download into batches.
 async fn forward(
-    start: impl Future<Output = Result<Download, StorageError>>,
+    start: impl Future<Output = Result<Found, StorageError>>,
     sender: &mpsc::Sender<Result<Batch, StorageError>>,
 ) -> Result<(), mpsc::error::SendError<Result<Batch, StorageError>>> {
-    let mut download = match start.await {
-        Ok(download) => download,
+    let Found { mut download, naming } = match start.await {
+        Ok(found) => found,
         Err(error) => return sender.send(Err(error)).await,
     };
     let range = download.range();
-    let length = range.end - range.start;
+    let head = Head { length: range.end - range.start, object_size: download.object_size(), naming };
     let (mut chunks, mut size) = (Vec::new(), 0);
     loop {
         match download.next().await {
@@ -119,10 +141,10 @@ async fn forward(
                 if size >= BATCH {
                     let chunks = std::mem::take(&mut chunks);
                     size = 0;
-                    sender.send(Ok(Batch { length, chunks, last: false })).await?;
+                    sender.send(Ok(Batch { head, chunks, last: false })).await?;
                 }
             }
-            Ok(None) => return sender.send(Ok(Batch { length, chunks, last: true })).await,
+            Ok(None) => return sender.send(Ok(Batch { head, chunks, last: true })).await,
             Err(error) => return sender.send(Err(error)).await,
         }
     }

@@ -38,7 +38,7 @@ impl Provider for S3 {
     fn connect(section: &mut Section<'_>, setup: &Setup<'_>) -> Result<Connection, InitializeError> {
         let options = Options::read(section)?;
         let endpoint = Endpoint::new(&options).map_err(|(option, problem)| section.error(option, problem))?;
-        let http = setup.http(options.http.clone())?;
+        let http = setup.http(&options.http)?;
         let store = store(&options, &endpoint, &http, setup.runtime())
             .map_err(|error| InitializeError::new(format!("cannot set up the client of S3: {error}")))?;
         Ok(Connection {

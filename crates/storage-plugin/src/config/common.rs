@@ -3,10 +3,8 @@
 use serde_json::{Map, Value};
 use storage_layout::{RootPath, Structure};
 
+use super::encryption::EncryptionOptions;
 use super::{ConfigError, Section};
-
-/// The section of releases before 1.0, at the root of the configuration.
-const ENCRYPTION: &str = "StorageEncryption";
 
 /// The options of a plugin's section that do not depend on its cloud.
 #[derive(Debug)]
@@ -17,12 +15,14 @@ pub(crate) struct CommonOptions {
     pub(crate) structure: Structure,
     /// `EnableLegacyUnknownFiles`.
     pub(crate) legacy_unknown_files: bool,
+    /// `StorageEncryption`; `None` to store in clear.
+    pub(crate) encryption: Option<EncryptionOptions>,
 }
 
 impl CommonOptions {
-    pub(crate) fn read(
-        section: &mut Section<'_>,
-        configuration: &Map<String, Value>,
+    pub(crate) fn read<'a>(
+        section: &mut Section<'a>,
+        configuration: &'a Map<String, Value>,
     ) -> Result<Self, ConfigError> {
         let root = section.text("RootPath")?.unwrap_or_default();
         let root = RootPath::new(&root)
@@ -33,8 +33,8 @@ impl CommonOptions {
         };
         let legacy_unknown_files = section.flag("EnableLegacyUnknownFiles", false)?;
         refuse_hybrid(section)?;
-        refuse_encryption(section, configuration)?;
-        Ok(Self { root, structure, legacy_unknown_files })
+        let encryption = EncryptionOptions::read(section, configuration)?;
+        Ok(Self { root, structure, legacy_unknown_files, encryption })
     }
 }
 
@@ -54,21 +54,3 @@ fn refuse_hybrid(section: &mut Section<'_>) -> Result<(), ConfigError> {
 }
 
 const NO_HYBRID: &str = "asks for hybrid storage, which this release does not have yet: Disabled is needed";
-
-/// Images must not be stored in clear where encryption is asked for.
-fn refuse_encryption(
-    section: &mut Section<'_>,
-    configuration: &Map<String, Value>,
-) -> Result<(), ConfigError> {
-    let own = section.subsection(ENCRYPTION)?;
-    let encryption = match own {
-        Some(own) => Some(own),
-        None => Section::find(configuration, ENCRYPTION)?,
-    };
-    let Some(mut encryption) = encryption else { return Ok(()) };
-    let empty = encryption.unknown().is_empty();
-    if empty || !encryption.flag("Enable", true)? {
-        return Ok(());
-    }
-    Err(encryption.error("Enable", "asks for client-side encryption, which this release does not have yet"))
-}

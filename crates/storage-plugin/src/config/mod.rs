@@ -1,7 +1,9 @@
 //! Reading Orthanc's configuration.
 
 mod common;
+mod encryption;
 mod section;
 
 pub(crate) use common::CommonOptions;
+pub(crate) use encryption::EncryptionOptions;
 pub use section::{ConfigError, Secret, Section};

@@ -36,7 +36,8 @@ impl fmt::Debug for Secret {
 /// can be named.
 #[derive(Debug)]
 pub struct Section<'a> {
-    name: &'a str,
+    /// With the names of the sections around it: `Section.Subsection`.
+    name: String,
     values: &'a Map<String, Value>,
     asked: BTreeSet<&'static str>,
 }
@@ -47,20 +48,41 @@ impl<'a> Section<'a> {
     /// # Errors
     ///
     /// When it is there and no JSON object.
-    pub fn find(configuration: &'a Map<String, Value>, name: &'a str) -> Result<Option<Self>, ConfigError> {
-        match configuration.get(name) {
+    pub fn find(configuration: &'a Map<String, Value>, name: &str) -> Result<Option<Self>, ConfigError> {
+        Self::open(configuration.get(name), name.to_owned())
+    }
+
+    fn open(value: Option<&'a Value>, name: String) -> Result<Option<Self>, ConfigError> {
+        match value {
             None => Ok(None),
             Some(Value::Object(values)) => Ok(Some(Self { name, values, asked: BTreeSet::new() })),
-            Some(other) => Err(ConfigError {
-                option: name.to_owned(),
-                problem: format!("is {}: an object {{…}} is needed", describe(other)),
-            }),
+            Some(other) => {
+                let problem = format!("is {}: an object {{…}} is needed", describe(other));
+                Err(ConfigError { option: name, problem })
+            }
         }
+    }
+
+    /// Its name, with those of the sections around it.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The options of this section that nobody asked for.
     pub fn unknown(&self) -> Vec<&'a str> {
         self.values.keys().map(String::as_str).filter(|option| !self.asked.contains(option)).collect()
+    }
+
+    /// One warning about the options that nobody asked for: a typing mistake is the commonest error in these files.
+    pub fn warn_of_unknown(&self) {
+        let unknown = self.unknown();
+        if !unknown.is_empty() {
+            tracing::warn!(
+                "unknown options in the section {:?}, which have no effect: {}",
+                self.name,
+                unknown.join(", ")
+            );
+        }
     }
 
     /// An error about `option`, whose text goes on with `problem`: `is …: … is needed`.
@@ -184,16 +206,37 @@ impl<'a> Section<'a> {
             .collect()
     }
 
+    /// A list of values of any type; `None` where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// When it is no list.
+    pub fn list(&mut self, option: &'static str, needed: &str) -> Result<Option<&'a [Value]>, ConfigError> {
+        match self.value(option) {
+            None => Ok(None),
+            Some(Value::Array(values)) => Ok(Some(values)),
+            Some(other) => Err(self.wrong(option, other, needed)),
+        }
+    }
+
+    /// Whether there is no option in it.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Whether it says the same as `other`.
+    pub fn says_the_same_as(&self, other: &Section<'_>) -> bool {
+        self.values == other.values
+    }
+
     /// A section in this section.
     ///
     /// # Errors
     ///
     /// When it is there and no JSON object.
     pub fn subsection(&mut self, option: &'static str) -> Result<Option<Section<'a>>, ConfigError> {
-        match self.value(option) {
-            None => Ok(None),
-            Some(_) => Section::find(self.values, option),
-        }
+        let name = format!("{}.{option}", self.name);
+        Self::open(self.value(option), name)
     }
 
     fn value(&mut self, option: &'static str) -> Option<&'a Value> {
@@ -255,20 +298,21 @@ mod tests {
     fn mistakes_name_the_option_the_value_and_what_is_allowed() {
         let configuration = configuration();
         let mut section = Section::find(&configuration, "S").unwrap().unwrap();
-        let mut messages = Vec::new();
-        messages.push(section.text("Number").unwrap_err());
-        messages.push(section.text("Null").unwrap_err());
-        messages.push(section.required_text("Missing").unwrap_err());
-        messages.push(section.required_text("Empty").unwrap_err());
-        messages.push(section.secret("Number").unwrap_err());
-        messages.push(section.flag("Text", true).unwrap_err());
-        messages.push(section.number("Number", 1, 8..=9).unwrap_err());
-        messages.push(section.number("Negative", 1, 0..=9).unwrap_err());
-        messages.push(section.number("Fraction", 1, 0..=9).unwrap_err());
-        messages.push(section.choice("Choice", &["x", "y"]).unwrap_err());
-        messages.push(section.texts("Text").unwrap_err());
-        messages.push(section.texts("Sub").unwrap_err());
-        messages.push(section.subsection("Number").unwrap_err());
+        let messages = [
+            section.text("Number").unwrap_err(),
+            section.text("Null").unwrap_err(),
+            section.required_text("Missing").unwrap_err(),
+            section.required_text("Empty").unwrap_err(),
+            section.secret("Number").unwrap_err(),
+            section.flag("Text", true).unwrap_err(),
+            section.number("Number", 1, 8..=9).unwrap_err(),
+            section.number("Negative", 1, 0..=9).unwrap_err(),
+            section.number("Fraction", 1, 0..=9).unwrap_err(),
+            section.choice("Choice", &["x", "y"]).unwrap_err(),
+            section.texts("Text").unwrap_err(),
+            section.texts("Sub").unwrap_err(),
+            section.subsection("Number").unwrap_err(),
+        ];
         let messages: Vec<_> = messages.iter().map(ToString::to_string).collect();
         assert_eq!(
             messages,
@@ -285,7 +329,7 @@ mod tests {
                 "option S.Choice is \"b\": one of x, y is needed",
                 "option S.Text is \"a\": an object of texts, as {\"name\": \"value\"}, is needed",
                 "option S.Sub has 1 for X: an object of texts, as {\"name\": \"value\"}, is needed",
-                "option Number is 7: an object {…} is needed",
+                "option S.Number is 7: an object {…} is needed",
             ]
         );
     }

@@ -1,0 +1,124 @@
+//! `StorageEncryption`: the keys, and what is written with them.
+//!
+//! Where the C++ plugins warn and go on in clear, a mistake here stops Orthanc: images must not be stored in clear when
+//! encryption was asked for.
+
+use std::path::Path;
+
+use crypto_envelope::{Format, KeyRing, MasterKey, parse_key_file};
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use super::{ConfigError, Section};
+
+const SECTION: &str = "StorageEncryption";
+const MASTER_KEY: &str = "MasterKey";
+const PREVIOUS_KEYS: &str = "PreviousMasterKeys";
+const KEY_NEEDED: &str = "[id, \"path of the key file\"]";
+
+/// How attachments are encrypted.
+#[derive(Debug)]
+pub(crate) struct EncryptionOptions {
+    /// `MasterKey` and `PreviousMasterKeys`.
+    pub(crate) ring: KeyRing,
+    /// `Format`: what is written. Both are read.
+    pub(crate) format: Format,
+    /// `MaxConcurrentInputSize`, in bytes.
+    pub(crate) memory: u64,
+    /// `ReadUnencrypted`.
+    pub(crate) read_unencrypted: bool,
+}
+
+impl EncryptionOptions {
+    /// Reads the keys, from their files too.
+    pub(crate) fn read<'a>(
+        section: &mut Section<'a>,
+        configuration: &'a Map<String, Value>,
+    ) -> Result<Option<Self>, ConfigError> {
+        let Some(mut encryption) = find(section, configuration)? else { return Ok(None) };
+        if encryption.is_empty() || !encryption.flag("Enable", true)? {
+            return Ok(None);
+        }
+        let ring = key_ring(&mut encryption)?;
+        let megabytes = encryption.number("MaxConcurrentInputSize", 1024, 1..=1_048_576)?;
+        let format = match encryption.choice("Format", &["A1", "A2"])? {
+            Some("A2") => Format::A2,
+            _ => Format::A1,
+        };
+        let read_unencrypted = encryption.flag("ReadUnencrypted", false)?;
+        encryption.warn_of_unknown();
+        Ok(Some(Self { ring, format, memory: megabytes * 1024 * 1024, read_unencrypted }))
+    }
+}
+
+/// The section, in the plugin's own or, as in releases before 1.0, at the root of the configuration.
+fn find<'a>(
+    section: &mut Section<'a>,
+    configuration: &'a Map<String, Value>,
+) -> Result<Option<Section<'a>>, ConfigError> {
+    let own = section.subsection(SECTION)?;
+    let root = Section::find(configuration, SECTION)?.filter(|root| !root.is_empty());
+    match (own, root) {
+        (Some(own), Some(root)) if !own.says_the_same_as(&root) => {
+            let problem = "differs from the one at the root of the configuration: remove one of the two";
+            Err(section.error(SECTION, problem))
+        }
+        (Some(own), _) => Ok(Some(own)),
+        (None, Some(root)) => {
+            tracing::warn!(
+                "{SECTION} at the root of the configuration is deprecated: move it into {}",
+                section.name()
+            );
+            Ok(Some(root))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn key_ring(section: &mut Section<'_>) -> Result<KeyRing, ConfigError> {
+    let Some(current) = section.list(MASTER_KEY, KEY_NEEDED)? else {
+        return Err(section.error(MASTER_KEY, format!("is missing: {KEY_NEEDED} is needed to encrypt")));
+    };
+    let (id, key) = master_key(section, MASTER_KEY, current)?;
+    let list = section.list(PREVIOUS_KEYS, &format!("a list of {KEY_NEEDED}"))?.unwrap_or_default();
+    let mut previous = Vec::with_capacity(list.len());
+    for entry in list {
+        let Value::Array(entry) = entry else {
+            return Err(
+                section.error(PREVIOUS_KEYS, format!("has an entry that is no list: {KEY_NEEDED} is needed"))
+            );
+        };
+        previous.push(master_key(section, PREVIOUS_KEYS, entry)?);
+    }
+    KeyRing::new(id, key, previous)
+        .map_err(|error| section.error(PREVIOUS_KEYS, format!("is refused: {error}")))
+}
+
+/// `[id, "path"]`.
+fn master_key(section: &Section<'_>, option: &str, entry: &[Value]) -> Result<(u32, MasterKey), ConfigError> {
+    let malformed = || {
+        section
+            .error(option, format!("is malformed: {KEY_NEEDED} is needed, with an id from 0 to {}", u32::MAX))
+    };
+    let [id, Value::String(path)] = entry else { return Err(malformed()) };
+    let id = id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(malformed)?;
+    let content = std::fs::read(path).map(Zeroizing::new).map_err(|error| {
+        section.error(option, format!("names the key file {path:?}, which cannot be read: {error}"))
+    })?;
+    warn_if_readable_by_others(Path::new(path));
+    let key = parse_key_file(&content).map_err(|error| {
+        section.error(option, format!("names the key file {path:?}, which is refused: {error}"))
+    })?;
+    Ok((id, key))
+}
+
+#[cfg(unix)]
+fn warn_if_readable_by_others(path: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    if std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o077 != 0) {
+        tracing::warn!("the key file {path:?} can be used by others than its owner: chmod 600 it");
+    }
+}
+
+#[cfg(not(unix))]
+fn warn_if_readable_by_others(_path: &Path) {}
