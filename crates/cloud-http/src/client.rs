@@ -21,7 +21,7 @@ use crate::error::{HttpSetupError, TransportError};
 use crate::error_body;
 use crate::exchange::{Exchange, note};
 use crate::stall::Progress;
-use crate::upload::{LentPayload, UploadBody};
+use crate::upload::{UploadBody, is_lent};
 
 /// The most of an error body that is read, in bytes.
 const LONGEST_ERROR_BODY: usize = 64 * 1024;
@@ -135,8 +135,8 @@ impl CloudHttp {
         let mut request = reqwest::Request::new(parts.method, url);
         *request.headers_mut() = parts.headers;
         let progress = Progress::start();
-        let lent = parts.extensions.get::<LentPayload>().is_some();
-        let (body, lease) = UploadBody::new(body, lent, progress.clone(), Arc::clone(&self.traffic)).await?;
+        let (body, lease) =
+            UploadBody::new(body, is_lent(), progress.clone(), Arc::clone(&self.traffic)).await?;
         if !http_body::Body::is_end_stream(&body) {
             *request.body_mut() = Some(reqwest::Body::wrap(body));
         }

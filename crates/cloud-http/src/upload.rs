@@ -18,13 +18,23 @@ use crate::stall::Progress;
 /// that an upload moves; large enough not to be felt.
 const CHUNK: usize = 256 * 1024;
 
-/// Put into the extensions of a request: its payload belongs to somebody who waits to have it back.
+tokio::task_local! {
+    static LENT: ();
+}
+
+/// Runs `operation`, whose requests carry payloads that belong to somebody who waits to have them back.
 ///
 /// A connection can outlive the request that used it, and hold a part of the payload for as long as the peer does not
 /// take it. So a lent payload is copied, chunk by chunk as the connection takes it, and the client lets go of it when
 /// the request ends, whatever became of the connection.
-#[derive(Debug, Clone, Copy)]
-pub struct LentPayload;
+pub async fn with_lent_payload<T>(operation: impl Future<Output = T>) -> T {
+    LENT.scope((), operation).await
+}
+
+/// Whether the payload of the request that is being made is lent.
+pub(crate) fn is_lent() -> bool {
+    LENT.try_with(|()| ()).is_ok()
+}
 
 /// What remains to be sent; `None` once it was taken back.
 type Remaining = Arc<Mutex<Option<VecDeque<Bytes>>>>;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -13,7 +14,9 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore};
 
 use crate::error::{Cause, StorageError};
-use crate::retry::Attempts;
+use crate::parts::PartedDownload;
+use crate::retry::{Attempts, RetryPolicy};
+use crate::transfer::{Experience, LARGE, TransferOptions, rate};
 
 /// Which part of an object to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +45,22 @@ pub struct Download {
     /// The position of the next byte in the object.
     next: u64,
     checksum: Option<Checksum>,
+    splitting: Option<Splitting>,
+    parts: Option<PartedDownload>,
 }
+
+/// What is needed to split a large download whose one connection turns out to be slow.
+struct Splitting {
+    options: TransferOptions,
+    policy: RetryPolicy,
+    experience: Arc<Experience>,
+    /// Time spent in waiting for the network, not for the reader.
+    waited: Duration,
+    bytes: u64,
+}
+
+/// So much is read before a connection is called slow, in bytes.
+const SAMPLE: u64 = 4 * 1024 * 1024;
 
 impl Download {
     /// Sends the request and waits for the head of the answer.
@@ -74,8 +92,29 @@ impl Download {
             next: answer.range.start,
             range: answer.range.clone(),
             checksum: expected.map(Checksum::expect),
+            splitting: None,
+            parts: None,
             body: answer.into_stream(),
         })
+    }
+
+    /// Lets the download use several connections if it is large and one is slow.
+    pub(crate) fn split_if_slow(
+        mut self,
+        options: TransferOptions,
+        policy: RetryPolicy,
+        experience: Arc<Experience>,
+    ) -> Self {
+        if self.range.end - self.range.start >= LARGE && options.connections > 1 {
+            self.splitting =
+                Some(Splitting { options, policy, experience, waited: Duration::ZERO, bytes: 0 });
+        }
+        self
+    }
+
+    /// Fails unless this is the object that another request has begun to read.
+    pub(crate) fn expect_version(&self, e_tag: Option<&str>) -> Result<(), StorageError> {
+        if self.e_tag.as_deref() == e_tag { Ok(()) } else { Err(self.changed()) }
     }
 
     /// The size of the whole object, in bytes.
@@ -95,6 +134,64 @@ impl Download {
     /// When the connection broke and could not be replaced, the object changed meanwhile, the time is over, or the
     /// content is not what was stored. What was handed out before is to be discarded then.
     pub async fn next(&mut self) -> Result<Option<Bytes>, StorageError> {
+        if let Some(parts) = &mut self.parts {
+            let start = Instant::now();
+            let bytes = parts.next(&self.attempts).await?;
+            self.count(start.elapsed(), bytes.as_ref());
+            return match bytes {
+                Some(bytes) => self.accept(bytes).map(Some),
+                None => self.end_of_parts().map(|()| None),
+            };
+        }
+        let start = Instant::now();
+        let bytes = self.next_of_one().await?;
+        self.count(start.elapsed(), bytes.as_ref());
+        self.split();
+        Ok(bytes)
+    }
+
+    /// Goes on with several connections, if this one is slow.
+    fn split(&mut self) {
+        let left = self.range.end - self.next;
+        let Some(splitting) = &mut self.splitting else { return };
+        if splitting.bytes < SAMPLE || left < LARGE / 2 {
+            return;
+        }
+        splitting.experience.one(splitting.bytes, splitting.waited);
+        if splitting.experience.says_split_at(rate(splitting.bytes, splitting.waited)) {
+            let parts = PartedDownload::new(
+                Arc::clone(&self.store),
+                self.path.clone(),
+                self.next..self.range.end,
+                self.e_tag.clone(),
+                splitting.policy,
+                splitting.options,
+            );
+            self.parts = Some(parts);
+            // Ends the request: its rest comes in parts.
+            self.body = futures_util::stream::empty().boxed();
+        }
+        (splitting.bytes, splitting.waited) = (0, Duration::ZERO);
+    }
+
+    fn count(&mut self, waited: Duration, bytes: Option<&Bytes>) {
+        if let Some(splitting) = &mut self.splitting {
+            splitting.waited += waited;
+            splitting.bytes += bytes.map_or(0, Bytes::len) as u64;
+        }
+    }
+
+    fn end_of_parts(&mut self) -> Result<(), StorageError> {
+        if let Some(splitting) = self.splitting.take() {
+            splitting.experience.several(splitting.bytes, splitting.waited);
+        }
+        if self.next != self.range.end {
+            return Err(self.damaged("its parts are not the whole"));
+        }
+        self.verify()
+    }
+
+    async fn next_of_one(&mut self) -> Result<Option<Bytes>, StorageError> {
         loop {
             let frame = match tokio::time::timeout_at(self.attempts.deadline(), self.body.next()).await {
                 Ok(frame) => frame,
@@ -144,10 +241,14 @@ impl Download {
         let (store, path) = (&self.store, &self.path);
         let (answer, _) = self.attempts.run(|| store.get_opts(path, options.clone())).await?;
         if answer.meta.size != self.object_size || answer.range != missing {
-            return Err(self.damaged("the object changed while it was read"));
+            return Err(self.changed());
         }
         self.body = answer.into_stream();
         Ok(())
+    }
+
+    fn changed(&self) -> StorageError {
+        self.damaged("the object changed while it was read")
     }
 
     fn damaged(&self, how: &str) -> StorageError {

@@ -9,10 +9,13 @@ mod classify;
 mod download;
 mod error;
 mod object;
+mod parts;
 mod retry;
+mod transfer;
 
 pub use attachment::{AttachmentStorage, Found, Naming};
 pub use download::{Download, Part};
 pub use error::{Answer, Cause, Operation, StorageError};
 pub use object::{Content, ObjectStorage, ObjectStorageOptions};
 pub use retry::RetryPolicy;
+pub use transfer::TransferOptions;

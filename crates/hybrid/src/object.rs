@@ -1,18 +1,26 @@
 //! One bucket.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use cloud_http::LentPayload;
+use cloud_http::with_lent_payload;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
 
 use crate::download::{Download, Part};
 use crate::error::{Cause, Operation, StorageError};
+use crate::parts::PartedUpload;
 use crate::retry::{Attempts, RetryPolicy};
+use crate::transfer::{Experience, LARGE, TransferOptions};
 
 /// The object that is asked for to see whether a bucket can be used. It need not exist.
 const PROBE: &str = "orthanc-object-storage-check";
+
+/// The largest object that S3 takes in one request, in bytes.
+const LARGEST_PUT: u64 = 5 * 1024 * 1024 * 1024;
 
 /// What an object is made of.
 #[derive(Debug, Clone)]
@@ -24,28 +32,39 @@ pub enum Content {
 }
 
 /// What [`ObjectStorage`] is made of.
-#[derive(Debug)]
 pub struct ObjectStorageOptions {
     /// The bucket's protocol.
     pub store: Arc<dyn ObjectStore>,
+    /// The same bucket's protocol for uploads in parts.
+    pub multipart: Arc<dyn MultipartStore>,
     /// How messages name the bucket: `s3://bucket`.
     pub url: String,
     /// Given with each upload: tags, storage class.
     pub put_options: PutOptions,
     /// When a failed request is repeated.
     pub retry: RetryPolicy,
+    /// How large objects are split.
+    pub transfer: TransferOptions,
+}
+
+impl fmt::Debug for ObjectStorageOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectStorageOptions").field("url", &self.url).finish_non_exhaustive()
+    }
 }
 
 /// Objects in one bucket, by name.
 #[derive(Debug, Clone)]
 pub struct ObjectStorage {
     options: Arc<ObjectStorageOptions>,
+    uploads: Arc<Experience>,
+    downloads: Arc<Experience>,
 }
 
 impl ObjectStorage {
     /// The bucket behind `options.store`.
     pub fn new(options: ObjectStorageOptions) -> Self {
-        Self { options: Arc::new(options) }
+        Self { options: Arc::new(options), uploads: Arc::default(), downloads: Arc::default() }
     }
 
     /// How messages name the bucket.
@@ -79,19 +98,31 @@ impl ObjectStorage {
     /// When the server has not confirmed the object within the retries and the time of the policy.
     pub async fn put(&self, name: &str, content: Content) -> Result<(), StorageError> {
         let path = self.path(Operation::Create, name)?;
-        let mut options = self.options.put_options.clone();
-        let content = match content {
-            Content::Owned(content) => content,
-            Content::Lent(content) => {
-                options.extensions.insert(LentPayload);
-                content
-            }
-        };
-        let mut attempts = self.attempts(Operation::Create, name);
-        attempts
-            .run(|| self.options.store.put_opts(&path, content.clone().into(), options.clone()))
-            .await
-            .map(|_| ())
+        match content {
+            Content::Owned(content) => self.upload(name, &path, content).await,
+            Content::Lent(content) => with_lent_payload(self.upload(name, &path, content)).await,
+        }
+    }
+
+    async fn upload(&self, name: &str, path: &Path, content: Bytes) -> Result<(), StorageError> {
+        let (start, size) = (Instant::now(), content.len() as u64);
+        let options = self.options.put_options.clone();
+        let split = self.options.transfer.connections > 1 && size >= LARGE && self.uploads.says_split();
+        if split || size > LARGEST_PUT {
+            let deadline = self.attempts(Operation::Create, name);
+            let attempts = || deadline.again(self.options.retry);
+            let (store, transfer) = (&self.options.multipart, self.options.transfer);
+            let upload = PartedUpload { store, path, options: transfer, attempts: &attempts };
+            upload.run(&content, options).await?;
+            self.uploads.several(size, start.elapsed());
+            return Ok(());
+        }
+        let put = || self.options.store.put_opts(path, content.clone().into(), options.clone());
+        self.attempts(Operation::Create, name).run(put).await?;
+        if size >= LARGE {
+            self.uploads.one(size, start.elapsed());
+        }
+        Ok(())
     }
 
     /// Begins to read `name`, or a part of it.
@@ -102,7 +133,9 @@ impl ObjectStorage {
     pub async fn get(&self, name: &str, part: Part) -> Result<Download, StorageError> {
         let path = self.path(Operation::Read, name)?;
         let attempts = self.attempts(Operation::Read, name);
-        Download::start(Arc::clone(&self.options.store), path, part, attempts).await
+        let download = Download::start(Arc::clone(&self.options.store), path, part, attempts).await?;
+        let ObjectStorageOptions { transfer, retry, .. } = *self.options;
+        Ok(download.split_if_slow(transfer, retry, Arc::clone(&self.downloads)))
     }
 
     /// Deletes `name`. An object that is not there is deleted already.

@@ -104,6 +104,12 @@ impl Attempts {
         self.pause = self.policy.first_pause;
     }
 
+    /// The attempts of a further request for the same operation, up to the same moment.
+    pub(crate) fn again(&self, policy: RetryPolicy) -> Self {
+        let deadline = self.deadline;
+        Self { deadline, ..Self::new(policy, self.operation, self.object.clone()) }
+    }
+
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }

@@ -1,0 +1,158 @@
+//! An object in parts, over several connections.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesOrdered, FuturesUnordered};
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::multipart::{MultipartStore, PartId};
+use object_store::path::Path;
+use object_store::{MultipartId, ObjectStore, PutMultipartOptions, PutOptions};
+use tokio::task::JoinHandle;
+
+use crate::download::{Download, Part};
+use crate::error::StorageError;
+use crate::retry::{Attempts, RetryPolicy};
+use crate::transfer::TransferOptions;
+
+/// The most parts that S3 takes for one object.
+const MOST_PARTS: u64 = 10_000;
+/// How long a failed upload may take to be cleared away.
+const ABORT: Duration = Duration::from_secs(10);
+/// Memory of a download in parts, in bytes.
+const DOWNLOAD_MEMORY: u64 = 20 * 1024 * 1024;
+/// No part of a download is smaller, in bytes.
+const SMALLEST_DOWNLOAD_PART: u64 = 1024 * 1024;
+
+/// One upload in parts.
+pub(crate) struct PartedUpload<'a> {
+    pub(crate) store: &'a Arc<dyn MultipartStore>,
+    pub(crate) path: &'a Path,
+    pub(crate) options: TransferOptions,
+    /// Makes the attempts of one request.
+    pub(crate) attempts: &'a (dyn Fn() -> Attempts + Sync),
+}
+
+impl PartedUpload<'_> {
+    /// Uploads `content`. What is left of a failed upload is cleared away, since it would cost money for ever.
+    pub(crate) async fn run(&self, content: &Bytes, options: PutOptions) -> Result<(), StorageError> {
+        let PutOptions { tags, attributes, .. } = options;
+        let create = PutMultipartOptions { tags, attributes, ..PutMultipartOptions::default() };
+        let (id, _) =
+            (self.attempts)().run(|| self.store.create_multipart_opts(self.path, create.clone())).await?;
+        let result = self.upload(content, &id).await;
+        if result.is_err() {
+            let abort = self.store.abort_multipart(self.path, &id);
+            if !matches!(tokio::time::timeout(ABORT, abort).await, Ok(Ok(()))) {
+                tracing::warn!("the parts of a failed upload of {} could not be cleared away", self.path);
+            }
+        }
+        result
+    }
+
+    async fn upload(&self, content: &Bytes, id: &MultipartId) -> Result<(), StorageError> {
+        let size = self.options.part_size.max((content.len() as u64).div_ceil(MOST_PARTS));
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let mut waiting = (0..content.len()).step_by(size).enumerate();
+        let mut running = FuturesUnordered::new();
+        let mut done: Vec<Option<PartId>> = vec![None; content.len().div_ceil(size)];
+        loop {
+            while running.len() < self.options.connections.max(1)
+                && let Some((index, start)) = waiting.next()
+            {
+                let part = content.slice(start..content.len().min(start + size));
+                running.push(async move {
+                    let put = || self.store.put_part(self.path, id, index, part.clone().into());
+                    (self.attempts)().run(put).await.map(|(part, _)| (index, part))
+                });
+            }
+            match running.try_next().await? {
+                Some((index, part)) => done[index] = Some(part),
+                None => break,
+            }
+        }
+        let parts: Vec<PartId> = done.into_iter().flatten().collect();
+        let complete = || self.store.complete_multipart(self.path, id, parts.clone());
+        (self.attempts)().run(complete).await.map(|_| ())
+    }
+}
+
+/// The rest of a download, in parts that arrive side by side and are handed out in order.
+pub(crate) struct PartedDownload {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    policy: RetryPolicy,
+    e_tag: Option<String>,
+    connections: usize,
+    waiting: VecDeque<Range<u64>>,
+    running: FuturesOrdered<JoinedPart>,
+    ready: VecDeque<Bytes>,
+}
+
+type JoinedPart = futures_util::future::BoxFuture<'static, Result<Vec<Bytes>, StorageError>>;
+
+/// Ends the task when nobody waits for it any more.
+struct AbortOnDrop(JoinHandle<Result<Vec<Bytes>, StorageError>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl PartedDownload {
+    pub(crate) fn new(
+        store: Arc<dyn ObjectStore>,
+        path: Path,
+        range: Range<u64>,
+        e_tag: Option<String>,
+        policy: RetryPolicy,
+        options: TransferOptions,
+    ) -> Self {
+        let connections = options.connections.clamp(1, 16);
+        let size = (DOWNLOAD_MEMORY / connections as u64).max(SMALLEST_DOWNLOAD_PART);
+        let starts = (range.start..range.end).step_by(usize::try_from(size).unwrap_or(usize::MAX));
+        let waiting = starts.map(|start| start..range.end.min(start + size)).collect();
+        let (running, ready) = (FuturesOrdered::new(), VecDeque::new());
+        Self { store, path, policy, e_tag, connections, waiting, running, ready }
+    }
+
+    /// The next bytes; `None` after the last ones.
+    pub(crate) async fn next(&mut self, attempts: &Attempts) -> Result<Option<Bytes>, StorageError> {
+        loop {
+            if let Some(bytes) = self.ready.pop_front() {
+                return Ok(Some(bytes));
+            }
+            while self.running.len() < self.connections
+                && let Some(range) = self.waiting.pop_front()
+            {
+                self.running.push_back(self.start(range, attempts));
+            }
+            match tokio::time::timeout_at(attempts.deadline(), self.running.next()).await {
+                Ok(Some(part)) => self.ready.extend(part?),
+                Ok(None) => return Ok(None),
+                Err(_elapsed) => return Err(attempts.timed_out()),
+            }
+        }
+    }
+
+    /// A part of its own task: it goes on while the reader is busy with others.
+    fn start(&self, range: Range<u64>, attempts: &Attempts) -> JoinedPart {
+        let (store, path, e_tag) = (Arc::clone(&self.store), self.path.clone(), self.e_tag.clone());
+        let attempts = attempts.again(self.policy);
+        let lost = attempts.error(crate::Cause::Other("a task ended unexpectedly".to_owned()), false);
+        let mut task = AbortOnDrop(tokio::spawn(async move {
+            let mut part = Download::start(store, path, Part::Range(range), attempts).await?;
+            part.expect_version(e_tag.as_deref())?;
+            let mut chunks = Vec::new();
+            while let Some(chunk) = part.next().await? {
+                chunks.push(chunk);
+            }
+            Ok(chunks)
+        }));
+        Box::pin(async move { (&mut task.0).await.unwrap_or(Err(lost)) })
+    }
+}
