@@ -10,10 +10,16 @@ use crc_fast::{CrcAlgorithm, Digest};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 
 use crate::error::{Cause, StorageError};
 use crate::retry::Attempts;
+
+/// HTTP: the object is no longer the one with the ETag that was given.
+const PRECONDITION_FAILED: u16 = 412;
+/// HTTP: the range begins behind the end of the object.
+const RANGE_NOT_SATISFIABLE: u16 = 416;
+const CHANGED: &str = "the object changed while it was read";
 
 /// An object, or a range of it, on its way.
 ///
@@ -25,8 +31,7 @@ pub struct Download {
     path: Path,
     attempts: Attempts,
     body: BoxStream<'static, object_store::Result<Bytes>>,
-    e_tag: Option<String>,
-    object_size: u64,
+    object: ObjectMeta,
     range: Range<u64>,
     /// The position of the next byte in the object.
     next: u64,
@@ -42,7 +47,13 @@ impl Download {
         mut attempts: Attempts,
     ) -> Result<Self, StorageError> {
         let options = GetOptions { range: range.clone().map(GetRange::Bounded), ..GetOptions::default() };
-        let (answer, exchange) = attempts.run(|| store.get_opts(&path, options.clone())).await?;
+        let answer = attempts.run(|| store.get_opts(&path, options.clone())).await;
+        let (answer, exchange) = answer.map_err(|error| match &range {
+            Some(Range { start, end }) if error.status() == Some(RANGE_NOT_SATISFIABLE) => {
+                StorageError { cause: Cause::OutOfRange { start: *start, end: *end }, ..error }
+            }
+            _ => error,
+        })?;
         if let Some(range) = range
             && answer.range != range
         {
@@ -54,8 +65,7 @@ impl Download {
             store,
             path,
             attempts,
-            e_tag: answer.meta.e_tag.clone(),
-            object_size: answer.meta.size,
+            object: answer.meta.clone(),
             next: answer.range.start,
             range: answer.range.clone(),
             checksum: expected.map(Checksum::expect),
@@ -65,7 +75,7 @@ impl Download {
 
     /// The size of the whole object, in bytes.
     pub fn object_size(&self) -> u64 {
-        self.object_size
+        self.object.size
     }
 
     /// The part of the object that is read.
@@ -87,8 +97,9 @@ impl Download {
             };
             let failure = match frame {
                 Some(Ok(bytes)) => return self.accept(bytes).map(Some),
+                // All is there: whatever happened to the connection afterwards.
+                _ if self.next == self.range.end => return self.verify().map(|()| None),
                 Some(Err(error)) => self.attempts.broken(&error),
-                None if self.next == self.range.end => return self.verify().map(|()| None),
                 None => self.attempts.error(Cause::Network("the answer ended early".to_owned()), true),
             };
             self.attempts.pause_after((failure, None)).await?;
@@ -122,14 +133,23 @@ impl Download {
     async fn resume(&mut self) -> Result<(), StorageError> {
         let missing = self.next..self.range.end;
         let options = GetOptions {
-            range: (!missing.is_empty()).then(|| GetRange::Bounded(missing.clone())),
-            if_match: self.e_tag.clone(),
+            range: Some(GetRange::Bounded(missing.clone())),
+            if_match: self.object.e_tag.clone(),
             ..GetOptions::default()
         };
         let (store, path) = (&self.store, &self.path);
-        let (answer, _) = self.attempts.run(|| store.get_opts(path, options.clone())).await?;
-        if answer.meta.size != self.object_size || answer.range != missing {
-            return Err(self.damaged("the object changed while it was read"));
+        let answer = self.attempts.run(|| store.get_opts(path, options.clone())).await;
+        let (answer, _) = answer.map_err(|error| match error.status() {
+            Some(PRECONDITION_FAILED | RANGE_NOT_SATISFIABLE) => {
+                StorageError { cause: Cause::Damaged(CHANGED.to_owned()), ..error }
+            }
+            _ => error,
+        })?;
+        // Where the server gave no ETag to insist on, its other answers tell.
+        let same =
+            answer.meta.size == self.object.size && answer.meta.last_modified == self.object.last_modified;
+        if !same || answer.range != missing {
+            return Err(self.damaged(CHANGED));
         }
         self.body = answer.into_stream();
         Ok(())
