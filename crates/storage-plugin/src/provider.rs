@@ -3,14 +3,14 @@
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use cloud_http::{CloudHttp, HttpOptions};
+use cloud_http::{CloudHttp, HttpOptions, HttpSetupError};
 use hybrid::RetryPolicy;
 use object_store::{ObjectStore, PutOptions};
 use orthanc_ffi::InitializeError;
 use serde_json::{Map, Value};
 use url::{Host, Url};
 
-use crate::config::{ConfigError, Section};
+use crate::config::{ConfigError, Section, describe};
 
 /// A cloud.
 pub trait Provider: Send + Sync + 'static {
@@ -65,22 +65,27 @@ impl Setup<'_> {
     /// When one of the two is not usable.
     pub fn http(&self, options: HttpOptions) -> Result<CloudHttp, InitializeError> {
         let proxy = self.text("HttpProxy")?;
-        let root_certificates = match self.text("HttpsCACertificates")? {
+        let certificates = self.text("HttpsCACertificates")?;
+        let refused = |path: &str, problem: String| {
+            InitializeError::new(format!("option HttpsCACertificates is {path:?}: {problem}"))
+        };
+        let root_certificates = match &certificates {
             None => None,
-            Some(path) => Some(std::fs::read(&path).map_err(|error| {
-                let message =
-                    format!("option HttpsCACertificates is {path:?}: the file cannot be read: {error}");
-                InitializeError::new(message)
-            })?),
+            Some(path) => Some(
+                std::fs::read(path)
+                    .map_err(|error| refused(path, format!("the file cannot be read: {error}")))?,
+            ),
         };
         let options = HttpOptions { proxy, root_certificates, ..options };
-        CloudHttp::new(&options).map_err(|error| {
-            let option = match error {
-                cloud_http::HttpSetupError::Certificates => "option HttpsCACertificates: ",
-                cloud_http::HttpSetupError::Proxy => "option HttpProxy: ",
-                _ => "",
-            };
-            InitializeError::new(format!("{option}{error}"))
+        CloudHttp::new(&options).map_err(|error| match (error, &certificates) {
+            (error @ HttpSetupError::Certificates, Some(path)) => {
+                refused(path, format!("{error}: a file of -----BEGIN CERTIFICATE----- blocks is needed"))
+            }
+            // It may hold a password.
+            (error @ HttpSetupError::Proxy, _) => InitializeError::new(format!(
+                "option HttpProxy is {error}: [protocol://][user:password@]host[:port] is needed"
+            )),
+            (error, _) => InitializeError::new(error.to_string()),
         })
     }
 
@@ -89,7 +94,10 @@ impl Setup<'_> {
         match self.configuration.get(option) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
-            Some(_) => Err(InitializeError::new(format!("option {option} is not a text"))),
+            Some(other) => {
+                let problem = format!("option {option} is {}: a text is needed", describe(other));
+                Err(InitializeError::new(problem))
+            }
         }
     }
 }

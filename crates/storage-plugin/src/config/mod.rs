@@ -4,4 +4,5 @@ mod common;
 mod section;
 
 pub(crate) use common::CommonOptions;
+pub(crate) use section::describe;
 pub use section::{ConfigError, Secret, Section};

@@ -207,7 +207,7 @@ impl<'a> Section<'a> {
 }
 
 /// A value in a message: short ones as they are, long ones by their type.
-fn describe(value: &Value) -> String {
+pub(crate) fn describe(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Array(_) => "a list".to_owned(),
