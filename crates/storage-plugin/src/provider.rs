@@ -1,6 +1,7 @@
 //! What a cloud's plugin has to bring.
 
 use std::ffi::CStr;
+use std::fmt;
 use std::sync::Arc;
 
 use cloud_http::{CloudHttp, HttpOptions, HttpSetupError};
@@ -45,7 +46,6 @@ pub struct Connection {
 }
 
 /// What a provider is given besides its section.
-#[derive(Debug)]
 pub struct Setup<'a> {
     pub(crate) configuration: &'a Map<String, Value>,
     pub(crate) runtime: &'a tokio::runtime::Handle,
@@ -63,7 +63,7 @@ impl Setup<'_> {
     /// # Errors
     ///
     /// When one of the two is not usable.
-    pub fn http(&self, options: HttpOptions) -> Result<CloudHttp, InitializeError> {
+    pub fn http(&self, options: &HttpOptions) -> Result<CloudHttp, InitializeError> {
         let proxy = self.text("HttpProxy")?;
         let certificates = self.text("HttpsCACertificates")?;
         let refused = |path: &str, problem: String| {
@@ -76,7 +76,7 @@ impl Setup<'_> {
                     .map_err(|error| refused(path, format!("the file cannot be read: {error}")))?,
             ),
         };
-        let options = HttpOptions { proxy, root_certificates, ..options };
+        let options = HttpOptions { proxy, root_certificates, ..*options };
         CloudHttp::new(&options).map_err(|error| match (error, &certificates) {
             (error @ HttpSetupError::Certificates, Some(path)) => {
                 refused(path, format!("{error}: a file of -----BEGIN CERTIFICATE----- blocks is needed"))
@@ -99,6 +99,13 @@ impl Setup<'_> {
                 Err(InitializeError::new(problem))
             }
         }
+    }
+}
+
+impl fmt::Debug for Setup<'_> {
+    /// Without the configuration: there are secrets in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup").finish_non_exhaustive()
     }
 }
 

@@ -38,7 +38,7 @@ impl Provider for S3 {
     fn connect(section: &mut Section<'_>, setup: &Setup<'_>) -> Result<Connection, InitializeError> {
         let options = Options::read(section)?;
         let endpoint = Endpoint::new(&options).map_err(|(option, problem)| section.error(option, problem))?;
-        let http = setup.http(options.http.clone())?;
+        let http = setup.http(&options.http)?;
         let store = store(&options, &endpoint, &http, setup.runtime())
             .map_err(|error| InitializeError::new(format!("cannot set up the client of S3: {error}")))?;
         Ok(Connection {
@@ -106,3 +106,28 @@ fn default_headers() -> HeaderMap {
 }
 
 orthanc_ffi::export_plugin!(StoragePlugin<S3>);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn debug_output_has_no_secret() {
+        let Value::Object(configuration) = json!({"AwsS3Storage": {
+            "BucketName": "bucket", "Region": "r", "AccessKey": "a", "SecretKey": "hunter2", "SessionToken": "swordfish",
+        }}) else {
+            unreachable!()
+        };
+        let mut section = Section::find(&configuration, S3::SECTION).unwrap().unwrap();
+        let options = Options::read(&mut section).unwrap();
+        let endpoint = Endpoint::new(&options).unwrap();
+        let http = CloudHttp::new(&options.http).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let store = store(&options, &endpoint, &http, runtime.handle()).unwrap();
+        let text = format!("{section:?} {options:?} {endpoint:?} {http:?} {store:?}");
+        assert!(text.contains("bucket"), "{text}");
+        assert!(!text.contains("hunter2") && !text.contains("swordfish"), "{text}");
+    }
+}

@@ -34,7 +34,6 @@ impl fmt::Debug for Secret {
 
 /// A JSON object of the configuration. Remembers which of its options were asked for, so that those that nobody knows
 /// can be named.
-#[derive(Debug)]
 pub struct Section<'a> {
     name: &'a str,
     values: &'a Map<String, Value>,
@@ -206,6 +205,14 @@ impl<'a> Section<'a> {
     }
 }
 
+impl fmt::Debug for Section<'_> {
+    /// Without the values: there are secrets among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options: Vec<_> = self.values.keys().collect();
+        f.debug_struct("Section").field("name", &self.name).field("options", &options).finish_non_exhaustive()
+    }
+}
+
 /// A value in a message: short ones as they are, long ones by their type.
 pub(crate) fn describe(value: &Value) -> String {
     match value {
@@ -255,21 +262,22 @@ mod tests {
     fn mistakes_name_the_option_the_value_and_what_is_allowed() {
         let configuration = configuration();
         let mut section = Section::find(&configuration, "S").unwrap().unwrap();
-        let mut messages = Vec::new();
-        messages.push(section.text("Number").unwrap_err());
-        messages.push(section.text("Null").unwrap_err());
-        messages.push(section.required_text("Missing").unwrap_err());
-        messages.push(section.required_text("Empty").unwrap_err());
-        messages.push(section.secret("Number").unwrap_err());
-        messages.push(section.flag("Text", true).unwrap_err());
-        messages.push(section.number("Number", 1, 8..=9).unwrap_err());
-        messages.push(section.number("Negative", 1, 0..=9).unwrap_err());
-        messages.push(section.number("Fraction", 1, 0..=9).unwrap_err());
-        messages.push(section.choice("Choice", &["x", "y"]).unwrap_err());
-        messages.push(section.texts("Text").unwrap_err());
-        messages.push(section.texts("Sub").unwrap_err());
-        messages.push(section.subsection("Number").unwrap_err());
-        let messages: Vec<_> = messages.iter().map(ToString::to_string).collect();
+        let messages = [
+            section.text("Number").unwrap_err(),
+            section.text("Null").unwrap_err(),
+            section.required_text("Missing").unwrap_err(),
+            section.required_text("Empty").unwrap_err(),
+            section.secret("Number").unwrap_err(),
+            section.flag("Text", true).unwrap_err(),
+            section.number("Number", 1, 8..=9).unwrap_err(),
+            section.number("Negative", 1, 0..=9).unwrap_err(),
+            section.number("Fraction", 1, 0..=9).unwrap_err(),
+            section.choice("Choice", &["x", "y"]).unwrap_err(),
+            section.texts("Text").unwrap_err(),
+            section.texts("Sub").unwrap_err(),
+            section.subsection("Number").unwrap_err(),
+        ];
+        let messages = messages.map(|message| message.to_string());
         assert_eq!(
             messages,
             [
@@ -301,5 +309,8 @@ mod tests {
     #[test]
     fn a_secret_does_not_show() {
         assert_eq!(format!("{:?}", Secret("hunter2".to_owned())), "Secret(…)");
+        let Value::Object(configuration) = json!({"S": {"Password": "hunter2"}}) else { unreachable!() };
+        let section = Section::find(&configuration, "S").unwrap().unwrap();
+        assert_eq!(format!("{section:?}"), "Section { name: \"S\", options: [\"Password\"], .. }");
     }
 }
