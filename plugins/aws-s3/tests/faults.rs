@@ -164,7 +164,7 @@ fn a_broken_network_that_lasts_is_one_error_line_with_its_cause() -> Result<()> 
         ];
         match operation {
             Operation::PutObject => {
-                faults.push((Fault::StallRequestAfter(100_000), "nothing moved for 1 s, "))
+                faults.push((Fault::StallRequestAfter(100_000), "nothing moved for 1 s, "));
             }
             Operation::GetObject | Operation::GetObjectRange => {
                 faults.push((Fault::CloseAfterResponseBytes(0), "the connection broke: "));
