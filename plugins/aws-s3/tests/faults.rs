@@ -332,3 +332,38 @@ fn a_failed_create_has_let_go_of_its_content() -> Result<()> {
     assert_eq!(setup.errors().len(), 4, "{:#?}", setup.errors());
     setup.check()
 }
+
+#[test]
+fn the_request_timeout_bounds_the_wait_for_a_free_connection_too() -> Result<()> {
+    let setup = Setup::with(&json!({"RequestTimeout": 2, "ConnectionTimeout": 600, "MaxConnections": 1}))?;
+    let hold = setup.server.hold_key(Operation::PutObject, KEY);
+    std::thread::scope(|scope| -> Result<()> {
+        let host = &setup.host;
+        let start = Instant::now();
+        let first = scope.spawn(move || host.create(UUID, DICOM, b"x"));
+        assert!(hold.wait_until(1, Duration::from_secs(30)));
+        assert_eq!(setup.host.create(&common::uuid(1), DICOM, b"x"), Err(STORAGE_AREA_PLUGIN));
+        assert_eq!(first.join().map_err(|_| anyhow!("panicked"))?, Err(STORAGE_AREA_PLUGIN));
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        Ok(())
+    })?;
+    assert_eq!(setup.server.requests().put_object(), 1, "the second one never had a connection");
+    hold.release();
+    done(setup.host.create(UUID, DICOM, b"x"))?;
+    setup.check()
+}
+
+#[test]
+fn a_slow_transfer_is_no_stall() -> Result<()> {
+    let setup = Setup::with(&json!({"ConnectionTimeout": 3, "MaxRetries": 0}))?;
+    let bytes = content(20_000_000);
+    setup.server.bandwidth_per_connection(Some(4_000_000));
+    let start = Instant::now();
+    done(setup.host.create(UUID, DICOM, &bytes))?;
+    assert!(start.elapsed() > Duration::from_secs(3), "it was not slow: {:?}", start.elapsed());
+    let start = Instant::now();
+    assert!(done(setup.host.read_whole(UUID, DICOM))? == bytes);
+    assert!(start.elapsed() > Duration::from_secs(3), "it was not slow: {:?}", start.elapsed());
+    assert_eq!(setup.server.requests().total, 2);
+    setup.check()
+}
