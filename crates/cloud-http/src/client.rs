@@ -103,8 +103,7 @@ impl CloudHttp {
             }
             builder = builder.tls_certs_merge(certificates);
         }
-        let client =
-            builder.build().map_err(|error| HttpSetupError::Client(crate::error::innermost(&error)))?;
+        let client = builder.build().map_err(|error| HttpSetupError::from_reqwest(&error))?;
         Ok(Self {
             client,
             connections: Arc::new(Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS))),

@@ -110,11 +110,19 @@ pub enum HttpSetupError {
     #[error("no certificates in PEM format")]
     Certificates,
     /// The proxy is no URL.
-    #[error("not the address of a proxy ([protocol://][user:password@]host[:port])")]
+    #[error("not the address of a proxy")]
     Proxy,
     /// TLS could not be set up.
     #[error("cannot set up the HTTP client: {0}")]
     Client(String),
+}
+
+impl HttpSetupError {
+    /// What lies inside of the PEM format is only looked at when the client is made.
+    pub(crate) fn from_reqwest(error: &reqwest::Error) -> Self {
+        let reason = innermost(error);
+        if is_certificate_error(&reason) { Self::Certificates } else { Self::Client(reason) }
+    }
 }
 
 fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

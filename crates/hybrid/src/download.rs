@@ -11,12 +11,16 @@ use crc_fast::{CrcAlgorithm, Digest};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 
 use crate::error::{Cause, StorageError};
 use crate::parts::PartedDownload;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::transfer::{Experience, LARGE, TransferOptions, rate};
+
+/// HTTP: the object is no longer the one with the ETag that was given.
+const PRECONDITION_FAILED: u16 = 412;
+const CHANGED: &str = "the object changed while it was read";
 
 /// Which part of an object to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +43,7 @@ pub struct Download {
     path: Path,
     attempts: Attempts,
     body: BoxStream<'static, object_store::Result<Bytes>>,
-    e_tag: Option<String>,
-    object_size: u64,
+    object: ObjectMeta,
     range: Range<u64>,
     /// The position of the next byte in the object.
     next: u64,
@@ -87,8 +90,7 @@ impl Download {
             store,
             path,
             attempts,
-            e_tag: answer.meta.e_tag.clone(),
-            object_size: answer.meta.size,
+            object: answer.meta.clone(),
             next: answer.range.start,
             range: answer.range.clone(),
             checksum: expected.map(Checksum::expect),
@@ -114,12 +116,12 @@ impl Download {
 
     /// Fails unless this is the object that another request has begun to read.
     pub(crate) fn expect_version(&self, e_tag: Option<&str>) -> Result<(), StorageError> {
-        if self.e_tag.as_deref() == e_tag { Ok(()) } else { Err(self.changed()) }
+        if self.object.e_tag.as_deref() == e_tag { Ok(()) } else { Err(self.changed()) }
     }
 
     /// The size of the whole object, in bytes.
     pub fn object_size(&self) -> u64 {
-        self.object_size
+        self.object.size
     }
 
     /// The part of the object that is read.
@@ -163,7 +165,7 @@ impl Download {
                 Arc::clone(&self.store),
                 self.path.clone(),
                 self.next..self.range.end,
-                self.e_tag.clone(),
+                self.object.e_tag.clone(),
                 splitting.policy,
                 splitting.options,
             );
@@ -199,8 +201,9 @@ impl Download {
             };
             let failure = match frame {
                 Some(Ok(bytes)) => return self.accept(bytes).map(Some),
+                // All is there: whatever happened to the connection afterwards.
+                _ if self.next == self.range.end => return self.verify().map(|()| None),
                 Some(Err(error)) => self.attempts.broken(&error),
-                None if self.next == self.range.end => return self.verify().map(|()| None),
                 None => self.attempts.error(Cause::Network("the answer ended early".to_owned()), true),
             };
             self.attempts.pause_after((failure, None)).await?;
@@ -234,13 +237,23 @@ impl Download {
     async fn resume(&mut self) -> Result<(), StorageError> {
         let missing = self.next..self.range.end;
         let options = GetOptions {
-            range: (!missing.is_empty()).then(|| GetRange::Bounded(missing.clone())),
-            if_match: self.e_tag.clone(),
+            range: Some(GetRange::Bounded(missing.clone())),
+            if_match: self.object.e_tag.clone(),
             ..GetOptions::default()
         };
         let (store, path) = (&self.store, &self.path);
-        let (answer, _) = self.attempts.run(|| store.get_opts(path, options.clone())).await?;
-        if answer.meta.size != self.object_size || answer.range != missing {
+        let answer = self.attempts.run(|| store.get_opts(path, options.clone())).await;
+        let (answer, _) = answer.map_err(|error| {
+            if error.status() == Some(PRECONDITION_FAILED) || error.cause == Cause::OutOfRange {
+                StorageError { cause: Cause::Damaged(CHANGED.to_owned()), ..error }
+            } else {
+                error
+            }
+        })?;
+        // Where the server gave no ETag to insist on, its other answers tell.
+        let same =
+            answer.meta.size == self.object.size && answer.meta.last_modified == self.object.last_modified;
+        if !same || answer.range != missing {
             return Err(self.changed());
         }
         self.body = answer.into_stream();
@@ -248,7 +261,7 @@ impl Download {
     }
 
     fn changed(&self) -> StorageError {
-        self.damaged("the object changed while it was read")
+        self.damaged(CHANGED)
     }
 
     fn damaged(&self, how: &str) -> StorageError {

@@ -116,6 +116,13 @@ pub struct StorageError {
     pub attempts: u32,
 }
 
+impl StorageError {
+    /// The HTTP status of the server's refusal, where it answered.
+    pub fn status(&self) -> Option<u16> {
+        self.answer.as_ref().map(|answer| answer.status)
+    }
+}
+
 impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot {} {}: {}", self.operation, self.object, self.cause)?;

@@ -96,7 +96,7 @@ impl<P: Provider> fmt::Debug for StoragePlugin<P> {
 
 /// The attachments in the bucket, and what encrypts them.
 fn storage(connection: Connection, common: CommonOptions) -> (AttachmentStorage, Option<Encryption>) {
-    let Connection { store, url, put_options, retry, verbose_targets: _ } = connection;
+    let Connection { store, multipart, url, put_options, retry, transfer, verbose_targets: _ } = connection;
     match &common.encryption {
         None => tracing::warn!("{url} will hold patient data in clear: there is no client-side encryption"),
         Some(options) if options.format == Format::A1 => tracing::warn!(
@@ -105,7 +105,8 @@ fn storage(connection: Connection, common: CommonOptions) -> (AttachmentStorage,
         ),
         Some(_) => {}
     }
-    let objects = ObjectStorage::new(ObjectStorageOptions { store, url, put_options, retry });
+    let objects =
+        ObjectStorage::new(ObjectStorageOptions { store, multipart, url, put_options, retry, transfer });
     let layout =
         Layout { root: common.root, structure: common.structure, encrypted: common.encryption.is_some() };
     let read_unencrypted = common.encryption.as_ref().is_some_and(|options| options.read_unencrypted);

@@ -1,16 +1,18 @@
 //! What a cloud's plugin has to bring.
 
 use std::ffi::CStr;
+use std::fmt;
 use std::sync::Arc;
 
-use cloud_http::{CloudHttp, HttpOptions};
-use hybrid::RetryPolicy;
+use cloud_http::{CloudHttp, HttpOptions, HttpSetupError};
+use hybrid::{RetryPolicy, TransferOptions};
+use object_store::multipart::MultipartStore;
 use object_store::{ObjectStore, PutOptions};
 use orthanc_ffi::InitializeError;
 use serde_json::{Map, Value};
 use url::{Host, Url};
 
-use crate::config::{ConfigError, Section};
+use crate::config::{ConfigError, Section, describe};
 
 /// A cloud.
 pub trait Provider: Send + Sync + 'static {
@@ -30,22 +32,31 @@ pub trait Provider: Send + Sync + 'static {
 }
 
 /// A bucket that can be used.
-#[derive(Debug)]
 pub struct Connection {
     /// The bucket's protocol.
     pub store: Arc<dyn ObjectStore>,
+    /// The same, for uploads in parts.
+    pub multipart: Arc<dyn MultipartStore>,
     /// How messages name the bucket: `s3://bucket`.
     pub url: String,
     /// Given with each upload: tags, storage class.
     pub put_options: PutOptions,
     /// When a failed request is repeated.
     pub retry: RetryPolicy,
+    /// How large objects are split.
+    pub transfer: TransferOptions,
     /// Modules of other people's code whose log lines go into Orthanc's log, from debug level up.
     pub verbose_targets: &'static [&'static str],
 }
 
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The store holds credentials.
+        f.debug_struct("Connection").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
 /// What a provider is given besides its section.
-#[derive(Debug)]
 pub struct Setup<'a> {
     pub(crate) configuration: &'a Map<String, Value>,
     pub(crate) runtime: &'a tokio::runtime::Handle,
@@ -65,22 +76,27 @@ impl Setup<'_> {
     /// When one of the two is not usable.
     pub fn http(&self, options: &HttpOptions) -> Result<CloudHttp, InitializeError> {
         let proxy = self.text("HttpProxy")?;
-        let root_certificates = match self.text("HttpsCACertificates")? {
-            None => None,
-            Some(path) => Some(std::fs::read(&path).map_err(|error| {
-                let message =
-                    format!("option HttpsCACertificates is {path:?}: the file cannot be read: {error}");
-                InitializeError::new(message)
-            })?),
+        let certificates = self.text("HttpsCACertificates")?;
+        let refused = |path: &str, problem: String| {
+            InitializeError::new(format!("option HttpsCACertificates is {path:?}: {problem}"))
         };
-        let options = HttpOptions { proxy, root_certificates, ..options.clone() };
-        CloudHttp::new(&options).map_err(|error| {
-            let option = match error {
-                cloud_http::HttpSetupError::Certificates => "option HttpsCACertificates: ",
-                cloud_http::HttpSetupError::Proxy => "option HttpProxy: ",
-                _ => "",
-            };
-            InitializeError::new(format!("{option}{error}"))
+        let root_certificates = match &certificates {
+            None => None,
+            Some(path) => Some(
+                std::fs::read(path)
+                    .map_err(|error| refused(path, format!("the file cannot be read: {error}")))?,
+            ),
+        };
+        let options = HttpOptions { proxy, root_certificates, ..*options };
+        CloudHttp::new(&options).map_err(|error| match (error, &certificates) {
+            (error @ HttpSetupError::Certificates, Some(path)) => {
+                refused(path, format!("{error}: a file of -----BEGIN CERTIFICATE----- blocks is needed"))
+            }
+            // It may hold a password.
+            (error @ HttpSetupError::Proxy, _) => InitializeError::new(format!(
+                "option HttpProxy is {error}: [protocol://][user:password@]host[:port] is needed"
+            )),
+            (error, _) => InitializeError::new(error.to_string()),
         })
     }
 
@@ -89,8 +105,18 @@ impl Setup<'_> {
         match self.configuration.get(option) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
-            Some(_) => Err(InitializeError::new(format!("option {option} is not a text"))),
+            Some(other) => {
+                let problem = format!("option {option} is {}: a text is needed", describe(other));
+                Err(InitializeError::new(problem))
+            }
         }
+    }
+}
+
+impl fmt::Debug for Setup<'_> {
+    /// Without the configuration: there are secrets in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup").finish_non_exhaustive()
     }
 }
 

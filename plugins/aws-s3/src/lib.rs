@@ -41,11 +41,14 @@ impl Provider for S3 {
         let http = setup.http(&options.http)?;
         let store = store(&options, &endpoint, &http, setup.runtime())
             .map_err(|error| InitializeError::new(format!("cannot set up the client of S3: {error}")))?;
+        let store = Arc::new(store);
         Ok(Connection {
-            store: Arc::new(store),
+            store: Arc::<AmazonS3>::clone(&store),
+            multipart: store,
             url: format!("s3://{}", options.bucket),
             put_options: options.put_options,
             retry: options.retry,
+            transfer: options.transfer,
             verbose_targets: if options.http_logs { HTTP_LOGS } else { &[] },
         })
     }
@@ -106,3 +109,28 @@ fn default_headers() -> HeaderMap {
 }
 
 orthanc_ffi::export_plugin!(StoragePlugin<S3>);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn debug_output_has_no_secret() {
+        let Value::Object(configuration) = json!({"AwsS3Storage": {
+            "BucketName": "bucket", "Region": "r", "AccessKey": "a", "SecretKey": "hunter2", "SessionToken": "swordfish",
+        }}) else {
+            unreachable!()
+        };
+        let mut section = Section::find(&configuration, S3::SECTION).unwrap().unwrap();
+        let options = Options::read(&mut section).unwrap();
+        let endpoint = Endpoint::new(&options).unwrap();
+        let http = CloudHttp::new(&options.http).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let store = store(&options, &endpoint, &http, runtime.handle()).unwrap();
+        let text = format!("{section:?} {options:?} {endpoint:?} {http:?} {store:?}");
+        assert!(text.contains("bucket"), "{text}");
+        assert!(!text.contains("hunter2") && !text.contains("swordfish"), "{text}");
+    }
+}

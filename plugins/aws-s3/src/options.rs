@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cloud_http::HttpOptions;
-use hybrid::RetryPolicy;
+use hybrid::{RetryPolicy, TransferOptions};
 use object_store::{Attribute, PutOptions, TagSet};
 use storage_plugin::{ConfigError, Secret, Section};
 
@@ -44,6 +44,7 @@ pub(crate) struct Options {
     pub(crate) virtual_addressing: bool,
     pub(crate) http: HttpOptions,
     pub(crate) retry: RetryPolicy,
+    pub(crate) transfer: TransferOptions,
     pub(crate) put_options: PutOptions,
     pub(crate) http_logs: bool,
     pub(crate) server_side_encryption: Option<&'static str>,
@@ -56,7 +57,7 @@ impl Options {
         let request_timeout = section.number("RequestTimeout", 1200, 1..=LONGEST_TIMEOUT)?;
         let max_connections = section.number("MaxConnections", 25, 1..=10_000)?;
         let max_retries = section.number("MaxRetries", 10, 0..=1000)?;
-        read_transfer_options(section)?;
+        let transfer = transfer(section)?;
         let (server_side_encryption, kms_key_id) = server_side_encryption(section)?;
         Ok(Self {
             bucket: section.required_text("BucketName")?,
@@ -75,6 +76,7 @@ impl Options {
                 deadline: Duration::from_secs(request_timeout),
                 ..RetryPolicy::default()
             },
+            transfer,
             put_options: put_options(section)?,
             http_logs: section.flag("EnableAwsSdkLogs", false)?,
             server_side_encryption,
@@ -90,12 +92,16 @@ fn connect_timeout(section: &mut Section<'_>) -> Result<Duration, ConfigError> {
     Ok(Duration::from_secs(seconds))
 }
 
-/// Options of the C++ plugin's transfer manager.
-fn read_transfer_options(section: &mut Section<'_>) -> Result<(), ConfigError> {
+/// Options of the C++ plugin's transfer manager. Whether several connections are used is not asked: they are where that
+/// is faster.
+fn transfer(section: &mut Section<'_>) -> Result<TransferOptions, ConfigError> {
     section.flag("UseTransferManager", false)?;
-    section.number("TransferPoolSize", 10, 1..=1000)?;
-    section.number("TransferBufferSize", 5, 5..=5120)?;
-    Ok(())
+    let connections = section.number("TransferPoolSize", 10, 1..=1000)?;
+    let megabytes = section.number("TransferBufferSize", 5, 5..=5120)?;
+    Ok(TransferOptions {
+        connections: usize::try_from(connections).unwrap_or(usize::MAX),
+        part_size: megabytes * 1024 * 1024,
+    })
 }
 
 fn credentials(section: &mut Section<'_>) -> Result<Credentials, ConfigError> {

@@ -6,4 +6,5 @@ mod section;
 
 pub(crate) use common::CommonOptions;
 pub(crate) use encryption::EncryptionOptions;
+pub(crate) use section::describe;
 pub use section::{ConfigError, Secret, Section};

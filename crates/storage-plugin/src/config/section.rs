@@ -34,7 +34,6 @@ impl fmt::Debug for Secret {
 
 /// A JSON object of the configuration. Remembers which of its options were asked for, so that those that nobody knows
 /// can be named.
-#[derive(Debug)]
 pub struct Section<'a> {
     /// With the names of the sections around it: `Section.Subsection`.
     name: String,
@@ -249,8 +248,16 @@ impl<'a> Section<'a> {
     }
 }
 
+impl fmt::Debug for Section<'_> {
+    /// Without the values: there are secrets among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options: Vec<_> = self.values.keys().collect();
+        f.debug_struct("Section").field("name", &self.name).field("options", &options).finish_non_exhaustive()
+    }
+}
+
 /// A value in a message: short ones as they are, long ones by their type.
-fn describe(value: &Value) -> String {
+pub(crate) fn describe(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Array(_) => "a list".to_owned(),
@@ -313,7 +320,7 @@ mod tests {
             section.texts("Sub").unwrap_err(),
             section.subsection("Number").unwrap_err(),
         ];
-        let messages: Vec<_> = messages.iter().map(ToString::to_string).collect();
+        let messages = messages.map(|message| message.to_string());
         assert_eq!(
             messages,
             [
@@ -345,5 +352,8 @@ mod tests {
     #[test]
     fn a_secret_does_not_show() {
         assert_eq!(format!("{:?}", Secret("hunter2".to_owned())), "Secret(…)");
+        let Value::Object(configuration) = json!({"S": {"Password": "hunter2"}}) else { unreachable!() };
+        let section = Section::find(&configuration, "S").unwrap().unwrap();
+        assert_eq!(format!("{section:?}"), "Section { name: \"S\", options: [\"Password\"], .. }");
     }
 }

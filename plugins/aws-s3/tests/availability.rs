@@ -1,0 +1,223 @@
+//! A server that is away: at the start, in the middle of operations, and while objects are to be deleted.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use common::{
+    DICOM, KEY, STORAGE_AREA_PLUGIN, Setup, UUID, configuration, content, done, eventually, library, section,
+    uuid, with,
+};
+use serde_json::{Value, json};
+use test_bucket::{BucketServer, Fault, FaultRule, Operation, Options};
+use test_host::{HostOptions, LoadError, LogLevel, StorageAreaVersion, TestHost};
+
+/// More than any of these tests needs on a busy machine.
+const LONG: Duration = Duration::from_secs(60);
+
+/// The one error line with which the plugin refuses to start on a server.
+fn refusal(server: &BucketServer, options: &Value) -> Result<String> {
+    let section = with(section(server), options);
+    let loaded = TestHost::load(library()?, HostOptions::with_configuration(configuration(&section)));
+    let Err(LoadError::Initialize { code: -1, logs }) = loaded else {
+        return Err(anyhow!("not refused: {loaded:?}"));
+    };
+    let errors: Vec<_> =
+        logs.into_iter().filter(|line| line.0 == LogLevel::Error).map(|line| line.1).collect();
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert_eq!(server.requests().total, 1, "it is not tried again");
+    server.reset_counts();
+    Ok(errors.concat())
+}
+
+#[test]
+fn wrong_credentials_and_a_missing_bucket_stop_the_start_with_a_clear_line() -> Result<()> {
+    let server = BucketServer::start(Options::default())?;
+    let denied = "access denied: check the credentials and their permissions on the bucket (HTTP 403 ";
+    for (options, cause) in [
+        (json!({"SecretKey": "wrong"}), format!("{denied}SignatureDoesNotMatch: ")),
+        (json!({"AccessKey": "wrong"}), format!("{denied}InvalidAccessKeyId: ")),
+        (json!({"SessionToken": "wrong"}), denied.replace("403", "400") + "InvalidToken: "),
+        (
+            json!({"Region": "eu-west-1"}),
+            "the server refused the request (HTTP 400 AuthorizationHeaderMalformed: ".into(),
+        ),
+    ] {
+        let line = refusal(&server, &options)?;
+        let beginning = format!("AWS S3 Storage: cannot check s3://bucket: {cause}");
+        assert!(line.starts_with(&beginning), "{line}\n{beginning}");
+    }
+    let line = refusal(&server, &json!({"BucketName": "missing"}))?;
+    let missing = "AWS S3 Storage: cannot check s3://missing: the bucket does not exist: create it, or correct its name in \
+                   the configuration (HTTP 404 NoSuchBucket: ";
+    assert!(line.starts_with(missing), "{line}");
+    Ok(())
+}
+
+#[test]
+fn a_server_that_is_away_at_the_start_is_a_warning_and_is_used_when_it_comes() -> Result<()> {
+    let server = BucketServer::start(Options::default())?;
+    server.stop();
+    let section = with(section(&server), &json!({"MaxRetries": 1}));
+    let setup = Setup::load(server, configuration(&section))?;
+    assert_eq!(setup.host.registered(), StorageAreaVersion::Two);
+    let warnings = setup.host.logs_at(LogLevel::Warning);
+    let expected = "AWS S3 Storage: cannot check s3://bucket: cannot connect: Connection refused (os error 111); going on, \
+                    since the server may come up later";
+    assert!(warnings.iter().any(|line| line == expected), "{warnings:#?}");
+    assert_eq!(setup.host.create(UUID, DICOM, b"x"), Err(STORAGE_AREA_PLUGIN));
+    setup.server.start_again()?;
+    done(setup.host.create(UUID, DICOM, b"x"))?;
+    assert_eq!(done(setup.host.read_whole(UUID, DICOM))?, b"x");
+    setup.check()
+}
+
+#[test]
+fn a_server_that_is_overloaded_at_the_start_is_a_warning() -> Result<()> {
+    let server = BucketServer::start(Options::default())?;
+    server.faults().push(FaultRule::new(Fault::slow_down()));
+    let section = section(&server);
+    let setup = Setup::load(server, configuration(&section))?;
+    let warnings = setup.host.logs_at(LogLevel::Warning);
+    assert!(warnings.iter().any(|line| line.contains("HTTP 503 SlowDown")), "{warnings:#?}");
+    done(setup.host.create(UUID, DICOM, b"x"))
+}
+
+/// Stops the server in the middle of `operation`, of whose bytes the server then has seen a part, and starts it again.
+fn interrupt<T: Send>(
+    setup: &Setup,
+    seen: impl Fn() -> u64,
+    operation: impl FnOnce() -> Result<T, i32> + Send,
+) -> Result<T> {
+    setup.server.reset_counts();
+    setup.server.bandwidth_per_connection(Some(8_000_000));
+    std::thread::scope(|scope| -> Result<T> {
+        let operation = scope.spawn(operation);
+        eventually("the operation is in its middle", LONG, || seen() > 2_000_000)?;
+        setup.server.stop();
+        setup.server.bandwidth_per_connection(None);
+        std::thread::sleep(Duration::from_millis(300));
+        setup.server.start_again()?;
+        done(operation.join().map_err(|_| anyhow!("panicked"))?)
+    })
+}
+
+#[test]
+fn a_server_that_restarts_in_the_middle_of_an_operation_is_not_seen_by_orthanc() -> Result<()> {
+    let setup = Setup::start()?;
+    let bytes = content(20_000_000);
+    let received = || setup.server.requests().body_bytes_received;
+    interrupt(&setup, received, || setup.host.create(UUID, DICOM, &bytes))?;
+    assert!(setup.server.object("bucket", KEY).is_some_and(|stored| stored.bytes == bytes));
+    let sent = || setup.server.requests().body_bytes_sent;
+    assert!(interrupt(&setup, sent, || setup.host.read_whole(UUID, DICOM))? == bytes);
+    let range = interrupt(&setup, sent, || setup.host.read_range(UUID, DICOM, 1, bytes.len() - 1))?;
+    assert!(range == bytes[1..]);
+    assert_eq!(setup.errors(), [""; 0]);
+    setup.check()
+}
+
+#[test]
+fn connections_that_the_server_has_closed_meanwhile_are_not_seen_by_orthanc() -> Result<()> {
+    let setup = Setup::with(&json!({"MaxRetries": 0}))?;
+    done(setup.host.create(UUID, DICOM, &content(1_000_000)))?;
+    for _ in 0..5 {
+        setup.server.stop();
+        setup.server.start_again()?;
+        done(setup.host.create(UUID, DICOM, &content(1_000_000)))?;
+        assert!(done(setup.host.read_whole(UUID, DICOM))? == content(1_000_000));
+    }
+    assert_eq!(setup.errors(), [""; 0]);
+    setup.check()
+}
+
+#[test]
+fn a_deletion_while_the_server_is_away_is_done_when_it_comes_back() -> Result<()> {
+    let setup = Setup::start()?;
+    done(setup.host.create(UUID, DICOM, b"x"))?;
+    done(setup.host.create(&uuid(1), DICOM, b"y"))?;
+    setup.server.stop();
+    std::thread::scope(|scope| -> Result<()> {
+        let start = Instant::now();
+        let removals = [UUID.to_owned(), uuid(1)].map(|uuid| {
+            let host = &setup.host;
+            scope.spawn(move || host.remove(&uuid, DICOM))
+        });
+        for removal in removals {
+            done(removal.join().map_err(|_| anyhow!("panicked"))?)?;
+        }
+        // Orthanc's database is locked all the while.
+        assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+        Ok(())
+    })?;
+    let warnings = setup.host.logs_at(LogLevel::Warning);
+    let line = format!(
+        "AWS S3 Storage: s3://bucket/{KEY} is not deleted yet: the server does not answer; it is tried further"
+    );
+    assert_eq!(warnings.iter().filter(|warning| **warning == line).count(), 1, "{warnings:#?}");
+    assert_eq!(setup.server.keys("bucket").len(), 2);
+    setup.server.start_again()?;
+    eventually("the objects are deleted", LONG, || setup.server.keys("bucket").is_empty())?;
+    assert_eq!(setup.errors(), [""; 0]);
+    setup.check()
+}
+
+#[test]
+fn a_deletion_that_fails_in_the_background_is_an_error_line() -> Result<()> {
+    let setup = Setup::start()?;
+    done(setup.host.create(UUID, DICOM, b"x"))?;
+    setup.server.stop();
+    done(setup.host.remove(UUID, DICOM))?;
+    setup.fault(Operation::DeleteObject, Fault::status(403, "AccessDenied"), 1);
+    setup.server.start_again()?;
+    eventually("the deletion fails", LONG, || !setup.errors().is_empty())?;
+    let line = setup.only_error();
+    assert!(
+        line.starts_with(&format!("AWS S3 Storage: cannot delete s3://bucket/{KEY}: access denied: ")),
+        "{line}"
+    );
+    assert!(line.ends_with("; the object stays in the bucket, though Orthanc has no use for it"), "{line}");
+    setup.check()
+}
+
+#[test]
+fn a_plugin_with_an_unfinished_deletion_ends_soon_and_says_so() -> Result<()> {
+    let mut setup = Setup::start()?;
+    done(setup.host.create(UUID, DICOM, b"x"))?;
+    setup.server.stop();
+    done(setup.host.remove(UUID, DICOM))?;
+    let start = Instant::now();
+    setup.host.finalize();
+    assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
+    let line = setup.only_error();
+    assert_eq!(line, "AWS S3 Storage: 1 deletions did not come to an end: their objects stay in the bucket");
+    setup.check()
+}
+
+#[test]
+fn a_plugin_that_ends_waits_for_its_deletions() -> Result<()> {
+    let mut setup = Setup::start()?;
+    done(setup.host.create(UUID, DICOM, b"x"))?;
+    setup.server.stop();
+    done(setup.host.remove(UUID, DICOM))?;
+    setup.server.start_again()?;
+    setup.host.finalize();
+    assert!(setup.server.keys("bucket").is_empty());
+    assert_eq!(setup.errors(), [""; 0]);
+    setup.check()
+}
+
+#[test]
+fn callbacks_after_the_end_fail_and_touch_nothing() -> Result<()> {
+    let mut setup = Setup::start()?;
+    done(setup.host.create(UUID, DICOM, b"x"))?;
+    setup.host.finalize();
+    setup.server.reset_counts();
+    assert_eq!(setup.host.create(UUID, DICOM, b"x"), Err(6));
+    assert_eq!(setup.host.read_whole(UUID, DICOM), Err(6));
+    assert_eq!(setup.host.read_range(UUID, DICOM, 0, 1), Err(6));
+    assert_eq!(setup.host.remove(UUID, DICOM), Err(6));
+    assert_eq!((setup.server.requests().total, setup.server.connections_open()), (0, 0));
+    setup.check()
+}
