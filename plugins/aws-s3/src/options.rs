@@ -105,9 +105,11 @@ fn transfer(section: &mut Section<'_>) -> Result<TransferOptions, ConfigError> {
 }
 
 fn credentials(section: &mut Section<'_>) -> Result<Credentials, ConfigError> {
-    let access_key = section.secret("AccessKey")?;
-    let secret_key = section.secret("SecretKey")?;
-    let session_token = section.secret("SessionToken")?;
+    // Empty ones are none: templates leave them so.
+    let given = |secret: &Secret| !secret.expose().is_empty();
+    let access_key = section.secret("AccessKey")?.filter(given);
+    let secret_key = section.secret("SecretKey")?.filter(given);
+    let session_token = section.secret("SessionToken")?.filter(given);
     match (access_key, secret_key) {
         (Some(access_key), Some(secret_key)) => {
             Ok(Credentials::Static { access_key, secret_key, session_token })
