@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
-use end_to_end::{Answer, Uploaded, dicom};
+use end_to_end::{Answer, SendError, Uploaded, dicom, dicom_send};
 use serde_json::{Value, json};
 
 use crate::cloud::{Fault, FaultRule, URL, request};
@@ -227,5 +227,40 @@ fn a_study_deleted_while_the_server_is_away_keeps_orthanc_no_longer_than_one_ins
         fixture.keys().len()
     );
     assert_eq!(fixture.log_lines('E'), [""; 0]);
+    Ok(())
+}
+
+#[test]
+fn a_file_sent_by_dicom_that_cannot_be_stored_is_refused() -> Result<()> {
+    let fixture = Fixture::with(&impatient())?;
+    let folder = tempfile::tempdir()?;
+    let files = dicom::write_study(folder.path(), 1, 0)?;
+    fixture.bucket.stop();
+    assert!(matches!(dicom_send(&fixture.orthanc, &files), Err(SendError::Refused(_))));
+    assert_eq!(fixture.log_lines('E').len(), 1, "{:#?}", fixture.log_lines('E'));
+    assert_eq!(fixture.rest().get_json("/instances")?, json!([]));
+
+    fixture.bucket.start_again()?;
+    dicom_send(&fixture.orthanc, &files)?;
+    assert_eq!(fixture.keys().len(), 1);
+    Ok(())
+}
+
+#[test]
+fn orthanc_ends_while_a_delete_waits_for_a_server_that_is_away() -> Result<()> {
+    let mut fixture = Fixture::start()?;
+    let uploaded = fixture.rest().upload(&slice()?)?;
+    fixture.bucket.stop();
+    fixture.rest().delete(&uploaded.path)?.ok()?;
+    let start = Instant::now();
+    fixture.orthanc.stop()?;
+    // Three seconds are Orthanc's own, ten are for the deletes.
+    assert!(start.elapsed() < Duration::from_secs(16), "{:?}", start.elapsed());
+    let errors = fixture.log_lines('E');
+    let [error] = &errors[..] else { return Err(anyhow!("{errors:#?}")) };
+    assert!(
+        error.contains("1 deletions did not come to an end: their objects stay in the bucket"),
+        "{error}"
+    );
     Ok(())
 }

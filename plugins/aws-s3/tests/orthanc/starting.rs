@@ -1,7 +1,9 @@
 //! What is found at the start: servers that are away, refusals, mistakes in the section; and what the log tells.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
-use end_to_end::dicom;
+use end_to_end::{Proxy, dicom};
 use serde_json::{Value, json};
 
 use crate::cloud::{self, BUCKET_OPTION, HTTP_LOG_OPTION, SECTION, URL};
@@ -22,6 +24,25 @@ fn a_server_that_is_away_at_the_start_is_a_warning_and_works_once_it_is_there() 
     fixture.bucket.start_again()?;
     let uploaded = fixture.rest().upload(&slice()?)?;
     assert!(fixture.rest().file(&uploaded.id)? == slice()?, "the bytes differ");
+    Ok(())
+}
+
+#[test]
+fn a_server_that_does_not_answer_at_the_start_holds_orthanc_up_for_no_longer_than_a_stall() -> Result<()> {
+    let bucket = cloud::server()?;
+    let proxy = Proxy::start(([127, 0, 0, 1], bucket.port()).into())?;
+    proxy.freeze();
+    let section = section(&proxy.endpoint(), &json!({"ConnectionTimeout": 1}))?;
+    let start = Instant::now();
+    let orthanc = builder(&section)?.start()?;
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let fixture = Fixture { orthanc, bucket };
+    let warnings = fixture.log_lines('W');
+    assert!(warnings.iter().any(|line| line.contains("nothing moved for 1 s; going on")), "{warnings:?}");
+
+    proxy.mend();
+    fixture.rest().upload(&slice()?)?;
+    assert_eq!(fixture.keys().len(), 1);
     Ok(())
 }
 
