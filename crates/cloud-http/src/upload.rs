@@ -43,6 +43,7 @@ type Remaining = Arc<Mutex<Option<VecDeque<Bytes>>>>;
 #[derive(Debug)]
 pub(crate) struct UploadBody {
     remaining: Remaining,
+    length: u64,
     left: u64,
     lent: bool,
     progress: Progress,
@@ -79,10 +80,10 @@ impl UploadBody {
                 chunks.push_back(data);
             }
         }
-        let left = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let remaining = Arc::new(Mutex::new(Some(chunks)));
         let lease = Lease(Arc::clone(&remaining));
-        Ok((Self { remaining, left, lent, progress, traffic }, lease))
+        Ok((Self { remaining, length, left: length, lent, progress, traffic }, lease))
     }
 
     /// The next chunk: `Ok(None)` after the last.
@@ -121,6 +122,9 @@ impl Body for UploadBody {
         Poll::Ready(match chunk {
             Ok(Some(chunk)) => {
                 self.left -= chunk.len() as u64;
+                if self.left == 0 {
+                    self.progress.all_taken(self.length);
+                }
                 self.traffic.sent(chunk.len());
                 Some(Ok(Frame::data(chunk)))
             }

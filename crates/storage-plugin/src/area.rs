@@ -11,7 +11,7 @@ use storage_layout::Attachment;
 
 use crate::encryption::Encryption;
 use crate::reading::{ReadError, Reading};
-use crate::removal::Removals;
+use crate::removal::{Removals, Removed};
 use crate::runtime::{Panicked, Runtime};
 
 /// Orthanc's attachments in the bucket.
@@ -105,10 +105,13 @@ impl StorageArea for Area {
         let attachment = attachment(uuid, content_type)?;
         let start = Instant::now();
         let removals = self.removals.clone();
-        self.runtime
+        let removed = self
+            .runtime
             .run(async move { removals.remove(attachment).await })?
             .map_err(|error| report(&error))?;
-        self.done("deleted", &attachment, 0, start.elapsed());
+        if removed == Removed::Now {
+            self.done("deleted", &attachment, 0, start.elapsed());
+        }
         Ok(())
     }
 }

@@ -12,8 +12,17 @@ use storage_layout::Attachment;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-/// How long Orthanc waits for a deletion, in seconds. After that it goes on, and the deletion too.
+/// How long Orthanc waits for a deletion. After that it goes on, and the deletion too.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What became of a deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Removed {
+    /// The object is gone.
+    Now,
+    /// It will be gone once the server answers.
+    Later,
+}
 
 /// Deletions, the unfinished ones included.
 #[derive(Debug, Clone)]
@@ -21,43 +30,57 @@ pub(crate) struct Removals {
     storage: AttachmentStorage,
     runtime: Handle,
     unfinished: Arc<AtomicUsize>,
+    /// Those of the unfinished that Orthanc does not wait for any more.
+    late: Arc<AtomicUsize>,
 }
 
 impl Removals {
     pub(crate) fn new(storage: AttachmentStorage, runtime: Handle) -> Self {
-        Self { storage, runtime, unfinished: Arc::default() }
+        Self { storage, runtime, unfinished: Arc::default(), late: Arc::default() }
     }
 
-    /// Deletes `attachment`. Takes no longer than a few seconds: a server that is away gets the request later.
+    /// Deletes `attachment`. Takes no longer than a few seconds: a server that is away gets the request later. While it
+    /// is away, further deletions take no time at all, since a study may have thousands of attachments.
     ///
     /// # Errors
     ///
     /// What no repetition would heal.
-    pub(crate) async fn remove(&self, attachment: Attachment) -> Result<(), StorageError> {
+    pub(crate) async fn remove(&self, attachment: Attachment) -> Result<Removed, StorageError> {
         let removals = self.clone();
-        let unfinished = Unfinished::new(&self.unfinished);
+        let unfinished = Counted::new(&self.unfinished);
         let mut removal = self.runtime.spawn(async move {
             let result = removals.storage.remove(&attachment).await;
             drop(unfinished);
             result
         });
-        match tokio::time::timeout(PATIENCE, &mut removal).await {
-            Ok(Ok(result)) => result,
+        let away = self.late.load(Ordering::Relaxed) > 0;
+        let patience = if away { Duration::ZERO } else { PATIENCE };
+        match tokio::time::timeout(patience, &mut removal).await {
+            Ok(Ok(result)) => result.map(|()| Removed::Now),
             // It panicked, which was logged where it happened.
-            Ok(Err(_)) => Ok(()),
+            Ok(Err(_)) => Ok(Removed::Later),
             Err(_elapsed) => {
+                let late = Counted::new(&self.late);
                 let object = self.storage.object_url(&attachment);
-                tracing::warn!(
-                    "{object} is not deleted yet: the server does not answer; it is tried further"
-                );
+                if away {
+                    tracing::info!("{object} is deleted later");
+                } else {
+                    tracing::warn!(
+                        "{object} is not deleted yet: the server does not answer; it is tried further"
+                    );
+                }
                 self.runtime.spawn(async move {
-                    if let Ok(Err(error)) = removal.await {
-                        tracing::error!(
+                    let result = removal.await;
+                    drop(late);
+                    match result {
+                        Ok(Ok(())) => tracing::info!("deleted {object} at last"),
+                        Ok(Err(error)) => tracing::error!(
                             "{error}; the object stays in the bucket, though Orthanc has no use for it"
-                        );
+                        ),
+                        Err(_) => {}
                     }
                 });
-                Ok(())
+                Ok(Removed::Later)
             }
         }
     }
@@ -76,16 +99,16 @@ impl Removals {
 }
 
 /// Counts one deletion for as long as it lives.
-struct Unfinished(Arc<AtomicUsize>);
+struct Counted(Arc<AtomicUsize>);
 
-impl Unfinished {
+impl Counted {
     fn new(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(count))
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
