@@ -7,7 +7,7 @@ use crypto_envelope::{
     A2Decryptor, A2Geometry, A2Header, A2Opener, A2RangeDecryptor, DecryptError, Decryptor, Format,
     INSPECT_LEN, PlaintextTarget, RevocableTarget, identify, inspect, speculative_header_len,
 };
-use hybrid::{AttachmentStorage, Naming, Part, StorageError};
+use hybrid::{AttachmentStorage, Cause, Naming, Part, StorageError};
 use orthanc_ffi::{ErrorCode, Target, TargetOverflow, WholeTarget};
 use storage_layout::Attachment;
 
@@ -92,8 +92,11 @@ impl Reading<'_> {
         };
         if let Some(known) = encryption.known(&self.attachment) {
             match self.known_range(encryption, &known, range.clone(), target) {
-                // Somebody replaced the object: its new header is read below.
-                Err(ReadError::Envelope { .. }) => {
+                // Somebody replaced the object, by a shorter one perhaps: its new header is read below.
+                Err(
+                    ReadError::Envelope { .. }
+                    | ReadError::Storage(StorageError { cause: Cause::OutOfRange, .. }),
+                ) => {
                     encryption.forget(&self.attachment);
                     target.rewind();
                 }

@@ -103,6 +103,10 @@ fn master_key(section: &Section<'_>, option: &str, entry: &[Value]) -> Result<(u
     let [id, Value::String(path)] = entry else { return Err(malformed()) };
     let id = id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(malformed)?;
     let content = std::fs::read(path).map(Zeroizing::new).map_err(|error| {
+        // The key itself is an obvious mistake, and must not be told to the log.
+        if parse_key_file(path.as_bytes()).is_ok() {
+            return section.error(option, "holds a key: write it into a file, whose path is needed here");
+        }
         section.error(option, format!("names the key file {path:?}, which cannot be read: {error}"))
     })?;
     warn_if_readable_by_others(Path::new(path));

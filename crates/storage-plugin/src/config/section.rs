@@ -209,12 +209,12 @@ impl<'a> Section<'a> {
     ///
     /// # Errors
     ///
-    /// When it is no list.
+    /// When it is no list; the message does not tell the value, which may be a key in place of its file.
     pub fn list(&mut self, option: &'static str, needed: &str) -> Result<Option<&'a [Value]>, ConfigError> {
         match self.value(option) {
             None => Ok(None),
             Some(Value::Array(values)) => Ok(Some(values)),
-            Some(other) => Err(self.wrong(option, other, needed)),
+            Some(_) => Err(self.error(option, format!("is no list: {needed} is needed"))),
         }
     }
 
