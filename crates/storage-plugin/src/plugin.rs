@@ -15,7 +15,7 @@ use storage_layout::Layout;
 use crate::area::Area;
 use crate::config::{CommonOptions, EncryptionOptions, Section};
 use crate::encryption::Encryption;
-use crate::provider::{Connection, Provider, Setup};
+use crate::provider::{Provider, Setup};
 use crate::removal::Removals;
 use crate::runtime::{Panicked, Runtime};
 
@@ -60,7 +60,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
 
         orthanc_ffi::set_verbose_targets(connection.verbose_targets);
         let ranges = ranges(common.encryption.as_ref());
-        let (storage, encryption) = storage(connection, common);
+        let (storage, encryption) = storage(connection.bucket, common);
         check(&runtime, &storage)?;
 
         let removals = Removals::new(storage.clone(), runtime.handle().clone());
@@ -95,8 +95,8 @@ impl<P: Provider> fmt::Debug for StoragePlugin<P> {
 }
 
 /// The attachments in the bucket, and what encrypts them.
-fn storage(connection: Connection, common: CommonOptions) -> (AttachmentStorage, Option<Encryption>) {
-    let Connection { store, multipart, url, put_options, retry, transfer, verbose_targets: _ } = connection;
+fn storage(bucket: ObjectStorageOptions, common: CommonOptions) -> (AttachmentStorage, Option<Encryption>) {
+    let url = &bucket.url;
     match &common.encryption {
         None => tracing::warn!("{url} will hold patient data in clear: there is no client-side encryption"),
         Some(options) if options.format == Format::A1 => tracing::warn!(
@@ -105,8 +105,7 @@ fn storage(connection: Connection, common: CommonOptions) -> (AttachmentStorage,
         ),
         Some(_) => {}
     }
-    let objects =
-        ObjectStorage::new(ObjectStorageOptions { store, multipart, url, put_options, retry, transfer });
+    let objects = ObjectStorage::new(bucket);
     let layout =
         Layout { root: common.root, structure: common.structure, encrypted: common.encryption.is_some() };
     let read_unencrypted = common.encryption.as_ref().is_some_and(|options| options.read_unencrypted);

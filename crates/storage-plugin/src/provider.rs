@@ -2,12 +2,9 @@
 
 use std::ffi::CStr;
 use std::fmt;
-use std::sync::Arc;
 
 use cloud_http::{CloudHttp, HttpOptions, HttpSetupError};
-use hybrid::{RetryPolicy, TransferOptions};
-use object_store::multipart::MultipartStore;
-use object_store::{ObjectStore, PutOptions};
+use hybrid::ObjectStorageOptions;
 use orthanc_ffi::InitializeError;
 use serde_json::{Map, Value};
 use url::{Host, Url};
@@ -32,28 +29,12 @@ pub trait Provider: Send + Sync + 'static {
 }
 
 /// A bucket that can be used.
+#[derive(Debug)]
 pub struct Connection {
-    /// The bucket's protocol.
-    pub store: Arc<dyn ObjectStore>,
-    /// The same, for uploads in parts.
-    pub multipart: Arc<dyn MultipartStore>,
-    /// How messages name the bucket: `s3://bucket`.
-    pub url: String,
-    /// Given with each upload: tags, storage class.
-    pub put_options: PutOptions,
-    /// When a failed request is repeated.
-    pub retry: RetryPolicy,
-    /// How large objects are split.
-    pub transfer: TransferOptions,
+    /// The bucket.
+    pub bucket: ObjectStorageOptions,
     /// Modules of other people's code whose log lines go into Orthanc's log, from debug level up.
     pub verbose_targets: &'static [&'static str],
-}
-
-impl fmt::Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The store holds credentials.
-        f.debug_struct("Connection").field("url", &self.url).finish_non_exhaustive()
-    }
 }
 
 /// What a provider is given besides its section.

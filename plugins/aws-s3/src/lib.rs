@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use cloud_http::CloudHttp;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use hybrid::ObjectStorageOptions;
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 use object_store::{ClientOptions, RetryConfig};
 use orthanc_ffi::InitializeError;
@@ -43,12 +44,14 @@ impl Provider for S3 {
             .map_err(|error| InitializeError::new(format!("cannot set up the client of S3: {error}")))?;
         let store = Arc::new(store);
         Ok(Connection {
-            store: Arc::<AmazonS3>::clone(&store),
-            multipart: store,
-            url: format!("s3://{}", options.bucket),
-            put_options: options.put_options,
-            retry: options.retry,
-            transfer: options.transfer,
+            bucket: ObjectStorageOptions {
+                store: Arc::<AmazonS3>::clone(&store),
+                multipart: store,
+                url: format!("s3://{}", options.bucket),
+                put_options: options.put_options,
+                retry: options.retry,
+                transfer: options.transfer,
+            },
             verbose_targets: if options.http_logs { HTTP_LOGS } else { &[] },
         })
     }

@@ -41,7 +41,8 @@ fn read(fixture: &Fixture, uploaded: &Uploaded) -> Result<Answer> {
 #[test]
 fn an_upload_that_cannot_succeed_is_one_error_in_time_and_leaves_nothing() -> Result<()> {
     let fixture = Fixture::with(&impatient())?;
-    let file = dicom::ct_series(1, 512, 512).next().ok_or_else(|| anyhow!("no slice"))??;
+    // More than the buffers between plugin and server hold, so that a server that does not read shows.
+    let file = dicom::multi_frame(20)?;
     for (fault, reason) in [
         (Fault::slow_down(), "the server cannot serve the request now (HTTP 503 SlowDown: "),
         (
