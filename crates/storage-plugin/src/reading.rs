@@ -132,7 +132,7 @@ impl Reading<'_> {
     ) -> Result<u64, ReadError> {
         let with_header = A2Geometry::STANDARD.range_with_header(range.clone(), SURPLUS);
         let probe = with_header.clone().unwrap_or(0..speculative_header_len());
-        let (mut incoming, first) = self.download(Part::UpTo(probe.clone()))?;
+        let (incoming, first) = self.download(Part::UpTo(probe))?;
         let start = first.start();
         let size = first.head.object_size;
         match self.content(&first, &start)? {
@@ -146,27 +146,39 @@ impl Reading<'_> {
                 self.range_of_whole(encryption, range, target)
             }
             Content::Envelope(Format::A2) => {
-                // A header of an unusual length is the rest of the reason to ask again.
                 let parsed = A2Header::parse(&first.gather()).map_err(|cause| self.envelope(cause))?;
-                if with_header.is_some()
-                    && parsed.as_ref().is_some_and(|header| header.geometry() == A2Geometry::STANDARD)
-                {
-                    let uuid = self.attachment.uuid.as_str();
-                    let mut decryptor =
-                        A2Decryptor::for_range(encryption.ring(), uuid, size, range.clone(), Sink(target))
-                            .map_err(|cause| self.envelope(cause))?;
-                    self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
-                    if let Some(opener) = decryptor.opener() {
-                        encryption.remember(&self.attachment, opener, size);
-                    }
-                    decryptor.finish().map_err(|cause| self.envelope(cause))?;
-                    return Ok(range.end - range.start);
+                let standard =
+                    parsed.as_ref().is_some_and(|header| header.geometry() == A2Geometry::STANDARD);
+                if with_header.is_some() && standard {
+                    return self.range_with_header(encryption, range, target, first, incoming);
                 }
+                // The segments are not among the bytes that were asked for.
                 drop(incoming);
                 let known = self.open(encryption, parsed, size)?;
                 self.known_range(encryption, &known, range, target)
             }
         }
+    }
+
+    /// A range of an envelope that is on its way from its first byte on.
+    fn range_with_header(
+        &self,
+        encryption: &Encryption,
+        range: Range<u64>,
+        target: &mut Target<'_>,
+        first: Batch,
+        mut incoming: Incoming,
+    ) -> Result<u64, ReadError> {
+        let (uuid, size) = (self.attachment.uuid.as_str(), first.head.object_size);
+        let mut decryptor =
+            A2Decryptor::for_range(encryption.ring(), uuid, size, range.clone(), Sink(target))
+                .map_err(|cause| self.envelope(cause))?;
+        self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
+        if let Some(opener) = decryptor.opener() {
+            encryption.remember(&self.attachment, opener, size);
+        }
+        decryptor.finish().map_err(|cause| self.envelope(cause))?;
+        Ok(range.end - range.start)
     }
 
     /// Unwraps the key of an envelope. `parsed` is its header, unless it was longer than what was read of it.
