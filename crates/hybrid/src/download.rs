@@ -145,9 +145,7 @@ impl Download {
                 None => self.end_of_parts().map(|()| None),
             };
         }
-        let start = Instant::now();
         let bytes = self.next_of_one().await?;
-        self.count(start.elapsed(), bytes.as_ref());
         self.split();
         Ok(bytes)
     }
@@ -195,12 +193,17 @@ impl Download {
 
     async fn next_of_one(&mut self) -> Result<Option<Bytes>, StorageError> {
         loop {
+            let start = Instant::now();
             let frame = match tokio::time::timeout_at(self.attempts.deadline(), self.body.next()).await {
                 Ok(frame) => frame,
                 Err(_elapsed) => return Err(self.attempts.timed_out()),
             };
             let failure = match frame {
-                Some(Ok(bytes)) => return self.accept(bytes).map(Some),
+                Some(Ok(bytes)) => {
+                    // Pauses between attempts are no sign of a slow connection.
+                    self.count(start.elapsed(), Some(&bytes));
+                    return self.accept(bytes).map(Some);
+                }
                 // All is there: whatever happened to the connection afterwards.
                 _ if self.next == self.range.end => return self.verify().map(|()| None),
                 Some(Err(error)) => self.attempts.broken(&error),

@@ -55,7 +55,7 @@ async fn read(storage: &ObjectStorage, name: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn fast_connections_are_never_split() {
+async fn objects_that_are_not_large_are_one_request_each() {
     let server = BucketServer::start(Options::default()).unwrap();
     let (storage, content) = (storage(&server), content(4));
     for name in ["a", "b", "c"] {

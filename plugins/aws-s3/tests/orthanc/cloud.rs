@@ -47,6 +47,8 @@ pub(crate) fn section(endpoint: &str) -> Value {
         "SecretKey": options.secret_key,
         "Endpoint": endpoint,
         "VirtualAddressing": false,
+        // A busy machine makes connections slow, and requests are counted: transfers in parts have tests of their own.
+        "TransferPoolSize": 1,
     })
 }
 
