@@ -10,8 +10,8 @@ use hybrid::{Found, Naming, StorageError};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 
-/// Threads for the network. Encryption and copies into Orthanc's buffers are work of Orthanc's own threads; what is left
-/// keeps one thread busy at some 10 Gbit/s, and a second one costs more in wake-ups than it brings (docs/performance.md).
+/// Threads for the network. Encryption and copies into Orthanc's buffers are work of Orthanc's own threads; for the rest, a
+/// second thread cost more in wake-ups than it brought on two cores (docs/performance.md).
 const THREADS: usize = 1;
 /// How long the end of the threads is waited for.
 const SHUTDOWN: Duration = Duration::from_secs(5);

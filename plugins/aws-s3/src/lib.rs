@@ -23,8 +23,8 @@ use crate::credentials::CredentialChain;
 use crate::endpoint::Endpoint;
 use crate::options::{Credentials, Options};
 
-/// Modules whose log lines `EnableAwsSdkLogs` turns on. Not those of the AWS SDK: they have been seen to write parts of
-/// credentials.
+/// Modules whose log lines `EnableAwsSdkLogs` turns on. Not those of the AWS SDK: whether its debug lines can hold parts of
+/// credentials has not been examined.
 const HTTP_LOGS: &[&str] = &["cloud_http", "object_store", "reqwest", "hyper_util"];
 
 /// Amazon S3 and its kind.
