@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use object_store::ClientOptions;
 use object_store::client::{
@@ -15,6 +15,7 @@ use object_store::client::{
 };
 use tokio::sync::Semaphore;
 
+use crate::checksum::{self, Checksum};
 use crate::count::Traffic;
 use crate::download::DownloadBody;
 use crate::error::{HttpSetupError, TransportError};
@@ -42,6 +43,9 @@ pub struct HttpOptions {
     pub proxy: Option<String>,
     /// PEM certificates of authorities to trust besides the system's.
     pub root_certificates: Option<Vec<u8>>,
+    /// Whether objects are uploaded with their CRC-32C in `x-goog-hash`, which Google compares before it keeps them.
+    /// `object_store` sends a checksum to S3 alone.
+    pub crc32c_of_uploads: bool,
 }
 
 impl Default for HttpOptions {
@@ -52,6 +56,7 @@ impl Default for HttpOptions {
             max_connections: 25,
             proxy: None,
             root_certificates: None,
+            crc32c_of_uploads: false,
         }
     }
 }
@@ -65,6 +70,7 @@ impl fmt::Debug for HttpOptions {
             // It may hold a password.
             .field("proxy", &self.proxy.as_ref().map(|_| "…"))
             .field("root_certificates", &self.root_certificates.as_ref().map(Vec::len))
+            .field("crc32c_of_uploads", &self.crc32c_of_uploads)
             .finish()
     }
 }
@@ -75,6 +81,7 @@ pub struct CloudHttp {
     client: reqwest::Client,
     connections: Arc<Semaphore>,
     stall_limit: Duration,
+    crc32c_of_uploads: bool,
     traffic: Arc<Traffic>,
 }
 
@@ -108,6 +115,7 @@ impl CloudHttp {
             client,
             connections: Arc::new(Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
             stall_limit: options.stall_limit,
+            crc32c_of_uploads: options.crc32c_of_uploads,
             traffic: Arc::default(),
         })
     }
@@ -136,6 +144,10 @@ impl CloudHttp {
         let progress = Progress::start();
         let (body, lease) =
             UploadBody::new(body, is_lent(), progress.clone(), Arc::clone(&self.traffic)).await?;
+        // Of whole objects: Google's documentation does not name the header for parts, which have a query.
+        if self.crc32c_of_uploads && *request.method() == Method::PUT && request.url().query().is_none() {
+            request.headers_mut().extend(body.google_hash().map(|hash| (checksum::GOOGLE, hash)));
+        }
         if !http_body::Body::is_end_stream(&body) {
             *request.body_mut() = Some(reqwest::Body::wrap(body));
         }
@@ -184,7 +196,7 @@ fn note_answer(status: StatusCode, headers: &HeaderMap) {
             .or_else(|| text("x-guploader-uploadid"));
         exchange.retry_after =
             headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
-        exchange.crc64nvme = text("x-amz-checksum-crc64nvme");
+        exchange.checksum = Checksum::of_answer(headers);
     });
 }
 

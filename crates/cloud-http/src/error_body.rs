@@ -1,7 +1,9 @@
-//! Reading the XML in which S3, Azure and Google explain an error.
+//! Reading how a server explains an error: in XML, as S3, Azure and Google do, or in JSON, as token services do
+//! (RFC 6749, 5.2).
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
+use serde_json::Value;
 
 use crate::exchange::Refusal;
 
@@ -11,6 +13,18 @@ const LONGEST: usize = 200;
 /// What an error body says: only its code, message and request id. The rest is left where it is: it can hold access
 /// keys and the string that was signed.
 pub(crate) fn parse(body: &[u8]) -> Refusal {
+    match serde_json::from_slice(body) {
+        Ok(json) => of_token_service(&json),
+        Err(_) => of_storage(body),
+    }
+}
+
+fn of_token_service(body: &Value) -> Refusal {
+    let text = |name: &str| body.get(name).and_then(Value::as_str).map(one_line);
+    Refusal { code: text("error"), message: text("error_description"), request_id: None }
+}
+
+fn of_storage(body: &[u8]) -> Refusal {
     let mut refusal = Refusal::default();
     let mut reader = Reader::from_reader(body);
     let mut element = Vec::new();
@@ -65,7 +79,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_xml_says_nothing() {
+    fn a_token_services_json_is_understood_too() {
+        let refusal =
+            parse(b"{\"error\": \"invalid_grant\", \"error_description\": \"Account\\nnot found\"}");
+        assert_eq!(refusal.code.as_deref(), Some("invalid_grant"));
+        assert_eq!(refusal.message.as_deref(), Some("Account"));
+    }
+
+    #[test]
+    fn what_is_neither_says_nothing() {
         for body in [&b""[..], b"<html><Code", b"{\"error\": 1}", b"\xff\xfe", b"<a></b>"] {
             let refusal = parse(body);
             assert_eq!((refusal.code, refusal.message, refusal.request_id), (None, None, None));

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::time::Duration;
 
+use crate::checksum::Checksum;
+
 tokio::task_local! {
     static EXCHANGE: RefCell<Exchange>;
 }
@@ -23,9 +25,8 @@ pub struct Exchange {
     pub code: Option<String>,
     /// The server's explanation: one line of at most 200 characters.
     pub message: Option<String>,
-    /// CRC-64/NVME of the whole object, where the answer to a read has it: the base64 of
-    /// `x-amz-checksum-crc64nvme`.
-    pub crc64nvme: Option<String>,
+    /// The checksum of the whole object, where the answer to a read has one.
+    pub checksum: Option<Checksum>,
 }
 
 /// What a server's error body says.

@@ -6,7 +6,7 @@
 //! - at most so many connections at once, first come, first served;
 //! - an exchange in which nothing moves is given up (a stall), however long a large transfer may take as a whole;
 //! - a payload that is lent by its owner can be taken back at any moment (see [`with_lent_payload`]);
-//! - what the server answered (status, error code, request id, `Retry-After`, checksum) is kept for whoever made the
+//! - what the server answered (status, error code, request id, `Retry-After`, [`Checksum`]) is kept for whoever made the
 //!   request (see [`observe`]), since `object_store` passes on only a part of it;
 //! - requests and bytes are counted.
 //!
@@ -14,8 +14,10 @@
 //!
 //! [`HttpService`]: object_store::client::HttpService
 
+mod checksum;
 mod client;
 mod count;
+mod credentials;
 mod download;
 mod error;
 mod error_body;
@@ -23,8 +25,10 @@ mod exchange;
 mod stall;
 mod upload;
 
+pub use checksum::{Checksum, Verifier};
 pub use client::{CloudHttp, HttpOptions};
 pub use count::{Traffic, TrafficCounts};
+pub use credentials::NamedCredentials;
 pub use error::{CredentialError, HttpSetupError, TransportError};
 pub use exchange::{Exchange, Refusal, observe};
 pub use upload::with_lent_payload;

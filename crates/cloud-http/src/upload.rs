@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
+use http::HeaderValue;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use object_store::client::HttpRequestBody;
 use parking_lot::Mutex;
 
+use crate::checksum;
 use crate::count::Traffic;
 use crate::stall::Progress;
 
@@ -84,6 +86,12 @@ impl UploadBody {
         let remaining = Arc::new(Mutex::new(Some(chunks)));
         let lease = Lease(Arc::clone(&remaining));
         Ok((Self { remaining, length, left: length, lent, progress, traffic }, lease))
+    }
+
+    /// The checksum of what remains, as Google wants it.
+    pub(crate) fn google_hash(&self) -> Option<HeaderValue> {
+        let remaining = self.remaining.lock();
+        checksum::google_hash(remaining.iter().flatten().map(|chunk| &chunk[..]))
     }
 
     /// The next chunk: `Ok(None)` after the last.

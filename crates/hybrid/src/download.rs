@@ -4,10 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, Digest};
+use cloud_http::{Checksum, Verifier};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use object_store::path::Path;
@@ -47,7 +45,7 @@ pub struct Download {
     range: Range<u64>,
     /// The position of the next byte in the object.
     next: u64,
-    checksum: Option<Checksum>,
+    checksum: Option<Verifier>,
     splitting: Option<Splitting>,
     parts: Option<PartedDownload>,
 }
@@ -85,7 +83,7 @@ impl Download {
             return Err(attempts.error(Cause::OutOfRange, false));
         }
         let whole = answer.range == (0..answer.meta.size);
-        let expected = exchange.crc64nvme.as_deref().filter(|_| whole).and_then(Checksum::parse);
+        let checksum = exchange.checksum.filter(|_| whole);
         Ok(Self {
             store,
             path,
@@ -93,7 +91,7 @@ impl Download {
             object: answer.meta.clone(),
             next: answer.range.start,
             range: answer.range.clone(),
-            checksum: expected.map(Checksum::expect),
+            checksum: checksum.map(Checksum::verifier),
             splitting: None,
             parts: None,
             body: answer.into_stream(),
@@ -220,7 +218,7 @@ impl Download {
             return Err(self.damaged("the server sent more than was asked for"));
         }
         if let Some(checksum) = &mut self.checksum {
-            checksum.digest.update(&bytes);
+            checksum.update(&bytes);
         }
         self.next = next;
         self.attempts.made_progress();
@@ -229,8 +227,8 @@ impl Download {
 
     fn verify(&self) -> Result<(), StorageError> {
         match &self.checksum {
-            Some(checksum) if checksum.digest.finalize() != checksum.expected => {
-                Err(self.damaged("its CRC-64/NVME is not that of the stored object"))
+            Some(checksum) if !checksum.is_right() => {
+                Err(self.damaged(&format!("its {} is not that of the stored object", checksum.expected())))
             }
             _ => Ok(()),
         }
@@ -279,23 +277,5 @@ impl std::fmt::Debug for Download {
             .field("range", &self.range)
             .field("next", &self.next)
             .finish_non_exhaustive()
-    }
-}
-
-/// CRC-64/NVME, which S3 keeps for each object and sends when asked (`x-amz-checksum-mode`).
-struct Checksum {
-    digest: Digest,
-    expected: u64,
-}
-
-impl Checksum {
-    fn expect(expected: u64) -> Self {
-        Self { digest: Digest::new(CrcAlgorithm::Crc64Nvme), expected }
-    }
-
-    /// Base64 of the eight bytes, big-endian.
-    fn parse(header: &str) -> Option<u64> {
-        let bytes = BASE64.decode(header).ok()?;
-        Some(u64::from_be_bytes(bytes.try_into().ok()?))
     }
 }
