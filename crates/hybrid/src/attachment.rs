@@ -4,7 +4,7 @@ use storage_layout::{Attachment, Layout, Structure};
 
 use crate::download::{Download, Part};
 use crate::error::{Cause, StorageError};
-use crate::object::{Content, ObjectStorage};
+use crate::object::{Bucket, Content, ObjectStorage};
 use crate::retry::RetryPolicy;
 
 /// The attachments of one Orthanc.
@@ -54,8 +54,13 @@ impl AttachmentStorage {
     /// # Errors
     ///
     /// As [`ObjectStorage::check`].
-    pub async fn check(&self, policy: RetryPolicy) -> Result<(), StorageError> {
+    pub async fn check(&self, policy: RetryPolicy) -> Result<Bucket, StorageError> {
         self.objects.check(&self.layout.root.join(""), policy).await
+    }
+
+    /// How messages name the bucket.
+    pub fn url(&self) -> &str {
+        self.objects.url()
     }
 
     /// How messages name the object of `attachment`.

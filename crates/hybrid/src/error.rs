@@ -9,6 +9,8 @@ use std::time::Duration;
 pub enum Operation {
     /// The check of the bucket at start.
     Check,
+    /// Making a missing bucket.
+    CreateBucket,
     /// Storing an attachment.
     Create,
     /// Reading an attachment or a range of it.
@@ -21,6 +23,7 @@ impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Check => "check",
+            Self::CreateBucket => "create",
             Self::Create => "store",
             Self::Read => "read",
             Self::Remove => "delete",

@@ -16,6 +16,6 @@ mod transfer;
 pub use attachment::{AttachmentStorage, Found, Naming};
 pub use download::{Download, Part};
 pub use error::{Answer, Cause, Operation, StorageError};
-pub use object::{Content, ObjectStorage, ObjectStorageOptions};
+pub use object::{Bucket, Content, CreateBucket, ObjectStorage, ObjectStorageOptions};
 pub use retry::RetryPolicy;
 pub use transfer::TransferOptions;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use cloud_http::with_lent_payload;
 use object_store::multipart::MultipartStore;
@@ -18,9 +19,6 @@ use crate::transfer::{Experience, LARGE, TransferOptions};
 
 /// The object that is asked for to see whether a bucket can be used. It need not exist.
 const PROBE: &str = "orthanc-object-storage-check";
-
-/// The largest object that S3 takes in one request, in bytes.
-const LARGEST_PUT: u64 = 5 * 1024 * 1024 * 1024;
 
 /// What an object is made of.
 #[derive(Debug, Clone)]
@@ -45,6 +43,26 @@ pub struct ObjectStorageOptions {
     pub retry: RetryPolicy,
     /// How large objects are split.
     pub transfer: TransferOptions,
+    /// The largest object that the cloud takes in one request, in bytes.
+    pub largest_put: u64,
+    /// Makes the bucket where it is missing, if that is wanted.
+    pub create: Option<Arc<dyn CreateBucket>>,
+}
+
+/// A client that can make its bucket.
+#[async_trait]
+pub trait CreateBucket: Send + Sync {
+    /// Makes the bucket, for its owner alone. One that is there already is left as it is.
+    async fn create_bucket(&self) -> object_store::Result<()>;
+}
+
+/// What [`ObjectStorage::check`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bucket {
+    /// It is there.
+    Found,
+    /// It was missing and was made.
+    Created,
 }
 
 impl fmt::Debug for ObjectStorageOptions {
@@ -77,17 +95,23 @@ impl ObjectStorage {
         format!("{}/{name}", self.options.url)
     }
 
-    /// Whether the bucket is there and may be read: one small request, repeated and ended as `policy` says.
+    /// Whether the bucket is there and may be read: one small request, repeated and ended as `policy` says. A missing
+    /// bucket is made, if that is wanted.
     ///
     /// # Errors
     ///
     /// [`Cause::BucketMissing`], [`Cause::Denied`], …; an error that is `transient` may pass by itself.
-    pub async fn check(&self, root: &str, policy: RetryPolicy) -> Result<(), StorageError> {
+    pub async fn check(&self, root: &str, policy: RetryPolicy) -> Result<Bucket, StorageError> {
         let path = self.path(Operation::Check, &format!("{root}{PROBE}"))?;
-        let mut attempts = Attempts::new(policy, Operation::Check, self.options.url.clone());
-        match attempts.run(|| self.options.store.get(&path)).await {
-            Err(error) if error.cause != Cause::NotFound => Err(error),
-            _ => Ok(()),
+        let attempts = |operation| Attempts::new(policy, operation, self.options.url.clone());
+        let probed = attempts(Operation::Check).run(|| self.options.store.get(&path)).await;
+        match (probed, &self.options.create) {
+            (Err(error), Some(bucket)) if error.cause == Cause::BucketMissing => {
+                attempts(Operation::CreateBucket).run(|| bucket.create_bucket()).await?;
+                Ok(Bucket::Created)
+            }
+            (Err(error), _) if error.cause != Cause::NotFound => Err(error),
+            _ => Ok(Bucket::Found),
         }
     }
 
@@ -108,7 +132,7 @@ impl ObjectStorage {
         let (start, size) = (Instant::now(), content.len() as u64);
         let options = self.options.put_options.clone();
         let split = self.options.transfer.connections > 1 && size >= LARGE && self.uploads.says_split();
-        if split || size > LARGEST_PUT {
+        if split || size > self.options.largest_put {
             let deadline = self.attempts(Operation::Create, name);
             let attempts = || deadline.again(self.options.retry);
             let (store, transfer) = (&self.options.multipart, self.options.transfer);

@@ -37,6 +37,8 @@ fn storage(server: &BucketServer) -> ObjectStorage {
         put_options: PutOptions::default(),
         retry: RetryPolicy { max_retries: 1, ..RetryPolicy::default() },
         transfer: TransferOptions::default(),
+        largest_put: u64::MAX,
+        create: None,
     })
 }
 

@@ -13,6 +13,6 @@ mod reading;
 mod removal;
 mod runtime;
 
-pub use config::{ConfigError, Secret, Section};
+pub use config::{ConfigError, NetworkOptions, Secret, Section};
 pub use plugin::StoragePlugin;
 pub use provider::{Connection, Provider, Setup, is_exposed};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crypto_envelope::Format;
-use hybrid::{AttachmentStorage, ObjectStorage, ObjectStorageOptions, RetryPolicy};
+use hybrid::{AttachmentStorage, Bucket, ObjectStorage, ObjectStorageOptions, RetryPolicy};
 use orthanc_ffi::{Host, InitializeError, Plugin, Ranges};
 use serde_json::Value;
 use storage_layout::Layout;
@@ -127,7 +127,11 @@ fn check(runtime: &Runtime, storage: &AttachmentStorage) -> Result<(), Initializ
     let policy = RetryPolicy { max_retries: 0, deadline: CHECK, ..RetryPolicy::default() };
     let checked = storage.clone();
     match runtime.run(async move { checked.check(policy).await }) {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(Bucket::Found)) => Ok(()),
+        Ok(Ok(Bucket::Created)) => {
+            tracing::warn!("{} was missing and has been created: check that it is private", storage.url());
+            Ok(())
+        }
         Ok(Err(error)) if error.transient => {
             tracing::warn!("{error}; going on, since the server may come up later");
             Ok(())

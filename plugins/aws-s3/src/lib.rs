@@ -27,6 +27,9 @@ use crate::options::{Credentials, Options};
 /// credentials has not been examined.
 const HTTP_LOGS: &[&str] = &["cloud_http", "object_store", "reqwest", "hyper_util"];
 
+/// The largest object in one request, in bytes.
+const LARGEST_PUT: u64 = 5 * 1024 * 1024 * 1024;
+
 /// Amazon S3 and its kind.
 #[derive(Debug)]
 pub struct S3;
@@ -39,7 +42,7 @@ impl Provider for S3 {
     fn connect(section: &mut Section<'_>, setup: &Setup<'_>) -> Result<Connection, InitializeError> {
         let options = Options::read(section)?;
         let endpoint = Endpoint::new(&options).map_err(|(option, problem)| section.error(option, problem))?;
-        let http = setup.http(&options.http)?;
+        let http = setup.http(&options.network.http)?;
         let store = store(&options, &endpoint, &http, setup.runtime())
             .map_err(|error| InitializeError::new(format!("cannot set up the client of S3: {error}")))?;
         let store = Arc::new(store);
@@ -49,8 +52,10 @@ impl Provider for S3 {
                 multipart: store,
                 url: format!("s3://{}", options.bucket),
                 put_options: options.put_options,
-                retry: options.retry,
-                transfer: options.transfer,
+                retry: options.network.retry,
+                transfer: options.network.transfer,
+                largest_put: LARGEST_PUT,
+                create: None,
             },
             verbose_targets: if options.http_logs { HTTP_LOGS } else { &[] },
         })
@@ -129,7 +134,7 @@ mod tests {
         let mut section = Section::find(&configuration, S3::SECTION).unwrap().unwrap();
         let options = Options::read(&mut section).unwrap();
         let endpoint = Endpoint::new(&options).unwrap();
-        let http = CloudHttp::new(&options.http).unwrap();
+        let http = CloudHttp::new(&options.network.http).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let store = store(&options, &endpoint, &http, runtime.handle()).unwrap();
         let text = format!("{section:?} {options:?} {endpoint:?} {http:?} {store:?}");

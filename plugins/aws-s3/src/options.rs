@@ -1,11 +1,7 @@
 //! The options of the section `AwsS3Storage` that are S3's own.
 
-use std::time::Duration;
-
-use cloud_http::HttpOptions;
-use hybrid::{RetryPolicy, TransferOptions};
 use object_store::{Attribute, PutOptions, TagSet};
-use storage_plugin::{ConfigError, Secret, Section};
+use storage_plugin::{ConfigError, NetworkOptions, Secret, Section};
 
 const STORAGE_CLASSES: &[&str] = &[
     "STANDARD",
@@ -20,8 +16,6 @@ const STORAGE_CLASSES: &[&str] = &[
     "SNOW",
 ];
 const SERVER_SIDE_ENCRYPTIONS: &[&str] = &["AES256", "aws:kms", "aws:kms:dsse"];
-/// A week, in seconds.
-const LONGEST_TIMEOUT: u64 = 7 * 24 * 3600;
 /// What S3 allows for one object.
 const MOST_TAGS: usize = 10;
 
@@ -42,9 +36,7 @@ pub(crate) struct Options {
     /// Empty for AWS itself.
     pub(crate) endpoint: String,
     pub(crate) virtual_addressing: bool,
-    pub(crate) http: HttpOptions,
-    pub(crate) retry: RetryPolicy,
-    pub(crate) transfer: TransferOptions,
+    pub(crate) network: NetworkOptions,
     pub(crate) put_options: PutOptions,
     pub(crate) http_logs: bool,
     pub(crate) server_side_encryption: Option<&'static str>,
@@ -53,11 +45,8 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn read(section: &mut Section<'_>) -> Result<Self, ConfigError> {
-        let connect_timeout = connect_timeout(section)?;
-        let request_timeout = section.number("RequestTimeout", 1200, 1..=LONGEST_TIMEOUT)?;
-        let max_connections = section.number("MaxConnections", 25, 1..=10_000)?;
-        let max_retries = section.number("MaxRetries", 10, 0..=1000)?;
-        let transfer = transfer(section)?;
+        // Of the C++ plugin. Whether several connections are used is not asked: they are where that is faster.
+        section.flag("UseTransferManager", false)?;
         let (server_side_encryption, kms_key_id) = server_side_encryption(section)?;
         Ok(Self {
             bucket: section.required_text("BucketName")?,
@@ -65,43 +54,13 @@ impl Options {
             credentials: credentials(section)?,
             endpoint: section.text("Endpoint")?.unwrap_or_default(),
             virtual_addressing: section.flag("VirtualAddressing", true)?,
-            http: HttpOptions {
-                connect_timeout,
-                stall_limit: connect_timeout,
-                max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
-                ..HttpOptions::default()
-            },
-            retry: RetryPolicy {
-                max_retries: u32::try_from(max_retries).unwrap_or(u32::MAX),
-                deadline: Duration::from_secs(request_timeout),
-                ..RetryPolicy::default()
-            },
-            transfer,
+            network: NetworkOptions::read(section)?,
             put_options: put_options(section)?,
             http_logs: section.flag("EnableAwsSdkLogs", false)?,
             server_side_encryption,
             kms_key_id,
         })
     }
-}
-
-/// `ConnectionTimeout`, or its older spelling `ConnectTimeout`.
-fn connect_timeout(section: &mut Section<'_>) -> Result<Duration, ConfigError> {
-    let older = section.number("ConnectTimeout", 30, 1..=LONGEST_TIMEOUT)?;
-    let seconds = section.number("ConnectionTimeout", older, 1..=LONGEST_TIMEOUT)?;
-    Ok(Duration::from_secs(seconds))
-}
-
-/// Options of the C++ plugin's transfer manager. Whether several connections are used is not asked: they are where that
-/// is faster.
-fn transfer(section: &mut Section<'_>) -> Result<TransferOptions, ConfigError> {
-    section.flag("UseTransferManager", false)?;
-    let connections = section.number("TransferPoolSize", 10, 1..=1000)?;
-    let megabytes = section.number("TransferBufferSize", 5, 5..=5120)?;
-    Ok(TransferOptions {
-        connections: usize::try_from(connections).unwrap_or(usize::MAX),
-        part_size: megabytes * 1024 * 1024,
-    })
 }
 
 fn credentials(section: &mut Section<'_>) -> Result<Credentials, ConfigError> {
