@@ -9,11 +9,11 @@ use std::time::Duration;
 use crypto_envelope::Format;
 use hybrid::{AttachmentStorage, Bucket, ObjectStorage, ObjectStorageOptions, RetryPolicy};
 use orthanc_ffi::{Host, InitializeError, Plugin, Ranges};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use storage_layout::Layout;
 
 use crate::area::Area;
-use crate::config::{CommonOptions, EncryptionOptions, Section};
+use crate::config::{CommonOptions, ConfigError, EncryptionOptions, Section};
 use crate::encryption::Encryption;
 use crate::provider::{Provider, Setup};
 use crate::removal::Removals;
@@ -46,7 +46,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let Value::Object(configuration) = host.configuration()? else {
             return Err(InitializeError::new("Orthanc's configuration is not a JSON object"));
         };
-        let Some(mut section) = Section::find(&configuration, P::SECTION)? else {
+        let Some(mut section) = section::<P>(&configuration)? else {
             tracing::warn!("no section {:?} in the configuration: the plugin is disabled", P::SECTION);
             return Ok(Self { _background: None, _provider: PhantomData });
         };
@@ -69,6 +69,19 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         host.register_storage_area(Arc::new(area), ranges)?;
         Ok(Self { _background: Some(Background { removals, runtime }), _provider: PhantomData })
     }
+}
+
+/// The plugin's section, under its name or its older one.
+fn section<P: Provider>(configuration: &Map<String, Value>) -> Result<Option<Section<'_>>, ConfigError> {
+    if let Some(section) = Section::find(configuration, P::SECTION)? {
+        return Ok(Some(section));
+    }
+    let Some(older) = P::OLDER_SECTION else { return Ok(None) };
+    let section = Section::find(configuration, older)?;
+    if section.is_some() {
+        tracing::warn!("the section {older:?} is deprecated: call it {:?}", P::SECTION);
+    }
+    Ok(section)
 }
 
 /// What goes on when no callback of Orthanc waits for it.

@@ -19,6 +19,8 @@ pub trait Provider: Send + Sync + 'static {
     const DESCRIPTION: &'static str;
     /// The plugin's section of Orthanc's configuration.
     const SECTION: &'static str;
+    /// The section that older releases had, which is read where [`Self::SECTION`] is missing.
+    const OLDER_SECTION: Option<&'static str> = None;
 
     /// Reads the options of this cloud, and makes the client of its bucket. No request is sent yet.
     ///

@@ -1,0 +1,261 @@
+//! One container, and the requests of it that `object_store` does not make, or makes in another way.
+//!
+//! - A blob is deleted by a request of its own. `object_store` sends a batch, which hides the answer in a second one, and
+//!   which a SAS for the container cannot always send.
+//! - A blob in blocks gets its access tier with the list of its blocks: `object_store` refuses a tier there.
+//! - The container itself is made.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use cloud_http::CloudHttp;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG};
+use http::{HeaderName, HeaderValue, Method};
+use hybrid::CreateBucket;
+use object_store::azure::{AzureAuthorizer, AzureCredentialProvider, MicrosoftAzure};
+use object_store::client::{HttpRequest, HttpRequestBody, HttpResponse, HttpService};
+use object_store::multipart::{MultipartStore, PartId};
+use object_store::path::Path;
+use object_store::{
+    Attribute, CopyOptions, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use url::Url;
+
+use crate::account::Account;
+
+const ACCESS_TIER: HeaderName = HeaderName::from_static("x-ms-access-tier");
+const DELETE_SNAPSHOTS: HeaderName = HeaderName::from_static("x-ms-delete-snapshots");
+const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
+const STORE: &str = "MicrosoftAzure";
+
+/// A container of Azure Blob Storage; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Container {
+    store: MicrosoftAzure,
+    credentials: AzureCredentialProvider,
+    account: String,
+    url: Url,
+    access_tier: Option<&'static str>,
+    http: CloudHttp,
+}
+
+/// A request that was answered with a refusal, which `cloud-http` has noted.
+#[derive(Debug, thiserror::Error)]
+#[error("the server refused")]
+struct Refused {
+    code: Option<HeaderValue>,
+}
+
+impl Container {
+    /// The container `name` of `account`, whose blobs `store` reads and writes.
+    pub(crate) fn new(
+        store: MicrosoftAzure,
+        credentials: AzureCredentialProvider,
+        account: &Account,
+        name: &str,
+        access_tier: Option<&'static str>,
+        http: CloudHttp,
+    ) -> Self {
+        let mut url = account.endpoint.clone();
+        // Never fails: the endpoint is of HTTP.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().push(name);
+        }
+        Self { store, credentials, account: account.name.clone(), url, access_tier, http }
+    }
+
+    fn blob_url(&self, path: &Path) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.extend(path.parts());
+        }
+        url
+    }
+
+    /// Signs a request and sends it. Only success is an answer.
+    async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: &[(HeaderName, &'static str)],
+        body: String,
+    ) -> Result<HttpResponse> {
+        let failed = |source| object_store::Error::Generic { store: STORE, source };
+        let length = HeaderValue::from(body.len());
+        let mut request = HttpRequest::new(HttpRequestBody::from(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = url.as_str().parse().map_err(|error| failed(Box::from(error)))?;
+        request.headers_mut().insert(CONTENT_LENGTH, length);
+        for (name, value) in headers {
+            request.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        let credential = self.credentials.get_credential().await?;
+        AzureAuthorizer::new(&credential, &self.account).try_authorize(&mut request)?;
+        let answer = self.http.call(request).await.map_err(|error| failed(Box::new(error)))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        Err(failed(Box::new(Refused { code: answer.headers().get(ERROR_CODE).cloned() })))
+    }
+
+    /// Delete Blob. Its snapshots too: what Orthanc deletes is to be gone.
+    async fn delete_blob(&self, path: &Path) -> Result<()> {
+        let url = self.blob_url(path);
+        self.send(Method::DELETE, &url, &[(DELETE_SNAPSHOTS, "include")], String::new()).await.map(|_| ())
+    }
+}
+
+#[async_trait]
+impl CreateBucket for Container {
+    /// Create Container. Without the header `x-ms-blob-public-access`, nobody reads it without credentials.
+    async fn create_bucket(&self) -> Result<()> {
+        let mut url = self.url.clone();
+        url.set_query(Some("restype=container"));
+        match self.send(Method::PUT, &url, &[], String::new()).await {
+            // Somebody else made it first.
+            Err(object_store::Error::Generic { source, .. }) if is_there_already(&*source) => Ok(()),
+            result => result.map(|_| ()),
+        }
+    }
+}
+
+fn is_there_already(error: &(dyn std::error::Error + 'static)) -> bool {
+    let code = error.downcast_ref().and_then(|refused: &Refused| refused.code.as_ref());
+    code.is_some_and(|code| code == "ContainerAlreadyExists")
+}
+
+#[async_trait]
+impl MultipartStore for Container {
+    async fn create_multipart(&self, path: &Path) -> Result<MultipartId> {
+        self.store.create_multipart(path).await
+    }
+
+    /// Blocks need no beginning, and the options come with their list: nothing is sent.
+    async fn create_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<MultipartId> {
+        // The one attribute that this plugin gives is known to `complete_multipart`.
+        debug_assert!(options.attributes.iter().all(|(name, _)| *name == Attribute::StorageClass));
+        self.store.create_multipart(path).await
+    }
+
+    async fn put_part(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        index: usize,
+        payload: PutPayload,
+    ) -> Result<PartId> {
+        self.store.put_part(path, id, index, payload).await
+    }
+
+    /// Put Block List.
+    async fn complete_multipart(
+        &self,
+        path: &Path,
+        _id: &MultipartId,
+        parts: Vec<PartId>,
+    ) -> Result<PutResult> {
+        let mut url = self.blob_url(path);
+        url.set_query(Some("comp=blocklist"));
+        let mut headers = vec![(CONTENT_TYPE, "application/xml")];
+        headers.extend(self.access_tier.map(|tier| (ACCESS_TIER, tier)));
+        let answer = self.send(Method::PUT, &url, &headers, block_list(&parts)).await?;
+        let e_tag = answer.headers().get(ETAG).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok(PutResult { e_tag, version: None, extensions: http::Extensions::default() })
+    }
+
+    async fn abort_multipart(&self, path: &Path, id: &MultipartId) -> Result<()> {
+        self.store.abort_multipart(path, id).await
+    }
+}
+
+/// The blocks of a blob in order, by the base64 of their names, as `object_store` has given them.
+fn block_list(parts: &[PartId]) -> String {
+    let mut list = String::from("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>");
+    for part in parts {
+        list.push_str("<Uncommitted>");
+        list.push_str(&BASE64.encode(&part.content_id));
+        list.push_str("</Uncommitted>");
+    }
+    list.push_str("</BlockList>");
+    list
+}
+
+#[async_trait]
+impl ObjectStore for Container {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.store.put_opts(path, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        path: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.store.put_multipart_opts(path, options).await
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        self.store.get_opts(path, options).await
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let container = self.clone();
+        paths
+            .then(move |path| {
+                let container = container.clone();
+                async move {
+                    let path = path?;
+                    container.delete_blob(&path).await.map(|()| path)
+                }
+            })
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.store.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.store.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.store.copy_opts(from, to, options).await
+    }
+}
+
+impl fmt::Display for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Azure container {}", self.url)
+    }
+}
+
+impl fmt::Debug for Container {
+    /// Without the credentials, and without those in `store`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Container")
+            .field("url", &self.url.as_str())
+            .field("access_tier", &self.access_tier)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_list_names_the_blocks_in_order() {
+        let parts = ["b", "a"].map(|name| PartId { content_id: name.to_owned() });
+        assert_eq!(
+            block_list(&parts),
+            "<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList><Uncommitted>Yg==</Uncommitted>\
+             <Uncommitted>YQ==</Uncommitted></BlockList>"
+        );
+    }
+}

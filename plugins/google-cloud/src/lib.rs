@@ -1,0 +1,77 @@
+//! The Google plugin: Orthanc's storage area in a bucket of Google Cloud Storage.
+//!
+//! All that is particular to Google: its options, its credentials. The rest is `storage-plugin`.
+#![allow(non_snake_case, reason = "the name of the library is given")]
+
+mod credentials;
+mod options;
+
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use cloud_http::{CloudHttp, HttpOptions};
+use hybrid::ObjectStorageOptions;
+use object_store::RetryConfig;
+use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
+use orthanc_ffi::InitializeError;
+use storage_plugin::{Connection, Provider, Section, Setup, StoragePlugin, is_exposed};
+
+use crate::credentials::Credentials;
+use crate::options::Options;
+
+/// The Google Cloud.
+#[derive(Debug)]
+pub struct Google;
+
+/// The largest object, in bytes. There is no other limit for one request.
+const LARGEST_PUT: u64 = 5 * 1024 * 1024 * 1024 * 1024;
+
+impl Provider for Google {
+    const NAME: &'static CStr = c"Google Cloud Storage";
+    const DESCRIPTION: &'static str = "Stores the Orthanc storage area in Google Cloud";
+    const SECTION: &'static str = "GoogleCloudStorage";
+
+    fn connect(section: &mut Section<'_>, setup: &Setup<'_>) -> Result<Connection, InitializeError> {
+        let options = Options::read(section)?;
+        let credentials = Credentials::find(options.service_account_file.as_deref())
+            .map_err(|error| InitializeError::new(error.to_string()))?;
+        let http = setup.http(&HttpOptions { crc32c_of_uploads: true, ..options.network.http.clone() })?;
+        let store = store(&options, &credentials, &http).map_err(|error| {
+            InitializeError::new(format!("cannot set up the client of Google Cloud Storage: {error}"))
+        })?;
+        let store = Arc::new(store);
+        Ok(Connection {
+            bucket: ObjectStorageOptions {
+                store: Arc::<GoogleCloudStorage>::clone(&store),
+                multipart: store,
+                url: format!("gs://{}", options.bucket),
+                put_options: options.put_options,
+                retry: options.network.retry,
+                transfer: options.network.transfer,
+                largest_put: LARGEST_PUT,
+                create: None,
+            },
+            verbose_targets: &[],
+        })
+    }
+}
+
+fn store(
+    options: &Options,
+    credentials: &Credentials,
+    http: &CloudHttp,
+) -> object_store::Result<GoogleCloudStorage> {
+    if is_exposed(&options.endpoint) {
+        tracing::warn!("the endpoint {} is not encrypted: use https", options.endpoint);
+    }
+    GoogleCloudStorageBuilder::new()
+        .with_bucket_name(&options.bucket)
+        .with_base_url(options.endpoint.as_str().trim_end_matches('/'))
+        .with_credentials(credentials.provider(http)?)
+        // The engine repeats requests itself, within one deadline.
+        .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
+        .with_http_connector(http.clone())
+        .build()
+}
+
+orthanc_ffi::export_plugin!(StoragePlugin<Google>);
