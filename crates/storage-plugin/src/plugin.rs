@@ -54,7 +54,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let common = CommonOptions::read(&mut section, &configuration)?;
         let runtime = Runtime::new(P::SECTION)
             .map_err(|error| InitializeError::new(format!("cannot start threads: {error}")))?;
-        let setup = Setup { configuration: &configuration, runtime: runtime.handle() };
+        let setup = Setup::new(&configuration, runtime.handle());
         let connection = P::connect(&mut section, &setup)?;
         section.warn_of_unknown();
 

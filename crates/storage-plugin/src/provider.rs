@@ -45,7 +45,12 @@ pub struct Setup<'a> {
     pub(crate) runtime: &'a tokio::runtime::Handle,
 }
 
-impl Setup<'_> {
+impl<'a> Setup<'a> {
+    /// For a provider that is tested without a plugin. `configuration` is Orthanc's, the section is in it.
+    pub fn new(configuration: &'a Map<String, Value>, runtime: &'a tokio::runtime::Handle) -> Self {
+        Self { configuration, runtime }
+    }
+
     /// The runtime on which requests are made.
     pub fn runtime(&self) -> &tokio::runtime::Handle {
         self.runtime

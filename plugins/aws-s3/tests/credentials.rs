@@ -3,7 +3,8 @@
 //! Most of these places are named by environment variables, which belong to a process: so the plugin is loaded in a
 //! child process, this test binary again, with an environment and a home folder made for the case.
 
-mod common;
+#[path = "common/cloud.rs"]
+mod cloud;
 #[path = "common/small_server.rs"]
 mod small_server;
 
@@ -15,7 +16,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use aws_smithy_types::date_time::{DateTime, Format};
-use common::{DICOM, configuration, library, section, uuid, with, without};
+use cloud::S3;
+use conformance::{DICOM, configuration, library, section, uuid, without};
 use serde_json::{Value, json};
 use small_server::{Request, SmallServer};
 use tempfile::TempDir;
@@ -36,7 +38,7 @@ const TOKEN: &str = "chain-session-token==";
 fn child() -> Result<()> {
     let Ok(configuration) = std::env::var(CHILD) else { return Ok(()) };
     let options = HostOptions::with_configuration(serde_json::from_str(&configuration)?);
-    let logs = match TestHost::load(library()?, options) {
+    let logs = match TestHost::load(library::<S3>()?, options) {
         Ok(host) => {
             for number in 0..3 {
                 // A failure is in the log.
@@ -95,16 +97,16 @@ impl Machine {
 
     /// Runs the plugin here, with all its logs on.
     fn run(&self) -> Result<Outcome> {
-        let section = without(section(&self.server), &["AccessKey", "SecretKey"]);
-        let section = with(section, &json!({"EnableAwsSdkLogs": true, "MaxRetries": 0}));
-        let library = library()?;
+        let section = section::<S3>(&self.server, &json!({"EnableAwsSdkLogs": true, "MaxRetries": 0}));
+        let section = without(section, &["AccessKey", "SecretKey"]);
+        let library = library::<S3>()?;
         let output = Command::new(std::env::current_exe()?)
             .args(["--exact", "child", "--nocapture"])
             // A developer's own credentials must not be found.
             .env_clear()
             .env("HOME", self.home.path())
             .env(end_to_end::workspace::PLUGIN_FOLDER_VARIABLE, library.parent().context("no folder")?)
-            .env(CHILD, configuration(&section).to_string())
+            .env(CHILD, configuration::<S3>(section).to_string())
             .envs(self.environment.iter().map(|(variable, value)| (variable, value)))
             .output()?;
         let text = String::from_utf8(output.stdout)?;

@@ -1,0 +1,34 @@
+//! The tests that the plugin of every cloud must pass, at four levels: the engine on the cloud's protocol (`store`), the
+//! built plugin in a host that plays Orthanc (`host`), with keys (`encryption`), and in a real Orthanc (`orthanc`).
+//!
+//! A plugin's tests implement [`Cloud`] and hand it to [`run`], which is the whole of a test binary without a harness of
+//! its own. Every test is a private function that is generic over the cloud, and is listed by the macro `tests!` in its
+//! module: one that is not listed is dead code, which CI refuses. So no cloud can leave one out.
+//!
+//! ```no_run
+//! # use std::io; use conformance::{Cloud, OptionKind, Refusal};
+//! # use serde_json::Value; use test_bucket::BucketServer;
+//! # fn of<Aws: Cloud>() {
+//! conformance::run::<Aws>();
+//! # }
+//! ```
+
+#[macro_use]
+mod registry;
+
+mod cloud;
+mod encryption;
+mod fixture;
+mod host;
+mod orthanc;
+mod store;
+
+pub use cloud::{Cloud, OptionKind, Refusal};
+pub use fixture::codes;
+pub use fixture::{
+    DICOM, KEY, Keys, Setup, Trials, UUID, configuration, content, done, eventually, library, load,
+    own_lines, section, uuid, with, without,
+};
+pub use registry::run;
+
+modules![store, host, encryption, orthanc];

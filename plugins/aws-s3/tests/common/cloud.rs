@@ -1,0 +1,140 @@
+//! S3, as the tests of every cloud see it.
+#![allow(unreachable_pub)]
+
+use std::io;
+
+use OrthancAwsS3Storage::S3 as Plugin;
+use conformance::{Cloud, OptionKind, Refusal};
+use end_to_end::workspace;
+use serde_json::{Value, json};
+use test_bucket::{BucketServer, Options};
+
+/// Amazon S3.
+#[derive(Debug)]
+pub struct S3;
+
+impl Cloud for S3 {
+    type Provider = Plugin;
+
+    const PLUGIN: workspace::Plugin = workspace::Plugin::AwsS3;
+    const NAME: &'static str = "AWS S3 Storage";
+    const DESCRIPTION: &'static str = "Stores the Orthanc storage area in AWS S3";
+    const SECTION: &'static str = "AwsS3Storage";
+
+    const BUCKET: &'static str = "bucket";
+    const URL: &'static str = "s3://bucket";
+    const BUCKET_OPTION: &'static str = "BucketName";
+    const HTTP_LOG_OPTION: &'static str = "EnableAwsSdkLogs";
+
+    const NO_SUCH_OBJECT: &'static str = "NoSuchKey";
+    const NO_SUCH_BUCKET: &'static str = "NoSuchBucket";
+    const CHECKSUM: &'static str = "CRC-64/NVME";
+
+    const STORE_FEATURE: &'static str = "aws-base";
+    const FOREIGN_PACKAGES: &'static [&'static str] = &["rusoto", "azure", "google-cloud", "gcp"];
+
+    fn server() -> io::Result<BucketServer> {
+        BucketServer::start(Options::default())
+    }
+
+    fn section(endpoint: &str) -> Value {
+        section(&Options::default(), endpoint)
+    }
+
+    fn with_every_secret() -> io::Result<(BucketServer, Value)> {
+        let options = secretive();
+        let server = BucketServer::start(options.clone())?;
+        let mut section = section(&options, &server.endpoint());
+        section["SessionToken"] = json!(options.session_token);
+        Ok((server, section))
+    }
+
+    fn secrets() -> Vec<String> {
+        let (plain, secretive) = (Options::default(), secretive());
+        let keys = [plain.access_key, plain.secret_key, secretive.secret_key];
+        let signatures = ["Signature=", "AWS4-HMAC"].map(str::to_owned);
+        keys.into_iter().chain(secretive.session_token).chain(signatures).collect()
+    }
+
+    fn refusals() -> Vec<Refusal> {
+        let refused = |option: &str, wrong: &str, cause: String| Refusal {
+            changes: json!({ option: wrong }),
+            cause,
+            secret: (option != "Region").then(|| wrong.to_owned()),
+        };
+        let denied = |answer: &str| {
+            let check = "access denied: check the credentials and their permissions on the bucket";
+            format!("{check} (HTTP {answer}: ")
+        };
+        vec![
+            refused("SecretKey", "another/secret+key", denied("403 SignatureDoesNotMatch")),
+            refused("AccessKey", "unknown-access-key", denied("403 InvalidAccessKeyId")),
+            refused("SessionToken", "another-session-token//=", denied("400 InvalidToken")),
+            refused(
+                "Region",
+                "eu-west-1",
+                "the server refused the request (HTTP 400 AuthorizationHeaderMalformed: ".to_owned(),
+            ),
+        ]
+    }
+
+    fn options() -> Vec<(&'static str, OptionKind)> {
+        let classes = &[
+            "STANDARD",
+            "REDUCED_REDUNDANCY",
+            "STANDARD_IA",
+            "ONEZONE_IA",
+            "INTELLIGENT_TIERING",
+            "GLACIER",
+            "DEEP_ARCHIVE",
+            "OUTPOSTS",
+            "GLACIER_IR",
+            "SNOW",
+        ];
+        vec![
+            ("Region", OptionKind::Text),
+            ("Endpoint", OptionKind::Text),
+            ("KmsKeyId", OptionKind::Text),
+            ("AccessKey", OptionKind::Secret),
+            ("SecretKey", OptionKind::Secret),
+            ("SessionToken", OptionKind::Secret),
+            ("VirtualAddressing", OptionKind::Flag),
+            ("UseTransferManager", OptionKind::Flag),
+            ("StorageClass", OptionKind::Choice(classes)),
+            ("ServerSideEncryption", OptionKind::Choice(&["AES256", "aws:kms", "aws:kms:dsse"])),
+            ("ConnectTimeout", OptionKind::Number(1..=604_800)),
+            ("TransferPoolSize", OptionKind::Number(1..=1000)),
+            ("TransferBufferSize", OptionKind::Number(5..=5120)),
+        ]
+    }
+
+    fn every_option() -> Value {
+        json!({
+            "ConnectTimeout": 30, "UseTransferManager": true, "TransferPoolSize": 10, "TransferBufferSize": 5,
+            "StorageClass": "STANDARD", "Tags": {"a": "b"}, "ServerSideEncryption": "aws:kms", "KmsKeyId": "key",
+        })
+    }
+}
+
+/// A server that wants temporary credentials, with letters that are written otherwise in a URL.
+fn secretive() -> Options {
+    Options {
+        secret_key: "secret/key+0123456789".to_owned(),
+        session_token: Some("session-token//=".to_owned()),
+        ..Options::default()
+    }
+}
+
+fn section(options: &Options, endpoint: &str) -> Value {
+    json!({
+        "BucketName": S3::BUCKET,
+        "Region": options.region,
+        "AccessKey": options.access_key,
+        "SecretKey": options.secret_key,
+        // HTTPS is what a host without a protocol means.
+        "Endpoint": endpoint.strip_prefix("https://").unwrap_or(endpoint),
+        "VirtualAddressing": false,
+        // A busy machine makes connections slow, and requests are counted: transfers in parts have tests of their own.
+        "TransferPoolSize": 1,
+    })
+}
