@@ -25,6 +25,7 @@
 //! - Storage classes are labels; but `GLACIER` and `DEEP_ARCHIVE` objects cannot be read, as in S3.
 //! - `Content-Length` is believed when memory is reserved. Nothing here is meant for strangers.
 
+mod azure;
 mod body;
 mod checksum;
 mod count;
@@ -39,6 +40,7 @@ mod s3;
 mod server;
 mod stored;
 
+pub use azure::{AzureOptions, Sas};
 pub use count::{RequestCounts, RequestRecord};
 pub use fault::{Fault, FaultRule, Faults, PushedRule};
 pub use hold::Hold;

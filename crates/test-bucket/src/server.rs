@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
+use crate::azure::{AzureDialect, AzureOptions};
 use crate::count::{RequestCounts, RequestRecord};
 use crate::dialect::Dialect;
 use crate::fault::Faults;
@@ -55,6 +56,19 @@ impl BucketServer {
     pub fn start(options: Options) -> io::Result<Self> {
         let (port, connection_limit) = (options.port, options.connection_limit);
         Self::with(port, connection_limit, |_, _| Ok(Arc::new(S3Dialect::new(options))))
+    }
+
+    /// Starts an Azure server: Azurite, with everything of this type before it.
+    ///
+    /// Methods that look into the buckets ask Azurite, uncounted, and take some milliseconds; they panic if it is gone.
+    ///
+    /// # Errors
+    ///
+    /// When Azurite is not installed or does not start, or the port is taken.
+    pub fn start_azure(options: &AzureOptions) -> io::Result<Self> {
+        Self::with(options.port, options.connection_limit, |runtime, _| {
+            Ok(Arc::new(AzureDialect::start(options, runtime.handle())?))
+        })
     }
 
     /// Starts a server of any kind; its dialect may depend on its own threads and address.

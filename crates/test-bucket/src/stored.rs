@@ -44,6 +44,6 @@ pub struct UnfinishedUpload {
     pub upload_id: String,
     /// The key it is meant for.
     pub key: String,
-    /// Part numbers with the bytes of each; on Azure blocks are numbered in the order of their identifiers.
+    /// Part numbers with the bytes of each; Azure's blocks have none, and are counted in no particular order.
     pub parts: BTreeMap<i32, usize>,
 }
