@@ -8,6 +8,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use xshell::{Shell, cmd};
 
+use crate::azurite;
+
 /// Something that must be there.
 struct Need {
     /// A program on the search path or in `/usr/sbin`, or the absolute path of a file.
@@ -29,12 +31,28 @@ const NEEDS: [Need; 5] = [
     Need { file: "setpriv", package: "util-linux", purpose: "lets Orthanc die with its parent" },
 ];
 
+/// What the tests need besides.
+const TEST_NEEDS: [Need; 2] = [
+    Need { file: "node", package: "nodejs", purpose: "runs Azurite, for the tests of the Azure plugin" },
+    Need { file: "npm", package: "npm", purpose: "installs Azurite" },
+];
+
 /// Where maintainer scripts look whether they may start a service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Checks that everything needed is there, and installs what is missing if this system and user can.
 pub(crate) fn install_missing() -> Result<()> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !is_there(need.file)).collect();
+    install_packages(NEEDS.iter())
+}
+
+/// As [`install_missing`], for the tests, which need more.
+pub(crate) fn install_for_tests() -> Result<()> {
+    install_packages(NEEDS.iter().chain(&TEST_NEEDS))?;
+    azurite::install_missing()
+}
+
+fn install_packages(needs: impl Iterator<Item = &'static Need>) -> Result<()> {
+    let missing: Vec<&Need> = needs.filter(|need| !is_there(need.file)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -50,7 +68,7 @@ pub(crate) fn install_missing() -> Result<()> {
         bail!("installing needs root; run\n\n    {}\n", command_for_root(&packages));
     }
     apt_get_install(&shell, &packages)?;
-    match NEEDS.iter().find(|need| !is_there(need.file)) {
+    match missing.iter().find(|need| !is_there(need.file)) {
         Some(need) => bail!("{} is still missing after the installation", need.file),
         None => Ok(()),
     }

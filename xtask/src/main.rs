@@ -1,5 +1,6 @@
 //! The project's chores. `cargo xtask` lists them.
 
+mod azurite;
 mod bench;
 mod demo;
 mod install;
@@ -17,8 +18,8 @@ const USAGE: &str = "\
 The project's chores.
 
 cargo xtask install
-    Check that Orthanc, its plugin header, dcmtk and setpriv are there, and install what is missing
-    (Debian and Ubuntu, as root).
+    Check that Orthanc, its plugin header, dcmtk, setpriv and Node are there, and install what is missing
+    (Debian and Ubuntu, as root). Then install Azurite below target/.
 
 cargo xtask test [-- ARGUMENTS]
     Install what is missing, build the plugins once, run all tests. Arguments go to the test runner.
@@ -59,7 +60,7 @@ fn run() -> Result<()> {
     match arguments.next()? {
         Some(Value(command)) => match &*command.to_string_lossy() {
             "install" => match arguments.next()? {
-                None => install::install_missing(),
+                None => install::install_for_tests(),
                 Some(other) => bail!(other.unexpected()),
             },
             "test" => test::run(arguments),

@@ -27,7 +27,7 @@ pub(crate) fn run(mut arguments: lexopt::Parser) -> Result<()> {
             }
         },
     };
-    install::install_missing()?;
+    install::install_for_tests()?;
     let plugins = collect_plugins()?;
     let (tests, closing) = run_tests(&plugins, &passed_on)?;
     let documentation = run_documentation_tests(&plugins)?;

@@ -7,10 +7,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use s3s::StdError;
 
 use crate::count::Counters;
+use crate::dialect::AnswerBody;
 use crate::link::{Control, Cut};
 
 /// What happens in place of the rest of a body.
@@ -65,10 +67,15 @@ impl Body for Upload {
     }
 }
 
+/// Reads a body to its end.
+pub(crate) async fn drain(mut upload: Upload) {
+    while let Some(Ok(_)) = upload.frame().await {}
+}
+
 /// The body of an answer.
 #[derive(Debug)]
 pub(crate) struct Download {
-    inner: s3s::Body,
+    inner: AnswerBody,
     counters: Arc<Counters>,
     control: Arc<Control>,
     /// After how many bytes what happens; only where there are more.
@@ -79,7 +86,7 @@ pub(crate) struct Download {
 }
 
 impl Download {
-    pub(crate) fn new(inner: s3s::Body, counters: Arc<Counters>, control: Arc<Control>) -> Self {
+    pub(crate) fn new(inner: AnswerBody, counters: Arc<Counters>, control: Arc<Control>) -> Self {
         Self { inner, counters, control, end: None, corrupt: None, sent: 0 }
     }
 

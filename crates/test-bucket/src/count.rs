@@ -62,6 +62,10 @@ impl RequestCounts {
         abort_multipart_upload => AbortMultipartUpload,
         /// `HEAD`s of the bucket.
         head_bucket => HeadBucket,
+        /// Buckets created.
+        create_bucket => CreateBucket,
+        /// Tokens asked for.
+        token => Token,
         /// Everything else.
         other => Other,
     }
@@ -78,7 +82,7 @@ pub struct RequestRecord {
     pub path: String,
     /// Query as sent, empty without one.
     pub query: String,
-    /// The `Range` header.
+    /// The `Range` header, or `x-ms-range`.
     pub range: Option<String>,
     /// The status of the answer; `None` while there is none, or when the connection was cut instead.
     pub status: Option<u16>,
@@ -108,8 +112,8 @@ impl Counters {
         if let Some(count) = self.by_operation.get(operation as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        let range =
-            head.headers.get(header::RANGE).map(|value| String::from_utf8_lossy(value.as_bytes()).into());
+        let range = head.headers.get(header::RANGE).or_else(|| head.headers.get("x-ms-range"));
+        let range = range.map(|value| String::from_utf8_lossy(value.as_bytes()).into());
         let record = RequestRecord {
             operation,
             method: head.method.to_string(),

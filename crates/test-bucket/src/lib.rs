@@ -25,29 +25,26 @@
 //! - Storage classes are labels; but `GLACIER` and `DEEP_ARCHIVE` objects cannot be read, as in S3.
 //! - `Content-Length` is believed when memory is reserved. Nothing here is meant for strangers.
 
-mod answer;
-mod attributes;
-mod auth;
+mod azure;
 mod body;
 mod checksum;
 mod count;
+mod dialect;
 mod fault;
 mod front;
 mod hold;
 mod link;
 mod listen;
-mod object;
 mod operation;
-mod options;
 mod s3;
 mod server;
-mod store;
-mod upload;
+mod stored;
 
+pub use azure::{AzureOptions, Sas};
 pub use count::{RequestCounts, RequestRecord};
 pub use fault::{Fault, FaultRule, Faults, PushedRule};
 pub use hold::Hold;
-pub use object::{StoredObject, UnfinishedUpload};
 pub use operation::Operation;
-pub use options::Options;
+pub use s3::Options;
 pub use server::BucketServer;
+pub use stored::{StoredObject, UnfinishedUpload};

@@ -1,15 +1,12 @@
-//! What a request asks for, read from its method, address and headers alone.
+//! What a request asks for.
 //!
-//! Counting, faults and holds need this before `s3s` has looked at the request, and for requests that `s3s` never sees.
+//! Counting, faults and holds need this before anything else has looked at the request.
 
-use http::request::Parts;
-use http::{HeaderMap, Method, header};
-use percent_encoding::percent_decode_str;
-
-/// An S3 operation, as requests are counted and as faults are aimed.
+/// An operation by its name in S3, as requests are counted and as faults are aimed. The other clouds have the same with
+/// other names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Operation {
-    /// `PUT` of an object.
+    /// `PUT` of an object (Azure: Put Blob).
     PutObject,
     /// `GET` of a whole object, without a `Range` header.
     GetObject,
@@ -19,27 +16,31 @@ pub enum Operation {
     HeadObject,
     /// `DELETE` of one object.
     DeleteObject,
-    /// `POST ?delete`: many objects at once.
+    /// `POST ?delete` (Azure: `comp=batch`): many objects at once.
     DeleteObjects,
-    /// `GET ?list-type=2` of a bucket.
+    /// `GET ?list-type=2` of a bucket (Azure: `comp=list`).
     ListObjectsV2,
-    /// `POST ?uploads`.
+    /// `POST ?uploads` (Azure has none).
     CreateMultipartUpload,
-    /// `PUT ?partNumber=…&uploadId=…`.
+    /// `PUT ?partNumber=…&uploadId=…` (Azure: Put Block).
     UploadPart,
-    /// `POST ?uploadId=…`.
+    /// `POST ?uploadId=…` (Azure: Put Block List).
     CompleteMultipartUpload,
-    /// `DELETE ?uploadId=…`.
+    /// `DELETE ?uploadId=…` (Azure has none).
     AbortMultipartUpload,
-    /// `HEAD` of a bucket.
+    /// `HEAD` of a bucket (Azure: `GET` or `HEAD` of a container).
     HeadBucket,
+    /// `PUT` of a bucket (Azure: Create Container).
+    CreateBucket,
+    /// A token asked for at Google's OAuth endpoint or metadata server.
+    Token,
     /// Anything else: tags, copies, bucket lists.
     Other,
 }
 
 impl Operation {
     /// Every operation, in the order of the declaration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::PutObject,
         Self::GetObject,
         Self::GetObjectRange,
@@ -52,6 +53,8 @@ impl Operation {
         Self::CompleteMultipartUpload,
         Self::AbortMultipartUpload,
         Self::HeadBucket,
+        Self::CreateBucket,
+        Self::Token,
         Self::Other,
     ];
 }
@@ -62,110 +65,4 @@ pub(crate) struct Target {
     pub(crate) bucket: String,
     pub(crate) key: String,
     pub(crate) operation: Operation,
-}
-
-impl Target {
-    /// Reads the target; `domain` is the one below which buckets are host names, as in `bucket.domain`.
-    pub(crate) fn of(head: &Parts, domain: Option<&str>) -> Self {
-        let path = percent_decode_str(head.uri.path()).decode_utf8_lossy();
-        let path = path.strip_prefix('/').unwrap_or(&path);
-        let host = host(&head.headers);
-        let (bucket, key) = match host.and_then(|host| bucket_of_host(host, domain)) {
-            Some(bucket) => (bucket, path),
-            None => path.split_once('/').unwrap_or((path, "")),
-        };
-        let operation = operation(head, key.is_empty());
-        Self { bucket: bucket.to_owned(), key: key.to_owned(), operation }
-    }
-}
-
-/// The value of the `Host` header.
-fn host(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::HOST)?.to_str().ok()
-}
-
-/// The bucket in a host name such as `bucket.localhost:9000`; a port counts for nothing.
-pub(crate) fn bucket_of_host<'a>(host: &'a str, domain: Option<&str>) -> Option<&'a str> {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let bucket = name.strip_suffix(domain?)?.strip_suffix('.')?;
-    (!bucket.is_empty()).then_some(bucket)
-}
-
-fn operation(head: &Parts, no_key: bool) -> Operation {
-    let query = head.uri.query().unwrap_or("");
-    let asks = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
-    if no_key {
-        return match head.method {
-            Method::HEAD => Operation::HeadBucket,
-            Method::GET if asks("list-type") => Operation::ListObjectsV2,
-            Method::POST if asks("delete") => Operation::DeleteObjects,
-            _ => Operation::Other,
-        };
-    }
-    match head.method {
-        Method::PUT if asks("uploadId") => Operation::UploadPart,
-        Method::DELETE if asks("uploadId") => Operation::AbortMultipartUpload,
-        Method::POST if asks("uploadId") => Operation::CompleteMultipartUpload,
-        Method::POST if asks("uploads") => Operation::CreateMultipartUpload,
-        _ if asks("tagging") || asks("uploadId") || asks("acl") => Operation::Other,
-        Method::PUT if head.headers.contains_key("x-amz-copy-source") => Operation::Other,
-        Method::PUT => Operation::PutObject,
-        Method::GET if head.headers.contains_key(header::RANGE) => Operation::GetObjectRange,
-        Method::GET => Operation::GetObject,
-        Method::HEAD => Operation::HeadObject,
-        Method::DELETE => Operation::DeleteObject,
-        _ => Operation::Other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use http::Request;
-
-    fn target(method: &str, uri: &str, headers: &[(&str, &str)]) -> Target {
-        let mut request = Request::builder().method(method).uri(uri);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        Target::of(&request.body(()).unwrap().into_parts().0, Some("localhost"))
-    }
-
-    #[test]
-    fn the_path_holds_the_bucket_unless_the_host_does() {
-        let path = target("GET", "/photos/a%20b/c", &[("host", "127.0.0.1:9000")]);
-        assert_eq!((path.bucket.as_str(), path.key.as_str()), ("photos", "a b/c"));
-        let host = target("GET", "/photos/c", &[("host", "bucket.localhost:9000")]);
-        assert_eq!((host.bucket.as_str(), host.key.as_str()), ("bucket", "photos/c"));
-        let bare = target("GET", "/photos/c", &[("host", "localhost:9000")]);
-        assert_eq!((bare.bucket.as_str(), bare.key.as_str()), ("photos", "c"));
-    }
-
-    #[test]
-    fn operations_are_told_apart_by_method_query_and_headers() {
-        for (method, uri, headers, expected) in [
-            ("PUT", "/b/k", &[][..], Operation::PutObject),
-            ("PUT", "/b/k?partNumber=1&uploadId=u", &[], Operation::UploadPart),
-            ("PUT", "/b/k", &[("x-amz-copy-source", "b/other")], Operation::Other),
-            ("GET", "/b/k", &[], Operation::GetObject),
-            ("GET", "/b/k", &[("range", "bytes=0-1")], Operation::GetObjectRange),
-            ("GET", "/b/k?tagging", &[], Operation::Other),
-            ("HEAD", "/b/k", &[], Operation::HeadObject),
-            ("DELETE", "/b/k", &[], Operation::DeleteObject),
-            ("DELETE", "/b/k?uploadId=u", &[], Operation::AbortMultipartUpload),
-            ("POST", "/b/k?uploads", &[], Operation::CreateMultipartUpload),
-            ("POST", "/b/k?uploads=", &[], Operation::CreateMultipartUpload),
-            ("POST", "/b/k?uploadId=u", &[], Operation::CompleteMultipartUpload),
-            ("POST", "/b?delete", &[], Operation::DeleteObjects),
-            ("GET", "/b?list-type=2&prefix=a", &[], Operation::ListObjectsV2),
-            ("GET", "/b?location", &[], Operation::Other),
-            ("HEAD", "/b", &[], Operation::HeadBucket),
-            ("HEAD", "/b/", &[], Operation::HeadBucket),
-        ] {
-            assert_eq!(target(method, uri, headers).operation, expected, "{method} {uri}");
-        }
-    }
 }

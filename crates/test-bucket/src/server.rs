@@ -4,27 +4,25 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use s3s::service::S3ServiceBuilder;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-use crate::auth::{BucketHost, OneUser, TokenCheck};
-use crate::count::{Counters, RequestCounts, RequestRecord};
+use crate::azure::{AzureDialect, AzureOptions};
+use crate::count::{RequestCounts, RequestRecord};
+use crate::dialect::Dialect;
 use crate::fault::Faults;
 use crate::front::Front;
-use crate::hold::{Hold, Holds};
+use crate::hold::Hold;
 use crate::listen::listen;
-use crate::object::{Attributes, Content, Object, StoredObject, UnfinishedUpload};
 use crate::operation::Operation;
-use crate::options::Options;
-use crate::s3::Service;
-use crate::store::{Condition, Store};
+use crate::s3::{Options, S3Dialect};
+use crate::stored::{StoredObject, UnfinishedUpload};
 
 /// How long [`BucketServer::stop`] waits for the port to be closed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -50,18 +48,40 @@ struct Running {
 }
 
 impl BucketServer {
-    /// Starts a server.
+    /// Starts an S3 server.
     ///
     /// # Errors
     ///
     /// When the port is taken or the threads cannot be started.
     pub fn start(options: Options) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port.unwrap_or(0)))?;
+        let (port, connection_limit) = (options.port, options.connection_limit);
+        Self::with(port, connection_limit, |_, _| Ok(Arc::new(S3Dialect::new(options))))
+    }
+
+    /// Starts an Azure server: Azurite, with everything of this type before it.
+    ///
+    /// Methods that look into the buckets ask Azurite, uncounted, and take some milliseconds; they panic if it is gone.
+    ///
+    /// # Errors
+    ///
+    /// When Azurite is not installed or does not start, or the port is taken.
+    pub fn start_azure(options: &AzureOptions) -> io::Result<Self> {
+        Self::with(options.port, options.connection_limit, |runtime, _| {
+            Ok(Arc::new(AzureDialect::start(options, runtime.handle())?))
+        })
+    }
+
+    /// Starts a server of any kind; its dialect may depend on its own threads and address.
+    fn with(
+        port: Option<u16>,
+        connection_limit: usize,
+        dialect: impl FnOnce(&Runtime, SocketAddr) -> io::Result<Arc<dyn Dialect>>,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.unwrap_or(0)))?;
         let address = listener.local_addr()?;
-        let connection_limit = options.connection_limit;
         let runtime =
             Builder::new_multi_thread().worker_threads(2).thread_name("test-bucket").enable_all().build()?;
-        let front = Arc::new(front(options));
+        let front = Arc::new(Front::new(dialect(&runtime, address)?));
         let server =
             Self { front, address, connection_limit, running: Mutex::new(None), runtime: Some(runtime) };
         server.run(listener)?;
@@ -119,43 +139,40 @@ impl BucketServer {
     /// All objects of a bucket by key; none for a bucket that does not exist.
     #[must_use]
     pub fn objects(&self, bucket: &str) -> BTreeMap<String, StoredObject> {
-        self.front.store.objects(bucket).into_iter().map(|(key, object)| (key, object.inspect())).collect()
+        self.front.dialect.objects(bucket)
     }
 
     /// The keys of a bucket in order, without a look at the content.
     #[must_use]
     pub fn keys(&self, bucket: &str) -> Vec<String> {
-        self.front.store.objects(bucket).into_keys().collect()
+        self.front.dialect.keys(bucket)
     }
 
     /// One object.
     #[must_use]
     pub fn object(&self, bucket: &str, key: &str) -> Option<StoredObject> {
-        self.front.store.get(bucket, key).ok().map(|object| object.inspect())
+        self.front.dialect.object(bucket, key)
     }
 
     /// Puts an object without a request; creates the bucket if need be.
     pub fn insert(&self, bucket: &str, key: &str, bytes: impl Into<Bytes>) {
-        self.front.store.create_bucket(bucket);
-        let object = Object::new(Content::of(bytes.into()), Attributes::default());
-        // It cannot fail without a condition and with the bucket there.
-        let _ = self.front.store.put(bucket, key, object, &Condition::Always);
+        self.front.dialect.insert(bucket, key, bytes.into());
     }
 
     /// Removes an object without a request, and returns it.
     pub fn remove(&self, bucket: &str, key: &str) -> Option<StoredObject> {
-        self.front.store.remove(bucket, key).ok().flatten().map(|object| object.inspect())
+        self.front.dialect.remove(bucket, key)
     }
 
     /// Multipart uploads that were neither completed nor aborted, oldest first.
     #[must_use]
     pub fn unfinished_uploads(&self, bucket: &str) -> Vec<UnfinishedUpload> {
-        self.front.store.uploads(bucket).unwrap_or_default()
+        self.front.dialect.unfinished_uploads(bucket)
     }
 
     /// Empties all buckets, unfinished uploads included.
     pub fn clear(&self) {
-        self.front.store.clear();
+        self.front.dialect.clear();
     }
 
     /// Requests so far.
@@ -224,29 +241,5 @@ impl Drop for BucketServer {
             // Waiting for the threads would panic inside of another runtime.
             runtime.shutdown_background();
         }
-    }
-}
-
-fn front(options: Options) -> Front {
-    let store = Arc::new(Store::new(options.buckets));
-    let service =
-        Service { store: Arc::clone(&store), region: options.region.clone(), body_limit: options.body_limit };
-    let mut builder = S3ServiceBuilder::new(service);
-    builder.set_auth(OneUser { access_key: options.access_key, secret_key: options.secret_key.into() });
-    builder.set_access(TokenCheck { session_token: options.session_token });
-    if let Some(domain) = options.virtual_host_domain.clone() {
-        builder.set_host(BucketHost { domain });
-    }
-    Front {
-        service: builder.build(),
-        store,
-        counters: Arc::new(Counters::default()),
-        faults: Faults::default(),
-        holds: Arc::new(Holds::default()),
-        latency: AtomicU64::new(0),
-        bandwidth: Arc::new(AtomicU64::new(0)),
-        region: options.region,
-        domain: options.virtual_host_domain,
-        next_request: AtomicU64::new(1),
     }
 }

@@ -38,7 +38,7 @@ pub fn patient_client(server: &BucketServer, times: usize) -> AmazonS3 {
     builder(server).with_retry(retries(times)).build().unwrap()
 }
 
-fn retries(max_retries: usize) -> RetryConfig {
+pub fn retries(max_retries: usize) -> RetryConfig {
     let backoff = BackoffConfig {
         init_backoff: Duration::from_millis(1),
         max_backoff: Duration::from_millis(10),

@@ -7,7 +7,7 @@ use s3s::stream::ByteStream;
 use s3s::{S3Error, S3ErrorCode, S3Result, StdError, TrailingHeaders, s3_error};
 
 use crate::checksum::{Claimed, Crc64Nvme, Mismatch};
-use crate::object::Content;
+use crate::s3::object::Content;
 
 /// Collects `body` and holds it against the checksums that the client claims.
 ///

@@ -17,8 +17,8 @@ use s3s::dto::{
 use s3s::stream::{ByteStream, RemainingLength};
 use s3s::{S3Result, StdError, s3_error};
 
-use crate::object::{Attributes, Object};
-use crate::store::{Entry, Store};
+use crate::s3::object::{Attributes, Object};
+use crate::s3::store::{Entry, Store};
 
 /// Bytes that are handed to the connection at a time.
 pub(crate) const SLICE: usize = 1024 * 1024;

@@ -16,12 +16,12 @@ use s3s::dto::{
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
-use crate::answer::{self, SLICE};
-use crate::attributes::{Said, check_readable};
 use crate::checksum::Claimed;
-use crate::object::Object;
-use crate::store::{Condition, ListedPart, Store, StoreError};
-use crate::upload;
+use crate::s3::answer::{self, SLICE};
+use crate::s3::attributes::{Said, check_readable};
+use crate::s3::object::Object;
+use crate::s3::store::{Condition, ListedPart, Store, StoreError};
+use crate::s3::upload;
 
 /// An S3 service on a store in memory.
 #[derive(Debug)]
@@ -199,7 +199,7 @@ impl S3 for Service {
         let mut object = Object::clone(&object);
         let pairs = input.tagging.tag_set.into_iter();
         let pairs = pairs.map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default()));
-        object.attributes.tags = crate::attributes::check_tags(pairs)?;
+        object.attributes.tags = crate::s3::attributes::check_tags(pairs)?;
         self.store.put(&input.bucket, &input.key, object, &Condition::Matches(None))?;
         Ok(S3Response::new(PutObjectTaggingOutput::default()))
     }

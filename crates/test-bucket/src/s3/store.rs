@@ -5,9 +5,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::object::{Attributes, Content, Object, UnfinishedUpload};
+use crate::s3::object::{Attributes, Content, Object};
+use crate::stored::UnfinishedUpload;
 
 /// Every part but the last has at least this many bytes.
 pub(crate) const MINIMUM_PART: u64 = 5 * 1024 * 1024;
@@ -144,6 +146,12 @@ impl Store {
 
     pub(crate) fn get(&self, bucket: &str, key: &str) -> Result<Arc<Object>, StoreError> {
         self.with(bucket, |bucket| bucket.objects.get(key).cloned().ok_or(StoreError::NoSuchKey))
+    }
+
+    /// Puts an object without attributes. Without the bucket nothing happens.
+    pub(crate) fn replace(&self, bucket: &str, key: &str, content: Bytes) {
+        let object = Object::new(Content::of(content), Attributes::default());
+        let _ = self.put(bucket, key, object, &Condition::Always);
     }
 
     /// Removes an object; `None` if there was none, which S3 does not mind.
@@ -330,7 +338,6 @@ fn listed_parts<'a>(upload: &'a Upload, listed: &[ListedPart]) -> Result<Vec<&'a
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
 
     fn store(keys: &[&str]) -> Store {
         let store = Store::new(["bucket".to_owned()]);

@@ -7,44 +7,7 @@ use std::time::SystemTime;
 use bytes::{Bytes, BytesMut};
 
 use crate::checksum;
-
-/// An object as the bucket holds it, for inspection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredObject {
-    /// The content.
-    pub bytes: Bytes,
-    /// Without quotation marks. Not an MD5: see the crate's documentation.
-    pub etag: String,
-    /// When it was put.
-    pub last_modified: SystemTime,
-    /// `x-amz-storage-class`, where one was given.
-    pub storage_class: Option<String>,
-    /// `x-amz-tagging`.
-    pub tags: BTreeMap<String, String>,
-    /// `x-amz-server-side-encryption`, where one was asked for.
-    pub server_side_encryption: Option<String>,
-    /// `x-amz-server-side-encryption-aws-kms-key-id`.
-    pub kms_key_id: Option<String>,
-    /// CRC64NVME of the content in base64, whether or not the client sent one.
-    pub checksum_crc64nvme: String,
-    /// `Content-Type`, where one was given.
-    pub content_type: Option<String>,
-    /// `x-amz-meta-*`, without the prefix.
-    pub metadata: BTreeMap<String, String>,
-    /// The number of parts, where it came in parts.
-    pub parts: Option<usize>,
-}
-
-/// A multipart upload that was neither completed nor aborted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnfinishedUpload {
-    /// The identifier that the client got.
-    pub upload_id: String,
-    /// The key it is meant for.
-    pub key: String,
-    /// Part numbers with the bytes of each.
-    pub parts: BTreeMap<i32, usize>,
-}
+use crate::stored::StoredObject;
 
 /// Content in pieces: one for a plain upload, one for each part of a multipart upload. Never copied once here.
 #[derive(Clone)]
@@ -169,6 +132,8 @@ impl Object {
             server_side_encryption: attributes.server_side_encryption,
             kms_key_id: attributes.kms_key_id,
             checksum_crc64nvme: self.content.checksum(),
+            checksum_crc32c: None,
+            checksum_md5: None,
             content_type: attributes.content_type,
             metadata: attributes.metadata,
             parts: self.parts,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
-use crate::object::Attributes;
+use crate::s3::object::Attributes;
 
 const STORAGE_CLASSES: [&str; 11] = [
     "STANDARD",

@@ -7,7 +7,7 @@ use s3s::auth::{S3Auth, SecretKey};
 use s3s::host::{S3Host, VirtualHost};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
-use crate::operation::bucket_of_host;
+use crate::s3::target::bucket_of_host;
 
 /// The one user of a server. `s3s` checks the signature with its secret key.
 #[derive(Debug)]

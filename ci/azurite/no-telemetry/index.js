@@ -1,0 +1,1 @@
+// Azurite uses it only where telemetry is on: --disableTelemetry.
