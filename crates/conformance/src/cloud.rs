@@ -32,7 +32,7 @@ pub trait Cloud: Debug + Send + Sync + 'static {
     /// The option with the bucket's name.
     const BUCKET_OPTION: &'static str;
     /// The option that lets the HTTP client log.
-    const HTTP_LOG_OPTION: &'static str;
+    const HTTP_LOG_OPTION: &'static str = "EnableHttpLogs";
 
     /// The server's error code for a missing object.
     const NO_SUCH_OBJECT: &'static str;
@@ -72,8 +72,9 @@ pub trait Cloud: Debug + Send + Sync + 'static {
     /// Texts that must not be in any log: the secrets of both sections, and how signatures of requests begin.
     fn secrets() -> Vec<String>;
 
-    /// Changes of the section with which the server refuses to serve.
-    fn refusals() -> Vec<Refusal>;
+    /// Changes of the section of [`section`](Self::section) or [`with_every_secret`](Self::with_every_secret) with which
+    /// the server behind `endpoint` refuses to serve.
+    fn refusals(endpoint: &str) -> Vec<Refusal>;
 
     /// The options that are this cloud's own, but for those that are not of a simple kind.
     fn options() -> Vec<(&'static str, OptionKind)>;

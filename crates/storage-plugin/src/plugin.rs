@@ -24,6 +24,10 @@ const CHECK: Duration = Duration::from_secs(10);
 /// How long a plugin that Orthanc ends waits for its deletions.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
+/// Modules whose log lines `EnableHttpLogs` turns on, from debug level up. Not those of the AWS SDK: whether its debug lines
+/// can hold parts of credentials has not been examined.
+const HTTP_LOGS: &[&str] = &["cloud_http", "object_store", "reqwest", "hyper_util"];
+
 /// Orthanc's storage area in a bucket of the cloud `P`.
 pub struct StoragePlugin<P> {
     /// Ends what is still going on when the plugin is dropped.
@@ -58,7 +62,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let connection = P::connect(&mut section, &setup)?;
         section.warn_of_unknown();
 
-        orthanc_ffi::set_verbose_targets(connection.verbose_targets);
+        orthanc_ffi::set_verbose_targets(if connection.http_logs { HTTP_LOGS } else { &[] });
         let ranges = ranges(common.encryption.as_ref());
         let (storage, encryption) = storage(connection.bucket, common);
         check(&runtime, &storage)?;

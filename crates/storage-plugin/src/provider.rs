@@ -35,8 +35,8 @@ pub trait Provider: Send + Sync + 'static {
 pub struct Connection {
     /// The bucket.
     pub bucket: ObjectStorageOptions,
-    /// Modules of other people's code whose log lines go into Orthanc's log, from debug level up.
-    pub verbose_targets: &'static [&'static str],
+    /// Whether each request of the HTTP client goes into Orthanc's log.
+    pub http_logs: bool,
 }
 
 /// What a provider is given besides its section.

@@ -23,10 +23,6 @@ use crate::credentials::CredentialChain;
 use crate::endpoint::Endpoint;
 use crate::options::{Credentials, Options};
 
-/// Modules whose log lines `EnableAwsSdkLogs` turns on. Not those of the AWS SDK: whether its debug lines can hold parts of
-/// credentials has not been examined.
-const HTTP_LOGS: &[&str] = &["cloud_http", "object_store", "reqwest", "hyper_util"];
-
 /// The largest object in one request, in bytes.
 const LARGEST_PUT: u64 = 5 * 1024 * 1024 * 1024;
 
@@ -57,7 +53,7 @@ impl Provider for S3 {
                 largest_put: LARGEST_PUT,
                 create: None,
             },
-            verbose_targets: if options.http_logs { HTTP_LOGS } else { &[] },
+            http_logs: options.http_logs || options.network.http_logs,
         })
     }
 }

@@ -57,7 +57,7 @@ impl Provider for Azure {
                 largest_put: LARGEST_PUT,
                 create: if options.create_container { Some(container) } else { None },
             },
-            verbose_targets: &[],
+            http_logs: options.network.http_logs,
         })
     }
 }

@@ -51,7 +51,7 @@ impl Provider for Google {
                 largest_put: LARGEST_PUT,
                 create: None,
             },
-            verbose_targets: &[],
+            http_logs: options.network.http_logs,
         })
     }
 }

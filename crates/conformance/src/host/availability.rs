@@ -40,7 +40,7 @@ fn refused<C: Cloud>(server: &BucketServer, options: &Value) -> Result<String> {
 
 fn wrong_credentials_and_a_missing_bucket_stop_the_start_with_a_clear_line<C: Cloud>() -> Result<()> {
     let server = C::server()?;
-    for refusal in C::refusals() {
+    for refusal in C::refusals(&server.endpoint()) {
         let line = refused::<C>(&server, &refusal.changes)?;
         let beginning = format!("cannot check {}: {}", C::URL, refusal.cause);
         assert!(line.starts_with(&beginning), "{line}\n{beginning}");

@@ -37,9 +37,12 @@ fn options<C: Cloud>() -> Vec<(&'static str, OptionKind)> {
         ("StorageStructure", OptionKind::Choice(&["flat", "legacy"])),
         ("HybridMode", OptionKind::Choice(&["Disabled", "WriteToFileSystem", "WriteToObjectStorage"])),
         ("ConnectionTimeout", OptionKind::Number(1..=LONGEST_TIMEOUT)),
+        ("ConnectTimeout", OptionKind::Number(1..=LONGEST_TIMEOUT)),
         ("RequestTimeout", OptionKind::Number(1..=LONGEST_TIMEOUT)),
         ("MaxConnections", OptionKind::Number(1..=10_000)),
         ("MaxRetries", OptionKind::Number(0..=1000)),
+        ("TransferPoolSize", OptionKind::Number(1..=1000)),
+        ("TransferBufferSize", OptionKind::Number(5..=5120)),
     ];
     options.extend(C::options());
     options
@@ -219,7 +222,7 @@ fn every_option_of_the_table_is_known<C: Cloud>() -> Result<()> {
     let common = json!({
         "RootPath": "root", "StorageStructure": "legacy", "EnableLegacyUnknownFiles": true, "HybridMode": "Disabled",
         "StorageEncryption": {}, "ConnectionTimeout": 30, "RequestTimeout": 1200, "MaxConnections": 25,
-        "MaxRetries": 10, C::HTTP_LOG_OPTION: false,
+        "ConnectTimeout": 30, "MaxRetries": 10, "TransferPoolSize": 10, "TransferBufferSize": 5, C::HTTP_LOG_OPTION: false,
     });
     let section = with(with(section, &common), &C::every_option());
     for (option, _) in C::options() {

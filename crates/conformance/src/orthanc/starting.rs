@@ -61,7 +61,7 @@ fn a_server_that_does_not_answer_at_the_start_holds_orthanc_up_for_no_longer_tha
 
 fn wrong_credentials_stop_the_start_with_one_line_and_without_a_secret<C: Cloud>() -> Result<()> {
     let bucket = C::server()?;
-    for refusal in C::refusals() {
+    for refusal in C::refusals(&bucket.endpoint()) {
         let section = with(C::section(&bucket.endpoint()), &refusal.changes);
         let log = log_of_refused_start::<C>(&section)?;
         let errors = log_lines::<C>(&log, 'E');

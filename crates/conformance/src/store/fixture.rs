@@ -29,16 +29,20 @@ impl<C: Cloud> Bucket<C> {
 
     /// With changes of the section.
     pub(crate) fn with(changes: &Value) -> Result<Self> {
-        Self::connect(changes, None)
+        Self::of(C::server()?, changes)
+    }
+
+    /// Of this server, with changes of the section.
+    pub(crate) fn of(server: BucketServer, changes: &Value) -> Result<Self> {
+        Self::connect(server, changes, None)
     }
 
     /// With transfers in parts.
     pub(crate) fn in_parts(transfer: TransferOptions) -> Result<Self> {
-        Self::connect(&json!({}), Some(transfer))
+        Self::connect(C::server()?, &json!({}), Some(transfer))
     }
 
-    fn connect(changes: &Value, transfer: Option<TransferOptions>) -> Result<Self> {
-        let server = C::server()?;
+    fn connect(server: BucketServer, changes: &Value, transfer: Option<TransferOptions>) -> Result<Self> {
         let configuration = configuration::<C>(section::<C>(&server, changes));
         let configuration = configuration.as_object().context("the configuration is an object")?;
         let mut section = Section::find(configuration, C::SECTION)?.context("there is no section")?;

@@ -167,8 +167,10 @@ fn the_check_finds_an_empty_bucket<C: Cloud>() -> Result<()> {
 }
 
 fn refused_credentials_are_refused_for_every_operation<C: Cloud>() -> Result<()> {
-    for refusal in C::refusals() {
-        let bucket = Bucket::<C>::with(&refusal.changes)?;
+    for number in 0.. {
+        let server = C::server()?;
+        let Some(refusal) = C::refusals(&server.endpoint()).into_iter().nth(number) else { break };
+        let bucket = Bucket::<C>::of(server, &refusal.changes)?;
         for (operation, outcome) in outcomes(&bucket) {
             let error = failed(outcome)?;
             assert!(!error.transient && error.attempts == 1, "{operation}: {error}");
@@ -184,7 +186,7 @@ fn refused_credentials_are_refused_for_every_operation<C: Cloud>() -> Result<()>
 /// What becomes of every operation, each with its name.
 fn outcomes<C: Cloud>(bucket: &Bucket<C>) -> [(&'static str, Result<(), StorageError>); 5] {
     [
-        ("check", bucket.runtime.block_on(bucket.storage.check("", RetryPolicy::default()))),
+        ("check", bucket.runtime.block_on(bucket.storage.check("", RetryPolicy::default())).map(drop)),
         ("put", bucket.put("object", "content")),
         ("get", bucket.get("object", Part::Whole).map(drop)),
         ("range", bucket.get("object", part(0..1)).map(drop)),

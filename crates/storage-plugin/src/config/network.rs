@@ -1,4 +1,4 @@
-//! How a bucket is reached: the options that the clouds have in common.
+//! How a bucket is reached: options that the clouds have in common.
 
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub struct NetworkOptions {
     pub retry: RetryPolicy,
     /// `TransferPoolSize`, `TransferBufferSize`.
     pub transfer: TransferOptions,
+    /// `EnableHttpLogs`.
+    pub http_logs: bool,
 }
 
 impl NetworkOptions {
@@ -51,6 +53,7 @@ impl NetworkOptions {
                 connections: usize::try_from(connections).unwrap_or(usize::MAX),
                 part_size: megabytes * 1024 * 1024,
             },
+            http_logs: section.flag("EnableHttpLogs", false)?,
         })
     }
 }

@@ -56,7 +56,7 @@ impl Cloud for S3 {
         keys.into_iter().chain(secretive.session_token).chain(signatures).collect()
     }
 
-    fn refusals() -> Vec<Refusal> {
+    fn refusals(_endpoint: &str) -> Vec<Refusal> {
         let refused = |option: &str, wrong: &str, cause: String| Refusal {
             changes: json!({ option: wrong }),
             cause,
@@ -102,16 +102,13 @@ impl Cloud for S3 {
             ("UseTransferManager", OptionKind::Flag),
             ("StorageClass", OptionKind::Choice(classes)),
             ("ServerSideEncryption", OptionKind::Choice(&["AES256", "aws:kms", "aws:kms:dsse"])),
-            ("ConnectTimeout", OptionKind::Number(1..=604_800)),
-            ("TransferPoolSize", OptionKind::Number(1..=1000)),
-            ("TransferBufferSize", OptionKind::Number(5..=5120)),
+            ("EnableHttpLogs", OptionKind::Flag),
         ]
     }
 
     fn every_option() -> Value {
         json!({
-            "ConnectTimeout": 30, "UseTransferManager": true, "TransferPoolSize": 10, "TransferBufferSize": 5,
-            "StorageClass": "STANDARD", "Tags": {"a": "b"}, "ServerSideEncryption": "aws:kms", "KmsKeyId": "key",
+            "EnableHttpLogs": false, "UseTransferManager": true, "StorageClass": "STANDARD", "Tags": {"a": "b"}, "ServerSideEncryption": "aws:kms", "KmsKeyId": "key",
         })
     }
 }

@@ -1,0 +1,125 @@
+//! Azure, as the tests of every cloud see it.
+#![allow(unreachable_pub)]
+
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use OrthancAzureBlobStorage::Azure as Plugin;
+use conformance::{Cloud, OptionKind, Refusal};
+use end_to_end::workspace;
+use serde_json::{Value, json};
+use test_bucket::{AzureOptions, BucketServer, Sas};
+
+/// Microsoft Azure.
+#[derive(Debug)]
+pub struct Azure;
+
+impl Cloud for Azure {
+    type Provider = Plugin;
+
+    const PLUGIN: workspace::Plugin = workspace::Plugin::AzureBlob;
+    const NAME: &'static str = "Azure Blob Storage";
+    const DESCRIPTION: &'static str = "Stores the Orthanc storage area in Azure Blob";
+    const SECTION: &'static str = "AzureBlobStorage";
+
+    const BUCKET: &'static str = "bucket";
+    const URL: &'static str = "azure://bucket";
+    const BUCKET_OPTION: &'static str = "ContainerName";
+
+    const NO_SUCH_OBJECT: &'static str = "BlobNotFound";
+    const NO_SUCH_BUCKET: &'static str = "ContainerNotFound";
+    const CHECKSUM: &'static str = "MD5";
+    const REQUESTS_BEFORE_PARTS: u64 = 0;
+    const PARTS_CAN_BE_DROPPED: bool = false;
+
+    const STORE_FEATURE: &'static str = "azure-base";
+    const FOREIGN_PACKAGES: &'static [&'static str] =
+        &["rusoto", "aws-config", "aws-sdk", "aws-smithy", "google-cloud", "gcp", "tonic", "prost"];
+
+    fn server() -> io::Result<BucketServer> {
+        BucketServer::start_azure(&AzureOptions::default())
+    }
+
+    fn section(endpoint: &str) -> Value {
+        section(&AzureOptions::default().connection_string(endpoint))
+    }
+
+    fn with_every_secret() -> io::Result<(BucketServer, Value)> {
+        let server = Self::server()?;
+        let section = section(&signed_connection_string(&server.endpoint()));
+        Ok((server, section))
+    }
+
+    fn secrets() -> Vec<String> {
+        let mut secrets = vec![AzureOptions::default().key];
+        // The signature itself, in the letters of a URL and without; and how a request is signed with a key.
+        let signatures = ["sig=", "SharedKey ", "SharedAccessSignature="];
+        secrets.extend(signatures.map(str::to_owned));
+        secrets
+    }
+
+    fn refusals(endpoint: &str) -> Vec<Refusal> {
+        let options = AzureOptions::default();
+        let wrong_key = "d3Jvbmctc2VjcmV0LWtleQ==";
+        let wrong = AzureOptions { key: wrong_key.to_owned(), ..options.clone() };
+        let unsigned = wrong.account_sas(&Sas::until(later()));
+        let secret_of = |signature: &str| signature.split("sig=").nth(1).map(str::to_owned);
+        let refused = |connection_string: String, secret: Option<String>| Refusal {
+            changes: json!({ "ConnectionString": connection_string }),
+            cause: "access denied: check the credentials and their permissions on the bucket (HTTP 403 "
+                .to_owned(),
+            secret,
+        };
+        let expired = options.account_sas(&Sas::until(SystemTime::now() - Duration::from_secs(3600)));
+        vec![
+            refused(wrong.connection_string(endpoint), Some(wrong_key.to_owned())),
+            refused(options.sas_connection_string(endpoint, &unsigned), secret_of(&unsigned)),
+            refused(options.sas_connection_string(endpoint, &expired), secret_of(&expired)),
+        ]
+    }
+
+    fn options() -> Vec<(&'static str, OptionKind)> {
+        vec![
+            ("ConnectionString", OptionKind::Secret),
+            ("AccountName", OptionKind::Text),
+            ("AccountKey", OptionKind::Secret),
+            ("BlobEndpoint", OptionKind::Text),
+            ("CreateContainerIfNotExists", OptionKind::Flag),
+            ("AccessTier", OptionKind::Choice(&["Hot", "Cool", "Cold", "Archive", "Premium"])),
+        ]
+    }
+
+    fn every_option() -> Value {
+        json!({
+            "AccountName": "", "AccountKey": "", "BlobEndpoint": "", "CreateContainerIfNotExists": true,
+            "AccessTier": "Hot",
+        })
+    }
+
+    fn is_request_id(text: &str) -> bool {
+        // A UUID.
+        text.len() == 36 && text.bytes().all(|letter| letter.is_ascii_hexdigit() || letter == b'-')
+    }
+}
+
+/// A moment at which signatures are still valid.
+pub fn later() -> SystemTime {
+    SystemTime::now() + Duration::from_secs(3600)
+}
+
+fn signed_connection_string(endpoint: &str) -> String {
+    let options = AzureOptions::default();
+    options.sas_connection_string(endpoint, &options.account_sas(&Sas::until(later())))
+}
+
+/// The section with a connection string.
+pub fn section(connection_string: &str) -> Value {
+    json!({
+        "ConnectionString": connection_string,
+        "ContainerName": Azure::BUCKET,
+        // A missing container is to be an error in most tests.
+        "CreateContainerIfNotExists": false,
+        // A busy machine makes connections slow, and requests are counted: transfers in parts have tests of their own.
+        "TransferPoolSize": 1,
+    })
+}
