@@ -50,11 +50,9 @@ pub(crate) fn run(mut arguments: lexopt::Parser) -> Result<()> {
 /// Builds every plugin of the workspace and copies the libraries to a folder of their own: those in cargo's folder are
 /// replaced, with the features of test code, when cargo builds the tests. Returns their packages, and the folder.
 fn collect_plugins() -> Result<(Vec<&'static str>, PathBuf)> {
-    let (packages, target) = metadata()?;
-    let folder = target.join("plugins-under-test");
+    let folder = target_folder()?.join("plugins-under-test");
     fs::create_dir_all(&folder).context("making the folder for the plugins")?;
-    let there = |plugin: &Plugin| packages.iter().any(|name| name == plugin.package());
-    let plugins: Vec<Plugin> = Plugin::ALL.into_iter().filter(there).collect();
+    let plugins = Plugin::present();
     for &plugin in &plugins {
         eprintln!("building {}", plugin.package());
         let built = workspace::build(plugin, Profile::Dev)?;
@@ -66,20 +64,13 @@ fn collect_plugins() -> Result<(Vec<&'static str>, PathBuf)> {
     Ok((plugins.into_iter().map(Plugin::package).collect(), folder))
 }
 
-/// Names of the workspace's packages, and cargo's target folder.
-fn metadata() -> Result<(Vec<String>, PathBuf)> {
+/// cargo's target folder.
+pub(crate) fn target_folder() -> Result<PathBuf> {
     let shell = Shell::new()?;
     let text = cmd!(shell, "cargo metadata --no-deps --format-version 1").quiet().read()?;
     let metadata: Value = serde_json::from_str(&text)?;
-    let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
-    let names = packages.iter().filter_map(|package| package["name"].as_str()).map(str::to_owned).collect();
     let target = metadata["target_directory"].as_str().context("cargo metadata has no target folder")?;
-    Ok((names, target.into()))
-}
-
-/// cargo's target folder.
-pub(crate) fn target_folder() -> Result<PathBuf> {
-    Ok(metadata()?.1)
+    Ok(target.into())
 }
 
 /// What came of the tests.
