@@ -2,6 +2,7 @@
 
 mod azurite;
 mod bench;
+mod conformance;
 mod demo;
 mod install;
 mod interrupt;

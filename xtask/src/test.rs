@@ -13,6 +13,7 @@ use lexopt::prelude::{Long, Value as Free};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
+use crate::conformance::{self, Columns};
 use crate::install;
 
 /// `cargo xtask test [-- ARGUMENTS]`.
@@ -28,26 +29,31 @@ pub(crate) fn run(mut arguments: lexopt::Parser) -> Result<()> {
         },
     };
     install::install_for_tests()?;
-    let plugins = collect_plugins()?;
-    let (tests, closing) = run_tests(&plugins, &passed_on)?;
+    let (built, plugins) = collect_plugins()?;
+    let Outcome { tests, passed, mut closing } = run_tests(&plugins, &passed_on)?;
     let documentation = run_documentation_tests(&plugins)?;
-    for line in closing {
+    let mut holes = Vec::new();
+    if has_nextest() {
+        let columns = conformance_columns(&plugins)?;
+        closing.extend(columns.table(&passed));
+        holes = columns.holes(&built);
+    }
+    for line in closing.iter().chain(&holes) {
         println!("{line}");
     }
+    ensure!(holes.is_empty(), "not every plugin has every conformance test");
     ensure!(tests, "there are failed tests");
     ensure!(documentation, "there are failed documentation tests");
     Ok(())
 }
 
 /// Builds every plugin of the workspace and copies the libraries to a folder of their own: those in cargo's folder are
-/// replaced, with the features of test code, when cargo builds the tests.
-fn collect_plugins() -> Result<PathBuf> {
-    let (packages, target) = metadata()?;
-    let folder = target.join("plugins-under-test");
+/// replaced, with the features of test code, when cargo builds the tests. Returns their packages, and the folder.
+fn collect_plugins() -> Result<(Vec<&'static str>, PathBuf)> {
+    let folder = target_folder()?.join("plugins-under-test");
     fs::create_dir_all(&folder).context("making the folder for the plugins")?;
-    for plugin in
-        Plugin::ALL.into_iter().filter(|plugin| packages.iter().any(|name| name == plugin.package()))
-    {
+    let plugins = Plugin::present();
+    for &plugin in &plugins {
         eprintln!("building {}", plugin.package());
         let built = workspace::build(plugin, Profile::Dev)?;
         // Never written over: a process that still has it open would see its code change.
@@ -55,27 +61,29 @@ fn collect_plugins() -> Result<PathBuf> {
         let _ = fs::remove_file(&copy);
         fs::copy(&built, &copy).with_context(|| format!("copying {}", built.display()))?;
     }
-    Ok(folder)
-}
-
-/// Names of the workspace's packages, and cargo's target folder.
-fn metadata() -> Result<(Vec<String>, PathBuf)> {
-    let shell = Shell::new()?;
-    let text = cmd!(shell, "cargo metadata --no-deps --format-version 1").quiet().read()?;
-    let metadata: Value = serde_json::from_str(&text)?;
-    let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
-    let names = packages.iter().filter_map(|package| package["name"].as_str()).map(str::to_owned).collect();
-    let target = metadata["target_directory"].as_str().context("cargo metadata has no target folder")?;
-    Ok((names, target.into()))
+    Ok((plugins.into_iter().map(Plugin::package).collect(), folder))
 }
 
 /// cargo's target folder.
 pub(crate) fn target_folder() -> Result<PathBuf> {
-    Ok(metadata()?.1)
+    let shell = Shell::new()?;
+    let text = cmd!(shell, "cargo metadata --no-deps --format-version 1").quiet().read()?;
+    let metadata: Value = serde_json::from_str(&text)?;
+    let target = metadata["target_directory"].as_str().context("cargo metadata has no target folder")?;
+    Ok(target.into())
 }
 
-/// Whether all passed, and the runner's closing lines.
-fn run_tests(plugins: &Path, arguments: &[OsString]) -> Result<(bool, Vec<String>)> {
+/// What came of the tests.
+struct Outcome {
+    /// Whether all passed.
+    tests: bool,
+    /// The conformance tests that passed.
+    passed: Columns,
+    /// The runner's closing lines.
+    closing: Vec<String>,
+}
+
+fn run_tests(plugins: &Path, arguments: &[OsString]) -> Result<Outcome> {
     let mut command = cargo();
     let nextest = has_nextest();
     if nextest {
@@ -91,14 +99,16 @@ fn run_tests(plugins: &Path, arguments: &[OsString]) -> Result<(bool, Vec<String
     if !nextest {
         // Its result lines are on standard output already.
         let passed = command.status().context("running cargo test")?.success();
-        return Ok((passed, vec![format!("cargo test: {}", if passed { "all passed" } else { "failed" })]));
+        let closing = vec![format!("cargo test: {}", if passed { "all passed" } else { "failed" })];
+        return Ok(Outcome { tests: passed, passed: Columns::default(), closing });
     }
     let mut child = command.stderr(Stdio::piped()).spawn().context("running cargo nextest")?;
     let output = child.stderr.take().context("no output of cargo nextest")?;
-    let mut closing = Vec::new();
+    let (mut passed, mut closing) = (Columns::default(), Vec::new());
     for line in BufReader::new(output).split(b'\n') {
         let line = String::from_utf8_lossy(&line?).into_owned();
         eprintln!("{line}");
+        passed.add_passed(&line);
         if line.contains("Summary") {
             closing.clear();
         }
@@ -106,7 +116,17 @@ fn run_tests(plugins: &Path, arguments: &[OsString]) -> Result<(bool, Vec<String
             closing.push(line);
         }
     }
-    Ok((child.wait()?.success(), closing))
+    Ok(Outcome { tests: child.wait()?.success(), passed, closing })
+}
+
+/// The conformance tests that each plugin has.
+fn conformance_columns(plugins: &Path) -> Result<Columns> {
+    let mut command = cargo();
+    command.args(["nextest", "list", "--workspace", "--cargo-quiet", "--message-format", "json", "--test"]);
+    command.arg(conformance::BINARY).env(PLUGIN_FOLDER_VARIABLE, plugins).stderr(Stdio::inherit());
+    let output = command.output().context("running cargo nextest list")?;
+    ensure!(output.status.success(), "cargo nextest list failed");
+    Columns::listed(&String::from_utf8(output.stdout)?)
 }
 
 fn has_nextest() -> bool {

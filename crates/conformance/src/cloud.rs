@@ -27,7 +27,7 @@ pub trait Cloud: Debug + Send + Sync + 'static {
 
     /// The bucket that the server has.
     const BUCKET: &'static str;
-    /// How log lines name the bucket.
+    /// How log lines name the bucket: with its name, once.
     const URL: &'static str;
     /// The option with the bucket's name.
     const BUCKET_OPTION: &'static str;
@@ -40,6 +40,8 @@ pub trait Cloud: Debug + Send + Sync + 'static {
     const NO_SUCH_BUCKET: &'static str;
     /// What log lines call the checksum that comes with a whole object.
     const CHECKSUM: &'static str;
+    /// Requests of a start: the check of the bucket, and what it takes to sign it.
+    const REQUESTS_AT_START: u64 = 1;
     /// Requests with which an upload in parts begins, before the first part.
     const REQUESTS_BEFORE_PARTS: u64 = 1;
     /// Whether the parts of an upload can be dropped. Otherwise the cloud forgets them by itself, some day.

@@ -5,12 +5,10 @@
 //! its own. Every test is a private function that is generic over the cloud, and is listed by the macro `tests!` in its
 //! module: one that is not listed is dead code, which CI refuses. So no cloud can leave one out.
 //!
-//! ```no_run
-//! # use std::io; use conformance::{Cloud, OptionKind, Refusal};
-//! # use serde_json::Value; use test_bucket::BucketServer;
-//! # fn of<Aws: Cloud>() {
-//! conformance::run::<Aws>();
-//! # }
+//! ```ignore
+//! fn main() {
+//!     conformance::run::<cloud::S3>();
+//! }
 //! ```
 
 #[macro_use]

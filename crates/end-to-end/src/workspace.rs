@@ -29,6 +29,23 @@ impl Plugin {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::AwsS3, Self::AzureBlob, Self::GoogleCloud];
 
+    /// Those that are in the workspace.
+    #[must_use]
+    pub fn present() -> Vec<Self> {
+        let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins");
+        let there = |plugin: &Self| plugins.join(plugin.folder()).join("Cargo.toml").is_file();
+        Self::ALL.into_iter().filter(there).collect()
+    }
+
+    /// The folder of its crate, in the one of all plugins.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::AwsS3 => "aws-s3",
+            Self::AzureBlob => "azure-blob",
+            Self::GoogleCloud => "google-cloud",
+        }
+    }
+
     /// The cargo package.
     #[must_use]
     pub fn package(self) -> &'static str {

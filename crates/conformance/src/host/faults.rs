@@ -9,7 +9,7 @@ use test_host::LogLevel;
 
 use crate::Cloud;
 use crate::fixture::codes::{INEXISTENT_FILE, STORAGE_AREA_PLUGIN};
-use crate::fixture::{DICOM, KEY, Setup, UUID, content, done, object_url, request, uuid};
+use crate::fixture::{DICOM, KEY, Setup, UUID, asks_for_patience, content, done, object_url, request, uuid};
 
 tests![
     what_passes_by_itself_is_tried_again_and_not_seen_by_orthanc,
@@ -247,8 +247,7 @@ fn a_server_that_asks_for_patience_gets_it<C: Cloud>() -> Result<()> {
     let setup = Setup::<C>::start()?;
     for operation in request::ALL {
         prepare(&setup, operation);
-        let fault = Fault::Status { code: 503, s3_code: "SlowDown".to_owned(), retry_after_seconds: Some(1) };
-        setup.fault(operation, fault, 1);
+        setup.fault(operation, asks_for_patience(503, 1), 1);
         let start = Instant::now();
         assert_eq!(operate(&setup, operation)?, Ok(()));
         assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
@@ -259,8 +258,7 @@ fn a_server_that_asks_for_patience_gets_it<C: Cloud>() -> Result<()> {
 
 fn patience_that_leads_past_the_request_timeout_is_not_begun<C: Cloud>() -> Result<()> {
     let setup = Setup::<C>::with(&json!({"RequestTimeout": 60}))?;
-    let fault = Fault::Status { code: 503, s3_code: "SlowDown".to_owned(), retry_after_seconds: Some(600) };
-    setup.fault(request::CREATE, fault, 1);
+    setup.fault(request::CREATE, asks_for_patience(503, 600), 1);
     let start = Instant::now();
     assert_eq!(operate(&setup, request::CREATE)?, Err(STORAGE_AREA_PLUGIN));
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());

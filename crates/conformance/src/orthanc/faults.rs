@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use test_bucket::{Fault, FaultRule};
 
 use crate::Cloud;
-use crate::fixture::{request, within};
+use crate::fixture::{asks_for_patience, request, within};
 use crate::orthanc::fixture::{Fixture, slice, slices};
 
 tests![
@@ -123,8 +123,8 @@ fn deletes_survive_refusals_and_broken_connections<C: Cloud>() -> Result<()> {
 fn a_server_that_asks_for_a_pause_gets_it<C: Cloud>() -> Result<()> {
     let fixture = Fixture::<C>::start()?;
     for code in [429, 503] {
-        let fault = Fault::Status { code, s3_code: "SlowDown".to_owned(), retry_after_seconds: Some(2) };
-        let rule = fixture.bucket.faults().push(FaultRule::new(fault).on(request::CREATE));
+        let rule = FaultRule::new(asks_for_patience(code, 2)).on(request::CREATE);
+        let rule = fixture.bucket.faults().push(rule);
         let start = Instant::now();
         let uploaded = fixture.rest().upload(&slice()?)?;
         let took = start.elapsed();

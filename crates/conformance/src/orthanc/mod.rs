@@ -4,7 +4,8 @@ mod faults;
 pub(crate) mod fixture;
 mod lasting;
 mod life;
+mod neighbours;
 mod starting;
 mod storing;
 
-modules![faults, lasting, life, starting, storing];
+modules![faults, lasting, life, neighbours, starting, storing];
