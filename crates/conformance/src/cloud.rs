@@ -38,6 +38,16 @@ pub trait Cloud: Debug + Send + Sync + 'static {
     const NO_SUCH_OBJECT: &'static str;
     /// The server's error code for a missing bucket.
     const NO_SUCH_BUCKET: &'static str;
+    /// What this cloud calls an error that S3 calls so.
+    fn error_code(of_s3: &str) -> &str {
+        of_s3
+    }
+
+    /// The name under which the cloud lists an object that was stored under this name.
+    fn stored_name(name: &str) -> String {
+        name.to_owned()
+    }
+
     /// What log lines call the checksum that comes with a whole object.
     const CHECKSUM: &'static str;
     /// Requests of a start: the check of the bucket, and what it takes to sign it.

@@ -18,7 +18,9 @@ mod cloud;
 mod encryption;
 mod fixture;
 mod host;
+mod machine;
 mod orthanc;
+mod small_server;
 mod store;
 
 pub use cloud::{Cloud, OptionKind, Refusal};
@@ -27,6 +29,8 @@ pub use fixture::{
     DICOM, KEY, Keys, Setup, Trials, UUID, configuration, content, done, eventually, library, load,
     own_lines, section, uuid, with, without,
 };
+pub use machine::{Machine, Outcome, child};
 pub use registry::run;
+pub use small_server::{Request, SmallServer};
 
 modules![store, host, encryption, orthanc];

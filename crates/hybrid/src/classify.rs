@@ -9,8 +9,8 @@ use crate::error::{Answer, Cause, Operation, StorageError};
 /// Error codes that say that the bucket is missing, not the object: S3 and Google, Azure.
 const BUCKET_MISSING: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"];
 /// Error codes with a status below 500 that heal by themselves: the body came too slowly or damaged.
-const TRANSIENT_REFUSALS: [&str; 4] =
-    ["RequestTimeout", "BadDigest", "XAmzContentChecksumMismatch", "Md5Mismatch"];
+const TRANSIENT_REFUSALS: [&str; 5] =
+    ["RequestTimeout", "OperationTimedOut", "BadDigest", "XAmzContentChecksumMismatch", "Md5Mismatch"];
 /// Error codes of S3 with status 400 that are about the credentials.
 const CREDENTIAL_REFUSALS: [&str; 3] = ["ExpiredToken", "InvalidToken", "TokenRefreshRequired"];
 

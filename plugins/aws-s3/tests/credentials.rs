@@ -1,77 +1,39 @@
 //! The default credential chain of AWS: each place where credentials may come from, and none.
 //!
-//! Most of these places are named by environment variables, which belong to a process: so the plugin is loaded in a
-//! child process, this test binary again, with an environment and a home folder made for the case.
+//! Most of these places are named by environment variables: so each case has a `Machine` of its own.
 
 #[path = "common/cloud.rs"]
 mod cloud;
-#[path = "common/small_server.rs"]
-mod small_server;
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use aws_smithy_types::date_time::{DateTime, Format};
 use cloud::S3;
-use conformance::{DICOM, configuration, library, section, uuid, without};
-use serde_json::{Value, json};
-use small_server::{Request, SmallServer};
+use conformance::{Outcome, Request, SmallServer, section, without};
+use serde_json::json;
 use tempfile::TempDir;
 use test_bucket::{BucketServer, Options};
-use test_host::{HostOptions, LoadError, LogLevel, TestHost};
-
-/// Holds the configuration of the child.
-const CHILD: &str = "AWS_S3_STORAGE_TEST_CHILD";
-/// Begins the line in which the child tells its parent how it went.
-const OUTCOME: &str = "outcome: ";
 
 const ACCESS_KEY: &str = "AKIACHAINEXAMPLE";
 const SECRET_KEY: &str = "chain/secret+key/0123456789";
 const TOKEN: &str = "chain-session-token==";
 
-/// Not a test of its own: the process with the environment of a case. Stores three attachments.
 #[test]
 fn child() -> Result<()> {
-    let Ok(configuration) = std::env::var(CHILD) else { return Ok(()) };
-    let options = HostOptions::with_configuration(serde_json::from_str(&configuration)?);
-    let logs = match TestHost::load(library::<S3>()?, options) {
-        Ok(host) => {
-            for number in 0..3 {
-                // A failure is in the log.
-                let _ = host.create(&uuid(number), DICOM, b"x");
-            }
-            host.logs()
-        }
-        Err(LoadError::Initialize { logs, .. }) => logs,
-        Err(other) => bail!(other),
-    };
-    let lines = |level| logs.iter().filter(move |line| line.0 == level).map(|line| line.1.as_str());
-    let (errors, warnings): (Vec<_>, Vec<_>) =
-        (lines(LogLevel::Error).collect(), lines(LogLevel::Warning).collect());
-    let all: Vec<_> = logs.iter().map(|line| line.1.as_str()).collect();
-    println!("\n{OUTCOME}{}", json!({"errors": errors, "warnings": warnings, "all": all}));
-    Ok(())
+    conformance::child::<S3>()
 }
 
-/// A machine with a home folder, an environment and a bucket.
+/// A machine, and a bucket that can be used with its credentials and no others.
 struct Machine {
-    home: TempDir,
-    environment: Vec<(&'static str, OsString)>,
+    machine: conformance::Machine,
     server: BucketServer,
 }
 
-/// The log of a child.
-struct Outcome {
-    errors: Vec<String>,
-    warnings: Vec<String>,
-}
-
 impl Machine {
-    /// One where no credentials are to be found; with these and no others the bucket can be used.
+    /// One where no credentials are to be found.
     fn new(session_token: Option<&str>) -> Result<Self> {
         let server = BucketServer::start(Options {
             access_key: ACCESS_KEY.to_owned(),
@@ -79,43 +41,22 @@ impl Machine {
             session_token: session_token.map(str::to_owned),
             ..Options::default()
         })?;
-        Ok(Self { home: tempfile::tempdir()?, environment: Vec::new(), server })
+        Ok(Self { machine: conformance::Machine::new()?, server })
     }
 
-    fn set(mut self, variable: &'static str, value: impl Into<OsString>) -> Self {
-        self.environment.push((variable, value.into()));
-        self
+    fn set(self, variable: &'static str, value: impl Into<OsString>) -> Self {
+        Self { machine: self.machine.set(variable, value), ..self }
     }
 
     /// The path of a file in the home folder with this content.
     fn file(&self, name: &str, content: &str) -> Result<PathBuf> {
-        let path = self.home.path().join(name);
-        fs::create_dir_all(path.parent().context("no folder")?)?;
-        fs::write(&path, content)?;
-        Ok(path)
+        self.machine.file(name, content)
     }
 
-    /// Runs the plugin here, with all its logs on.
+    /// Runs the plugin here.
     fn run(&self) -> Result<Outcome> {
-        let section = section::<S3>(&self.server, &json!({"EnableAwsSdkLogs": true, "MaxRetries": 0}));
-        let section = without(section, &["AccessKey", "SecretKey"]);
-        let library = library::<S3>()?;
-        let output = Command::new(std::env::current_exe()?)
-            .args(["--exact", "child", "--nocapture"])
-            // A developer's own credentials must not be found.
-            .env_clear()
-            .env("HOME", self.home.path())
-            .env(end_to_end::workspace::PLUGIN_FOLDER_VARIABLE, library.parent().context("no folder")?)
-            .env(CHILD, configuration::<S3>(section).to_string())
-            .envs(self.environment.iter().map(|(variable, value)| (variable, value)))
-            .output()?;
-        let text = String::from_utf8(output.stdout)?;
-        let line = text.lines().find_map(|line| line.strip_prefix(OUTCOME));
-        let line = line.with_context(|| format!("{text}\n{}", String::from_utf8_lossy(&output.stderr)))?;
-        assert!(!line.contains(SECRET_KEY) && !line.contains(TOKEN), "a secret is in the log: {line}");
-        let logs: Value = serde_json::from_str(line)?;
-        let lines = |level: &str| serde_json::from_value(logs[level].clone());
-        Ok(Outcome { errors: lines("errors")?, warnings: lines("warnings")? })
+        let section = without(section::<S3>(&self.server, &json!({})), &["AccessKey", "SecretKey"]);
+        self.machine.run::<S3>(section, &[SECRET_KEY, TOKEN])
     }
 
     /// Runs the plugin, which must find the credentials.

@@ -151,9 +151,10 @@ fn what_lasts_is_one_error_line_with_operation_object_cause_status_and_request<C
             let errors = setup.errors().split_off(before);
             let beginning = format!(
                 "cannot {} {}: the server cannot serve the request now (HTTP {status} \
-                 {code}: Injected by the test server, request ",
+                 {}: Injected by the test server, request ",
                 verb(operation),
-                object_url::<C>(KEY)
+                object_url::<C>(KEY),
+                C::error_code(code)
             );
             let [line] = errors.as_slice() else { bail!("not one line: {errors:#?}") };
             let rest = line.strip_prefix(&beginning).with_context(|| line.clone())?;
@@ -226,9 +227,10 @@ fn what_no_repetition_heals_is_not_tried_again<C: Cloud>() -> Result<()> {
             assert_eq!(setup.requests(), 1, "{operation:?} with {status} {code}");
             let errors = setup.errors().split_off(before);
             let beginning = format!(
-                "cannot {} {}: {cause} (HTTP {status} {code}: ",
+                "cannot {} {}: {cause} (HTTP {status} {}: ",
                 verb(operation),
-                object_url::<C>(KEY)
+                object_url::<C>(KEY),
+                C::error_code(code)
             );
             assert_eq!(errors.len(), 1, "{errors:#?}");
             assert!(errors[0].starts_with(&beginning) && errors[0].ends_with(')'), "{errors:#?}");

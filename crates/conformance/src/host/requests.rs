@@ -260,7 +260,7 @@ fn object_names_are_the_root_path_byte_for_byte<C: Cloud>() -> Result<()> {
         let section = section::<C>(&setup.server, &json!({"RootPath": root}));
         let host = load::<C>(configuration::<C>(section))?.with_context(|| root.to_owned())?;
         done(host.create(UUID, DICOM, &bytes)).with_context(|| root.to_owned())?;
-        assert_eq!(setup.stored(), [format!("{root}/{KEY}")]);
+        assert_eq!(setup.stored(), [C::stored_name(&format!("{root}/{KEY}"))]);
         assert_eq!(done(host.read_whole(UUID, DICOM))?, bytes);
         done(host.remove(UUID, DICOM))?;
         assert!(setup.stored().is_empty(), "{root}");

@@ -53,12 +53,16 @@ fn read<C: Cloud>(fixture: &Fixture<C>, uploaded: &Uploaded) -> Result<Answer> {
     Ok(fixture.rest().get(&format!("{}/file", uploaded.path))?)
 }
 
+fn busy<C: Cloud>() -> String {
+    format!("the server cannot serve the request now (HTTP 503 {}: ", C::error_code("SlowDown"))
+}
+
 fn an_upload_that_cannot_succeed_is_one_error_in_time_and_leaves_nothing<C: Cloud>() -> Result<()> {
     let fixture = Fixture::<C>::with(&impatient())?;
     // More than the buffers between plugin and server hold, so that a server that does not read shows.
     let file = dicom::multi_frame(20)?;
     for (fault, reason) in [
-        (Fault::slow_down(), "the server cannot serve the request now (HTTP 503 SlowDown: "),
+        (Fault::slow_down(), busy::<C>().as_str()),
         (
             Fault::status(500, "InternalError"),
             "the server cannot serve the request now (HTTP 500 InternalError: ",
@@ -86,7 +90,7 @@ fn a_download_that_cannot_succeed_is_one_error_in_time<C: Cloud>() -> Result<()>
     let uploaded = fixture.rest().upload(&file)?;
     let key = fixture.only_object()?.0;
     for (fault, reason) in [
-        (Fault::slow_down(), "the server cannot serve the request now (HTTP 503 SlowDown: "),
+        (Fault::slow_down(), busy::<C>().as_str()),
         (Fault::ResetAfterResponseBytes(0), "the connection broke"),
         (Fault::CloseAfterResponseBytes(0), "the connection broke"),
         (Fault::StallResponseAfter(0), "nothing moved for 1 s"),
@@ -114,7 +118,8 @@ fn what_no_repetition_heals_fails_at_once<C: Cloud>() -> Result<()> {
     let (error, requests) = fixture.counted(|| error_of(&fixture, || read(&fixture, &uploaded)))?;
     assert!(error.contains("access denied: check the credentials and their permissions"), "{error}");
     // The number of the request is what the cloud's support asks for.
-    assert!(error.contains("(HTTP 403 AccessDenied: ") && error.contains(", request "), "{error}");
+    let answer = format!("(HTTP 403 {}: ", C::error_code("AccessDenied"));
+    assert!(error.contains(&answer) && error.contains(", request "), "{error}");
     assert_eq!(requests.total, 1);
     let other = &slices(1, 1)?[0];
     let upload = || error_of(&fixture, || Ok(fixture.rest().post("/instances", other)?));

@@ -36,6 +36,20 @@ impl Cloud for Azure {
     const FOREIGN_PACKAGES: &'static [&'static str] =
         &["rusoto", "aws-config", "aws-sdk", "aws-smithy", "google-cloud", "gcp", "tonic", "prost"];
 
+    fn error_code(of_s3: &str) -> &str {
+        match of_s3 {
+            "SlowDown" => "ServerBusy",
+            "AccessDenied" => "AuthorizationFailure",
+            "SignatureDoesNotMatch" => "AuthenticationFailed",
+            same => same,
+        }
+    }
+
+    /// Azure takes a backslash for a slash.
+    fn stored_name(name: &str) -> String {
+        name.replace('\\', "/")
+    }
+
     fn server() -> io::Result<BucketServer> {
         BucketServer::start_azure(&AzureOptions::default())
     }

@@ -1,5 +1,4 @@
 //! An HTTP server of a few lines, for the services that hand out credentials.
-#![allow(unreachable_pub)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -14,6 +13,7 @@ pub struct Request {
     pub target: String,
     /// `name: value`, the names in lower case.
     pub headers: Vec<String>,
+    /// What followed the headers.
     pub body: String,
 }
 
@@ -35,6 +35,10 @@ pub struct SmallServer {
 
 impl SmallServer {
     /// Answers every request with a status and a body.
+    ///
+    /// # Errors
+    ///
+    /// When there is no port.
     pub fn start(answer: impl Fn(&Request) -> (u16, String) + Send + Sync + 'static) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
