@@ -35,7 +35,11 @@
 //!
 //! # Where it differs from Azure
 //!
-//! - All that Azurite does, but for `Retry-After` and refusals that a test asks for.
+//! - In whatever Azurite does, but for two answers that are corrected: ranges behind the end of a blob are refused
+//!   (Azurite: 206 without bytes), and a wrong or expired signature is `AuthenticationFailed` (`AuthorizationFailure`).
+//! - Whole blobs have a `Content-MD5` even where none was stored, and `Put Blob` answers without a CRC-64.
+//! - An account that does not exist is 404 `ResourceNotFound`; Azure's have host names, which are not found at all.
+//! - Batches with a shared access signature in place of the key are refused with HTTP 500.
 //! - Azurite keeps what is deleted or replaced in memory for some minutes.
 //!
 //! # Where it differs from Google Cloud Storage
