@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use http::HeaderMap;
 use s3s::crypto::{Checksum as _, Md5, Sha1, Sha256};
@@ -99,6 +100,19 @@ pub(crate) fn combine(first: u64, second: u64, second_length: u64) -> u64 {
 /// A CRC64NVME as S3 writes it in headers: base64 of the big-endian bytes.
 pub(crate) fn to_header(crc64nvme: u64) -> String {
     BASE64.encode(crc64nvme.to_be_bytes())
+}
+
+/// The CRC32C of some bytes one after the other, as Google writes it: base64 of the big-endian bytes.
+pub(crate) fn crc32c_header(pieces: &[Bytes]) -> String {
+    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    pieces.iter().for_each(|piece| digest.update(piece));
+    // A 32-bit CRC in the low half.
+    BASE64.encode(&digest.finalize().to_be_bytes()[4..])
+}
+
+/// The MD5 of `bytes` in base64.
+pub(crate) fn md5_header(bytes: &[u8]) -> String {
+    BASE64.encode(Md5::checksum(bytes))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::count::{RequestCounts, RequestRecord};
 use crate::dialect::Dialect;
 use crate::fault::Faults;
 use crate::front::Front;
+use crate::google::{GoogleDialect, GoogleOptions};
 use crate::hold::Hold;
 use crate::listen::listen;
 use crate::operation::Operation;
@@ -55,7 +56,7 @@ impl BucketServer {
     /// When the port is taken or the threads cannot be started.
     pub fn start(options: Options) -> io::Result<Self> {
         let (port, connection_limit) = (options.port, options.connection_limit);
-        Self::with(port, connection_limit, |_, _| Ok(Arc::new(S3Dialect::new(options))))
+        Self::with(port, connection_limit, |_| Ok(Arc::new(S3Dialect::new(options))))
     }
 
     /// Starts an Azure server: Azurite, with everything of this type before it.
@@ -66,22 +67,32 @@ impl BucketServer {
     ///
     /// When Azurite is not installed or does not start, or the port is taken.
     pub fn start_azure(options: &AzureOptions) -> io::Result<Self> {
-        Self::with(options.port, options.connection_limit, |runtime, _| {
+        Self::with(options.port, options.connection_limit, |runtime| {
             Ok(Arc::new(AzureDialect::start(options, runtime.handle())?))
         })
     }
 
-    /// Starts a server of any kind; its dialect may depend on its own threads and address.
+    /// Starts a Google Cloud Storage server.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken or the threads cannot be started.
+    pub fn start_google(options: GoogleOptions) -> io::Result<Self> {
+        let (port, connection_limit) = (options.port, options.connection_limit);
+        Self::with(port, connection_limit, |_| Ok(Arc::new(GoogleDialect::new(options))))
+    }
+
+    /// Starts a server of any kind; its dialect may use its threads.
     fn with(
         port: Option<u16>,
         connection_limit: usize,
-        dialect: impl FnOnce(&Runtime, SocketAddr) -> io::Result<Arc<dyn Dialect>>,
+        dialect: impl FnOnce(&Runtime) -> io::Result<Arc<dyn Dialect>>,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.unwrap_or(0)))?;
         let address = listener.local_addr()?;
         let runtime =
             Builder::new_multi_thread().worker_threads(2).thread_name("test-bucket").enable_all().build()?;
-        let front = Arc::new(Front::new(dialect(&runtime, address)?));
+        let front = Arc::new(Front::new(dialect(&runtime)?));
         let server =
             Self { front, address, connection_limit, running: Mutex::new(None), runtime: Some(runtime) };
         server.run(listener)?;

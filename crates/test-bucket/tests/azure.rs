@@ -180,7 +180,7 @@ async fn a_wrong_key_or_account_is_refused() {
     let wrong = builder(&server).with_access_key("d3Jvbmcga2V5").build().unwrap();
     let error = wrong.put(&path("k"), bytes(3_000_000).into()).await.unwrap_err();
     assert!(matches!(error, Error::PermissionDenied { .. }), "{error:?}");
-    assert!(text(&error).contains("AuthorizationFailure"), "{error:?}");
+    assert!(text(&error).contains("AuthenticationFailed"), "{error:?}");
     let anonymous = unsigned(&server).with_skip_signature(true).build().unwrap();
     assert!(anonymous.get(&path("k")).await.is_err());
     assert!(server.keys("bucket").is_empty());
@@ -229,8 +229,29 @@ async fn shared_access_signatures_open_what_they_say_for_as_long_as_they_say() {
     sas.expiry = now - hour;
     for query in [options.account_sas(&sas), options.service_sas("bucket", &sas)] {
         let error = with_sas(&server, &query).get(&path("k")).await.unwrap_err();
-        assert!(text(&error).contains("AuthorizationFailure"), "{error:?}");
+        assert!(text(&error).contains("AuthenticationFailed"), "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn a_range_behind_the_end_is_refused() {
+    let server = server();
+    server.insert("bucket", "k", bytes(9));
+    server.insert("bucket", "empty", "");
+    let sas = AzureOptions::default().account_sas(&Sas::until(SystemTime::now() + Duration::from_secs(60)));
+    let ask = async |key: &str, range: &str| {
+        let url = format!("{}/devstoreaccount1/bucket/{key}?{sas}", server.endpoint());
+        reqwest::Client::new().get(url).header("range", range).send().await.unwrap()
+    };
+    for (key, range, total) in [("k", "bytes=9-10", 9), ("k", "bytes=20-30", 9), ("empty", "bytes=0-9", 0)] {
+        let answer = ask(key, range).await;
+        assert_eq!(answer.status(), 416, "{range}");
+        assert_eq!(answer.headers()["content-range"].to_str().unwrap(), format!("bytes */{total}"));
+        assert_eq!(answer.headers()["x-ms-error-code"], "InvalidRange");
+        assert!(answer.text().await.unwrap().contains("<Code>InvalidRange</Code>"));
+    }
+    let beyond = ask("k", "bytes=5-100").await;
+    assert_eq!((beyond.status().as_u16(), beyond.bytes().await.unwrap()), (206, bytes(9).slice(5..)));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod azurite;
 mod bucket;
+mod correct;
 mod error;
 mod forward;
 mod options;
@@ -23,6 +24,7 @@ use tokio::runtime::Handle;
 
 use crate::azure::azurite::Azurite;
 use crate::azure::bucket::Inspector;
+use crate::azure::correct::corrected;
 use crate::azure::forward::forward;
 use crate::azure::sign::Signer;
 use crate::body::Upload;
@@ -105,7 +107,7 @@ impl Dialect for AzureDialect {
                 for name in [CONNECTION.as_str(), TRANSFER_ENCODING.as_str(), "keep-alive"] {
                     answer.headers_mut().remove(name);
                 }
-                answer
+                corrected(answer, &head).await
             }
             Err(error) => {
                 let refusal =

@@ -6,7 +6,8 @@ use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use crate::s3::object::Attributes;
 
-const STORAGE_CLASSES: [&str; 11] = [
+/// What S3 knows.
+pub(crate) const STORAGE_CLASSES: [&str; 11] = [
     "STANDARD",
     "REDUCED_REDUNDANCY",
     "STANDARD_IA",
@@ -36,9 +37,9 @@ pub(crate) struct Said {
 
 impl Said {
     /// Refuses what S3 refuses.
-    pub(crate) fn check(self) -> S3Result<Attributes> {
+    pub(crate) fn check(self, storage_classes: &[&str]) -> S3Result<Attributes> {
         let storage_class = self.storage_class.map(|class| class.as_str().to_owned());
-        if storage_class.as_deref().is_some_and(|class| !STORAGE_CLASSES.contains(&class)) {
+        if storage_class.as_deref().is_some_and(|class| !storage_classes.contains(&class)) {
             return Err(s3_error!(InvalidStorageClass, "The storage class you specified is not valid"));
         }
         let encryption = self.server_side_encryption.map(|encryption| encryption.as_str().to_owned());

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderName};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Error, S3ErrorCode};
@@ -51,6 +51,8 @@ impl S3Dialect {
             store: Arc::clone(&store),
             region: options.region.clone(),
             body_limit: options.body_limit,
+            storage_classes: &attributes::STORAGE_CLASSES,
+            also: |_| HeaderMap::new(),
         };
         let mut builder = S3ServiceBuilder::new(service);
         builder.set_auth(OneUser { access_key: options.access_key, secret_key: options.secret_key.into() });

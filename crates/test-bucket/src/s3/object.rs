@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
@@ -114,11 +115,29 @@ pub(crate) struct Object {
     pub(crate) attributes: Attributes,
     pub(crate) last_modified: SystemTime,
     pub(crate) parts: Option<usize>,
+    hashes: OnceLock<Hashes>,
+}
+
+/// Hashes that only Google keeps.
+#[derive(Debug, Clone)]
+pub(crate) struct Hashes {
+    pub(crate) crc32c: String,
+    /// Of what came in one piece.
+    pub(crate) md5: Option<String>,
 }
 
 impl Object {
     pub(crate) fn new(content: Content, attributes: Attributes) -> Self {
-        Self { etag: content.etag(), content, attributes, last_modified: SystemTime::now(), parts: None }
+        let (etag, last_modified) = (content.etag(), SystemTime::now());
+        Self { etag, content, attributes, last_modified, parts: None, hashes: OnceLock::new() }
+    }
+
+    /// Computed when first asked for.
+    pub(crate) fn hashes(&self) -> &Hashes {
+        self.hashes.get_or_init(|| Hashes {
+            crc32c: checksum::crc32c_header(&self.content.pieces),
+            md5: self.parts.is_none().then(|| checksum::md5_header(&self.content.to_bytes())),
+        })
     }
 
     pub(crate) fn inspect(&self) -> StoredObject {

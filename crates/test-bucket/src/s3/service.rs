@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, ChecksumType,
     CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput,
@@ -30,6 +31,10 @@ pub(crate) struct Service {
     pub(crate) region: String,
     /// Bytes that one body may have.
     pub(crate) body_limit: u64,
+    /// What `x-amz-storage-class` may be.
+    pub(crate) storage_classes: &'static [&'static str],
+    /// Headers of answers about an object that `s3s` does not know.
+    pub(crate) also: fn(&Object) -> HeaderMap,
 }
 
 impl From<StoreError> for S3Error {
@@ -76,7 +81,7 @@ impl S3 for Service {
             kms_key_id: input.ssekms_key_id,
             metadata: input.metadata,
         };
-        let attributes = said.check()?;
+        let attributes = said.check(self.storage_classes)?;
         let condition = condition(input.if_none_match.as_ref(), input.if_match)?;
         let claimed = Claimed {
             crc64nvme: input.checksum_crc64nvme,
@@ -89,14 +94,16 @@ impl S3 for Service {
         let content = upload::collect(input.body, claimed, req.trailing_headers, self.body_limit).await?;
         let object =
             self.store.put(&input.bucket, &input.key, Object::new(content, attributes), &condition)?;
-        Ok(S3Response::new(PutObjectOutput {
+        let also = (self.also)(&object);
+        let output = PutObjectOutput {
             e_tag: Some(ETag::Strong(object.etag.clone())),
             checksum_crc64nvme: Some(object.content.checksum()),
             checksum_type: Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT)),
             server_side_encryption: Some(answer::encryption(&object.attributes)),
             ssekms_key_id: object.attributes.kms_key_id.clone(),
             ..PutObjectOutput::default()
-        }))
+        };
+        Ok(S3Response::with_headers(output, also))
     }
 
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
@@ -114,7 +121,7 @@ impl S3 for Service {
         let range = input.range.map(|range| answer::resolve(range, length)).transpose()?;
         let slices = object.content.slices(range.clone().unwrap_or(0..length), SLICE);
         let head = answer::head(&object, input.checksum_mode.is_some() && range.is_none());
-        Ok(S3Response::new(GetObjectOutput {
+        let output = GetObjectOutput {
             accept_ranges: head.accept_ranges,
             body: Some(StreamingBlob::new(answer::Slices::new(slices))),
             checksum_crc64nvme: head.checksum_crc64nvme,
@@ -132,7 +139,8 @@ impl S3 for Service {
             storage_class: head.storage_class,
             tag_count: i32::try_from(object.attributes.tags.len()).ok().filter(|count| *count > 0),
             ..GetObjectOutput::default()
-        }))
+        };
+        Ok(S3Response::with_headers(output, (self.also)(&object)))
     }
 
     async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
@@ -153,7 +161,7 @@ impl S3 for Service {
             head.content_length = Some(answer::to_i64(range.end - range.start));
             head.content_range = Some(format!("bytes {}-{}/{length}", range.start, range.end - 1));
         }
-        Ok(S3Response::new(head))
+        Ok(S3Response::with_headers(head, (self.also)(&object)))
     }
 
     async fn delete_object(
@@ -213,7 +221,7 @@ impl S3 for Service {
         check_readable(&object.attributes)?;
         if let Some(class) = input.storage_class {
             let said = Said { storage_class: Some(class), ..Said::default() };
-            object.attributes.storage_class = said.check()?.storage_class;
+            object.attributes.storage_class = said.check(self.storage_classes)?.storage_class;
         }
         object.last_modified = std::time::SystemTime::now();
         let object = self.store.put(&input.bucket, &input.key, object, &Condition::Always)?;
@@ -272,7 +280,7 @@ impl S3 for Service {
             kms_key_id: input.ssekms_key_id,
             metadata: input.metadata,
         };
-        let attributes = said.check()?;
+        let attributes = said.check(self.storage_classes)?;
         let upload_id = self.store.begin_upload(&input.bucket, &input.key, attributes.clone())?;
         Ok(S3Response::new(CreateMultipartUploadOutput {
             bucket: Some(input.bucket),
@@ -324,7 +332,7 @@ impl S3 for Service {
         let condition = condition(input.if_none_match.as_ref(), input.if_match)?;
         let object =
             self.store.complete_upload(&input.bucket, &input.key, &input.upload_id, &listed, &condition)?;
-        Ok(S3Response::new(CompleteMultipartUploadOutput {
+        let output = CompleteMultipartUploadOutput {
             location: Some(format!("/{}/{}", input.bucket, input.key)),
             bucket: Some(input.bucket),
             key: Some(input.key),
@@ -334,7 +342,8 @@ impl S3 for Service {
             server_side_encryption: Some(answer::encryption(&object.attributes)),
             ssekms_key_id: object.attributes.kms_key_id.clone(),
             ..CompleteMultipartUploadOutput::default()
-        }))
+        };
+        Ok(S3Response::with_headers(output, (self.also)(&object)))
     }
 
     async fn abort_multipart_upload(
