@@ -101,6 +101,15 @@ impl Machine {
     /// When the child did not come to its end, or a secret is in its log.
     pub fn run<C: Cloud>(&self, section: Value, secrets: &[&str]) -> Result<Outcome> {
         let section = crate::with(section, &json!({C::HTTP_LOG_OPTION: true, "MaxRetries": 0}));
+        self.run_configuration::<C>(&configuration::<C>(section), secrets)
+    }
+
+    /// As [`run`](Self::run), with a whole configuration.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_configuration<C: Cloud>(&self, configuration: &Value, secrets: &[&str]) -> Result<Outcome> {
         let library = library::<C>()?;
         let output = Command::new(std::env::current_exe()?)
             .args(["--exact", "child", "--nocapture"])
@@ -108,7 +117,7 @@ impl Machine {
             .env_clear()
             .env("HOME", self.home.path())
             .env(end_to_end::workspace::PLUGIN_FOLDER_VARIABLE, library.parent().context("no folder")?)
-            .env(CHILD, configuration::<C>(section).to_string())
+            .env(CHILD, configuration.to_string())
             .envs(self.environment.iter().map(|(variable, value)| (variable, value)))
             .output()?;
         let text = String::from_utf8(output.stdout)?;

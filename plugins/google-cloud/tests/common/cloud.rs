@@ -1,0 +1,166 @@
+//! Google, as the tests of every cloud see it.
+#![allow(unreachable_pub)]
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use OrthancGoogleCloudStorage::Google as Plugin;
+use conformance::{Cloud, OptionKind, Refusal};
+use end_to_end::workspace;
+use serde_json::{Value, json};
+use test_bucket::{BucketServer, GoogleOptions, ServiceAccount};
+
+/// The Google Cloud.
+#[derive(Debug)]
+pub struct Google;
+
+/// The account of all servers of this process, and two that are refused: one that the server does not know, and one that
+/// may do nothing.
+struct Accounts {
+    good: KeyFile,
+    unknown: KeyFile,
+    powerless: KeyFile,
+}
+
+/// A service account, and its key in a file that vanishes with this process.
+struct KeyFile {
+    account: ServiceAccount,
+    file: File,
+}
+
+static ACCOUNTS: LazyLock<io::Result<Accounts>> = LazyLock::new(|| {
+    Ok(Accounts {
+        good: KeyFile::new(ServiceAccount::shared().map_err(io::Error::other)?)?,
+        unknown: KeyFile::generate()?,
+        powerless: KeyFile::generate()?,
+    })
+});
+
+impl KeyFile {
+    fn generate() -> io::Result<Self> {
+        Self::new(ServiceAccount::generate().map_err(io::Error::other)?)
+    }
+
+    fn new(account: ServiceAccount) -> io::Result<Self> {
+        // Without a name: nothing is left behind, however the test ends.
+        let mut file = tempfile::tempfile()?;
+        file.write_all(account.json("https://oauth2.googleapis.com").to_string().as_bytes())?;
+        Ok(Self { account, file })
+    }
+
+    /// Where this process and its children find the file.
+    fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()).into()
+    }
+
+    /// A line of the key.
+    fn secret(&self) -> String {
+        self.account.private_key_pem().lines().nth(5).unwrap_or_default().to_owned()
+    }
+}
+
+fn accounts() -> io::Result<&'static Accounts> {
+    ACCOUNTS.as_ref().map_err(|error| io::Error::other(error.to_string()))
+}
+
+/// A server that knows the accounts.
+pub fn options() -> io::Result<GoogleOptions> {
+    let mut options = GoogleOptions::new().map_err(io::Error::other)?;
+    let powerless = accounts()?.powerless.account.clone();
+    options.without_access.push(powerless.client_email.clone());
+    options.service_accounts.push(powerless);
+    Ok(options)
+}
+
+impl Cloud for Google {
+    type Provider = Plugin;
+
+    const PLUGIN: workspace::Plugin = workspace::Plugin::GoogleCloud;
+    const NAME: &'static str = "Google Cloud Storage";
+    const DESCRIPTION: &'static str = "Stores the Orthanc storage area in Google Cloud";
+    const SECTION: &'static str = "GoogleCloudStorage";
+
+    const BUCKET: &'static str = "bucket";
+    const URL: &'static str = "gs://bucket";
+    const BUCKET_OPTION: &'static str = "BucketName";
+
+    const NO_SUCH_OBJECT: &'static str = "NoSuchKey";
+    const NO_SUCH_BUCKET: &'static str = "NoSuchBucket";
+    const CHECKSUM: &'static str = "CRC-32C";
+
+    const STORE_FEATURE: &'static str = "gcp-base";
+    const FOREIGN_PACKAGES: &'static [&'static str] =
+        &["rusoto", "aws-config", "aws-sdk", "aws-smithy", "azure", "tonic", "prost", "protobuf", "grpc"];
+
+    fn server() -> io::Result<BucketServer> {
+        BucketServer::start_google(options()?)
+    }
+
+    fn section(endpoint: &str) -> Value {
+        let file = accounts().map(|accounts| accounts.good.path()).unwrap_or_default();
+        json!({
+            "BucketName": Self::BUCKET,
+            "ServiceAccountFile": file,
+            // HTTPS is what a host without a protocol means.
+            "Endpoint": endpoint.strip_prefix("https://").unwrap_or(endpoint),
+            // A busy machine makes connections slow, and requests are counted: transfers in parts have tests of their own.
+            "TransferPoolSize": 1,
+        })
+    }
+
+    fn with_every_secret() -> io::Result<(BucketServer, Value)> {
+        let server = Self::server()?;
+        let section = Self::section(&server.endpoint());
+        Ok((server, section))
+    }
+
+    fn secrets() -> Vec<String> {
+        let key = accounts().map(|accounts| accounts.good.secret()).unwrap_or_default();
+        // How a header with a token begins, and the token itself.
+        vec![key, "Bearer ".to_owned(), "eyJ".to_owned()]
+    }
+
+    fn refusals(_endpoint: &str) -> Vec<Refusal> {
+        let refused = |key: &KeyFile, answer: &str| Refusal {
+            changes: json!({"ServiceAccountFile": key.path()}),
+            cause: format!(
+                "access denied: check the credentials and their permissions on the bucket (HTTP {answer}: "
+            ),
+            secret: Some(key.secret()),
+        };
+        let Ok(accounts) = accounts() else { return Vec::new() };
+        vec![
+            refused(&accounts.unknown, "401 AuthenticationRequired"),
+            refused(&accounts.powerless, "403 AccessDenied"),
+        ]
+    }
+
+    fn options() -> Vec<(&'static str, OptionKind)> {
+        let classes = &[
+            "STANDARD",
+            "NEARLINE",
+            "COLDLINE",
+            "ARCHIVE",
+            "MULTI_REGIONAL",
+            "REGIONAL",
+            "DURABLE_REDUCED_AVAILABILITY",
+        ];
+        vec![
+            ("ServiceAccountFile", OptionKind::Text),
+            ("Endpoint", OptionKind::Text),
+            ("StorageClass", OptionKind::Choice(classes)),
+        ]
+    }
+
+    fn every_option() -> Value {
+        json!({"StorageClass": "STANDARD"})
+    }
+
+    fn is_request_id(text: &str) -> bool {
+        text.len() > 16
+            && text.bytes().all(|letter| letter.is_ascii_alphanumeric() || b"-_".contains(&letter))
+    }
+}
