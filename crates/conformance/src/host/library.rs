@@ -48,7 +48,6 @@ fn packages<C: Cloud>() -> Result<BTreeSet<(String, String)>> {
     Ok(lines.map(|(package, features)| (package.to_owned(), features.to_owned())).collect())
 }
 
-#[cfg(target_os = "linux")]
 fn the_four_entry_points_are_all_that_is_exported<C: Cloud>() -> Result<()> {
     let symbols = output(
         Command::new("nm")
