@@ -20,7 +20,6 @@ use crate::transfer::{Experience, LARGE, TransferOptions, rate};
 
 /// HTTP: the object is no longer the one with the ETag that was given.
 const PRECONDITION_FAILED: u16 = 412;
-const CHANGED: &str = "the object changed while it was read";
 
 /// Which part of an object to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +84,7 @@ impl Download {
             return Err(attempts.error(Cause::OutOfRange, false));
         }
         let whole = answer.range == (0..answer.meta.size);
-        let expected = exchange.crc64nvme.as_deref().filter(|_| whole).and_then(Checksum::parse);
+        let expected = exchange.crc64nvme.as_deref().filter(|_| whole).and_then(parse_checksum);
         Ok(Self {
             store,
             path,
@@ -122,6 +121,11 @@ impl Download {
     /// The size of the whole object, in bytes.
     pub fn object_size(&self) -> u64 {
         self.object.size
+    }
+
+    /// What tells this object from others that had or will have its name; `None` where the server gives nothing.
+    pub fn version(&self) -> Option<&str> {
+        self.object.e_tag.as_deref()
     }
 
     /// The part of the object that is read.
@@ -248,7 +252,7 @@ impl Download {
         let answer = self.attempts.run(|| store.get_opts(path, options.clone())).await;
         let (answer, _) = answer.map_err(|error| {
             if error.status() == Some(PRECONDITION_FAILED) || error.cause == Cause::OutOfRange {
-                StorageError { cause: Cause::Damaged(CHANGED.to_owned()), ..error }
+                StorageError { cause: Cause::Changed, ..error }
             } else {
                 error
             }
@@ -264,7 +268,7 @@ impl Download {
     }
 
     fn changed(&self) -> StorageError {
-        self.damaged(CHANGED)
+        self.attempts.error(Cause::Changed, false)
     }
 
     fn damaged(&self, how: &str) -> StorageError {
@@ -292,10 +296,15 @@ impl Checksum {
     fn expect(expected: u64) -> Self {
         Self { digest: Digest::new(CrcAlgorithm::Crc64Nvme), expected }
     }
+}
 
-    /// Base64 of the eight bytes, big-endian.
-    fn parse(header: &str) -> Option<u64> {
-        let bytes = BASE64.decode(header).ok()?;
-        Some(u64::from_be_bytes(bytes.try_into().ok()?))
-    }
+/// A CRC-64/NVME in a header: base64 of the eight bytes, big-endian.
+pub(crate) fn parse_checksum(header: &str) -> Option<u64> {
+    let bytes = BASE64.decode(header).ok()?;
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}
+
+/// The CRC-64/NVME of `content`.
+pub(crate) fn checksum_of(content: &[u8]) -> u64 {
+    crc_fast::checksum(CrcAlgorithm::Crc64Nvme, content)
 }

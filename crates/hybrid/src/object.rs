@@ -10,7 +10,7 @@ use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
 
-use crate::download::{Download, Part};
+use crate::download::{Download, Part, checksum_of, parse_checksum};
 use crate::error::{Cause, Operation, StorageError};
 use crate::parts::PartedUpload;
 use crate::retry::{Attempts, RetryPolicy};
@@ -136,6 +136,26 @@ impl ObjectStorage {
         let download = Download::start(Arc::clone(&self.options.store), path, part, attempts).await?;
         let ObjectStorageOptions { transfer, retry, .. } = *self.options;
         Ok(download.split_if_slow(transfer, retry, Arc::clone(&self.downloads)))
+    }
+
+    /// Whether the server has an object of this name whose size and checksum are those of `content`. A server without
+    /// checksums confirms nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer.
+    pub async fn is_confirmed(&self, name: &str, content: &Bytes) -> Result<bool, StorageError> {
+        let path = self.path(Operation::Read, name)?;
+        let (object, exchange) =
+            self.attempts(Operation::Read, name).run(|| self.options.store.head(&path)).await?;
+        let checksum = exchange.crc64nvme.as_deref().and_then(parse_checksum);
+        if checksum.is_none() || object.size != content.len() as u64 {
+            return Ok(false);
+        }
+        // Gigabytes of it would keep the network waiting.
+        let content = content.clone();
+        let own = tokio::task::spawn_blocking(move || checksum_of(&content)).await;
+        Ok(checksum == own.ok())
     }
 
     /// Deletes `name`. An object that is not there is deleted already.

@@ -7,17 +7,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crypto_envelope::Format;
-use hybrid::{AttachmentStorage, ObjectStorage, ObjectStorageOptions, RetryPolicy};
-use orthanc_ffi::{Host, InitializeError, Plugin, Ranges};
-use serde_json::Value;
+use hybrid::{
+    AttachmentStorage, FileStorage, FileStorageOptions, HybridStorage, ObjectStorage, ObjectStorageOptions,
+    RetryPolicy, Side, StoredForm,
+};
+use orthanc_ffi::{Change, Host, InitializeError, Plugin, Ranges};
+use serde_json::{Value, json};
 use storage_layout::Layout;
 
 use crate::area::Area;
-use crate::config::{CommonOptions, EncryptionOptions, Section};
+use crate::config::{CommonOptions, EncryptionOptions, HybridOptions, Section};
 use crate::encryption::Encryption;
+use crate::engine::{Engine, Stop};
+use crate::metrics::Metrics;
+use crate::moving::{JOB_TYPE, resume};
 use crate::provider::{Provider, Setup};
 use crate::removal::Removals;
+use crate::routes::{Facts, Routes};
 use crate::runtime::{Panicked, Runtime};
+use crate::stored_form::AsItIs;
 
 /// How long the check of the bucket at start may take.
 const CHECK: Duration = Duration::from_secs(10);
@@ -60,14 +68,30 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
 
         orthanc_ffi::set_verbose_targets(connection.verbose_targets);
         let ranges = ranges(common.encryption.as_ref());
-        let (storage, encryption) = storage(connection.bucket, common);
-        check(&runtime, &storage)?;
+        let facts = facts::<P>(&connection.bucket.url, &common);
+        let (storage, encryption) = storage(connection.bucket, common, host)?;
+        check(&runtime, storage.objects())?;
 
-        let removals = Removals::new(storage.clone(), runtime.handle().clone());
         let runtime = Arc::new(runtime);
-        let area = Area::new(storage, encryption, removals.clone(), Arc::clone(&runtime));
+        let metrics = Arc::<Metrics>::default();
+        let removals = Removals::new(storage.clone(), runtime.handle().clone());
+        let (engine, stop) = Engine::new(host.clone(), storage.clone(), Arc::clone(&runtime), form(encryption.as_ref()));
+        let background = Background { removals: removals.clone(), runtime: Arc::clone(&runtime), stop: Arc::new(stop) };
+        let resumed = engine.storage.files().is_some().then(|| engine.clone());
+        host.register_job_unserializer(move |job_type, saved| {
+            let job = (job_type == JOB_TYPE).then(|| resume(resumed.clone(), saved))??;
+            Some(Box::new(job))
+        })?;
+        let stop = Arc::clone(&background.stop);
+        host.register_on_change(move |change| {
+            if change == Change::OrthancStopped {
+                stop.now();
+            }
+        })?;
+        Routes { engine, facts, metrics: Arc::clone(&metrics) }.register(host)?;
+        let area = Area { storage, encryption, removals, runtime, metrics };
         host.register_storage_area(Arc::new(area), ranges)?;
-        Ok(Self { _background: Some(Background { removals, runtime }), _provider: PhantomData })
+        Ok(Self { _background: Some(background), _provider: PhantomData })
     }
 }
 
@@ -75,10 +99,12 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
 struct Background {
     removals: Removals,
     runtime: Arc<Runtime>,
+    stop: Arc<Stop>,
 }
 
 impl Drop for Background {
     fn drop(&mut self) {
+        self.stop.now();
         let removals = self.removals.clone();
         if let Ok(unfinished @ 1..) = self.runtime.run(async move { removals.finish(SHUTDOWN).await }) {
             tracing::error!(
@@ -94,8 +120,12 @@ impl<P: Provider> fmt::Debug for StoragePlugin<P> {
     }
 }
 
-/// The attachments in the bucket, and what encrypts them.
-fn storage(bucket: ObjectStorageOptions, common: CommonOptions) -> (AttachmentStorage, Option<Encryption>) {
+/// The attachments, and what encrypts them.
+fn storage(
+    bucket: ObjectStorageOptions,
+    common: CommonOptions,
+    host: &Host,
+) -> Result<(HybridStorage, Option<Arc<Encryption>>), InitializeError> {
     let url = &bucket.url;
     match &common.encryption {
         None => tracing::warn!("{url} will hold patient data in clear: there is no client-side encryption"),
@@ -109,8 +139,65 @@ fn storage(bucket: ObjectStorageOptions, common: CommonOptions) -> (AttachmentSt
     let layout =
         Layout { root: common.root, structure: common.structure, encrypted: common.encryption.is_some() };
     let read_unencrypted = common.encryption.as_ref().is_some_and(|options| options.read_unencrypted);
-    let storage = AttachmentStorage::new(objects, layout, common.legacy_unknown_files, read_unencrypted);
-    (storage, common.encryption.map(Encryption::new))
+    let objects = AttachmentStorage::new(objects, layout, common.legacy_unknown_files, read_unencrypted);
+    let storage = match common.hybrid {
+        None => HybridStorage::objects_only(objects),
+        Some(options) => {
+            let first = options.first;
+            HybridStorage::new(objects, files(options, host)?, first)
+        }
+    };
+    Ok((storage, common.encryption.map(Encryption::new).map(Arc::new)))
+}
+
+/// The files beside the bucket.
+fn files(options: HybridOptions, host: &Host) -> Result<FileStorage, InitializeError> {
+    let HybridOptions { first, directory, sync } = options;
+    // Orthanc takes a path that does not begin at the root for one beside its configuration.
+    let directory = match host.configuration_folder() {
+        Some(folder) if directory.is_relative() => folder.join(directory),
+        _ => directory,
+    };
+    let files = FileStorage::new(directory, FileStorageOptions { sync, note_use: None });
+    files.clear_up();
+    if first == Side::FileSystem {
+        files.check_writable().map_err(|error| {
+            InitializeError::new(format!("option StorageDirectory cannot be used: {error}"))
+        })?;
+    }
+    let directory = files.root().display();
+    match first {
+        Side::FileSystem => tracing::warn!("new attachments are written to {directory}, not to the bucket"),
+        Side::ObjectStorage => tracing::warn!("attachments that are not in the bucket are read from {directory}"),
+    }
+    Ok(files)
+}
+
+/// How attachments lie in the storages.
+fn form(encryption: Option<&Arc<Encryption>>) -> Arc<dyn StoredForm> {
+    match encryption {
+        Some(encryption) => Arc::<Encryption>::clone(encryption),
+        None => Arc::new(AsItIs),
+    }
+}
+
+/// What `GET /object-storage/status` tells of the configuration.
+fn facts<P: Provider>(bucket: &str, common: &CommonOptions) -> Facts {
+    let mode = match common.hybrid.as_ref().map(|options| options.first) {
+        None => "Disabled",
+        Some(Side::FileSystem) => "WriteToFileSystem",
+        Some(Side::ObjectStorage) => "WriteToObjectStorage",
+    };
+    let encryption = common.encryption.as_ref().map_or(Value::Null, |options| {
+        json!({
+            "Format": options.format.to_string(),
+            "MasterKeyId": options.ring.current_id(),
+            "KeyIds": options.ring.ids().collect::<Vec<_>>(),
+            "ReadUnencrypted": options.read_unencrypted,
+        })
+    });
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Facts { version, provider: P::SECTION, bucket: bucket.to_owned(), mode, encryption }
 }
 
 /// A1 cannot be read in ranges: Orthanc then stores DICOM headers as attachments of their own.

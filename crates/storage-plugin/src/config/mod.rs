@@ -2,9 +2,11 @@
 
 mod common;
 mod encryption;
+mod hybrid;
 mod section;
 
 pub(crate) use common::CommonOptions;
 pub(crate) use encryption::EncryptionOptions;
+pub(crate) use hybrid::HybridOptions;
 pub(crate) use section::describe;
 pub use section::{ConfigError, Secret, Section};
