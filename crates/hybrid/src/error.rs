@@ -72,10 +72,14 @@ pub enum Cause {
     #[error("the disk is full: free some of its space, or name a larger one in StorageDirectory")]
     DiskFull,
     /// The operating system refuses it.
-    #[error("access denied: Orthanc's user needs to read and write the files and folders of StorageDirectory")]
+    #[error(
+        "access denied: Orthanc's user needs to read and write the files and folders of StorageDirectory"
+    )]
     FileDenied,
     /// Two copies of one attachment are not the same.
-    #[error("the two storages hold different contents, and neither was touched: keep the right one, and delete the other")]
+    #[error(
+        "the two storages hold different contents, and neither was touched: keep the right one, and delete the other"
+    )]
     CopiesDiffer,
     /// What was written is not what is read back.
     #[error("the copy is not what was written, and the original was kept")]

@@ -60,7 +60,13 @@ pub struct HybridStorage {
 impl HybridStorage {
     /// Attachments in the bucket alone.
     pub fn objects_only(objects: AttachmentStorage) -> Self {
-        Self { objects, files: None, claims: Claims::default(), budget: Budget::default(), second: Arc::default() }
+        Self {
+            objects,
+            files: None,
+            claims: Claims::default(),
+            budget: Budget::default(),
+            second: Arc::default(),
+        }
     }
 
     /// Attachments on both: `first` is where they are written, and looked for first.

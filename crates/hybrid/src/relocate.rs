@@ -91,8 +91,7 @@ impl HybridStorage {
             return Ok(Relocated::Removed);
         }
         let Some(source) = self.open(attachment, target.other()).await? else {
-            let there = self.open(attachment, target).await?.is_some();
-            return Ok(if there { Relocated::AlreadyThere } else { Relocated::Missing });
+            return self.without_source(attachment, target, claim).await;
         };
         let naming = source.naming();
         let content = read_all(source).await?;
@@ -108,6 +107,20 @@ impl HybridStorage {
         }
         self.delete_from(attachment, target.other(), claim).await?;
         Ok(Relocated::Moved { bytes: content.len() as u64 })
+    }
+
+    async fn without_source(
+        &self,
+        attachment: &Attachment,
+        target: Side,
+        claim: Arc<Claim>,
+    ) -> Result<Relocated, StorageError> {
+        if target == Side::ObjectStorage {
+            // A move that was killed may have left empty folders.
+            self.delete_from(attachment, Side::FileSystem, claim).await?;
+        }
+        let there = self.open(attachment, target).await?.is_some();
+        Ok(if there { Relocated::AlreadyThere } else { Relocated::Missing })
     }
 
     /// An attachment on one side; `None` where it is not there.
@@ -202,19 +215,14 @@ impl HybridStorage {
 
     fn error(&self, attachment: &Attachment, side: Side, cause: Cause) -> StorageError {
         let name = self.name(attachment, side);
-        StorageError {
-            cause,
-            ..file_error(Operation::Move, name.as_ref(), &std::io::Error::other(""))
-        }
+        StorageError { cause, ..file_error(Operation::Move, name.as_ref(), &std::io::Error::other("")) }
     }
 }
 
 /// All bytes, in one piece.
 async fn read_all(source: Source) -> Result<Bytes, StorageError> {
     match source {
-        Source::File(mut file, _) => {
-            blocking(file.name(), Operation::Read, move || file.read_to_end()).await
-        }
+        Source::File(mut file, _) => blocking(file.name(), Operation::Read, move || file.read_to_end()).await,
         Source::Object(Found { mut download, .. }) => {
             let size = usize::try_from(download.object_size()).unwrap_or(usize::MAX);
             let mut bytes = BytesMut::with_capacity(size);

@@ -11,8 +11,8 @@ use orthanc_ffi::{ContentType, ErrorCode, StorageArea, Target, WholeTarget};
 use storage_layout::Attachment;
 
 use crate::encryption::Encryption;
-use crate::reading::{ReadError, Reading};
 use crate::metrics::{Metrics, Request};
+use crate::reading::{ReadError, Reading};
 use crate::removal::{Removals, Removed};
 use crate::runtime::{Panicked, Runtime};
 

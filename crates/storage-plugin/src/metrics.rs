@@ -97,7 +97,8 @@ mod tests {
         metrics.count(Request::Read, Duration::from_millis(10), Some(5));
         metrics.count(Request::Read, Duration::from_millis(30), None);
         let shown = metrics.to_json();
-        let expected = json!({"Count": 2, "Failures": 1, "Bytes": 5, "MeanMilliseconds": 20.0, "MaxMilliseconds": 30.0});
+        let expected =
+            json!({"Count": 2, "Failures": 1, "Bytes": 5, "MeanMilliseconds": 20.0, "MaxMilliseconds": 30.0});
         assert_eq!(shown["Read"], expected);
         assert_eq!(shown["Create"]["Count"], 0);
     }

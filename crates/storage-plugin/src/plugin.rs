@@ -75,8 +75,10 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let runtime = Arc::new(runtime);
         let metrics = Arc::<Metrics>::default();
         let removals = Removals::new(storage.clone(), runtime.handle().clone());
-        let (engine, stop) = Engine::new(host.clone(), storage.clone(), Arc::clone(&runtime), form(encryption.as_ref()));
-        let background = Background { removals: removals.clone(), runtime: Arc::clone(&runtime), stop: Arc::new(stop) };
+        let (engine, stop) =
+            Engine::new(host.clone(), storage.clone(), Arc::clone(&runtime), form(encryption.as_ref()));
+        let background =
+            Background { removals: removals.clone(), runtime: Arc::clone(&runtime), stop: Arc::new(stop) };
         let resumed = engine.storage.files().is_some().then(|| engine.clone());
         host.register_job_unserializer(move |job_type, saved| {
             let job = (job_type == JOB_TYPE).then(|| resume(resumed.clone(), saved))??;
@@ -168,7 +170,9 @@ fn files(options: HybridOptions, host: &Host) -> Result<FileStorage, InitializeE
     let directory = files.root().display();
     match first {
         Side::FileSystem => tracing::warn!("new attachments are written to {directory}, not to the bucket"),
-        Side::ObjectStorage => tracing::warn!("attachments that are not in the bucket are read from {directory}"),
+        Side::ObjectStorage => {
+            tracing::warn!("attachments that are not in the bucket are read from {directory}")
+        }
     }
     Ok(files)
 }

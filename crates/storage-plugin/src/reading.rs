@@ -90,10 +90,7 @@ impl Reading<'_> {
     }
 
     /// A read that a move has overtaken begins anew, and finds the attachment where it is now.
-    fn anew_if_moved(
-        &self,
-        mut read: impl FnMut() -> Result<u64, ReadError>,
-    ) -> Result<u64, ReadError> {
+    fn anew_if_moved(&self, mut read: impl FnMut() -> Result<u64, ReadError>) -> Result<u64, ReadError> {
         for _ in 0..ANEW {
             match read() {
                 Err(error) if error.is_of_a_move() && self.storage.files().is_some() => {
@@ -357,9 +354,7 @@ impl Reading<'_> {
         match (batch.head.naming, identify(start)) {
             (Naming::Clear, _) | (Naming::Either, None) => Ok(Content::Clear),
             (Naming::Either | Naming::Envelope, Some(header)) => Ok(Content::Envelope(header.format)),
-            (Naming::Envelope, None) => {
-                Err(ReadError::Unencrypted { object: self.object() })
-            }
+            (Naming::Envelope, None) => Err(ReadError::Unencrypted { object: self.object() }),
         }
     }
 

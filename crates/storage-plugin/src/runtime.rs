@@ -133,7 +133,11 @@ impl Batch {
 pub(crate) enum Incoming {
     Network(mpsc::Receiver<Result<Batch, StorageError>>),
     /// Read by Orthanc's thread itself: it would wait for it anyhow, and the network has no need to.
-    File { file: FileReader, head: Head, left: u64 },
+    File {
+        file: FileReader,
+        head: Head,
+        left: u64,
+    },
 }
 
 impl Incoming {

@@ -184,19 +184,20 @@ impl FileStorage {
     /// When the file is still there.
     pub fn remove(&self, uuid: &AttachmentUuid) -> Result<bool, StorageError> {
         let path = self.path(uuid);
-        match fs::remove_file(path.file()) {
-            Ok(()) => {}
-            Err(error) if is_missing(&error) => return Ok(false),
+        let was_there = match fs::remove_file(path.file()) {
+            Ok(()) => true,
+            Err(error) if is_missing(&error) => false,
             Err(error) => return Err(file_error(Operation::Remove, path.file(), &error)),
-        }
+        };
+        // Also where there was no file: whoever deleted it may have been killed before the folders' turn.
         let _folder = self.stripe(&path).lock();
         for folder in path.folders() {
             // It fails where the folder is not empty, as it should.
-            if fs::remove_dir(folder).is_err() {
+            if fs::remove_dir(folder).is_err_and(|error| !is_missing(&error)) {
                 break;
             }
         }
-        Ok(true)
+        Ok(was_there)
     }
 
     fn path(&self, uuid: &AttachmentUuid) -> FilePath {

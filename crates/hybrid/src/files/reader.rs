@@ -81,7 +81,9 @@ impl FileReader {
         let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(most);
         let mut bytes = BytesMut::zeroed(length);
         self.file.read_exact(&mut bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.error(Cause::Damaged("it is shorter than it was".to_owned())),
+            io::ErrorKind::UnexpectedEof => {
+                self.error(Cause::Damaged("it is shorter than it was".to_owned()))
+            }
             _ => self.io(&error),
         })?;
         self.left -= length as u64;

@@ -62,7 +62,9 @@ fn is_abandoned(path: &Path) -> io::Result<bool> {
     Ok(match file.try_lock() {
         Ok(()) => true,
         Err(TryLockError::WouldBlock) => false,
-        Err(TryLockError::Error(_)) => file.metadata()?.modified()?.elapsed().is_ok_and(|age| age > ABANDONED),
+        Err(TryLockError::Error(_)) => {
+            file.metadata()?.modified()?.elapsed().is_ok_and(|age| age > ABANDONED)
+        }
     })
 }
 

@@ -203,8 +203,11 @@ impl Drop for MoveJob {
 pub(crate) fn resume(engine: Option<Engine>, saved: &Value) -> Option<MoveJob> {
     let target = target(saved["TargetStorage"].as_str()?)?;
     let asked = saved["Content"].get("Resources").unwrap_or(&saved["Content"]);
-    let asked: BTreeMap<Level, Vec<String>> =
-        Level::ALL.into_iter().map(|level| (level, ids(asked, level))).filter(|(_, ids)| !ids.is_empty()).collect();
+    let asked: BTreeMap<Level, Vec<String>> = Level::ALL
+        .into_iter()
+        .map(|level| (level, ids(asked, level)))
+        .filter(|(_, ids)| !ids.is_empty())
+        .collect();
     let mut resources: Vec<Resource> =
         ids(saved, Level::Instance).into_iter().map(|id| Resource::new(Level::Instance, id)).collect();
     for level in [Level::Series, Level::Study, Level::Patient] {
@@ -255,7 +258,8 @@ mod tests {
 
     #[test]
     fn a_saved_job_goes_on_where_it_was() {
-        let before = job(&[(Level::Instance, "a"), (Level::Instance, "b"), (Level::Series, "c"), (Level::Study, ID)]);
+        let before =
+            job(&[(Level::Instance, "a"), (Level::Instance, "b"), (Level::Series, "c"), (Level::Study, ID)]);
         let saved = before.serialized().unwrap();
         let after = resume(None, &saved).unwrap();
         assert_eq!((&after.resources, after.position, &after.asked), (&before.resources, 1, &before.asked));
@@ -268,9 +272,12 @@ mod tests {
             "Type": "MoveStorage", "Content": {"Studies": [ID]}, "Instances": ["a", "b"], "TargetStorage": "file-system",
         });
         let job = resume(None, &saved).unwrap();
-        let expected =
-            [(Level::Instance, "a"), (Level::Instance, "b"), (Level::Study, ID)].map(|(level, id)| Resource::new(level, id));
-        assert_eq!((job.resources.as_slice(), job.position, job.target), (&expected[..], 0, Side::FileSystem));
+        let expected = [(Level::Instance, "a"), (Level::Instance, "b"), (Level::Study, ID)]
+            .map(|(level, id)| Resource::new(level, id));
+        assert_eq!(
+            (job.resources.as_slice(), job.position, job.target),
+            (&expected[..], 0, Side::FileSystem)
+        );
     }
 
     #[test]

@@ -109,7 +109,9 @@ fn bad_request(message: impl Into<String>) -> RestFailure {
 
 fn internal(error: HostError) -> RestFailure {
     match error.code() {
-        ErrorCode::BAD_SEQUENCE_OF_CALLS => RestFailure::Status { status: 503, message: "Orthanc stops".to_owned() },
+        ErrorCode::BAD_SEQUENCE_OF_CALLS => {
+            RestFailure::Status { status: 503, message: "Orthanc stops".to_owned() }
+        }
         _ => RestFailure::Status { status: 500, message: error.to_string() },
     }
 }
