@@ -91,7 +91,7 @@ impl HybridStorage {
             return Ok(Relocated::Removed);
         }
         let Some(source) = self.open(attachment, target.other()).await? else {
-            return self.without_source(attachment, target, claim).await;
+            return self.without_source(attachment, target).await;
         };
         let naming = source.naming();
         let content = read_all(source).await?;
@@ -109,35 +109,58 @@ impl HybridStorage {
         Ok(Relocated::Moved { bytes: content.len() as u64 })
     }
 
-    async fn without_source(
-        &self,
-        attachment: &Attachment,
-        target: Side,
-        claim: Arc<Claim>,
-    ) -> Result<Relocated, StorageError> {
-        if target == Side::ObjectStorage {
-            // A move that was killed may have left empty folders.
-            self.delete_from(attachment, Side::FileSystem, claim).await?;
+    async fn without_source(&self, attachment: &Attachment, target: Side) -> Result<Relocated, StorageError> {
+        if let (Side::ObjectStorage, Some(files)) = (target, self.files().cloned()) {
+            // A move that was killed may have left them.
+            let (name, uuid) = (self.name(attachment, Side::FileSystem), attachment.uuid);
+            let tidy = move || {
+                files.remove_empty_folders(&uuid);
+                Ok(())
+            };
+            blocking(name, Operation::Move, tidy).await?;
         }
-        let there = self.open(attachment, target).await?.is_some();
+        let there = self.is_on(attachment, target).await?;
         Ok(if there { Relocated::AlreadyThere } else { Relocated::Missing })
+    }
+
+    async fn is_on(&self, attachment: &Attachment, side: Side) -> Result<bool, StorageError> {
+        match self.open_part(attachment, side, Part::UpTo(0..1)).await {
+            Ok(_) => Ok(true),
+            // It is empty.
+            Err(error) if error.cause == Cause::OutOfRange => Ok(true),
+            Err(error) if error.cause == Cause::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// An attachment on one side; `None` where it is not there.
     async fn open(&self, attachment: &Attachment, side: Side) -> Result<Option<Source>, StorageError> {
-        let opened = match (side, self.files().cloned()) {
-            (Side::FileSystem, Some(files)) => {
-                let (uuid, naming) = (attachment.uuid, self.objects().file_naming());
-                let name = self.name(attachment, side);
-                let open = blocking(name, Operation::Read, move || files.open(&uuid));
-                open.await.map(|file| Source::File(file, naming))
-            }
-            _ => self.objects().read(attachment, Part::Whole).await.map(Source::Object),
-        };
-        match opened {
+        match self.open_part(attachment, side, Part::Whole).await {
             Ok(source) => Ok(Some(source)),
             Err(error) if error.cause == Cause::NotFound => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    async fn open_part(
+        &self,
+        attachment: &Attachment,
+        side: Side,
+        part: Part,
+    ) -> Result<Source, StorageError> {
+        match (side, self.files().cloned()) {
+            (Side::FileSystem, Some(files)) => {
+                let (uuid, naming) = (attachment.uuid, self.objects().file_naming());
+                let name = self.name(attachment, side);
+                let open = move || {
+                    let mut file = files.open(&uuid)?;
+                    file.seek(&part)?;
+                    Ok(file)
+                };
+                let file = blocking(name, Operation::Read, open).await?;
+                Ok(Source::File(file, naming))
+            }
+            _ => self.objects().read(attachment, part).await.map(Source::Object),
         }
     }
 

@@ -12,6 +12,7 @@ use storage_layout::Attachment;
 
 use crate::encryption::Encryption;
 use crate::metrics::{Metrics, Request};
+use crate::offload::Offload;
 use crate::reading::{ReadError, Reading};
 use crate::removal::{Removals, Removed};
 use crate::runtime::{Panicked, Runtime};
@@ -24,6 +25,7 @@ pub(crate) struct Area {
     pub(crate) removals: Removals,
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) offload: Option<Arc<Offload>>,
 }
 
 impl Area {
@@ -81,7 +83,11 @@ impl Area {
     ) -> Result<Done, ErrorCode> {
         let reading = self.reading(attachment);
         let bytes = read(&reading).map_err(|error| report_read(&error))?;
-        Ok(Done { what, bytes, side: reading.side() })
+        let side = reading.side();
+        if let (Side::ObjectStorage, Some(offload)) = (side, &self.offload) {
+            offload.was_read_from_bucket(attachment);
+        }
+        Ok(Done { what, bytes, side })
     }
 }
 

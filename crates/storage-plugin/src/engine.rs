@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use hybrid::{HybridStorage, Relocated, Side, StorageError, StoredForm};
 use orthanc_ffi::Host;
+use storage_layout::Attachment;
 use tokio::sync::watch;
 
 use crate::catalog::{Catalog, CatalogError, Indexed};
 use crate::runtime::{Panicked, Runtime};
 
-/// Attachments of one job that are on their way at once.
-const AT_ONCE: usize = 8;
 /// Orthanc deletes files before its database tells that they are gone.
 const LOOKS: usize = 5;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
@@ -64,6 +64,8 @@ pub(crate) enum MoveError {
     #[error("attachment {} ({}) of {}: it is on neither storage", .0.attachment.uuid, .0.name, .0.resource)]
     Missing(Box<Indexed>),
     #[error(transparent)]
+    Unindexed(#[from] StorageError),
+    #[error(transparent)]
     Catalog(#[from] CatalogError),
     #[error("a task of the plugin ended unexpectedly")]
     Panicked,
@@ -104,18 +106,62 @@ impl Engine {
     /// # Errors
     ///
     /// The first failure; the others are moved nevertheless.
-    pub(crate) fn relocate(&self, attachments: Vec<Indexed>, target: Side) -> Result<Tally, MoveError> {
+    pub(crate) fn relocate(
+        &self,
+        attachments: Vec<Indexed>,
+        target: Side,
+        at_once: usize,
+    ) -> Result<Tally, MoveError> {
+        let engine = self.clone();
+        let moves = async move { engine.relocate_all(attachments, target, at_once).await };
+        let (tally, failures) = self.unless_stopped(moves)?;
+        self.judge(tally, failures)
+    }
+
+    /// Moves attachments to the file system, of which Orthanc has told nothing but that it reads them.
+    ///
+    /// # Errors
+    ///
+    /// The first failure; the others are moved nevertheless.
+    pub(crate) fn bring_back(
+        &self,
+        attachments: Vec<Attachment>,
+        at_once: usize,
+    ) -> Result<Tally, MoveError> {
+        let engine = self.clone();
+        let moves = async move {
+            let moves = attachments.into_iter().map(|attachment| engine.bring_one_back(attachment));
+            futures_util::stream::iter(moves).buffer_unordered(at_once).collect::<Vec<_>>().await
+        };
+        let mut tally = Tally::default();
+        for moved in self.unless_stopped(moves)? {
+            if let Relocated::Moved { bytes } = moved? {
+                tally.add(Tally { moved: 1, bytes, ..Tally::default() });
+            }
+        }
+        Ok(tally)
+    }
+
+    async fn bring_one_back(&self, attachment: Attachment) -> Result<Relocated, StorageError> {
+        let copies = self.storage.locate(&attachment, 1).await?;
+        let size = copies.first().map_or(0, |copy| copy.size);
+        self.storage.relocate(&attachment, Side::FileSystem, size, &self.form).await
+    }
+
+    /// Waits for `moves`, and breaks them off when Orthanc stops, which is safe at any moment.
+    fn unless_stopped<T: Send + 'static>(
+        &self,
+        moves: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, MoveError> {
         let engine = self.clone();
         let moves = async move {
             tokio::select! {
-                done = engine.relocate_all(attachments, target, AT_ONCE) => Some(done),
-                // Whatever is under way can be broken off at any moment.
+                done = moves => Some(done),
                 () = engine.stopped() => None,
             }
         };
         match self.runtime.run(moves) {
-            Ok(Some((tally, failures))) => self.judge(tally, failures),
-            Ok(None) => Err(MoveError::Stopped),
+            Ok(done) => done.ok_or(MoveError::Stopped),
             Err(Panicked) => Err(MoveError::Panicked),
         }
     }
@@ -127,7 +173,6 @@ impl Engine {
         target: Side,
         at_once: usize,
     ) -> (Tally, Vec<(Indexed, Option<StorageError>)>) {
-        use futures_util::StreamExt as _;
         let moves = attachments.into_iter().map(|indexed| async move {
             let size = indexed.size;
             let done = self.storage.relocate(&indexed.attachment, target, size, &self.form).await;

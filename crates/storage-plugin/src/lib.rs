@@ -11,6 +11,7 @@ mod encryption;
 mod engine;
 mod metrics;
 mod moving;
+mod offload;
 mod plugin;
 mod provider;
 mod reading;

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crypto_envelope::Format;
@@ -11,7 +12,7 @@ use hybrid::{
     AttachmentStorage, FileStorage, FileStorageOptions, HybridStorage, ObjectStorage, ObjectStorageOptions,
     RetryPolicy, Side, StoredForm,
 };
-use orthanc_ffi::{Change, Host, InitializeError, Plugin, Ranges};
+use orthanc_ffi::{Change, Host, HostError, InitializeError, Plugin, Ranges};
 use serde_json::{Value, json};
 use storage_layout::Layout;
 
@@ -21,6 +22,7 @@ use crate::encryption::Encryption;
 use crate::engine::{Engine, Stop};
 use crate::metrics::Metrics;
 use crate::moving::{JOB_TYPE, resume};
+use crate::offload::{Offload, PRECISION};
 use crate::provider::{Provider, Setup};
 use crate::removal::Removals;
 use crate::routes::{Facts, Routes};
@@ -69,32 +71,30 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         orthanc_ffi::set_verbose_targets(connection.verbose_targets);
         let ranges = ranges(common.encryption.as_ref());
         let facts = facts::<P>(&connection.bucket.url, &common);
+        let offload = common.hybrid.as_ref().and_then(|options| options.offload.clone()).map(Offload::new);
         let (storage, encryption) = storage(connection.bucket, common, host)?;
         check(&runtime, storage.objects())?;
 
-        let runtime = Arc::new(runtime);
-        let metrics = Arc::<Metrics>::default();
-        let removals = Removals::new(storage.clone(), runtime.handle().clone());
+        let (runtime, metrics) = (Arc::new(runtime), Arc::<Metrics>::default());
         let (engine, stop) =
             Engine::new(host.clone(), storage.clone(), Arc::clone(&runtime), form(encryption.as_ref()));
-        let background =
-            Background { removals: removals.clone(), runtime: Arc::clone(&runtime), stop: Arc::new(stop) };
-        let resumed = engine.storage.files().is_some().then(|| engine.clone());
-        host.register_job_unserializer(move |job_type, saved| {
-            let job = (job_type == JOB_TYPE).then(|| resume(resumed.clone(), saved))??;
-            Some(Box::new(job))
-        })?;
-        let stop = Arc::clone(&background.stop);
-        host.register_on_change(move |change| {
-            if change == Change::OrthancStopped {
-                stop.now();
-            }
-        })?;
-        Routes { engine, facts, metrics: Arc::clone(&metrics) }.register(host)?;
-        let area = Area { storage, encryption, removals, runtime, metrics };
+        let background = Background::start(&engine, stop, offload.clone())?;
+        register_jobs(host, &engine)?;
+        let removals = background.removals.clone();
+        Routes { engine, facts, metrics: Arc::clone(&metrics), offload: offload.clone() }.register(host)?;
+        let area = Area { storage, encryption, removals, runtime, metrics, offload };
         host.register_storage_area(Arc::new(area), ranges)?;
         Ok(Self { _background: Some(background), _provider: PhantomData })
     }
+}
+
+/// Has Orthanc remake the jobs that it saved. Where hybrid storage was switched off meanwhile, they fail and say so.
+fn register_jobs(host: &Host, engine: &Engine) -> Result<(), HostError> {
+    let engine = engine.storage.files().is_some().then(|| engine.clone());
+    host.register_job_unserializer(move |job_type, saved| {
+        let job = (job_type == JOB_TYPE).then(|| resume(engine.clone(), saved))??;
+        Some(Box::new(job))
+    })
 }
 
 /// What goes on when no callback of Orthanc waits for it.
@@ -102,11 +102,39 @@ struct Background {
     removals: Removals,
     runtime: Arc<Runtime>,
     stop: Arc<Stop>,
+    offload: Option<(Arc<Offload>, JoinHandle<()>)>,
+}
+
+impl Background {
+    /// Starts it. What calls Orthanc waits until Orthanc has started.
+    fn start(engine: &Engine, stop: Stop, offload: Option<Arc<Offload>>) -> Result<Self, InitializeError> {
+        let (runtime, stop) = (Arc::clone(&engine.runtime), Arc::new(stop));
+        let removals = Removals::new(engine.storage.clone(), runtime.handle().clone());
+        let (stopping, starting) = (Arc::clone(&stop), offload.clone());
+        engine.host.register_on_change(move |change| match change {
+            Change::OrthancStarted => starting.iter().for_each(|offload| offload.begin()),
+            Change::OrthancStopped => stopping.now(),
+        })?;
+        let worker = match (offload, engine.storage.files()) {
+            (Some(offload), Some(files)) => {
+                let worker = offload.spawn(engine.clone(), files.clone());
+                let failed = |error| InitializeError::new(format!("cannot start threads: {error}"));
+                Some((offload, worker.map_err(failed)?))
+            }
+            _ => None,
+        };
+        Ok(Self { removals, runtime, stop, offload: worker })
+    }
 }
 
 impl Drop for Background {
     fn drop(&mut self) {
         self.stop.now();
+        if let Some((offload, worker)) = self.offload.take() {
+            offload.stop();
+            // It panicked, which was logged where it happened.
+            let _ = worker.join();
+        }
         let removals = self.removals.clone();
         if let Ok(unfinished @ 1..) = self.runtime.run(async move { removals.finish(SHUTDOWN).await }) {
             tracing::error!(
@@ -154,13 +182,14 @@ fn storage(
 
 /// The files beside the bucket.
 fn files(options: HybridOptions, host: &Host) -> Result<FileStorage, InitializeError> {
-    let HybridOptions { first, directory, sync } = options;
+    let HybridOptions { first, directory, sync, offload } = options;
     // Orthanc takes a path that does not begin at the root for one beside its configuration.
     let directory = match host.configuration_folder() {
         Some(folder) if directory.is_relative() => folder.join(directory),
         _ => directory,
     };
-    let files = FileStorage::new(directory, FileStorageOptions { sync, note_use: None });
+    let files =
+        FileStorage::new(directory, FileStorageOptions { sync, note_use: offload.map(|_| PRECISION) });
     files.clear_up();
     if first == Side::FileSystem {
         files.check_writable().map_err(|error| {

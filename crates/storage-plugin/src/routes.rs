@@ -12,6 +12,7 @@ use crate::catalog::Indexed;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::moving::move_storage;
+use crate::offload::Offload;
 use crate::runtime::Panicked;
 
 /// Attachments that are looked for at once.
@@ -34,6 +35,7 @@ pub(crate) struct Routes {
     pub(crate) engine: Engine,
     pub(crate) facts: Facts,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) offload: Option<Arc<Offload>>,
 }
 
 impl Routes {
@@ -70,6 +72,9 @@ impl Routes {
         if let Some(files) = storage.files() {
             status["StorageDirectory"] = json!(files.root());
             status["ReadsFromSecondStorage"] = json!(storage.reads_from_second());
+        }
+        if let Some(offload) = &self.offload {
+            status["Offload"] = offload.to_json();
         }
         status
     }

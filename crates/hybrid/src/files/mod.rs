@@ -189,7 +189,14 @@ impl FileStorage {
             Err(error) if is_missing(&error) => false,
             Err(error) => return Err(file_error(Operation::Remove, path.file(), &error)),
         };
-        // Also where there was no file: whoever deleted it may have been killed before the folders' turn.
+        self.remove_empty_folders(uuid);
+        Ok(was_there)
+    }
+
+    /// Deletes the two folders above an attachment's file if they are empty: whoever deleted the file may have been
+    /// killed before the folders' turn.
+    pub fn remove_empty_folders(&self, uuid: &AttachmentUuid) {
+        let path = self.path(uuid);
         let _folder = self.stripe(&path).lock();
         for folder in path.folders() {
             // It fails where the folder is not empty, as it should.
@@ -197,7 +204,6 @@ impl FileStorage {
                 break;
             }
         }
-        Ok(was_there)
     }
 
     fn path(&self, uuid: &AttachmentUuid) -> FilePath {

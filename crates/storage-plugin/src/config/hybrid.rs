@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use hybrid::Side;
 use serde_json::{Map, Value};
 
+use super::offload::OffloadOptions;
 use super::{ConfigError, Section};
 
 /// What Orthanc takes for `StorageDirectory` where the configuration does not tell.
@@ -19,6 +20,8 @@ pub(crate) struct HybridOptions {
     pub(crate) directory: PathBuf,
     /// Orthanc's `SyncStorageArea`.
     pub(crate) sync: bool,
+    /// `Offload`.
+    pub(crate) offload: Option<OffloadOptions>,
 }
 
 impl HybridOptions {
@@ -27,12 +30,18 @@ impl HybridOptions {
         section: &mut Section<'a>,
         configuration: &'a Map<String, Value>,
     ) -> Result<Option<Self>, ConfigError> {
-        let Some(first) = first(section)? else { return Ok(None) };
+        let first = first(section)?;
+        let offload = OffloadOptions::read(section)?;
+        if offload.is_some() && first != Some(Side::FileSystem) {
+            let problem = "works with \"HybridMode\": \"WriteToFileSystem\" alone: set that, or remove it";
+            return Err(section.error(super::offload::OFFLOAD, problem));
+        }
+        let Some(first) = first else { return Ok(None) };
         let mut root = Section::root(configuration);
         let directory = root.text("StorageDirectory")?.filter(|path| !path.is_empty());
         let directory = directory.unwrap_or_else(|| DEFAULT_DIRECTORY.to_owned()).into();
         let sync = root.flag("SyncStorageArea", true)?;
-        Ok(Some(Self { first, directory, sync }))
+        Ok(Some(Self { first, directory, sync, offload }))
     }
 }
 

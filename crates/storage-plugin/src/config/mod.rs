@@ -3,10 +3,12 @@
 mod common;
 mod encryption;
 mod hybrid;
+mod offload;
 mod section;
 
 pub(crate) use common::CommonOptions;
 pub(crate) use encryption::EncryptionOptions;
 pub(crate) use hybrid::HybridOptions;
+pub(crate) use offload::OffloadOptions;
 pub(crate) use section::describe;
 pub use section::{ConfigError, Secret, Section};

@@ -15,6 +15,8 @@ use crate::engine::{Engine, MoveError, Tally};
 pub(crate) const JOB_TYPE: &str = "MoveStorage";
 /// Attachments of one step, after which Orthanc may save, pause or cancel the job.
 const STEP: usize = 16;
+/// Attachments of one job that are on their way at once.
+const AT_ONCE: usize = 8;
 
 /// Moves the attachments of some resources.
 #[derive(Debug)]
@@ -105,7 +107,7 @@ impl MoveJob {
             attachments.extend(catalog.attachments(&self.resources[position])?);
             position += 1;
         }
-        self.tally.add(engine.relocate(attachments, self.target)?);
+        self.tally.add(engine.relocate(attachments, self.target, AT_ONCE)?);
         self.position = position;
         Ok(if position < self.resources.len() { JobStep::Continue } else { JobStep::Success })
     }

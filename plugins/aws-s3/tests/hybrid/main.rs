@@ -12,5 +12,6 @@ mod killing;
 mod migration;
 mod modes;
 mod moving;
+mod offloading;
 mod routes;
 mod support;
