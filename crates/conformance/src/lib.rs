@@ -1,5 +1,6 @@
-//! The tests that the plugin of every cloud must pass, at four levels: the engine on the cloud's protocol (`store`), the
-//! built plugin in a host that plays Orthanc (`host`), with keys (`encryption`), and in a real Orthanc (`orthanc`).
+//! The tests that the plugin of every cloud must pass, at five levels: the engine on the cloud's protocol (`store`), the
+//! built plugin in a host that plays Orthanc (`host`), with keys (`encryption`), in a real Orthanc (`orthanc`), and there with
+//! files beside the bucket (`hybrid`).
 //!
 //! A plugin's tests implement [`Cloud`] and hand it to [`run`], which is the whole of a test binary without a harness of
 //! its own. Every test is a private function that is generic over the cloud, and is listed by the macro `tests!` in its
@@ -18,6 +19,7 @@ mod cloud;
 mod encryption;
 mod fixture;
 mod host;
+mod hybrid;
 mod machine;
 mod orthanc;
 mod small_server;
@@ -33,4 +35,4 @@ pub use machine::{Machine, Outcome, child};
 pub use registry::run;
 pub use small_server::{Request, SmallServer};
 
-modules![store, host, encryption, orthanc];
+modules![store, host, encryption, orthanc, hybrid];

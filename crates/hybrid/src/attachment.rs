@@ -1,5 +1,6 @@
 //! Attachments in a bucket.
 
+use bytes::Bytes;
 use storage_layout::{Attachment, Layout, Structure};
 
 use crate::download::{Download, Part};
@@ -34,6 +35,8 @@ pub struct Found {
     pub download: Download,
     /// What its name says of them.
     pub naming: Naming,
+    /// Its object's name.
+    pub name: String,
 }
 
 impl AttachmentStorage {
@@ -63,6 +66,20 @@ impl AttachmentStorage {
         self.objects.url()
     }
 
+    /// What can be said of the content of files beside the bucket: their names tell nothing.
+    pub fn file_naming(&self) -> Naming {
+        match (self.layout.encrypted, self.read_unencrypted) {
+            (false, _) => Naming::Clear,
+            (true, true) => Naming::Either,
+            (true, false) => Naming::Envelope,
+        }
+    }
+
+    /// The name of the object of `attachment`.
+    pub fn object_name(&self, attachment: &Attachment) -> String {
+        self.layout.object_name(attachment)
+    }
+
     /// How messages name the object of `attachment`.
     pub fn object_url(&self, attachment: &Attachment) -> String {
         self.objects.object_url(&self.layout.object_name(attachment))
@@ -87,13 +104,23 @@ impl AttachmentStorage {
         let mut missing = None;
         for (name, naming) in self.names(attachment) {
             match self.objects.get(&name, part.clone()).await {
-                Ok(download) => return Ok(Found { download, naming }),
+                Ok(download) => return Ok(Found { download, naming, name }),
                 Err(error) if error.cause == Cause::NotFound => missing = missing.or(Some(error)),
                 Err(error) => return Err(error),
             }
         }
         // There is always one name, the regular one, and the first error is its.
         Err(missing.unwrap_or_else(|| self.objects.not_found(&self.layout.object_name(attachment))))
+    }
+
+    /// Whether the server says by its checksum that the object of `attachment` is `content`. `false` where it says
+    /// nothing of the kind, or something else.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer.
+    pub async fn is_confirmed(&self, attachment: &Attachment, content: &Bytes) -> Result<bool, StorageError> {
+        self.objects.is_confirmed(&self.layout.object_name(attachment), content).await
     }
 
     /// Deletes an attachment under each name that it may have: one request for each.

@@ -18,7 +18,6 @@ use crate::transfer::{Experience, LARGE, TransferOptions, rate};
 
 /// HTTP: the object is no longer the one with the ETag that was given.
 const PRECONDITION_FAILED: u16 = 412;
-const CHANGED: &str = "the object changed while it was read";
 
 /// Which part of an object to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +119,11 @@ impl Download {
     /// The size of the whole object, in bytes.
     pub fn object_size(&self) -> u64 {
         self.object.size
+    }
+
+    /// What tells this object from others that had or will have its name; `None` where the server gives nothing.
+    pub fn version(&self) -> Option<&str> {
+        self.object.e_tag.as_deref()
     }
 
     /// The part of the object that is read.
@@ -246,7 +250,7 @@ impl Download {
         let answer = self.attempts.run(|| store.get_opts(path, options.clone())).await;
         let (answer, _) = answer.map_err(|error| {
             if error.status() == Some(PRECONDITION_FAILED) || error.cause == Cause::OutOfRange {
-                StorageError { cause: Cause::Damaged(CHANGED.to_owned()), ..error }
+                StorageError { cause: Cause::Changed, ..error }
             } else {
                 error
             }
@@ -262,7 +266,7 @@ impl Download {
     }
 
     fn changed(&self) -> StorageError {
-        self.damaged(CHANGED)
+        self.attempts.error(Cause::Changed, false)
     }
 
     fn damaged(&self, how: &str) -> StorageError {

@@ -17,6 +17,8 @@ pub enum Operation {
     Read,
     /// Deleting an attachment.
     Remove,
+    /// Moving an attachment from one storage to the other.
+    Move,
 }
 
 impl fmt::Display for Operation {
@@ -27,6 +29,7 @@ impl fmt::Display for Operation {
             Self::Create => "store",
             Self::Read => "read",
             Self::Remove => "delete",
+            Self::Move => "move",
         })
     }
 }
@@ -65,6 +68,28 @@ pub enum Cause {
     /// What arrived is not what was stored.
     #[error("the content is damaged: {0}")]
     Damaged(String),
+    /// It is not the object any more that was begun with.
+    #[error("the content is damaged: the object changed while it was read")]
+    Changed,
+    /// The disk has no room.
+    #[error("the disk is full: free some of its space, or name a larger one in StorageDirectory")]
+    DiskFull,
+    /// The operating system refuses it.
+    #[error(
+        "access denied: Orthanc's user needs to read and write the files and folders of StorageDirectory"
+    )]
+    FileDenied,
+    /// Two copies of one attachment are not the same.
+    #[error(
+        "the two storages hold different contents, and neither was touched: keep the right one, and delete the other"
+    )]
+    CopiesDiffer,
+    /// What was written is not what is read back.
+    #[error("the copy is not what was written, and the original was kept")]
+    CopyDamaged,
+    /// The attachment must not be stored as it is.
+    #[error("{0}")]
+    NotAcceptable(String),
     /// The range lies outside of the attachment.
     #[error("the range is outside of the object")]
     OutOfRange,

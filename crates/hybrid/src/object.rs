@@ -162,6 +162,29 @@ impl ObjectStorage {
         Ok(download.split_if_slow(transfer, retry, Arc::clone(&self.downloads)))
     }
 
+    /// Whether the server has an object of this name whose size and checksum are those of `content`. A server without
+    /// checksums confirms nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer.
+    pub async fn is_confirmed(&self, name: &str, content: &Bytes) -> Result<bool, StorageError> {
+        let path = self.path(Operation::Read, name)?;
+        let (object, exchange) =
+            self.attempts(Operation::Read, name).run(|| self.options.store.head(&path)).await?;
+        let Some(checksum) = exchange.checksum.filter(|_| object.size == content.len() as u64) else {
+            return Ok(false);
+        };
+        // Gigabytes of it would keep the network waiting.
+        let content = content.clone();
+        let compare = move || {
+            let mut verifier = checksum.verifier();
+            verifier.update(&content);
+            verifier.is_right()
+        };
+        Ok(tokio::task::spawn_blocking(compare).await.unwrap_or(false))
+    }
+
     /// Deletes `name`. An object that is not there is deleted already.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ pub mod service {
     pub const LOG_WARNING: i32 = 2;
     /// Parameters: the message as `const char*`.
     pub const LOG_ERROR: i32 = 3;
+    /// Parameters: [`RetrieveDynamicString`](super::RetrieveDynamicString).
+    pub const GET_CONFIGURATION_PATH: i32 = 6;
     /// Parameters: [`SetPluginProperty`](super::SetPluginProperty).
     pub const SET_PLUGIN_PROPERTY: i32 = 7;
     /// Parameters: [`RetrieveDynamicString`](super::RetrieveDynamicString).
@@ -32,6 +34,8 @@ pub mod service {
     pub const LOG_MESSAGE: i32 = 45;
     /// Parameters: [`RegisterStorageArea`](super::RegisterStorageArea).
     pub const REGISTER_STORAGE_AREA: i32 = 1002;
+    /// Parameters: [`RegisterOnChange`](super::RegisterOnChange).
+    pub const REGISTER_ON_CHANGE_CALLBACK: i32 = 1003;
     /// Parameters: [`RestCallbackRegistration`](super::RestCallbackRegistration).
     pub const REGISTER_REST_CALLBACK_NO_LOCK: i32 = 1004;
     /// Parameters: [`RegisterStorageArea2`](super::RegisterStorageArea2).
@@ -68,6 +72,14 @@ pub mod service {
     pub const SUBMIT_JOB: i32 = 9002;
     /// Parameters: [`RegisterJobsUnserializer`](super::RegisterJobsUnserializer).
     pub const REGISTER_JOBS_UNSERIALIZER: i32 = 9003;
+}
+
+/// Values of an `OrthancPluginChangeType`.
+pub mod change_type {
+    /// Orthanc has started.
+    pub const ORTHANC_STARTED: i32 = 10;
+    /// Orthanc begins to stop.
+    pub const ORTHANC_STOPPED: i32 = 11;
 }
 
 /// Values of an `OrthancPluginHttpMethod`.
@@ -440,6 +452,17 @@ pub struct SubmitJob {
     pub job: *mut JobHandle,
     /// Higher goes first.
     pub priority: i32,
+}
+
+/// `OrthancPluginOnChangeCallback`: the change, the level of its resource, and the resource's id or null.
+pub type OnChange = unsafe extern "C" fn(change: i32, level: i32, resource: *const c_char) -> RawErrorCode;
+
+/// Parameters of [`service::REGISTER_ON_CHANGE_CALLBACK`].
+#[repr(C)]
+#[derive(Debug)]
+pub struct RegisterOnChange {
+    /// Called for each change.
+    pub callback: Option<OnChange>,
 }
 
 /// Parameters of [`service::REGISTER_JOBS_UNSERIALIZER`].

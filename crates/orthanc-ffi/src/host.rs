@@ -7,12 +7,14 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::fmt;
+use std::path::PathBuf;
 use std::ptr;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::abi::{self, service};
+use crate::change::ChangeHandler;
 use crate::error::{ErrorCode, HostError};
 use crate::job::{JobSlot, Unserializer};
 use crate::rest::Handler;
@@ -104,6 +106,7 @@ pub(crate) struct Registrations {
     pub(crate) routes: Vec<Arc<Handler>>,
     pub(crate) unserializer: Option<Arc<Unserializer>>,
     pub(crate) jobs: HashMap<usize, Arc<JobSlot>>,
+    pub(crate) on_change: Option<Arc<ChangeHandler>>,
 }
 
 /// Counts the calls that are inside Orthanc, and refuses new ones once closed.
@@ -191,18 +194,33 @@ impl Host {
     ///
     /// It may hold secrets of other plugins: do not log it.
     pub fn configuration(&self) -> Result<serde_json::Value, HostError> {
+        let text = self.text("GetConfiguration", service::GET_CONFIGURATION)?;
+        serde_json::from_slice(&text).map_err(HostError::Configuration)
+    }
+
+    /// The folder of Orthanc's configuration, beside which it looks for what a relative path names; `None` where it was
+    /// started without one.
+    pub fn configuration_folder(&self) -> Option<PathBuf> {
+        let path = self.text("GetConfigurationPath", service::GET_CONFIGURATION_PATH).ok()?;
+        let path = PathBuf::from(String::from_utf8(path).ok().filter(|path| !path.is_empty())?);
+        let folder = if path.is_dir() { path } else { path.parent()?.to_owned() };
+        std::path::absolute(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder }).ok()
+    }
+
+    /// A string that a service without an argument returns.
+    fn text(&self, name: &'static str, number: i32) -> Result<Vec<u8>, HostError> {
         let mut text: *mut c_char = ptr::null_mut();
         let params = abi::RetrieveDynamicString { result: &raw mut text, argument: ptr::null() };
-        // SAFETY: the parameters are those of this service, and `text` outlives the call.
-        unsafe { self.invoke("GetConfiguration", service::GET_CONFIGURATION, &params) }?;
+        // SAFETY: the parameters are those of these services, and `text` outlives the call.
+        unsafe { self.invoke(name, number, &params) }?;
         if text.is_null() {
-            return Err(HostError::Service { service: "GetConfiguration", code: ErrorCode::NULL_POINTER });
+            return Err(HostError::Service { service: name, code: ErrorCode::NULL_POINTER });
         }
         // SAFETY: on success the service set `text` to a NUL-terminated string that belongs to this plugin.
-        let parsed = serde_json::from_slice(unsafe { CStr::from_ptr(text) }.to_bytes());
+        let bytes = unsafe { CStr::from_ptr(text) }.to_bytes().to_vec();
         // SAFETY: `text` came from the host, and is not used after this.
         unsafe { self.free(text.cast()) };
-        parsed.map_err(HostError::Configuration)
+        Ok(bytes)
     }
 
     /// Sets the text that Orthanc shows for this plugin.

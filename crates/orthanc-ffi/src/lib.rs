@@ -20,6 +20,7 @@
 
 #[doc(hidden)]
 pub mod abi;
+mod change;
 #[doc(hidden)]
 pub mod entry;
 mod error;
@@ -32,6 +33,7 @@ mod pin;
 mod rest;
 mod storage;
 
+pub use change::Change;
 pub use entry::{InitializeError, Plugin};
 pub use error::{ContentType, ErrorCode, HostError};
 pub use host::{Host, HostVersion, Level};

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use orthanc_ffi::ErrorCode;
-use orthanc_ffi::abi::{self, http_method, job_step, job_stop, service};
+use orthanc_ffi::abi::{self, change_type, http_method, job_step, job_stop, service};
 
 const HEADER: &str = "/usr/include/orthanc/OrthancCPlugin.h";
 
@@ -46,11 +46,13 @@ fn constants(facts: &mut Facts) {
         ("LogInfo", service::LOG_INFO),
         ("LogWarning", service::LOG_WARNING),
         ("LogError", service::LOG_ERROR),
+        ("GetConfigurationPath", service::GET_CONFIGURATION_PATH),
         ("SetPluginProperty", service::SET_PLUGIN_PROPERTY),
         ("GetConfiguration", service::GET_CONFIGURATION),
         ("SetMetricsValue", service::SET_METRICS_VALUE),
         ("CreateMemoryBuffer64", service::CREATE_MEMORY_BUFFER_64),
         ("RegisterStorageArea", service::REGISTER_STORAGE_AREA),
+        ("RegisterOnChangeCallback", service::REGISTER_ON_CHANGE_CALLBACK),
         ("RegisterRestCallbackNoLock", service::REGISTER_REST_CALLBACK_NO_LOCK),
         ("RegisterStorageArea2", service::REGISTER_STORAGE_AREA_2),
         ("AnswerBuffer", service::ANSWER_BUFFER),
@@ -78,6 +80,8 @@ fn constants(facts: &mut Facts) {
         ("OrthancPluginHttpMethod_Post", http_method::POST),
         ("OrthancPluginHttpMethod_Put", http_method::PUT),
         ("OrthancPluginHttpMethod_Delete", http_method::DELETE),
+        ("OrthancPluginChangeType_OrthancStarted", change_type::ORTHANC_STARTED),
+        ("OrthancPluginChangeType_OrthancStopped", change_type::ORTHANC_STOPPED),
         ("OrthancPluginJobStepStatus_Success", job_step::SUCCESS),
         ("OrthancPluginJobStepStatus_Failure", job_step::FAILURE),
         ("OrthancPluginJobStepStatus_Continue", job_step::CONTINUE),
@@ -102,6 +106,8 @@ fn constants(facts: &mut Facts) {
     for name in [
         "OrthancPluginErrorCode",
         "OrthancPluginHttpMethod",
+        "OrthancPluginChangeType",
+        "OrthancPluginResourceType",
         "OrthancPluginContentType",
         "OrthancPluginJobStepStatus",
         "OrthancPluginJobStopReason",
@@ -219,6 +225,7 @@ fn structures(facts: &mut Facts) {
         _OrthancPluginSubmitJob,
         SubmitJob { resultId: result_id, job: job, priority: priority }
     );
+    structure!(facts, _OrthancPluginOnChangeCallback, RegisterOnChange { callback: callback });
     structure!(
         facts,
         _OrthancPluginJobsUnserializer,
@@ -236,6 +243,7 @@ static OrthancPluginErrorCode g(OrthancPluginMemoryBuffer64* b, const char* u, O
 static OrthancPluginErrorCode d(const char* u, OrthancPluginContentType t) { return 0; }
 static OrthancPluginErrorCode q(OrthancPluginRestOutput* o, const char* u, const OrthancPluginHttpRequest* q)
 { return 0; }
+static OrthancPluginErrorCode oc(OrthancPluginChangeType c, OrthancPluginResourceType l, const char* r) { return 0; }
 static void jf(void* j) { }
 static float jp(void* j) { return 0; }
 static const char* jt(void* j) { return 0; }
@@ -251,6 +259,7 @@ OrthancPluginStorageReadWhole tw = w;
 OrthancPluginStorageReadRange tg = g;
 OrthancPluginStorageRemove td = d;
 OrthancPluginRestCallback tq = q;
+OrthancPluginOnChangeCallback toc = oc;
 OrthancPluginJobFinalize tjf = jf;
 OrthancPluginJobGetProgress tjp = jp;
 OrthancPluginJobGetContent tjt = jt;

@@ -1,74 +1,111 @@
 //! The storage area that Orthanc sees.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crypto_envelope::DecryptError;
-use hybrid::{AttachmentStorage, Cause, Content, StorageError};
+use hybrid::{Cause, Content, HybridStorage, Side, StorageError};
 use orthanc_ffi::{ContentType, ErrorCode, StorageArea, Target, WholeTarget};
 use storage_layout::Attachment;
 
 use crate::encryption::Encryption;
+use crate::metrics::{Metrics, Request};
+use crate::offload::Offload;
 use crate::reading::{ReadError, Reading};
 use crate::removal::{Removals, Removed};
 use crate::runtime::{Panicked, Runtime};
 
-/// Orthanc's attachments in the bucket.
+/// Orthanc's attachments in the bucket, and in files beside it.
 #[derive(Debug)]
 pub(crate) struct Area {
-    storage: AttachmentStorage,
-    encryption: Option<Encryption>,
-    removals: Removals,
-    runtime: Arc<Runtime>,
+    pub(crate) storage: HybridStorage,
+    pub(crate) encryption: Option<Arc<Encryption>>,
+    pub(crate) removals: Removals,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) offload: Option<Arc<Offload>>,
 }
 
 impl Area {
-    pub(crate) fn new(
-        storage: AttachmentStorage,
-        encryption: Option<Encryption>,
-        removals: Removals,
-        runtime: Arc<Runtime>,
-    ) -> Self {
-        Self { storage, encryption, removals, runtime }
-    }
-
     fn reading(&self, attachment: Attachment) -> Reading<'_> {
-        let encryption = self.encryption.as_ref();
-        Reading { runtime: &self.runtime, storage: &self.storage, encryption, attachment }
+        let (encryption, found) = (self.encryption.as_deref(), Cell::new(None));
+        Reading { runtime: &self.runtime, storage: &self.storage, encryption, attachment, found }
     }
 
-    /// What is to be uploaded.
-    fn content(&self, attachment: &Attachment, content: Bytes) -> Result<Content, ErrorCode> {
-        let Some(encryption) = &self.encryption else { return Ok(Content::Lent(content)) };
-        encryption.seal(attachment, &content).map(Content::Owned).map_err(|error| {
-            tracing::error!("cannot store {}: {error}", self.storage.object_url(attachment));
-            ErrorCode::STORAGE_AREA_PLUGIN
-        })
+    fn store(&self, attachment: Attachment, content: Bytes) -> Result<(), ErrorCode> {
+        let sealed = match &self.encryption {
+            None => None,
+            Some(encryption) => Some(encryption.seal(&attachment, &content).map_err(|error| {
+                let name = self.storage.name(&attachment, self.storage.first());
+                tracing::error!("cannot store {name}: {error}");
+                ErrorCode::STORAGE_AREA_PLUGIN
+            })?),
+        };
+        let stored = match (self.storage.first(), self.storage.files()) {
+            (Side::FileSystem, Some(files)) => {
+                files.create(&attachment.uuid, sealed.as_ref().unwrap_or(&content))
+            }
+            _ => {
+                let content = sealed.map_or_else(|| Content::Lent(content), Content::Owned);
+                let objects = self.storage.objects().clone();
+                self.runtime.run(async move { objects.create(&attachment, content).await })?
+            }
+        };
+        stored.map_err(|error| report(&error))
     }
 
-    /// The line at info level about something that was done.
-    fn done(&self, what: &str, attachment: &Attachment, bytes: u64, time: Duration) {
-        let object = self.storage.object_url(attachment);
-        let content_type = attachment.content_type;
+    /// Does and counts what Orthanc asks for, and logs it at info level.
+    fn timed(
+        &self,
+        request: Request,
+        attachment: Attachment,
+        work: impl FnOnce() -> Result<Done, ErrorCode>,
+    ) -> Result<(), ErrorCode> {
+        let start = Instant::now();
+        let result = work();
+        let time = start.elapsed();
+        self.metrics.count(request, time, result.as_ref().ok().map(|done| done.bytes));
+        let Done { what, bytes, side } = result?;
+        let (name, content_type) = (self.storage.name(&attachment, side), attachment.content_type);
         let (milliseconds, speed) = (time.as_millis(), megabytes_per_second(bytes, time));
-        tracing::info!(
-            "{what} {object} ({content_type}): {bytes} bytes in {milliseconds} ms, {speed:.1} MB/s"
-        );
+        tracing::info!("{what} {name} ({content_type}): {bytes} bytes in {milliseconds} ms, {speed:.1} MB/s");
+        Ok(())
     }
+
+    /// Reads by `read`, and logs what failed.
+    fn read(
+        &self,
+        what: &'static str,
+        attachment: Attachment,
+        read: impl FnOnce(&Reading<'_>) -> Result<u64, ReadError>,
+    ) -> Result<Done, ErrorCode> {
+        let reading = self.reading(attachment);
+        let bytes = read(&reading).map_err(|error| report_read(&error))?;
+        let side = reading.side();
+        if let (Side::ObjectStorage, Some(offload)) = (side, &self.offload) {
+            offload.was_read_from_bucket(attachment);
+        }
+        Ok(Done { what, bytes, side })
+    }
+}
+
+/// What was done for Orthanc.
+struct Done {
+    what: &'static str,
+    bytes: u64,
+    side: Side,
 }
 
 impl StorageArea for Area {
     fn create(&self, uuid: &str, content_type: ContentType, content: Bytes) -> Result<(), ErrorCode> {
         let attachment = attachment(uuid, content_type)?;
-        let (start, bytes) = (Instant::now(), content.len() as u64);
-        let content = self.content(&attachment, content)?;
-        let storage = self.storage.clone();
-        self.runtime
-            .run(async move { storage.create(&attachment, content).await })?
-            .map_err(|e| report(&e))?;
-        self.done("stored", &attachment, bytes, start.elapsed());
-        Ok(())
+        self.timed(Request::Create, attachment, || {
+            let bytes = content.len() as u64;
+            self.store(attachment, content)?;
+            Ok(Done { what: "stored", bytes, side: self.storage.first() })
+        })
     }
 
     fn read_whole(
@@ -78,10 +115,9 @@ impl StorageArea for Area {
         target: &mut WholeTarget<'_>,
     ) -> Result<(), ErrorCode> {
         let attachment = attachment(uuid, content_type)?;
-        let start = Instant::now();
-        let bytes = self.reading(attachment).whole(target).map_err(|error| report_read(&error))?;
-        self.done("read", &attachment, bytes, start.elapsed());
-        Ok(())
+        self.timed(Request::Read, attachment, || {
+            self.read("read", attachment, |reading| reading.whole(target))
+        })
     }
 
     fn read_range(
@@ -92,27 +128,25 @@ impl StorageArea for Area {
         target: &mut Target<'_>,
     ) -> Result<(), ErrorCode> {
         let attachment = attachment(uuid, content_type)?;
-        let begin = Instant::now();
         if target.is_empty() {
             return Ok(());
         }
-        let bytes = self.reading(attachment).range(start, target).map_err(|error| report_read(&error))?;
-        self.done("read a range of", &attachment, bytes, begin.elapsed());
-        Ok(())
+        self.timed(Request::ReadRange, attachment, || {
+            self.read("read a range of", attachment, |reading| reading.range(start, target))
+        })
     }
 
     fn remove(&self, uuid: &str, content_type: ContentType) -> Result<(), ErrorCode> {
         let attachment = attachment(uuid, content_type)?;
-        let start = Instant::now();
-        let removals = self.removals.clone();
-        let removed = self
-            .runtime
-            .run(async move { removals.remove(attachment).await })?
-            .map_err(|error| report(&error))?;
-        if removed == Removed::Now {
-            self.done("deleted", &attachment, 0, start.elapsed());
-        }
-        Ok(())
+        self.timed(Request::Remove, attachment, || {
+            let removals = self.removals.clone();
+            let removed = self.runtime.run(async move { removals.remove(attachment).await })?;
+            let what = match removed.map_err(|error| report(&error))? {
+                Removed::Now => "deleted",
+                Removed::Later => "began to delete",
+            };
+            Ok(Done { what, bytes: 0, side: self.storage.first() })
+        })
     }
 }
 
@@ -133,7 +167,7 @@ fn report(error: &StorageError) -> ErrorCode {
 fn report_read(error: &ReadError) -> ErrorCode {
     tracing::error!("{error}");
     match error {
-        ReadError::Storage(error) => code(error),
+        ReadError::Storage(error) | ReadError::Interrupted(error) => code(error),
         ReadError::Envelope { cause: DecryptError::Range(_), .. } => ErrorCode::BAD_RANGE,
         ReadError::Envelope { cause: DecryptError::UnknownKeyId(_), .. } => ErrorCode::STORAGE_AREA_PLUGIN,
         ReadError::Envelope { .. } | ReadError::Unencrypted { .. } | ReadError::Overflow { .. } => {
@@ -148,7 +182,8 @@ fn code(error: &StorageError) -> ErrorCode {
     match error.cause {
         Cause::NotFound => ErrorCode::INEXISTENT_FILE,
         Cause::OutOfRange => ErrorCode::BAD_RANGE,
-        Cause::Damaged(_) => ErrorCode::CORRUPTED_FILE,
+        Cause::Damaged(_) | Cause::Changed => ErrorCode::CORRUPTED_FILE,
+        Cause::DiskFull => ErrorCode::FULL_STORAGE,
         _ => ErrorCode::STORAGE_AREA_PLUGIN,
     }
 }

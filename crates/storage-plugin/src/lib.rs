@@ -2,16 +2,23 @@
 //!
 //! A plugin crate implements [`Provider`] for its cloud, and exports [`StoragePlugin`] of it with
 //! `orthanc_ffi::export_plugin!`. This crate reads the options that all clouds share, checks the bucket, registers the
-//! storage area, and brings Orthanc's threads, which wait, together with the engine, which does not.
+//! storage area, routes and jobs, and brings Orthanc's threads, which wait, together with the engine, which does not.
 
 mod area;
+mod catalog;
 mod config;
 mod encryption;
+mod engine;
+mod metrics;
+mod moving;
+mod offload;
 mod plugin;
 mod provider;
 mod reading;
 mod removal;
+mod routes;
 mod runtime;
+mod stored_form;
 
 pub use config::{ConfigError, NetworkOptions, Secret, Section};
 pub use plugin::StoragePlugin;

@@ -4,20 +4,30 @@ use std::ffi::CStr;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crypto_envelope::Format;
-use hybrid::{AttachmentStorage, Bucket, ObjectStorage, ObjectStorageOptions, RetryPolicy};
-use orthanc_ffi::{Host, InitializeError, Plugin, Ranges};
-use serde_json::{Map, Value};
+use hybrid::{
+    AttachmentStorage, Bucket, FileStorage, FileStorageOptions, HybridStorage, ObjectStorage,
+    ObjectStorageOptions, RetryPolicy, Side, StoredForm,
+};
+use orthanc_ffi::{Change, Host, HostError, InitializeError, Plugin, Ranges};
+use serde_json::{Map, Value, json};
 use storage_layout::Layout;
 
 use crate::area::Area;
-use crate::config::{CommonOptions, ConfigError, EncryptionOptions, Section};
+use crate::config::{CommonOptions, ConfigError, EncryptionOptions, HybridOptions, Section};
 use crate::encryption::Encryption;
+use crate::engine::{Engine, Stop};
+use crate::metrics::Metrics;
+use crate::moving::{JOB_TYPE, resume};
+use crate::offload::{Offload, PRECISION};
 use crate::provider::{Provider, Setup};
 use crate::removal::Removals;
+use crate::routes::{Facts, Routes};
 use crate::runtime::{Panicked, Runtime};
+use crate::stored_form::AsItIs;
 
 /// How long the check of the bucket at start may take.
 const CHECK: Duration = Duration::from_secs(10);
@@ -64,14 +74,21 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
 
         orthanc_ffi::set_verbose_targets(if connection.http_logs { HTTP_LOGS } else { &[] });
         let ranges = ranges(common.encryption.as_ref());
-        let (storage, encryption) = storage(connection.bucket, common);
-        check(&runtime, &storage)?;
+        let facts = facts::<P>(&connection.bucket.url, &common);
+        let offload = common.hybrid.as_ref().and_then(|options| options.offload.clone()).map(Offload::new);
+        let (storage, encryption) = storage(connection.bucket, common, host)?;
+        check(&runtime, storage.objects())?;
 
-        let removals = Removals::new(storage.clone(), runtime.handle().clone());
-        let runtime = Arc::new(runtime);
-        let area = Area::new(storage, encryption, removals.clone(), Arc::clone(&runtime));
+        let (runtime, metrics) = (Arc::new(runtime), Arc::<Metrics>::default());
+        let (engine, stop) =
+            Engine::new(host.clone(), storage.clone(), Arc::clone(&runtime), form(encryption.as_ref()));
+        let background = Background::start(&engine, stop, offload.clone())?;
+        register_jobs(host, &engine)?;
+        let removals = background.removals.clone();
+        Routes { engine, facts, metrics: Arc::clone(&metrics), offload: offload.clone() }.register(host)?;
+        let area = Area { storage, encryption, removals, runtime, metrics, offload };
         host.register_storage_area(Arc::new(area), ranges)?;
-        Ok(Self { _background: Some(Background { removals, runtime }), _provider: PhantomData })
+        Ok(Self { _background: Some(background), _provider: PhantomData })
     }
 }
 
@@ -88,14 +105,53 @@ fn section<P: Provider>(configuration: &Map<String, Value>) -> Result<Option<Sec
     Ok(section)
 }
 
+/// Has Orthanc remake the jobs that it saved. Where hybrid storage was switched off meanwhile, they fail and say so.
+fn register_jobs(host: &Host, engine: &Engine) -> Result<(), HostError> {
+    let engine = engine.storage.files().is_some().then(|| engine.clone());
+    host.register_job_unserializer(move |job_type, saved| {
+        let job = (job_type == JOB_TYPE).then(|| resume(engine.clone(), saved))??;
+        Some(Box::new(job))
+    })
+}
+
 /// What goes on when no callback of Orthanc waits for it.
 struct Background {
     removals: Removals,
     runtime: Arc<Runtime>,
+    stop: Arc<Stop>,
+    offload: Option<(Arc<Offload>, JoinHandle<()>)>,
+}
+
+impl Background {
+    /// Starts it. What calls Orthanc waits until Orthanc has started.
+    fn start(engine: &Engine, stop: Stop, offload: Option<Arc<Offload>>) -> Result<Self, InitializeError> {
+        let (runtime, stop) = (Arc::clone(&engine.runtime), Arc::new(stop));
+        let removals = Removals::new(engine.storage.clone(), runtime.handle().clone());
+        let (stopping, starting) = (Arc::clone(&stop), offload.clone());
+        engine.host.register_on_change(move |change| match change {
+            Change::OrthancStarted => starting.iter().for_each(|offload| offload.begin()),
+            Change::OrthancStopped => stopping.now(),
+        })?;
+        let worker = match (offload, engine.storage.files()) {
+            (Some(offload), Some(files)) => {
+                let worker = offload.spawn(engine.clone(), files.clone());
+                let failed = |error| InitializeError::new(format!("cannot start threads: {error}"));
+                Some((offload, worker.map_err(failed)?))
+            }
+            _ => None,
+        };
+        Ok(Self { removals, runtime, stop, offload: worker })
+    }
 }
 
 impl Drop for Background {
     fn drop(&mut self) {
+        self.stop.now();
+        if let Some((offload, worker)) = self.offload.take() {
+            offload.stop();
+            // It panicked, which was logged where it happened.
+            let _ = worker.join();
+        }
         let removals = self.removals.clone();
         if let Ok(unfinished @ 1..) = self.runtime.run(async move { removals.finish(SHUTDOWN).await }) {
             tracing::error!(
@@ -111,8 +167,12 @@ impl<P: Provider> fmt::Debug for StoragePlugin<P> {
     }
 }
 
-/// The attachments in the bucket, and what encrypts them.
-fn storage(bucket: ObjectStorageOptions, common: CommonOptions) -> (AttachmentStorage, Option<Encryption>) {
+/// The attachments, and what encrypts them.
+fn storage(
+    bucket: ObjectStorageOptions,
+    common: CommonOptions,
+    host: &Host,
+) -> Result<(HybridStorage, Option<Arc<Encryption>>), InitializeError> {
     let url = &bucket.url;
     match &common.encryption {
         None => tracing::warn!("{url} will hold patient data in clear: there is no client-side encryption"),
@@ -126,8 +186,68 @@ fn storage(bucket: ObjectStorageOptions, common: CommonOptions) -> (AttachmentSt
     let layout =
         Layout { root: common.root, structure: common.structure, encrypted: common.encryption.is_some() };
     let read_unencrypted = common.encryption.as_ref().is_some_and(|options| options.read_unencrypted);
-    let storage = AttachmentStorage::new(objects, layout, common.legacy_unknown_files, read_unencrypted);
-    (storage, common.encryption.map(Encryption::new))
+    let objects = AttachmentStorage::new(objects, layout, common.legacy_unknown_files, read_unencrypted);
+    let storage = match common.hybrid {
+        None => HybridStorage::objects_only(objects),
+        Some(options) => {
+            let first = options.first;
+            HybridStorage::new(objects, files(options, host)?, first)
+        }
+    };
+    Ok((storage, common.encryption.map(Encryption::new).map(Arc::new)))
+}
+
+/// The files beside the bucket.
+fn files(options: HybridOptions, host: &Host) -> Result<FileStorage, InitializeError> {
+    let HybridOptions { first, directory, sync, offload } = options;
+    // Orthanc takes a path that does not begin at the root for one beside its configuration.
+    let directory = match host.configuration_folder() {
+        Some(folder) if directory.is_relative() => folder.join(directory),
+        _ => directory,
+    };
+    let files =
+        FileStorage::new(directory, FileStorageOptions { sync, note_use: offload.map(|_| PRECISION) });
+    files.clear_up();
+    if first == Side::FileSystem {
+        files.check_writable().map_err(|error| {
+            InitializeError::new(format!("option StorageDirectory cannot be used: {error}"))
+        })?;
+    }
+    let directory = files.root().display();
+    match first {
+        Side::FileSystem => tracing::warn!("new attachments are written to {directory}, not to the bucket"),
+        Side::ObjectStorage => {
+            tracing::warn!("attachments that are not in the bucket are read from {directory}")
+        }
+    }
+    Ok(files)
+}
+
+/// How attachments lie in the storages.
+fn form(encryption: Option<&Arc<Encryption>>) -> Arc<dyn StoredForm> {
+    match encryption {
+        Some(encryption) => Arc::<Encryption>::clone(encryption),
+        None => Arc::new(AsItIs),
+    }
+}
+
+/// What `GET /object-storage/status` tells of the configuration.
+fn facts<P: Provider>(bucket: &str, common: &CommonOptions) -> Facts {
+    let mode = match common.hybrid.as_ref().map(|options| options.first) {
+        None => "Disabled",
+        Some(Side::FileSystem) => "WriteToFileSystem",
+        Some(Side::ObjectStorage) => "WriteToObjectStorage",
+    };
+    let encryption = common.encryption.as_ref().map_or(Value::Null, |options| {
+        json!({
+            "Format": options.format.to_string(),
+            "MasterKeyId": options.ring.current_id(),
+            "KeyIds": options.ring.ids().collect::<Vec<_>>(),
+            "ReadUnencrypted": options.read_unencrypted,
+        })
+    });
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Facts { version, provider: P::SECTION, bucket: bucket.to_owned(), mode, encryption }
 }
 
 /// A1 cannot be read in ranges: Orthanc then stores DICOM headers as attachments of their own.

@@ -1,5 +1,6 @@
 //! From the bytes of an object to those of the attachment.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -7,15 +8,18 @@ use crypto_envelope::{
     A2Decryptor, A2Geometry, A2Header, A2Opener, A2RangeDecryptor, DecryptError, Decryptor, Format,
     INSPECT_LEN, PlaintextTarget, RevocableTarget, identify, inspect, speculative_header_len,
 };
-use hybrid::{AttachmentStorage, Cause, Naming, Part, StorageError};
+use hybrid::{Cause, HybridStorage, Naming, Operation, Part, Side, StorageError};
 use orthanc_ffi::{ErrorCode, Target, TargetOverflow, WholeTarget};
 use storage_layout::Attachment;
 
 use crate::encryption::{Encryption, KnownEnvelope};
-use crate::runtime::{Batch, Incoming, Panicked, Runtime};
+use crate::runtime::{Batch, Head, Incoming, Panicked, Runtime};
 
 /// Bytes of an envelope that may be read in vain to have header and range in one request. A round trip takes longer.
 const SURPLUS: u64 = 128 * 1024;
+
+/// How often a read that was overtaken by a move begins anew.
+const ANEW: usize = 3;
 
 /// Why an attachment could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +27,9 @@ pub(crate) enum ReadError {
     /// The object could not be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The object began to be read, and then could not be read further.
+    #[error(transparent)]
+    Interrupted(StorageError),
     /// The object could be read, and what it holds is not the attachment.
     #[error("cannot read {object}: {cause}")]
     Envelope { object: String, cause: DecryptError },
@@ -45,6 +52,13 @@ impl From<Panicked> for ReadError {
     }
 }
 
+impl ReadError {
+    /// Whether the attachment may have been moved to the other storage while it was read.
+    fn is_of_a_move(&self) -> bool {
+        matches!(self, Self::Interrupted(error) if matches!(error.cause, Cause::NotFound | Cause::Changed))
+    }
+}
+
 /// What an object holds.
 enum Content {
     Clear,
@@ -54,14 +68,41 @@ enum Content {
 /// One attachment to be read.
 pub(crate) struct Reading<'a> {
     pub(crate) runtime: &'a Runtime,
-    pub(crate) storage: &'a AttachmentStorage,
+    pub(crate) storage: &'a HybridStorage,
     pub(crate) encryption: Option<&'a Encryption>,
     pub(crate) attachment: Attachment,
+    /// Where the attachment was found last, for messages.
+    pub(crate) found: Cell<Option<Side>>,
 }
 
 impl Reading<'_> {
     /// Reads the whole attachment. Returns its size.
     pub(crate) fn whole(&self, target: &mut WholeTarget<'_>) -> Result<u64, ReadError> {
+        self.anew_if_moved(|| self.whole_once(target))
+    }
+
+    /// Reads the bytes of the attachment that `target` has room for, from `start` on.
+    pub(crate) fn range(&self, start: u64, target: &mut Target<'_>) -> Result<u64, ReadError> {
+        self.anew_if_moved(|| {
+            target.rewind();
+            self.range_once(start, target)
+        })
+    }
+
+    /// A read that a move has overtaken begins anew, and finds the attachment where it is now.
+    fn anew_if_moved(&self, mut read: impl FnMut() -> Result<u64, ReadError>) -> Result<u64, ReadError> {
+        for _ in 0..ANEW {
+            match read() {
+                Err(error) if error.is_of_a_move() && self.storage.files().is_some() => {
+                    tracing::info!("{error}; it may have been moved, reading it anew");
+                }
+                result => return result,
+            }
+        }
+        read()
+    }
+
+    fn whole_once(&self, target: &mut WholeTarget<'_>) -> Result<u64, ReadError> {
         let (mut incoming, first) = self.download(Part::Whole)?;
         let Some(encryption) = self.encryption else {
             return self.fill(&mut allocate(target, first.head.length)?, first, incoming);
@@ -83,8 +124,7 @@ impl Reading<'_> {
         Ok(length)
     }
 
-    /// Reads the bytes of the attachment that `target` has room for, from `start` on.
-    pub(crate) fn range(&self, start: u64, target: &mut Target<'_>) -> Result<u64, ReadError> {
+    fn range_once(&self, start: u64, target: &mut Target<'_>) -> Result<u64, ReadError> {
         let range = start..start.saturating_add(target.len() as u64);
         let Some(encryption) = self.encryption else {
             let (incoming, first) = self.download(Part::Range(range))?;
@@ -138,8 +178,10 @@ impl Reading<'_> {
         match self.content(&first, &start)? {
             Content::Clear => {
                 drop(incoming);
-                let (incoming, first) = self.download(Part::Range(range))?;
-                self.fill(target, first, incoming)
+                let (incoming, again) = self.download(Part::Range(range))?;
+                // What was found to be clear must be what is handed out, not an envelope that has taken its place.
+                self.expect_same(&first.head, &again.head)?;
+                self.fill(target, again, incoming)
             }
             Content::Envelope(Format::A1) => {
                 drop(incoming);
@@ -230,12 +272,46 @@ impl Reading<'_> {
         Ok(wanted.len() as u64)
     }
 
-    /// Starts a download, and waits for its first bytes.
+    /// Starts a download from the storage that has the attachment, and waits for its first bytes.
     fn download(&self, part: Part) -> Result<(Incoming, Batch), ReadError> {
-        let (storage, attachment) = (self.storage.clone(), self.attachment);
-        let mut incoming = self.runtime.download(async move { storage.read(&attachment, part).await });
-        let first = incoming.next()??;
-        Ok((incoming, first))
+        let begun = self.storage.read(&self.attachment, |side| {
+            self.found.set(Some(side));
+            let mut incoming = match (side, self.storage.files()) {
+                (Side::FileSystem, Some(files)) => {
+                    let file = files.open_for_use(&self.attachment.uuid)?;
+                    Incoming::file(file, self.storage.objects().file_naming(), &part)?
+                }
+                _ => {
+                    let (objects, attachment) = (self.storage.objects().clone(), self.attachment);
+                    let part = part.clone();
+                    self.runtime.download(async move { objects.read(&attachment, part).await })
+                }
+            };
+            match incoming.next() {
+                Ok(first) => Ok(Ok((incoming, first?))),
+                Err(panicked) => Ok(Err(panicked)),
+            }
+        });
+        Ok(begun??)
+    }
+
+    /// The next bytes of a download.
+    fn next(&self, incoming: &mut Incoming) -> Result<Batch, ReadError> {
+        incoming.next()?.map_err(ReadError::Interrupted)
+    }
+
+    fn expect_same(&self, begun: &Head, again: &Head) -> Result<(), ReadError> {
+        if begun.is_of(again) {
+            return Ok(());
+        }
+        Err(ReadError::Interrupted(StorageError {
+            operation: Operation::Read,
+            object: self.object(),
+            cause: Cause::Changed,
+            transient: false,
+            answer: None,
+            attempts: 1,
+        }))
     }
 
     /// Copies a download into `target`. Returns its bytes.
@@ -248,7 +324,7 @@ impl Reading<'_> {
             if batch.last {
                 return Ok(target.filled() as u64);
             }
-            batch = incoming.next()??;
+            batch = self.next(&mut incoming)?;
         }
     }
 
@@ -269,7 +345,7 @@ impl Reading<'_> {
             if batch.last {
                 return Ok(());
             }
-            batch = incoming.next()??;
+            batch = self.next(incoming)?;
         }
     }
 
@@ -282,8 +358,13 @@ impl Reading<'_> {
         }
     }
 
+    /// Where the attachment was found last.
+    pub(crate) fn side(&self) -> Side {
+        self.found.get().unwrap_or_else(|| self.storage.first())
+    }
+
     fn object(&self) -> String {
-        self.storage.object_url(&self.attachment)
+        self.storage.name(&self.attachment, self.side())
     }
 
     fn envelope(&self, cause: DecryptError) -> ReadError {

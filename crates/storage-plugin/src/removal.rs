@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hybrid::{AttachmentStorage, StorageError};
+use hybrid::{HybridStorage, StorageError};
 use storage_layout::Attachment;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ pub(crate) enum Removed {
 /// Deletions, the unfinished ones included.
 #[derive(Debug, Clone)]
 pub(crate) struct Removals {
-    storage: AttachmentStorage,
+    storage: HybridStorage,
     runtime: Handle,
     unfinished: Arc<AtomicUsize>,
     /// Those of the unfinished that Orthanc does not wait for any more.
@@ -35,7 +35,7 @@ pub(crate) struct Removals {
 }
 
 impl Removals {
-    pub(crate) fn new(storage: AttachmentStorage, runtime: Handle) -> Self {
+    pub(crate) fn new(storage: HybridStorage, runtime: Handle) -> Self {
         Self { storage, runtime, unfinished: Arc::default(), late: Arc::default() }
     }
 
@@ -61,7 +61,7 @@ impl Removals {
             Ok(Err(_)) => Ok(Removed::Later),
             Err(_elapsed) => {
                 let late = Counted::new(&self.late);
-                let object = self.storage.object_url(&attachment);
+                let object = self.storage.objects().object_url(&attachment);
                 if away {
                     tracing::info!("{object} is deleted later");
                 } else {

@@ -2,17 +2,20 @@
 
 use std::future::Future;
 use std::io;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use crypto_envelope::INSPECT_LEN;
-use hybrid::{Found, Naming, StorageError};
+use hybrid::{FileReader, Found, Naming, Part, StorageError};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 
 /// Threads for the network. Encryption and copies into Orthanc's buffers are work of Orthanc's own threads; for the rest, a
 /// second thread cost more in wake-ups than it brought on two cores (docs/performance.md).
 const THREADS: usize = 1;
+/// Threads for files that are being moved. They are there only while there is such work.
+const FILE_THREADS: usize = 16;
 /// How long the end of the threads is waited for.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 /// Bytes that are handed to Orthanc's thread at a time: an ordinary slice wakes it once.
@@ -31,8 +34,9 @@ pub(crate) struct Runtime(Option<tokio::runtime::Runtime>);
 
 impl Runtime {
     pub(crate) fn new(name: &str) -> io::Result<Self> {
-        let runtime =
-            Builder::new_multi_thread().worker_threads(THREADS).thread_name(name).enable_all().build()?;
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(THREADS).max_blocking_threads(FILE_THREADS);
+        let runtime = builder.thread_name(name).enable_all().build()?;
         Ok(Self(Some(runtime)))
     }
 
@@ -66,7 +70,7 @@ impl Runtime {
             // Fails when nobody reads any more: then there is nothing left to do.
             let _ = forward(start, &sender).await;
         });
-        Incoming { receiver }
+        Incoming::Network(receiver)
     }
 }
 
@@ -79,13 +83,28 @@ impl Drop for Runtime {
 }
 
 /// What is known of a download before its first byte.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Head {
     /// Bytes in the whole download.
     pub(crate) length: u64,
-    /// Bytes in the object.
+    /// Bytes in the object or file.
     pub(crate) object_size: u64,
     pub(crate) naming: Naming,
+    pub(crate) version: Version,
+}
+
+/// What tells an object or file from others that had or will have its name, and from its copy on the other storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Version {
+    Object(Option<Arc<str>>),
+    File(SystemTime),
+}
+
+impl Head {
+    /// Whether both are of the same bytes.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        (&self.version, self.object_size) == (&other.version, other.object_size)
+    }
 }
 
 /// Some of the bytes of a download.
@@ -109,16 +128,38 @@ impl Batch {
     }
 }
 
-/// A download on its way to Orthanc's thread. Dropping it ends the download.
+/// An attachment on its way to Orthanc's thread. Dropping it ends the download.
 #[derive(Debug)]
-pub(crate) struct Incoming {
-    receiver: mpsc::Receiver<Result<Batch, StorageError>>,
+pub(crate) enum Incoming {
+    Network(mpsc::Receiver<Result<Batch, StorageError>>),
+    /// Read by Orthanc's thread itself: it would wait for it anyhow, and the network has no need to.
+    File {
+        file: FileReader,
+        head: Head,
+        left: u64,
+    },
 }
 
 impl Incoming {
+    /// A part of a file.
+    pub(crate) fn file(mut file: FileReader, naming: Naming, part: &Part) -> Result<Self, StorageError> {
+        let range = file.seek(part)?;
+        let length = range.end - range.start;
+        let version = Version::File(file.last_written());
+        let head = Head { length, object_size: file.size(), naming, version };
+        Ok(Self::File { file, head, left: length })
+    }
+
     /// Waits for the next batch.
     pub(crate) fn next(&mut self) -> Result<Result<Batch, StorageError>, Panicked> {
-        self.receiver.blocking_recv().ok_or(Panicked)
+        match self {
+            Self::Network(receiver) => receiver.blocking_recv().ok_or(Panicked),
+            Self::File { file, head, left } => Ok(file.next(BATCH).map(|bytes| {
+                let chunks: Vec<Bytes> = bytes.into_iter().collect();
+                *left -= chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+                Batch { head: head.clone(), chunks, last: *left == 0 }
+            })),
+        }
     }
 }
 
@@ -127,12 +168,14 @@ async fn forward(
     start: impl Future<Output = Result<Found, StorageError>>,
     sender: &mpsc::Sender<Result<Batch, StorageError>>,
 ) -> Result<(), mpsc::error::SendError<Result<Batch, StorageError>>> {
-    let Found { mut download, naming } = match start.await {
+    let Found { mut download, naming, .. } = match start.await {
         Ok(found) => found,
         Err(error) => return sender.send(Err(error)).await,
     };
     let range = download.range();
-    let head = Head { length: range.end - range.start, object_size: download.object_size(), naming };
+    let version = Version::Object(download.version().map(Arc::from));
+    let length = range.end - range.start;
+    let head = Head { length, object_size: download.object_size(), naming, version };
     let (mut chunks, mut size) = (Vec::new(), 0);
     loop {
         match download.next().await {
@@ -142,7 +185,7 @@ async fn forward(
                 if size >= BATCH {
                     let chunks = std::mem::take(&mut chunks);
                     size = 0;
-                    sender.send(Ok(Batch { head, chunks, last: false })).await?;
+                    sender.send(Ok(Batch { head: head.clone(), chunks, last: false })).await?;
                 }
             }
             Ok(None) => return sender.send(Ok(Batch { head, chunks, last: true })).await,

@@ -148,6 +148,15 @@ impl TestHost {
         self.initialize()
     }
 
+    /// Tells the plugin of a change: one of `orthanc_ffi::abi::change_type`.
+    pub fn signal(&self, change: i32) {
+        let callback = *self.state.on_change.lock();
+        if let Some(callback) = callback {
+            // SAFETY: the plugin's callback; Orthanc passes null for changes that are not about a resource.
+            unsafe { callback(change, 0, std::ptr::null()) };
+        }
+    }
+
     /// Ends all jobs and finalises the plugin, as Orthanc does when it stops. Callbacks can still be called afterwards,
     /// to see that they fail. A second call does nothing.
     pub fn finalize(&mut self) {

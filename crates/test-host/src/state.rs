@@ -97,6 +97,7 @@ pub(crate) struct State {
     pub(crate) violations: Mutex<Vec<String>>,
     pub(crate) logs: Mutex<Vec<(LogLevel, String)>>,
     pub(crate) metrics: Mutex<BTreeMap<String, f32>>,
+    pub(crate) on_change: Mutex<Option<abi::OnChange>>,
     pub(crate) description: Mutex<Option<String>>,
     pub(crate) storage: Mutex<Storage>,
     pub(crate) routes: Mutex<Vec<(Regex, abi::RestCallback)>>,
@@ -127,6 +128,7 @@ impl State {
             violations: Mutex::default(),
             logs: Mutex::default(),
             metrics: Mutex::default(),
+            on_change: Mutex::default(),
             description: Mutex::default(),
             storage: Mutex::new(Storage::None),
             routes: Mutex::default(),
@@ -285,6 +287,11 @@ impl State {
             service::REGISTER_STORAGE_AREA_2 => {
                 // SAFETY: the parameters of this service.
                 self.register(Storage::Two(unsafe { read(params) }))
+            }
+            service::REGISTER_ON_CHANGE_CALLBACK => {
+                // SAFETY: the parameters of this service.
+                *self.on_change.lock() = unsafe { read::<abi::RegisterOnChange>(params) }.callback;
+                code::SUCCESS
             }
             service::REGISTER_REST_CALLBACK_NO_LOCK => {
                 // SAFETY: the parameters of this service.

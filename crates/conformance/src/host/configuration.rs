@@ -15,7 +15,6 @@ tests![
     root_paths_that_cannot_be_part_of_an_object_name_are_refused,
     a_section_that_is_no_object_is_refused,
     certificates_and_a_proxy_that_cannot_be_used_are_refused,
-    hybrid_modes_are_refused_until_there_are_any,
     without_its_section_the_plugin_warns_and_registers_nothing,
     unknown_options_are_named_in_one_warning,
     every_option_of_the_table_is_known,
@@ -186,15 +185,6 @@ fn certificates_and_a_proxy_that_cannot_be_used_are_refused<C: Cloud>() -> Resul
         assert_eq!(trials.flaw(&configuration, &format!("option {option} {problem}")), None);
     }
     Ok(())
-}
-
-fn hybrid_modes_are_refused_until_there_are_any<C: Cloud>() -> Result<()> {
-    let none = "asks for hybrid storage, which this release does not have yet: Disabled is needed";
-    Trials::<C>::start()?.refuse(&[
-        ("HybridMode", json!("WriteToFileSystem"), none),
-        ("HybridMode", json!("WriteToObjectStorage"), none),
-        ("MigrationFromFileSystemEnabled", json!(true), none),
-    ])
 }
 
 fn without_its_section_the_plugin_warns_and_registers_nothing<C: Cloud>() -> Result<()> {

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 use storage_layout::{RootPath, Structure};
 
 use super::encryption::EncryptionOptions;
+use super::hybrid::HybridOptions;
 use super::{ConfigError, Section};
 
 /// The options of a plugin's section that do not depend on its cloud.
@@ -15,6 +16,8 @@ pub(crate) struct CommonOptions {
     pub(crate) structure: Structure,
     /// `EnableLegacyUnknownFiles`.
     pub(crate) legacy_unknown_files: bool,
+    /// `HybridMode`; `None` for the bucket alone.
+    pub(crate) hybrid: Option<HybridOptions>,
     /// `StorageEncryption`; `None` to store in clear.
     pub(crate) encryption: Option<EncryptionOptions>,
 }
@@ -32,25 +35,8 @@ impl CommonOptions {
             _ => Structure::Flat,
         };
         let legacy_unknown_files = section.flag("EnableLegacyUnknownFiles", false)?;
-        refuse_hybrid(section)?;
+        let hybrid = HybridOptions::read(section, configuration)?;
         let encryption = EncryptionOptions::read(section, configuration)?;
-        Ok(Self { root, structure, legacy_unknown_files, encryption })
+        Ok(Self { root, structure, legacy_unknown_files, hybrid, encryption })
     }
 }
-
-/// Images must not go to another place than the configuration says.
-fn refuse_hybrid(section: &mut Section<'_>) -> Result<(), ConfigError> {
-    let modes = ["Disabled", "WriteToFileSystem", "WriteToObjectStorage"];
-    let mode = section.choice("HybridMode", &modes)?;
-    let deprecated = section.flag("MigrationFromFileSystemEnabled", false)?;
-    if deprecated {
-        tracing::warn!("the option MigrationFromFileSystemEnabled is deprecated, use \"HybridMode\" instead");
-    }
-    match mode {
-        None if deprecated => Err(section.error("MigrationFromFileSystemEnabled", NO_HYBRID)),
-        Some("WriteToFileSystem" | "WriteToObjectStorage") => Err(section.error("HybridMode", NO_HYBRID)),
-        _ => Ok(()),
-    }
-}
-
-const NO_HYBRID: &str = "asks for hybrid storage, which this release does not have yet: Disabled is needed";

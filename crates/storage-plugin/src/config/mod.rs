@@ -2,11 +2,15 @@
 
 mod common;
 mod encryption;
+mod hybrid;
 mod network;
+mod offload;
 mod section;
 
 pub(crate) use common::CommonOptions;
 pub(crate) use encryption::EncryptionOptions;
+pub(crate) use hybrid::HybridOptions;
 pub use network::NetworkOptions;
+pub(crate) use offload::OffloadOptions;
 pub(crate) use section::describe;
 pub use section::{ConfigError, Secret, Section};

@@ -51,6 +51,11 @@ impl<'a> Section<'a> {
         Self::open(configuration.get(name), name.to_owned())
     }
 
+    /// The configuration itself, for Orthanc's own options. Messages name them without a section.
+    pub(crate) fn root(configuration: &'a Map<String, Value>) -> Self {
+        Self { name: String::new(), values: configuration, asked: BTreeSet::new() }
+    }
+
     fn open(value: Option<&'a Value>, name: String) -> Result<Option<Self>, ConfigError> {
         match value {
             None => Ok(None),
@@ -86,7 +91,8 @@ impl<'a> Section<'a> {
 
     /// An error about `option`, whose text goes on with `problem`: `is …: … is needed`.
     pub fn error(&self, option: &str, problem: impl Into<String>) -> ConfigError {
-        ConfigError { option: format!("{}.{option}", self.name), problem: problem.into() }
+        let separator = if self.name.is_empty() { "" } else { "." };
+        ConfigError { option: format!("{}{separator}{option}", self.name), problem: problem.into() }
     }
 
     /// Whether the option is there.

@@ -1,0 +1,12 @@
+//! Files beside the bucket: both storages, in a real Orthanc.
+
+mod failing;
+mod killing;
+mod migration;
+mod modes;
+mod moving;
+mod offloading;
+mod routes;
+mod support;
+
+modules![failing, killing, migration, modes, moving, offloading, routes];

@@ -1,0 +1,105 @@
+//! Files on their way to their names.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The folder in `StorageDirectory` for files that are being written. It is on the same file system, as renaming needs,
+/// cannot be taken for an attachment's, and is there only while it is needed.
+const FOLDER: &str = ".orthanc-object-storage";
+/// Where the file system knows no locks, a file that nobody has written to for so long is nobody's.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[derive(Debug)]
+pub(crate) struct TemporaryFolder(PathBuf);
+
+impl TemporaryFolder {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self(root.join(FOLDER))
+    }
+
+    /// A new file, locked: whoever can lock it knows that its writer is gone.
+    pub(crate) fn create(&self) -> io::Result<Temporary> {
+        let path = self.0.join(format!("{:032x}", rand::random::<u128>()));
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        let file = match options.open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::create_dir_all(&self.0)?;
+                options.open(&path)?
+            }
+            opened => opened?,
+        };
+        let temporary = Temporary { file, path, named: false };
+        // It fails where the file system knows no locks.
+        let _ = temporary.file.lock();
+        Ok(temporary)
+    }
+
+    /// Deletes the files of writers that are gone, and the folder if it is empty then.
+    pub(crate) fn clear_up(&self) {
+        let Ok(entries) = fs::read_dir(&self.0) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if is_abandoned(&path).unwrap_or(false) {
+                match fs::remove_file(&path) {
+                    Ok(()) => tracing::info!("deleted {}, whose writer was killed", path.display()),
+                    Err(error) => tracing::warn!("{} cannot be deleted: {error}", path.display()),
+                }
+            }
+        }
+        self.remove_if_empty();
+    }
+
+    fn remove_if_empty(&self) {
+        // It fails where the folder is not empty, as it should.
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn is_abandoned(path: &Path) -> io::Result<bool> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    Ok(match file.try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(_)) => {
+            file.metadata()?.modified()?.elapsed().is_ok_and(|age| age > ABANDONED)
+        }
+    })
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        self.remove_if_empty();
+    }
+}
+
+/// A file without its final name. Deleted when dropped.
+#[derive(Debug)]
+pub(crate) struct Temporary {
+    file: File,
+    path: PathBuf,
+    named: bool,
+}
+
+impl Temporary {
+    pub(crate) fn handle(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Replaces `path` at once.
+    pub(crate) fn rename_to(mut self, path: &Path) -> io::Result<()> {
+        fs::rename(&self.path, path)?;
+        self.named = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.named {
+            // What is left here is deleted at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What Orthanc knows of its resources and their attachments, asked through its own REST API.
+
+use std::fmt;
+
+use orthanc_ffi::{ErrorCode, Host, HostError, HostVersion};
+use serde_json::Value;
+use storage_layout::{Attachment, ContentType};
+
+/// The first Orthanc that tells the UUIDs of attachments.
+const TELLS_UUIDS: HostVersion = HostVersion::new(1, 10, 0);
+
+/// A level of the DICOM hierarchy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Level {
+    Patient,
+    Study,
+    Series,
+    Instance,
+}
+
+impl Level {
+    pub(crate) const ALL: [Self; 4] = [Self::Patient, Self::Study, Self::Series, Self::Instance];
+
+    /// As in the paths of the REST API.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Patient => "patients",
+            Self::Study => "studies",
+            Self::Series => "series",
+            Self::Instance => "instances",
+        }
+    }
+
+    /// As in the fields of JSON.
+    pub(crate) fn field(self) -> &'static str {
+        match self {
+            Self::Patient => "Patients",
+            Self::Study => "Studies",
+            Self::Series => "Series",
+            Self::Instance => "Instances",
+        }
+    }
+
+    fn children(self) -> Option<(Self, &'static str)> {
+        match self {
+            Self::Patient => Some((Self::Study, "Studies")),
+            Self::Study => Some((Self::Series, "Series")),
+            Self::Series => Some((Self::Instance, "Instances")),
+            Self::Instance => None,
+        }
+    }
+}
+
+/// A patient, study, series or instance by Orthanc's id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Resource {
+    pub(crate) level: Level,
+    pub(crate) id: String,
+}
+
+impl Resource {
+    pub(crate) fn new(level: Level, id: impl Into<String>) -> Self {
+        Self { level, id: id.into() }
+    }
+
+    fn path(&self) -> String {
+        format!("/{}/{}", self.level.path(), self.id)
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.path().trim_start_matches('/'))
+    }
+}
+
+/// An attachment as Orthanc's index has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Indexed {
+    pub(crate) resource: Resource,
+    pub(crate) name: String,
+    pub(crate) attachment: Attachment,
+    /// Bytes that Orthanc has handed to the storage area.
+    pub(crate) size: u64,
+}
+
+/// Why Orthanc's index could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CatalogError {
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error("Orthanc's answer to GET {0} is not as expected")]
+    Unexpected(String),
+    #[error("Orthanc {0} does not tell the UUIDs of attachments: 1.10.0 or newer is needed for this")]
+    TooOld(HostVersion),
+}
+
+/// Orthanc's index. Not for callbacks of the storage area, which Orthanc calls with its database locked.
+#[derive(Debug, Clone)]
+pub(crate) struct Catalog(Host);
+
+impl Catalog {
+    pub(crate) fn new(host: Host) -> Self {
+        Self(host)
+    }
+
+    /// The resource with this id; `None` where there is none.
+    pub(crate) fn find(&self, id: &str) -> Result<Option<Resource>, CatalogError> {
+        if !is_resource_id(id) {
+            return Ok(None);
+        }
+        for level in Level::ALL {
+            let resource = Resource::new(level, id);
+            if self.get(&resource.path())?.is_some() {
+                return Ok(Some(resource));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A resource and all that is below it. Empty where it does not exist any more.
+    pub(crate) fn with_descendants(&self, resource: &Resource) -> Result<Vec<Resource>, CatalogError> {
+        let Some((level, field)) = resource.level.children() else { return Ok(vec![resource.clone()]) };
+        let path = resource.path();
+        let Some(answer) = self.get(&path)? else { return Ok(Vec::new()) };
+        let children = answer[field].as_array().ok_or_else(|| CatalogError::Unexpected(path.clone()))?;
+        let mut resources = vec![resource.clone()];
+        for child in children {
+            let id = child.as_str().ok_or_else(|| CatalogError::Unexpected(path.clone()))?;
+            resources.extend(self.with_descendants(&Resource::new(level, id))?);
+        }
+        Ok(resources)
+    }
+
+    /// The attachments of a resource itself. Empty where it does not exist any more.
+    pub(crate) fn attachments(&self, resource: &Resource) -> Result<Vec<Indexed>, CatalogError> {
+        if self.0.version() < TELLS_UUIDS {
+            return Err(CatalogError::TooOld(self.0.version()));
+        }
+        let path = format!("{}/attachments", resource.path());
+        let Some(names) = self.get(&path)? else { return Ok(Vec::new()) };
+        let names = names.as_array().ok_or_else(|| CatalogError::Unexpected(path.clone()))?;
+        let mut attachments = Vec::with_capacity(names.len());
+        for name in names {
+            let name = name.as_str().ok_or_else(|| CatalogError::Unexpected(path.clone()))?;
+            attachments.extend(self.attachment(resource, name)?);
+        }
+        Ok(attachments)
+    }
+
+    /// One attachment; `None` where it does not exist any more.
+    fn attachment(&self, resource: &Resource, name: &str) -> Result<Option<Indexed>, CatalogError> {
+        let path = format!("{}/attachments/{name}/info", resource.path());
+        let Some(info) = self.get(&path)? else { return Ok(None) };
+        let parsed = || {
+            let content_type = i32::try_from(info["ContentType"].as_i64()?).ok()?;
+            let attachment = Attachment::new(info["Uuid"].as_str()?, ContentType(content_type)).ok()?;
+            let size = info["CompressedSize"].as_u64()?;
+            Some(Indexed { resource: resource.clone(), name: name.to_owned(), attachment, size })
+        };
+        parsed().map(Some).ok_or(CatalogError::Unexpected(path))
+    }
+
+    /// Whether Orthanc has the attachment still.
+    pub(crate) fn is_current(&self, indexed: &Indexed) -> Result<bool, CatalogError> {
+        let now = self.attachment(&indexed.resource, &indexed.name)?;
+        Ok(now.is_some_and(|now| now.attachment.uuid == indexed.attachment.uuid))
+    }
+
+    /// GET of JSON; `None` where there is no such resource.
+    pub(crate) fn get(&self, path: &str) -> Result<Option<Value>, CatalogError> {
+        match self.0.rest_get(path, false) {
+            Ok(body) => {
+                let json = serde_json::from_slice(&body);
+                json.map(Some).map_err(|_| CatalogError::Unexpected(path.to_owned()))
+            }
+            Err(HostError::Rest {
+                code: ErrorCode::UNKNOWN_RESOURCE | ErrorCode::INEXISTENT_ITEM | ErrorCode::INEXISTENT_FILE,
+                ..
+            }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Whether `id` has the form of Orthanc's ids: five groups of eight hexadecimal digits. Nothing else may become part of
+/// a path.
+fn is_resource_id(id: &str) -> bool {
+    id.len() == 44
+        && id.bytes().enumerate().all(|(position, byte)| match position % 9 {
+            8 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_id_never_becomes_a_path() {
+        assert!(is_resource_id("06d643a1-e154382d-aafc1b39-a940d6df-7b2ccebc"));
+        for id in [
+            "",
+            "..",
+            "06d643a1-e154382d-aafc1b39-a940d6df-7b2ccebc/",
+            "06d643a1-e154382d-aafc1b39-a940d6df-7b2cceb/",
+            "06d643a1/e154382d-aafc1b39-a940d6df-7b2ccebc",
+            "06d643a1-e154382d-aafc1b39-a940d6df-7b2ccebg",
+            "06d643a1-e154382d-aafc1b39-a940d6df-7b2ccebé",
+        ] {
+            assert!(!is_resource_id(id), "{id}");
+        }
+    }
+}
