@@ -64,7 +64,7 @@ mod s3;
 mod server;
 mod stored;
 
-pub use azure::{AzureOptions, Sas};
+pub use azure::{AzureOptions, AzuriteOverTls, Sas};
 pub use count::{RequestCounts, RequestRecord};
 pub use fault::{Fault, FaultRule, Faults, PushedRule};
 pub use google::{AuthorizedUser, GoogleOptions, Interceptor, ServiceAccount, Tokens};

@@ -1,6 +1,7 @@
 //! Azurite, Microsoft's emulator, as a child process that never outlives this one.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -34,11 +35,16 @@ pub(crate) struct Azurite {
 impl Azurite {
     /// Starts it on a free port with one account.
     pub(crate) fn start(account: &str, key: &str) -> io::Result<Self> {
+        Self::start_with(account, key, Vec::new())
+    }
+
+    /// As [`Azurite::start`], with more arguments of its command line.
+    pub(crate) fn start_with(account: &str, key: &str, arguments: Vec<OsString>) -> io::Result<Self> {
         let program = program()?;
         let mut command = Command::new("node");
         command.args(["-e", BOOTSTRAP]).arg(&program);
         command.args(["--inMemoryPersistence", "--silent", "--disableTelemetry", "--skipApiVersionCheck"]);
-        command.args(["--blobPort", "0", "--blobKeepAliveTimeout", "600"]);
+        command.args(["--blobPort", "0", "--blobKeepAliveTimeout", "600"]).args(arguments);
         command.env("AZURITE_ACCOUNTS", format!("{account}:{key}")).current_dir(env::temp_dir());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =

@@ -6,6 +6,7 @@ mod correct;
 mod error;
 mod forward;
 mod options;
+mod over_tls;
 mod sign;
 mod target;
 mod xml;
@@ -33,6 +34,7 @@ use crate::operation::Target;
 use crate::stored::{StoredObject, UnfinishedUpload};
 
 pub use options::{AzureOptions, Sas};
+pub use over_tls::AzuriteOverTls;
 
 /// Azurite, which checks signatures and keeps the blobs.
 #[derive(Debug)]
