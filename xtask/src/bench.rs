@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use end_to_end::dicom::Study;
 use lexopt::prelude::{Long, ValueExt};
 
-use crate::storage::{self, Launched, Storage};
+use crate::storage::{self, Cloud, Launched, Storage};
 use crate::{install, interrupt};
 
 use self::report::{Report, Sample};
@@ -33,7 +33,7 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn parse(mut arguments: lexopt::Parser) -> Result<Self> {
-        let mut options = Self { rounds: 5, instances: 400, large: 3, storage: Storage::S3 };
+        let mut options = Self { rounds: 5, instances: 400, large: 3, storage: Storage::Cloud(Cloud::S3) };
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("rounds") => options.rounds = arguments.value()?.parse()?,
@@ -41,7 +41,7 @@ impl Options {
                 Long("large") => options.large = arguments.value()?.parse()?,
                 Long("quick") => (options.rounds, options.instances, options.large) = (2, 100, 1),
                 // Not in the usage text: two equals, to see the noise.
-                Long("storage") => options.storage = arguments.value()?.parse()?,
+                Long("provider") => options.storage = arguments.value()?.parse()?,
                 other => bail!(other.unexpected()),
             }
         }

@@ -14,7 +14,7 @@ use lexopt::prelude::{Long, ValueExt};
 use walkdir::WalkDir;
 
 use crate::progress::Progress;
-use crate::storage::{self, Bucket, Encryption, Launched, Storage};
+use crate::storage::{self, Bucket, Cloud, Encryption, Launched, Storage};
 use crate::{install, interrupt};
 
 /// The command's options; see the usage text.
@@ -38,7 +38,7 @@ impl Options {
             clients: 4,
             encryption: None,
             keep: false,
-            storage: Storage::S3,
+            storage: Storage::Cloud(Cloud::S3),
         };
         while let Some(argument) = arguments.next()? {
             match argument {
@@ -48,8 +48,8 @@ impl Options {
                 Long("clients") => options.clients = arguments.value()?.parse()?,
                 Long("encryption") => options.encryption = Some(arguments.value()?.parse()?),
                 Long("keep") => options.keep = true,
-                // Not in the usage text: it shows nothing of the plugin, but tests the demonstration itself.
-                Long("storage") => options.storage = arguments.value()?.parse()?,
+                // `builtin` is not in the usage text: it shows nothing of a plugin, but tests the demonstration itself.
+                Long("provider") => options.storage = arguments.value()?.parse()?,
                 other => bail!(other.unexpected()),
             }
         }
@@ -60,7 +60,10 @@ impl Options {
 
 /// `cargo xtask demo`.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    install::install_missing()?;
+    match options.storage {
+        Storage::Cloud(Cloud::Azure) => install::install_for_tests()?,
+        _ => install::install_missing()?,
+    }
     interrupt::catch()?;
     let mut launched = storage::launch(options.storage, options.encryption)?;
     println!("Orthanc: {}, DICOM port {}", launched.orthanc.url(), launched.orthanc.dicom_port());

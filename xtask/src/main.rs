@@ -27,6 +27,8 @@ cargo xtask test [-- ARGUMENTS]
 
 cargo xtask demo [OPTIONS]
     Store a study in a bucket through a real Orthanc, read it back, compare it, delete it.
+    --provider s3|azure|google
+                          the cloud, played by a server on this machine: Azure by Microsoft's emulator (s3)
     --dicom DIR           your own DICOM files instead of a generated study
     --slices N            slices of the generated CT series (300)
     --megabytes N         size of the generated multi-frame (100)

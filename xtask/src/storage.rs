@@ -5,12 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use crypto_envelope::new_key_file;
 use end_to_end::Orthanc;
 use end_to_end::workspace::{Plugin, Profile, plugin_library};
 use serde_json::{Value, json};
-use test_bucket::{BucketServer, Options};
+use test_bucket::{AzureOptions, BucketServer, GoogleOptions, Options};
 use walkdir::WalkDir;
 
 /// What is looked at from outside: the objects that a plugin left in a bucket, and what it took to get them there.
@@ -28,15 +28,25 @@ pub(crate) trait Bucket {
 pub(crate) enum Storage {
     /// Orthanc's own files.
     BuiltIn,
-    /// The S3 plugin and a bucket in this process.
+    /// A plugin, and a bucket on this machine.
+    Cloud(Cloud),
+}
+
+/// A cloud, played by a server on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cloud {
     S3,
+    Azure,
+    Google,
 }
 
 impl Storage {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::BuiltIn => "Orthanc's files",
-            Self::S3 => "S3 plugin",
+            Self::Cloud(Cloud::S3) => "S3 plugin",
+            Self::Cloud(Cloud::Azure) => "Azure plugin",
+            Self::Cloud(Cloud::Google) => "Google plugin",
         }
     }
 }
@@ -47,8 +57,10 @@ impl FromStr for Storage {
     fn from_str(text: &str) -> Result<Self> {
         match text {
             "builtin" => Ok(Self::BuiltIn),
-            "s3" => Ok(Self::S3),
-            other => bail!("{other} is neither builtin nor s3"),
+            "s3" => Ok(Self::Cloud(Cloud::S3)),
+            "azure" => Ok(Self::Cloud(Cloud::Azure)),
+            "google" => Ok(Self::Cloud(Cloud::Google)),
+            other => bail!("{other} is none of builtin, s3, azure and google"),
         }
     }
 }
@@ -84,7 +96,7 @@ pub(crate) fn launch(storage: Storage, encryption: Option<Encryption>) -> Result
     match (storage, encryption) {
         (Storage::BuiltIn, None) => launch_built_in(),
         (Storage::BuiltIn, Some(_)) => bail!("--encryption: Orthanc's own storage has none"),
-        (Storage::S3, encryption) => launch_s3(encryption),
+        (Storage::Cloud(cloud), encryption) => launch_plugin(cloud, encryption),
     }
 }
 
@@ -94,12 +106,29 @@ fn launch_built_in() -> Result<Launched> {
     Ok(Launched { orthanc, bucket: Box::new(Folder { folder }) })
 }
 
-/// A bucket in this process, and an Orthanc with the release build of the S3 plugin.
-fn launch_s3(encryption: Option<Encryption>) -> Result<Launched> {
-    let library = plugin_library(Plugin::AwsS3, Profile::Release)?;
+/// A bucket on this machine, and an Orthanc with the release build of the cloud's plugin.
+fn launch_plugin(cloud: Cloud, encryption: Option<Encryption>) -> Result<Launched> {
+    let keys = tempfile::tempdir()?;
+    let (plugin, name, server, mut section) = match cloud {
+        Cloud::S3 => s3()?,
+        Cloud::Azure => azure()?,
+        Cloud::Google => google(keys.path())?,
+    };
+    if let Some(format) = encryption {
+        section["StorageEncryption"] = encryption_section(format, keys.path())?;
+    }
+    let library = plugin_library(plugin, Profile::Release)?;
+    let orthanc = Orthanc::builder().plugin(library).section(name, section).start()?;
+    Ok(Launched { orthanc, bucket: Box::new(ServedBucket(server)) })
+}
+
+/// A plugin, the name of its section, a server, and the section for it.
+type Served = (Plugin, &'static str, BucketServer, Value);
+
+fn s3() -> Result<Served> {
     let options = Options::default();
     let server = BucketServer::start(options.clone())?;
-    let mut section = json!({
+    let section = json!({
         "BucketName": BUCKET,
         "Region": options.region,
         "AccessKey": options.access_key,
@@ -107,12 +136,31 @@ fn launch_s3(encryption: Option<Encryption>) -> Result<Launched> {
         "Endpoint": server.endpoint(),
         "VirtualAddressing": false,
     });
-    let keys = tempfile::tempdir()?;
-    if let Some(format) = encryption {
-        section["StorageEncryption"] = encryption_section(format, keys.path())?;
-    }
-    let orthanc = Orthanc::builder().plugin(library).section("AwsS3Storage", section).start()?;
-    Ok(Launched { orthanc, bucket: Box::new(S3Bucket(server)) })
+    Ok((Plugin::AwsS3, "AwsS3Storage", server, section))
+}
+
+fn azure() -> Result<Served> {
+    let options = AzureOptions::default();
+    let server = BucketServer::start_azure(&options)?;
+    let section = json!({
+        "ConnectionString": options.connection_string(&server.endpoint()),
+        "ContainerName": BUCKET,
+    });
+    Ok((Plugin::AzureBlob, "AzureBlobStorage", server, section))
+}
+
+/// The key of the service account goes into `folder`. The plugin reads it once, at its start.
+fn google(folder: &Path) -> Result<Served> {
+    let options = GoogleOptions::new().context("generating the key of a service account")?;
+    let server = BucketServer::start_google(options.clone())?;
+    let file = folder.join("service-account.json");
+    fs::write(&file, options.service_accounts[0].json(&server.endpoint()).to_string())?;
+    let section = json!({
+        "ServiceAccountFile": file,
+        "BucketName": BUCKET,
+        "Endpoint": server.endpoint(),
+    });
+    Ok((Plugin::GoogleCloud, "GoogleCloudStorage", server, section))
 }
 
 /// The plugin's `StorageEncryption`, with a key of its own. The plugin reads the file once, at its start.
@@ -126,10 +174,10 @@ fn encryption_section(format: Encryption, folder: &Path) -> Result<Value> {
 /// The bucket that a [`BucketServer`] has by default.
 const BUCKET: &str = "bucket";
 
-/// A bucket of the S3 server in this process.
-struct S3Bucket(BucketServer);
+/// A bucket of a server in this process.
+struct ServedBucket(BucketServer);
 
-impl Bucket for S3Bucket {
+impl Bucket for ServedBucket {
     fn endpoint(&self) -> String {
         format!("{}/{BUCKET}", self.0.endpoint())
     }
