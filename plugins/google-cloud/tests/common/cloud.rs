@@ -95,6 +95,13 @@ impl Cloud for Google {
     const FOREIGN_PACKAGES: &'static [&'static str] =
         &["rusoto", "aws-config", "aws-sdk", "aws-smithy", "azure", "tonic", "prost", "protobuf", "grpc"];
 
+    fn error_code(of_s3: &str) -> &str {
+        match of_s3 {
+            "SignatureDoesNotMatch" => "AuthenticationRequired",
+            same => same,
+        }
+    }
+
     fn server() -> io::Result<BucketServer> {
         BucketServer::start_google(options()?)
     }
