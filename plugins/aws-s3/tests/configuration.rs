@@ -333,13 +333,23 @@ fn certificates_and_a_proxy_that_cannot_be_used_are_refused() -> Result<()> {
 }
 
 #[test]
-fn hybrid_modes_are_refused_until_there_are_any() -> Result<()> {
-    let none = "asks for hybrid storage, which this release does not have yet: Disabled is needed";
-    Trials::start()?.refuse(&[
-        ("HybridMode", json!("WriteToFileSystem"), none),
-        ("HybridMode", json!("WriteToObjectStorage"), none),
-        ("MigrationFromFileSystemEnabled", json!(true), none),
-    ])
+fn orthancs_own_options_for_files_have_to_be_usable_in_hybrid_modes() -> Result<()> {
+    let mut trials = Trials::start()?;
+    let section = trials.section(&json!({"HybridMode": "WriteToFileSystem"}));
+    for (option, value, problem) in [
+        ("StorageDirectory", json!(5), "option StorageDirectory is 5: a text is needed"),
+        ("SyncStorageArea", json!("yes"), "option SyncStorageArea is \"yes\": true or false is needed"),
+        (
+            "StorageDirectory",
+            json!("/dev/null/x"),
+            "option StorageDirectory cannot be used: cannot check /dev/null/x: Not a directory (os error 20)",
+        ),
+    ] {
+        let mut configuration = configuration(&section);
+        configuration[option] = value;
+        assert_eq!(trials.flaw(&configuration, problem), None);
+    }
+    Ok(())
 }
 
 #[test]
