@@ -50,7 +50,7 @@ pub enum Relocated {
 
 /// An attachment's bytes on one side.
 enum Source {
-    Object(Found),
+    Object(Box<Found>),
     File(FileReader, Naming),
 }
 
@@ -160,7 +160,7 @@ impl HybridStorage {
                 let file = blocking(name, Operation::Read, open).await?;
                 Ok(Source::File(file, naming))
             }
-            _ => self.objects().read(attachment, part).await.map(Source::Object),
+            _ => self.objects().read(attachment, part).await.map(|found| Source::Object(Box::new(found))),
         }
     }
 
@@ -246,7 +246,8 @@ impl HybridStorage {
 async fn read_all(source: Source) -> Result<Bytes, StorageError> {
     match source {
         Source::File(mut file, _) => blocking(file.name(), Operation::Read, move || file.read_to_end()).await,
-        Source::Object(Found { mut download, .. }) => {
+        Source::Object(found) => {
+            let mut download = found.download;
             let size = usize::try_from(download.object_size()).unwrap_or(usize::MAX);
             let mut bytes = BytesMut::with_capacity(size);
             while let Some(chunk) = download.next().await? {
@@ -272,7 +273,8 @@ async fn is_equal(source: Source, expected: &Bytes) -> Result<bool, StorageError
             })
             .await
         }
-        Source::Object(Found { mut download, .. }) => {
+        Source::Object(found) => {
+            let mut download = found.download;
             while let Some(chunk) = download.next().await? {
                 if left.split_to(chunk.len().min(left.len())) != chunk {
                     return Ok(false);

@@ -217,7 +217,7 @@ fn files(options: HybridOptions, host: &Host) -> Result<FileStorage, InitializeE
     match first {
         Side::FileSystem => tracing::warn!("new attachments are written to {directory}, not to the bucket"),
         Side::ObjectStorage => {
-            tracing::warn!("attachments that are not in the bucket are read from {directory}")
+            tracing::warn!("attachments that are not in the bucket are read from {directory}");
         }
     }
     Ok(files)

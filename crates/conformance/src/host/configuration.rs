@@ -15,6 +15,7 @@ tests![
     root_paths_that_cannot_be_part_of_an_object_name_are_refused,
     a_section_that_is_no_object_is_refused,
     certificates_and_a_proxy_that_cannot_be_used_are_refused,
+    orthancs_own_options_for_files_have_to_be_usable_in_hybrid_modes,
     without_its_section_the_plugin_warns_and_registers_nothing,
     unknown_options_are_named_in_one_warning,
     every_option_of_the_table_is_known,
@@ -183,6 +184,25 @@ fn certificates_and_a_proxy_that_cannot_be_used_are_refused<C: Cloud>() -> Resul
         let mut configuration = configuration::<C>(trials.section(&json!({})));
         configuration[option] = value;
         assert_eq!(trials.flaw(&configuration, &format!("option {option} {problem}")), None);
+    }
+    Ok(())
+}
+
+fn orthancs_own_options_for_files_have_to_be_usable_in_hybrid_modes<C: Cloud>() -> Result<()> {
+    let mut trials = Trials::<C>::start()?;
+    let section = trials.section(&json!({"HybridMode": "WriteToFileSystem"}));
+    for (option, value, problem) in [
+        ("StorageDirectory", json!(5), "option StorageDirectory is 5: a text is needed"),
+        ("SyncStorageArea", json!("yes"), "option SyncStorageArea is \"yes\": true or false is needed"),
+        (
+            "StorageDirectory",
+            json!("/dev/null/x"),
+            "option StorageDirectory cannot be used: cannot check /dev/null/x: Not a directory (os error 20)",
+        ),
+    ] {
+        let mut configuration = configuration::<C>(section.clone());
+        configuration[option] = value;
+        assert_eq!(trials.flaw(&configuration, problem), None);
     }
     Ok(())
 }

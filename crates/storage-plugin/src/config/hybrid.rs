@@ -51,9 +51,7 @@ fn first(section: &mut Section<'_>) -> Result<Option<Side>, ConfigError> {
     let mode = section.choice("HybridMode", &["Disabled", "WriteToFileSystem", "WriteToObjectStorage"])?;
     let deprecated = section.flag(MIGRATION, false)?;
     if deprecated {
-        tracing::warn!(
-            "the option {MIGRATION} is deprecated: use \"HybridMode\": \"WriteToObjectStorage\" instead"
-        );
+        tracing::warn!("the option {MIGRATION} is deprecated, use \"HybridMode\" instead");
     }
     Ok(match mode {
         None if deprecated => Some(Side::ObjectStorage),

@@ -65,7 +65,8 @@ pub(crate) fn move_storage(engine: &Engine, request: &RestRequest<'_>) -> Result
     }
     let job = MoveJob::new(engine.clone(), target, &resources)?;
     let watch = job.watch();
-    let id = engine.host.submit_job(JOB_TYPE, Box::new(job), running.priority).map_err(internal)?;
+    let submitted = engine.host.submit_job(JOB_TYPE, Box::new(job), running.priority);
+    let id = submitted.map_err(|error| internal(&error))?;
     if running.synchronous {
         return wait(engine, &id, &watch);
     }
@@ -107,7 +108,7 @@ fn bad_request(message: impl Into<String>) -> RestFailure {
     RestFailure::Status { status: 400, message: message.into() }
 }
 
-fn internal(error: HostError) -> RestFailure {
+fn internal(error: &HostError) -> RestFailure {
     match error.code() {
         ErrorCode::BAD_SEQUENCE_OF_CALLS => {
             RestFailure::Status { status: 503, message: "Orthanc stops".to_owned() }
