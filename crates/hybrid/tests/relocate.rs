@@ -45,6 +45,8 @@ impl Fixture {
             put_options: PutOptions::default(),
             retry: RetryPolicy::default(),
             transfer: TransferOptions::default(),
+            largest_put: u64::MAX,
+            create: None,
         });
         let objects = AttachmentStorage::new(objects, Layout::default(), false, false);
         let folder = tempfile::tempdir().unwrap();
