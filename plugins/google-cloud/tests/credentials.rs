@@ -129,7 +129,8 @@ fn tokens_that_expire_soon_are_renewed() -> Result<()> {
     options.tokens.life(Duration::from_secs(60));
     let server = BucketServer::start_google(options.clone())?;
     let machine = machine.set("GCE_METADATA_HOST", format!("127.0.0.1:{}", server.port()));
-    // Two requests within a tenth of a second may share one.
+    // Requests within a tenth of a second share one.
+    server.latency(Duration::from_millis(150));
     let outcome = run(&machine, &options, bare_section(&server))?;
     assert_eq!(outcome.errors, [""; 0]);
     let requests = server.requests();
