@@ -24,6 +24,7 @@ tests![
     what_is_not_encrypted_is_not_moved_where_that_is_not_accepted,
     a_full_disk_fails_stores_and_moves_with_a_clear_error_and_leaves_no_half_file,
     a_file_system_that_denies_fails_the_job_and_loses_nothing,
+    orthanc_stops_at_once_while_a_job_waits_for_a_bucket_that_is_away_and_the_job_goes_on_later,
 ];
 
 fn hybrid<C: Cloud>() -> Result<Fixture<C>> {
@@ -188,4 +189,22 @@ fn a_file_system_that_denies_fails_the_job_and_loses_nothing<C: Cloud>() -> Resu
     ensure!(fixture.keys().len() == 1);
     fs::set_permissions(&storage, fs::Permissions::from_mode(0o755))?;
     Ok(())
+}
+
+fn orthanc_stops_at_once_while_a_job_waits_for_a_bucket_that_is_away_and_the_job_goes_on_later<C: Cloud>()
+-> Result<()> {
+    // With all its retries, the move would go on for minutes.
+    let mut fixture = Fixture::<C>::with(&json!({"HybridMode": "WriteToFileSystem"}))?;
+    let sent = upload(&fixture, 1, 3)?;
+    fixture.bucket.stop();
+    let id = start_moving(&fixture, "object-storage", &[&sent[0].0.study])?;
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let begin = std::time::Instant::now();
+    fixture.orthanc.stop()?;
+    ensure!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+    fixture.bucket.start_again()?;
+    fixture.orthanc.start_again()?;
+    ensure!(fixture.rest().wait_job(&id, JOB)?["State"] == "Success");
+    ensure!(stored_files(&fixture.orthanc).is_empty() && fixture.keys().len() == 3);
+    expect_readable(&fixture, &sent)
 }

@@ -11,7 +11,7 @@ use crate::fixture::within;
 use crate::hybrid::support::{
     JOB, Keys, expect_readable, expect_readable_by, locations, path_of, stored_files, upload, uuid_of,
 };
-use crate::orthanc::fixture::{Fixture, log_of_refused_start};
+use crate::orthanc::fixture::{Fixture, log_of_refused_start, slices};
 
 tests![
     studies_that_nobody_used_for_so_long_move_to_the_bucket_and_are_served_from_there,
@@ -21,7 +21,11 @@ tests![
     what_is_read_again_comes_back_if_that_is_wanted,
     a_bucket_that_is_away_is_a_warning_and_reads_go_on_and_a_reset_ends_the_worker,
     a_mistake_in_offload_stops_orthanc_and_names_the_option,
+    resets_leave_no_thread_behind,
 ];
+
+/// The instances of a study, each with what Orthanc said of it.
+type SentStudy = Vec<(end_to_end::rest::Uploaded, Vec<u8>)>;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -31,10 +35,7 @@ fn section(offload: &Value) -> Value {
 
 /// An Orthanc that has stored some studies, whose files then get older by so many days each, and is restarted with
 /// these options.
-fn aged<C: Cloud>(
-    offload: &Value,
-    days: &[u32],
-) -> Result<(Fixture<C>, Vec<Vec<(end_to_end::rest::Uploaded, Vec<u8>)>>)> {
+fn aged<C: Cloud>(offload: &Value, days: &[u32]) -> Result<(Fixture<C>, Vec<SentStudy>)> {
     let mut fixture = Fixture::<C>::configured(&json!({"HybridMode": "WriteToFileSystem"}), |builder| {
         builder.environment("TZ", "UTC")
     })?;
@@ -190,5 +191,23 @@ fn a_mistake_in_offload_stops_orthanc_and_names_the_option<C: Cloud>() -> Result
     let elsewhere = json!({"HybridMode": "WriteToObjectStorage", "Offload": {"AfterDays": 3}});
     let log = log_of_refused_start::<C>(&crate::fixture::with(C::section("http://127.0.0.1:1"), &elsewhere))?;
     ensure!(log.contains("Offload works with \"HybridMode\": \"WriteToFileSystem\" alone"), "{log}");
+    Ok(())
+}
+
+fn resets_leave_no_thread_behind<C: Cloud>() -> Result<()> {
+    let fixture = Fixture::<C>::with(&section(&json!({"AfterDays": 30, "BringBack": true})))?;
+    let reset = || -> Result<u64> {
+        let rest = end_to_end::Client::new(fixture.orthanc.url());
+        rest.post("/tools/reset", b"")?.ok()?;
+        let rest = end_to_end::Client::new(fixture.orthanc.url());
+        ensure!(within(JOB, || rest.get_json("/object-storage/status").is_ok()));
+        Ok(fixture.orthanc.thread_count()?)
+    };
+    let first = reset()?;
+    for _ in 0..4 {
+        reset()?;
+    }
+    ensure!(within(JOB, || fixture.orthanc.thread_count().is_ok_and(|threads| threads <= first)));
+    ensure!(fixture.log_lines('E').is_empty(), "{:?}", fixture.log_lines('E'));
     Ok(())
 }
