@@ -184,3 +184,22 @@ fn a_file_system_that_denies_fails_the_job_and_loses_nothing() -> Result<()> {
     fs::set_permissions(&storage, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
+
+#[test]
+fn orthanc_stops_at_once_while_a_job_waits_for_a_bucket_that_is_away_and_the_job_goes_on_later() -> Result<()>
+{
+    // With all its retries, the move would go on for minutes.
+    let mut fixture = Fixture::with(&json!({"HybridMode": "WriteToFileSystem"}))?;
+    let sent = upload(&fixture, 1, 3)?;
+    fixture.bucket.stop();
+    let id = start_moving(&fixture, "object-storage", &[&sent[0].0.study])?;
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let begin = std::time::Instant::now();
+    fixture.orthanc.stop()?;
+    ensure!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+    fixture.bucket.start_again()?;
+    fixture.orthanc.start_again()?;
+    ensure!(fixture.rest().wait_job(&id, JOB)?["State"] == "Success");
+    ensure!(stored_files(&fixture.orthanc).is_empty() && fixture.keys().len() == 3);
+    expect_readable(&fixture, &sent)
+}

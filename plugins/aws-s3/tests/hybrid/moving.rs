@@ -200,3 +200,29 @@ fn a_job_goes_on_after_a_restart_of_orthanc_and_after_a_reset() -> Result<()> {
     ensure!(fixture.log_lines('E').is_empty(), "{:?}", fixture.log_lines('E'));
     expect_readable_by(&rest, &sent)
 }
+
+#[test]
+fn the_memory_of_moves_is_that_of_one_large_attachment() -> Result<()> {
+    const MEGABYTES: u32 = 48;
+    let section = json!({"HybridMode": "WriteToFileSystem"});
+    let mut fixture = Fixture::configured(&section, |builder| {
+        // Memory that is freed goes back to the system.
+        builder.environment("MALLOC_TRIM_THRESHOLD_", "0").environment("MALLOC_ARENA_MAX", "2")
+    })?;
+    let mut instances = Vec::new();
+    for study in 0..4 {
+        instances.push(fixture.rest().upload(&end_to_end::dicom::Study(study).multi_frame(MEGABYTES)?)?.id);
+    }
+    let instances: Vec<&str> = instances.iter().map(String::as_str).collect();
+    for target in ["object-storage", "file-system"] {
+        // Without what is left of the uploads.
+        fixture.start_again_with(&section)?;
+        let before = fixture.orthanc.memory_bytes()?;
+        fixture.orthanc.reset_peak_memory()?;
+        move_to(&fixture, target, &instances)?;
+        let megabytes = fixture.orthanc.peak_memory_bytes()?.saturating_sub(before) / 1_000_000;
+        println!("{target}: {megabytes} MB for four attachments of {MEGABYTES} MB");
+        ensure!(megabytes < u64::from(MEGABYTES) + 32 + 4, "{target}: {megabytes} MB");
+    }
+    Ok(())
+}

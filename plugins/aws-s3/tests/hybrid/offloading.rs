@@ -11,6 +11,9 @@ use crate::support::{
     JOB, Keys, expect_readable, expect_readable_by, locations, path_of, stored_files, upload, uuid_of,
 };
 
+/// The instances of a study, each with what Orthanc said of it.
+type SentStudy = Vec<(end_to_end::rest::Uploaded, Vec<u8>)>;
+
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn section(offload: &Value) -> Value {
@@ -19,7 +22,7 @@ fn section(offload: &Value) -> Value {
 
 /// An Orthanc that has stored some studies, whose files then get older by so many days each, and is restarted with
 /// these options.
-fn aged(offload: &Value, days: &[u32]) -> Result<(Fixture, Vec<Vec<(end_to_end::rest::Uploaded, Vec<u8>)>>)> {
+fn aged(offload: &Value, days: &[u32]) -> Result<(Fixture, Vec<SentStudy>)> {
     let mut fixture = Fixture::configured(&json!({"HybridMode": "WriteToFileSystem"}), |builder| {
         builder.environment("TZ", "UTC")
     })?;
@@ -181,5 +184,24 @@ fn a_mistake_in_offload_stops_orthanc_and_names_the_option() -> Result<()> {
     let log =
         crate::fixture::log_of_refused_start(&crate::fixture::section("http://127.0.0.1:1", &elsewhere)?)?;
     ensure!(log.contains("Offload works with \"HybridMode\": \"WriteToFileSystem\" alone"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn resets_leave_no_thread_behind() -> Result<()> {
+    let fixture = Fixture::with(&section(&json!({"AfterDays": 30, "BringBack": true})))?;
+    let reset = || -> Result<u64> {
+        let rest = end_to_end::Client::new(fixture.orthanc.url());
+        rest.post("/tools/reset", b"")?.ok()?;
+        let rest = end_to_end::Client::new(fixture.orthanc.url());
+        ensure!(within(JOB, || rest.get_json("/object-storage/status").is_ok()));
+        Ok(fixture.orthanc.thread_count()?)
+    };
+    let first = reset()?;
+    for _ in 0..4 {
+        reset()?;
+    }
+    ensure!(within(JOB, || fixture.orthanc.thread_count().is_ok_and(|threads| threads <= first)));
+    ensure!(fixture.log_lines('E').is_empty(), "{:?}", fixture.log_lines('E'));
     Ok(())
 }
