@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
+use test_bucket::{Fault, FaultRule};
 
 use crate::Cloud;
 use crate::fixture::request;
@@ -15,7 +16,6 @@ use crate::hybrid::support::{
     uuid_of,
 };
 use crate::orthanc::fixture::{Fixture, slice, slices};
-use test_bucket::{Fault, FaultRule};
 
 tests![
     a_bucket_that_is_away_fails_the_job_and_loses_nothing,

@@ -4,13 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::Cloud;
-use crate::fixture::{library, request};
-use crate::orthanc::fixture::{Fixture, slices};
 use anyhow::{Context, Result, ensure};
 use end_to_end::Orthanc;
 use end_to_end::rest::Uploaded;
 use serde_json::{Value, json};
+
+use crate::Cloud;
+use crate::fixture::{library, request};
+use crate::orthanc::fixture::{Fixture, slices};
 
 /// How long a job may take.
 pub(crate) const JOB: Duration = Duration::from_secs(60);
