@@ -11,7 +11,7 @@ use crate::fixture::within;
 use crate::hybrid::support::{
     JOB, Keys, expect_readable, expect_readable_by, locations, path_of, stored_files, upload, uuid_of,
 };
-use crate::orthanc::fixture::{Fixture, log_of_refused_start, slices};
+use crate::orthanc::fixture::{Fixture, log_of_refused_start};
 
 tests![
     studies_that_nobody_used_for_so_long_move_to_the_bucket_and_are_served_from_there,
