@@ -29,6 +29,7 @@ pub(crate) mod request {
     pub(crate) const CREATE: Operation = Operation::PutObject;
     pub(crate) const READ: Operation = Operation::GetObject;
     pub(crate) const READ_RANGE: Operation = Operation::GetObjectRange;
+    #[allow(dead_code, reason = "for the tests of hybrid storage")]
     pub(crate) const HEAD: Operation = Operation::HeadObject;
     pub(crate) const REMOVE: Operation = Operation::DeleteObject;
 }
