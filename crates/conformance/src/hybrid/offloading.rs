@@ -4,6 +4,7 @@ use std::fs::File;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
+use end_to_end::dicom::Study;
 use serde_json::{Value, json};
 
 use crate::Cloud;
@@ -18,6 +19,7 @@ tests![
     a_study_that_was_read_counts_as_used_also_after_a_restart,
     age_moves_nothing_outside_of_the_schedule,
     a_disk_that_gets_full_moves_the_longest_unused_studies_at_any_time,
+    studies_that_take_too_much_of_the_disk_move_until_there_is_room_and_no_more,
     what_is_read_again_comes_back_if_that_is_wanted,
     a_bucket_that_is_away_is_a_warning_and_reads_go_on_and_a_reset_ends_the_worker,
     a_mistake_in_offload_stops_orthanc_and_names_the_option,
@@ -138,6 +140,25 @@ fn a_disk_that_gets_full_moves_the_longest_unused_studies_at_any_time<C: Cloud>(
     ensure!(oldest.iter().all(|place| place == "object-storage" || place == "both"), "{oldest:?}");
     fixture.bucket.latency(Duration::ZERO);
     ensure!(within(JOB, || stored_files(&fixture.orthanc).is_empty()));
+    Ok(())
+}
+
+fn studies_that_take_too_much_of_the_disk_move_until_there_is_room_and_no_more<C: Cloud>() -> Result<()> {
+    let mut fixture = Fixture::<C>::with(&json!({"HybridMode": "WriteToFileSystem"}))?;
+    let mut studies = Vec::new();
+    for (number, days) in [(1, 2), (2, 1), (3, 3)] {
+        let uploaded = fixture.rest().upload(&Study(number).multi_frame(1)?)?;
+        let path = path_of(&fixture.orthanc, &uuid_of(&fixture, &uploaded.id)?);
+        File::options().write(true).open(path)?.set_modified(SystemTime::now() - DAY * days)?;
+        studies.push(uploaded.study);
+    }
+    // Each is a little larger than a MB: two do not fit into two.
+    fixture.start_again_with(&section(&json!({"MaxFileSystemMB": 2})))?;
+    for moved in [0, 2] {
+        ensure!(arrives(&fixture, &studies[moved], "object-storage"), "{}", offload_state(&fixture)?);
+    }
+    ensure!(within(JOB, || offload_state(&fixture).is_ok_and(|state| state["State"] == "waiting")));
+    ensure!(locations(&fixture, &studies[1])? == ["file-system"]);
     Ok(())
 }
 
