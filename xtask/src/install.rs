@@ -9,15 +9,15 @@ use anyhow::{Context, Result, bail};
 use xshell::{Shell, cmd};
 
 /// Something that must be there.
-struct Need {
+pub(crate) struct Need {
     /// A program on the search path or in `/usr/sbin`, or the absolute path of a file.
-    file: &'static str,
+    pub(crate) file: &'static str,
     /// The package of Debian and Ubuntu that has it.
-    package: &'static str,
-    purpose: &'static str,
+    pub(crate) package: &'static str,
+    pub(crate) purpose: &'static str,
 }
 
-const NEEDS: [Need; 5] = [
+const NEEDS: [Need; 7] = [
     Need { file: "Orthanc", package: "orthanc", purpose: "the DICOM server" },
     Need {
         file: "/usr/include/orthanc/OrthancCPlugin.h",
@@ -26,15 +26,26 @@ const NEEDS: [Need; 5] = [
     },
     Need { file: "storescu", package: "dcmtk", purpose: "sends DICOM files" },
     Need { file: "dcmftest", package: "dcmtk", purpose: "checks DICOM files" },
+    Need {
+        file: "/usr/share/orthanc/plugins/libOrthancPostgreSQLIndex.so",
+        package: "orthanc-postgresql",
+        purpose: "keeps Orthanc's index in a database",
+    },
+    Need { file: "/usr/share/doc/postgresql/copyright", package: "postgresql", purpose: "the database" },
     Need { file: "setpriv", package: "util-linux", purpose: "lets Orthanc die with its parent" },
 ];
 
 /// Where maintainer scripts look whether they may start a service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// Checks that everything needed is there, and installs what is missing if this system and user can.
+/// Checks that everything is there which all chores need, and installs what is missing if this system and user can.
 pub(crate) fn install_missing() -> Result<()> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !is_there(need.file)).collect();
+    require(&NEEDS)
+}
+
+/// The same for other needs.
+pub(crate) fn require(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !is_there(need.file)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -50,7 +61,7 @@ pub(crate) fn install_missing() -> Result<()> {
         bail!("installing needs root; run\n\n    {}\n", command_for_root(&packages));
     }
     apt_get_install(&shell, &packages)?;
-    match NEEDS.iter().find(|need| !is_there(need.file)) {
+    match needs.iter().find(|need| !is_there(need.file)) {
         Some(need) => bail!("{} is still missing after the installation", need.file),
         None => Ok(()),
     }
@@ -134,7 +145,10 @@ mod tests {
     #[test]
     fn a_package_is_named_once() {
         let missing: Vec<&Need> = NEEDS.iter().collect();
-        assert_eq!(packages(&missing), ["orthanc", "orthanc-dev", "dcmtk", "util-linux"]);
+        assert_eq!(
+            packages(&missing),
+            ["orthanc", "orthanc-dev", "dcmtk", "orthanc-postgresql", "postgresql", "util-linux"]
+        );
     }
 
     #[test]
