@@ -29,7 +29,7 @@ use self::library::Facts;
 use self::tools::Toolchain;
 
 pub(crate) use self::check::library as library_in;
-pub(crate) use self::contents::{sample, sample_name, workspace};
+pub(crate) use self::contents::{sample, sample_name, section_name, workspace};
 pub(crate) use self::installer::name as installer_name;
 pub(crate) use self::platform::Platform;
 

@@ -100,6 +100,11 @@ pub(crate) fn sample_name(plugin: Plugin) -> Result<&'static str> {
     Ok(names(plugin)?.sample)
 }
 
+/// The section of Orthanc's configuration that a plugin reads.
+pub(crate) fn section_name(plugin: Plugin) -> Result<&'static str> {
+    Ok(names(plugin)?.section)
+}
+
 /// What an archive for people holds, sorted: library, licence, sample and documentation.
 pub(crate) fn archive(plugin: Plugin, platform: Platform, library: Vec<u8>) -> Result<Vec<Entry>> {
     let mut entries = vec![

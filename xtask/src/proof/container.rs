@@ -1,6 +1,7 @@
 //! The steps of the container recipe, in a plain folder with a Debian in it: for machines without a container engine.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -29,6 +30,10 @@ pub(super) fn run() -> Result<()> {
     let root = empty_folder("container")?;
     begin("debootstrap makes a Debian 12");
     output(Command::new("debootstrap").args(["--variant=minbase", "bookworm"]).arg(&root))?;
+    // As images have it: packages start no services.
+    let policy = root.join("usr/sbin/policy-rc.d");
+    fs::write(&policy, "#!/bin/sh\nexit 101\n")?;
+    fs::set_permissions(&policy, fs::Permissions::from_mode(0o755))?;
     done();
     let recipe = fs::read_to_string(dist::workspace()?.join("ci/docker/Dockerfile"))?;
     for step in steps(&recipe)? {
