@@ -138,7 +138,10 @@ impl Container {
         let file = File::create(&log)?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", "chroot", "--userspec=orthanc:orthanc"]).arg(root);
-        command.arg("/usr/local/share/orthanc/entrypoint").env_clear().env("PATH", "/usr/bin:/bin");
+        command
+            .arg("/usr/local/share/orthanc/entrypoint")
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("ORTHANC__HTTP_PORT", port.to_string()).env("ORTHANC__DICOM_SERVER_ENABLED", "false");
         command.env("ORTHANC__REGISTERED_USERS", r#"{"demo": "demo"}"#);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
