@@ -59,7 +59,16 @@ Page custom AskForContainer KeepContainer
         Delete "$INSTDIR\Plugins\${DLL}${FORMER}"
         Rename "$INSTDIR\Plugins\${DLL}" "$INSTDIR\Plugins\${DLL}${FORMER}"
     ${EndIf}
+    ClearErrors
+    SetOverwrite try
     File "${SOURCE}\${DLL}"
+    SetOverwrite on
+    ${If} ${Errors}
+        ; It is open: an Orthanc runs that is no service.
+        MessageBox MB_OK|MB_ICONSTOP "$INSTDIR\Plugins\${DLL} cannot be written. Stop Orthanc, and try again." /SD IDOK
+        SetErrorLevel 2
+        Abort "${DLL} cannot be written"
+    ${EndIf}
     WriteRegStr HKLM "${UNINSTALL_KEY}" "${DLL}" "${VERSION}"
     SetOutPath "$INSTDIR\Configuration"
     ${IfNot} ${FileExists} "$INSTDIR\Configuration\${SAMPLE}"

@@ -47,7 +47,7 @@ fn header(seconds: u64, mode: u32, size: u64) -> tar::Header {
     header
 }
 
-/// All folders above `./usr/share/x`, the outermost first: `./`, `./usr/`, `./usr/share/`.
+/// All folders above `usr/share/x`, the outermost first: `usr/`, `usr/share/`.
 fn folders_of(path: &str) -> Vec<String> {
     path.match_indices('/').map(|(index, _)| path[..=index].to_owned()).collect()
 }
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     fn entries() -> Vec<Entry> {
-        vec![Entry::new("./etc/a", "one"), Entry::new("./usr/share/b", vec![7; 100_000])]
+        vec![Entry::new("etc/a", "one"), Entry::new("usr/share/b", vec![7; 100_000])]
     }
 
     #[test]
@@ -93,7 +93,7 @@ mod tests {
                 assert_eq!(content, vec![7; 100_000]);
             }
         }
-        assert_eq!(paths, ["./", "./etc/", "./etc/a", "./usr/", "./usr/share/", "./usr/share/b"]);
+        assert_eq!(paths, ["etc/", "etc/a", "usr/", "usr/share/", "usr/share/b"]);
     }
 
     #[test]
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(bytes, zip(&entries()).unwrap());
         let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
         let mut content = String::new();
-        archive.by_name("./etc/a").unwrap().read_to_string(&mut content).unwrap();
+        archive.by_name("etc/a").unwrap().read_to_string(&mut content).unwrap();
         assert_eq!(content, "one");
     }
 }

@@ -42,11 +42,11 @@ pub(crate) fn build(
 
 /// What is installed, sorted by path.
 fn files(plugin: Plugin, platform: Platform, library: &[u8]) -> Result<Vec<Entry>> {
-    let documentation = format!("./usr/share/doc/{}", plugin.package());
+    let documentation = format!("usr/share/doc/{}", plugin.package());
     let sample = contents::names(plugin)?.sample;
     let mut files = vec![
-        Entry::new(format!("./{PLUGINS}/{}", platform.library(plugin)), library),
-        Entry::new(format!("./{CONFIGURATION}/{sample}"), contents::sample(plugin, platform)?),
+        Entry::new(format!("{PLUGINS}/{}", platform.library(plugin)), library),
+        Entry::new(format!("{CONFIGURATION}/{sample}"), contents::sample(plugin, platform)?),
         Entry::new(format!("{documentation}/copyright"), COPYRIGHT),
         Entry::new(format!("{documentation}/changelog.md"), contents::read("CHANGELOG.md")?),
     ];
@@ -79,10 +79,10 @@ fn control(plugin: Plugin, platform: Platform, version: &str, files: &[Entry]) -
     );
     let script = |name: &str, text: &str| Entry { mode: 0o755, ..Entry::new(name, text.as_bytes()) };
     Ok(vec![
-        Entry::new("./conffiles", format!("/{CONFIGURATION}/{}\n", names.sample)),
-        Entry::new("./control", control),
-        script("./postinst", &POSTINST.replace("@SAMPLE@", &format!("/{CONFIGURATION}/{}", names.sample))),
-        Entry::new("./triggers", TRIGGERS),
+        Entry::new("conffiles", format!("/{CONFIGURATION}/{}\n", names.sample)),
+        Entry::new("control", control),
+        script("postinst", &POSTINST.replace("@SAMPLE@", &format!("/{CONFIGURATION}/{}", names.sample))),
+        Entry::new("triggers", TRIGGERS),
     ])
 }
 
