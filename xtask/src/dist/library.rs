@@ -27,7 +27,7 @@ const LINUX_LIBRARIES: [&str; 6] =
 const LINUX_LOADERS: [&str; 2] = ["ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"];
 
 /// Libraries that every Windows since 8.1 has. None of a compiler's: a DLL has to work alone.
-const WINDOWS_LIBRARIES: [&str; 9] = [
+const WINDOWS_LIBRARIES: [&str; 10] = [
     "advapi32.dll",
     "api-ms-win-core-synch-l1-2-0.dll",
     "bcrypt.dll",
@@ -36,6 +36,7 @@ const WINDOWS_LIBRARIES: [&str; 9] = [
     "kernel32.dll",
     "msvcrt.dll",
     "ntdll.dll",
+    "userenv.dll",
     "ws2_32.dll",
 ];
 
