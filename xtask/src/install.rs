@@ -11,12 +11,12 @@ use xshell::{Shell, cmd};
 use crate::azurite;
 
 /// Something that must be there.
-struct Need {
+pub(crate) struct Need {
     /// A program on the search path or in `/usr/sbin`, or the absolute path of a file.
-    file: &'static str,
+    pub(crate) file: &'static str,
     /// The package of Debian and Ubuntu that has it.
-    package: &'static str,
-    purpose: &'static str,
+    pub(crate) package: &'static str,
+    pub(crate) purpose: &'static str,
 }
 
 const NEEDS: [Need; 5] = [
@@ -32,7 +32,13 @@ const NEEDS: [Need; 5] = [
 ];
 
 /// What the tests need besides.
-const TEST_NEEDS: [Need; 2] = [
+const TEST_NEEDS: [Need; 4] = [
+    Need {
+        file: "/usr/share/orthanc/plugins/libOrthancPostgreSQLIndex.so",
+        package: "orthanc-postgresql",
+        purpose: "keeps Orthanc's index in a database",
+    },
+    Need { file: "/usr/share/doc/postgresql/copyright", package: "postgresql", purpose: "the database" },
     Need { file: "node", package: "nodejs", purpose: "runs Azurite, for the tests of the Azure plugin" },
     Need { file: "npm", package: "npm", purpose: "installs Azurite" },
 ];
@@ -40,19 +46,20 @@ const TEST_NEEDS: [Need; 2] = [
 /// Where maintainer scripts look whether they may start a service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// Checks that everything needed is there, and installs what is missing if this system and user can.
+/// Checks that everything is there which all chores need, and installs what is missing if this system and user can.
 pub(crate) fn install_missing() -> Result<()> {
-    install_packages(NEEDS.iter())
+    require(&NEEDS)
 }
 
 /// As [`install_missing`], for the tests, which need more.
 pub(crate) fn install_for_tests() -> Result<()> {
-    install_packages(NEEDS.iter().chain(&TEST_NEEDS))?;
+    require(NEEDS.iter().chain(&TEST_NEEDS))?;
     azurite::install_missing()
 }
 
-fn install_packages(needs: impl Iterator<Item = &'static Need>) -> Result<()> {
-    let missing: Vec<&Need> = needs.filter(|need| !is_there(need.file)).collect();
+/// The same for other needs.
+pub(crate) fn require<'a>(needs: impl IntoIterator<Item = &'a Need>) -> Result<()> {
+    let missing: Vec<&Need> = needs.into_iter().filter(|need| !is_there(need.file)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -152,7 +159,10 @@ mod tests {
     #[test]
     fn a_package_is_named_once() {
         let missing: Vec<&Need> = NEEDS.iter().collect();
-        assert_eq!(packages(&missing), ["orthanc", "orthanc-dev", "dcmtk", "util-linux"]);
+        assert_eq!(
+            packages(&missing),
+            ["orthanc", "orthanc-dev", "dcmtk", "orthanc-postgresql", "postgresql", "util-linux"]
+        );
     }
 
     #[test]

@@ -4,9 +4,11 @@ mod azurite;
 mod bench;
 mod conformance;
 mod demo;
+mod dist;
 mod install;
 mod interrupt;
 mod progress;
+mod proof;
 mod storage;
 mod test;
 
@@ -35,6 +37,20 @@ cargo xtask demo [OPTIONS]
     --clients N           simultaneous clients (4)
     --encryption A1|A2    encrypt in the plugin
     --keep                leave it running until Ctrl-C before the study is deleted
+
+cargo xtask dist [OPTIONS]
+    Make what people download, in target/dist: archives, packages, installer, checksums, bills of materials.
+    --linux, --windows    only these (all)
+    --platform NAME       linux-x86_64, linux-aarch64 or windows-x86_64; may be repeated
+    --plugin NAME         aws-s3, azure-blob or google-cloud; may be repeated (all)
+    --check               verify the set that is there
+
+cargo xtask dist-test [OPTIONS]
+    Install and use what dist has made. As root, best in a container: it installs packages and removes them again.
+    --linux               the x86-64 packages, with apt, in a real Orthanc
+    --arm                 the ARM libraries, in an emulator
+    --windows             the DLLs and the installer, under Wine
+    --container           the container recipe, in a plain folder (debootstrap)
 
 cargo xtask bench [OPTIONS]
     Orthanc's own file storage and the plugin side by side. A report, no pass or fail.
@@ -68,6 +84,8 @@ fn run() -> Result<()> {
             },
             "test" => test::run(arguments),
             "demo" => demo::run(&demo::Options::parse(arguments)?),
+            "dist" => dist::run(&dist::Options::parse(arguments)?),
+            "dist-test" => proof::run(&proof::Options::parse(arguments)?),
             "bench" => bench::run(&bench::Options::parse(arguments)?),
             other => bail!("there is no command {other}\n\n{USAGE}"),
         },

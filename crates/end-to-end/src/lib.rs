@@ -19,6 +19,7 @@ pub mod dicom;
 mod error;
 mod orthanc;
 mod ports;
+mod postgres;
 mod process;
 mod proxy;
 pub mod rest;
@@ -27,6 +28,7 @@ pub mod workspace;
 
 pub use error::{StartError, StopError};
 pub use orthanc::{Builder, Orthanc};
+pub use postgres::{POSTGRESQL_INDEX_PLUGIN, Postgres, PostgresError};
 pub use proxy::Proxy;
 pub use rest::{Answer, Client, RestError, Uploaded};
 pub use send::{SendError, dicom_send};

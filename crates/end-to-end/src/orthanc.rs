@@ -22,6 +22,7 @@ const POLL: Duration = Duration::from_millis(10);
 pub struct Builder {
     plugins: Vec<PathBuf>,
     sections: Map<String, Value>,
+    files: Vec<PathBuf>,
     environment: Environment,
     verbose: bool,
     start_timeout: Duration,
@@ -42,6 +43,7 @@ impl Builder {
         });
         Self {
             plugins: Vec::new(),
+            files: Vec::new(),
             sections: defaults.as_object().cloned().unwrap_or_default(),
             environment: Environment::default(),
             verbose: false,
@@ -68,6 +70,13 @@ impl Builder {
     #[must_use]
     pub fn without_section(mut self, name: &str) -> Self {
         self.sections.remove(name);
+        self
+    }
+
+    /// Adds a copy of a file to those that the configuration is read from, as if it lay in `/etc/orthanc`.
+    #[must_use]
+    pub fn configuration_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.files.push(file.into());
         self
     }
 
@@ -357,13 +366,28 @@ impl Orthanc {
         Value::Object(root)
     }
 
+    /// Writes the configuration, and returns what Orthanc reads it from: a file, or a folder where there are several.
+    fn write_configuration(&self) -> io::Result<&'static str> {
+        let text = format!("{:#}", self.configuration());
+        if self.builder.files.is_empty() {
+            return fs::write(self.home.path().join("orthanc.json"), text).map(|()| "orthanc.json");
+        }
+        let folder = self.home.path().join("configuration");
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("orthanc.json"), text)?;
+        for file in &self.builder.files {
+            fs::copy(file, folder.join(file.file_name().unwrap_or_default()))?;
+        }
+        Ok("configuration")
+    }
+
     fn start_once(&mut self) -> Result<(), StartError> {
         if let Some(missing) = self.builder.plugins.iter().find(|library| !library.is_file()) {
             return Err(StartError::NoPlugin(missing.clone()));
         }
         self.home.starts += 1;
         fs::create_dir_all(self.home.path().join("temporary"))?;
-        fs::write(self.home.path().join("orthanc.json"), format!("{:#}", self.configuration()))?;
+        let configuration = self.write_configuration()?;
         let log = File::create(self.home.log_path())?;
 
         let program = program();
@@ -371,7 +395,7 @@ impl Orthanc {
         environment.set("HOME".into(), self.home.path().to_string_lossy().into_owned());
         environment.extend(&self.builder.environment);
         let verbose = if self.builder.verbose { &["--verbose"][..] } else { &[] };
-        let arguments = [verbose, &["orthanc.json"]].concat();
+        let arguments = [verbose, &[configuration]].concat();
         let process = Process::start(&program, &arguments, &environment, self.home.path(), &log)
             .map_err(|source| StartError::Spawn { program: "setpriv".to_owned(), source })?;
         // Old connections of the pool lead nowhere after a restart.
