@@ -16,6 +16,7 @@ use end_to_end::workspace::Plugin;
 use lexopt::prelude::Long;
 
 use crate::dist::{self, Platform};
+use crate::install;
 
 /// The command's options; see the usage text.
 #[derive(Debug, Default)]
@@ -47,6 +48,7 @@ impl Options {
 
 /// `cargo xtask dist-test`.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    install::install_for_tests()?;
     dist::verify()?;
     if options.linux {
         linux::run().context("the Debian packages")?;

@@ -109,58 +109,76 @@ fn launch_built_in() -> Result<Launched> {
 /// A bucket on this machine, and an Orthanc with the release build of the cloud's plugin.
 fn launch_plugin(cloud: Cloud, encryption: Option<Encryption>) -> Result<Launched> {
     let keys = tempfile::tempdir()?;
-    let (plugin, name, server, mut section) = match cloud {
-        Cloud::S3 => s3()?,
-        Cloud::Azure => azure()?,
-        Cloud::Google => google(keys.path())?,
-    };
+    let Served { server, section: name, mut options } =
+        cloud.serve(keys.path(), |path| path.display().to_string())?;
     if let Some(format) = encryption {
-        section["StorageEncryption"] = encryption_section(format, keys.path())?;
+        options["StorageEncryption"] = encryption_section(format, keys.path())?;
     }
-    let library = plugin_library(plugin, Profile::Release)?;
-    let orthanc = Orthanc::builder().plugin(library).section(name, section).start()?;
+    let library = plugin_library(cloud.plugin(), Profile::Release)?;
+    let orthanc = Orthanc::builder().plugin(library).section(name, options).start()?;
     Ok(Launched { orthanc, bucket: Box::new(ServedBucket(server)) })
 }
 
-/// A plugin, the name of its section, a server, and the section for it.
-type Served = (Plugin, &'static str, BucketServer, Value);
-
-fn s3() -> Result<Served> {
-    let options = Options::default();
-    let server = BucketServer::start(options.clone())?;
-    let section = json!({
-        "BucketName": BUCKET,
-        "Region": options.region,
-        "AccessKey": options.access_key,
-        "SecretKey": options.secret_key,
-        "Endpoint": server.endpoint(),
-        "VirtualAddressing": false,
-    });
-    Ok((Plugin::AwsS3, "AwsS3Storage", server, section))
+/// A server that plays a cloud, and the configuration for it.
+pub(crate) struct Served {
+    pub(crate) server: BucketServer,
+    /// The name of the plugin's section.
+    pub(crate) section: &'static str,
+    /// What is in it.
+    pub(crate) options: Value,
 }
 
-fn azure() -> Result<Served> {
-    let options = AzureOptions::default();
-    let server = BucketServer::start_azure(&options)?;
-    let section = json!({
-        "ConnectionString": options.connection_string(&server.endpoint()),
-        "ContainerName": BUCKET,
-    });
-    Ok((Plugin::AzureBlob, "AzureBlobStorage", server, section))
-}
+impl Cloud {
+    pub(crate) const ALL: [Self; 3] = [Self::S3, Self::Azure, Self::Google];
 
-/// The key of the service account goes into `folder`. The plugin reads it once, at its start.
-fn google(folder: &Path) -> Result<Served> {
-    let options = GoogleOptions::new().context("generating the key of a service account")?;
-    let server = BucketServer::start_google(options.clone())?;
-    let file = folder.join("service-account.json");
-    fs::write(&file, options.service_accounts[0].json(&server.endpoint()).to_string())?;
-    let section = json!({
-        "ServiceAccountFile": file,
-        "BucketName": BUCKET,
-        "Endpoint": server.endpoint(),
-    });
-    Ok((Plugin::GoogleCloud, "GoogleCloudStorage", server, section))
+    pub(crate) fn plugin(self) -> Plugin {
+        match self {
+            Self::S3 => Plugin::AwsS3,
+            Self::Azure => Plugin::AzureBlob,
+            Self::Google => Plugin::GoogleCloud,
+        }
+    }
+
+    /// Starts a server with an empty bucket. What the plugin needs in a file goes into `folder`, and `path` tells how the
+    /// plugin sees it.
+    pub(crate) fn serve(self, folder: &Path, path: impl Fn(&Path) -> String) -> Result<Served> {
+        match self {
+            Self::S3 => {
+                let options = Options::default();
+                let server = BucketServer::start(options.clone())?;
+                let options = json!({
+                    "BucketName": BUCKET,
+                    "Region": options.region,
+                    "AccessKey": options.access_key,
+                    "SecretKey": options.secret_key,
+                    "Endpoint": server.endpoint(),
+                    "VirtualAddressing": false,
+                });
+                Ok(Served { server, section: "AwsS3Storage", options })
+            }
+            Self::Azure => {
+                let options = AzureOptions::default();
+                let server = BucketServer::start_azure(&options)?;
+                let options = json!({
+                    "ConnectionString": options.connection_string(&server.endpoint()),
+                    "ContainerName": BUCKET,
+                });
+                Ok(Served { server, section: "AzureBlobStorage", options })
+            }
+            Self::Google => {
+                let options = GoogleOptions::new().context("generating the key of a service account")?;
+                let server = BucketServer::start_google(options.clone())?;
+                let file = folder.join("service-account.json");
+                fs::write(&file, options.service_accounts[0].json(&server.endpoint()).to_string())?;
+                let options = json!({
+                    "ServiceAccountFile": path(&file),
+                    "BucketName": BUCKET,
+                    "Endpoint": server.endpoint(),
+                });
+                Ok(Served { server, section: "GoogleCloudStorage", options })
+            }
+        }
+    }
 }
 
 /// The plugin's `StorageEncryption`, with a key of its own. The plugin reads the file once, at its start.
@@ -172,7 +190,7 @@ fn encryption_section(format: Encryption, folder: &Path) -> Result<Value> {
 }
 
 /// The bucket that a [`BucketServer`] has by default.
-const BUCKET: &str = "bucket";
+pub(crate) const BUCKET: &str = "bucket";
 
 /// A bucket of a server in this process.
 struct ServedBucket(BucketServer);

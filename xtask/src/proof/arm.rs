@@ -6,10 +6,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::exercise::{self, CLOUDS, Emulator};
+use super::exercise::{self, Emulator};
 use super::{empty_folder, library};
 use crate::dist::{self, Platform};
 use crate::install::{self, Need};
+use crate::storage::Cloud;
 
 const NEEDS: [Need; 2] = [
     Need { file: "qemu-aarch64", package: "qemu-user", purpose: "runs programs for ARM" },
@@ -32,7 +33,7 @@ pub(super) fn run() -> Result<()> {
         program: dist::exercise(Platform::LinuxArm)?,
     };
     let folder = empty_folder("arm")?;
-    for cloud in CLOUDS {
+    for cloud in Cloud::ALL {
         let plugin = cloud.plugin();
         let bytes = library(plugin, Platform::LinuxArm)?
             .context("there is none: make it with cargo xtask dist --platform linux-aarch64")?;

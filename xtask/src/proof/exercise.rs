@@ -6,14 +6,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use crypto_envelope::new_key_file;
-use end_to_end::workspace::Plugin;
-use serde_json::{Value, json};
+use serde_json::json;
 use test_bucket::BucketServer;
 
 use super::{begin, done, output};
-
-/// The bucket that a server has by default.
-const BUCKET: &str = "bucket";
+use crate::storage::{BUCKET, Cloud, Served};
 
 /// An emulator with its program, and how it sees this machine's files.
 pub(super) struct Emulator {
@@ -25,56 +22,20 @@ pub(super) struct Emulator {
     pub(super) program: PathBuf,
 }
 
-/// The clouds whose servers can be played here.
-pub(super) const CLOUDS: [Cloud; 1] = [Cloud::S3];
-
-/// A server that plays a cloud.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Cloud {
-    S3,
-}
-
-impl Cloud {
-    pub(super) fn plugin(self) -> Plugin {
-        match self {
-            Self::S3 => Plugin::AwsS3,
-        }
-    }
-
-    /// A server, and the plugin's section for it.
-    fn start(self) -> Result<(BucketServer, &'static str, Value)> {
-        match self {
-            Self::S3 => {
-                let options = test_bucket::Options::default();
-                let server = BucketServer::start(options.clone())?;
-                let section = json!({
-                    "BucketName": BUCKET,
-                    "Region": options.region,
-                    "AccessKey": options.access_key,
-                    "SecretKey": options.secret_key,
-                    "Endpoint": server.endpoint(),
-                    "VirtualAddressing": false,
-                });
-                Ok((server, "AwsS3Storage", section))
-            }
-        }
-    }
-}
-
 /// Stores, reads and removes with a plugin's library: in clear, and with both formats of encryption.
 pub(super) fn run(cloud: Cloud, library: &Path, emulator: &Emulator, folder: &Path) -> Result<()> {
     let key = folder.join("master.key");
     fs::write(&key, new_key_file()?.as_bytes())?;
     for format in [None, Some("A1"), Some("A2")] {
         begin(&format!("{}, {}", cloud.plugin().library(), format.unwrap_or("in clear")));
-        let (server, name, mut section) = cloud.start()?;
+        let Served { server, section, mut options } = cloud.serve(folder, emulator.path)?;
         if let Some(format) = format {
             let key = (emulator.path)(&key);
-            section["StorageEncryption"] = json!({ "MasterKey": [1, key], "Format": format });
+            options["StorageEncryption"] = json!({ "MasterKey": [1, key], "Format": format });
         }
         let configuration = folder.join("orthanc.json");
         let mut root = json!({});
-        root[name] = section;
+        root[section] = options;
         fs::write(&configuration, format!("{root:#}"))?;
         let mut command = (emulator.command)()?;
         command.arg(&emulator.program).arg((emulator.path)(library)).arg((emulator.path)(&configuration));

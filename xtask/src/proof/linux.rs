@@ -10,24 +10,25 @@ use end_to_end::dicom::Study;
 use end_to_end::workspace::{PLUGIN_FOLDER_VARIABLE, Plugin};
 use end_to_end::{Builder, Orthanc};
 use serde_json::json;
-use test_bucket::BucketServer;
 
 use super::{begin, done, library, output};
 use crate::dist::{self, Platform};
-use crate::install;
+use crate::storage::{BUCKET, Cloud, Served};
 
 /// Where Debian's Orthanc has its plugins.
 const PLUGINS: &str = "/usr/share/orthanc/plugins";
 const CONFIGURATION: &str = "/etc/orthanc";
-const BUCKET: &str = "bucket";
 
 pub(super) fn run() -> Result<()> {
-    install::install_missing()?;
     let installed = Installed::install()?;
     files_are_in_place(&installed.plugins)?;
     an_orthanc_without_a_section_starts(&installed.plugins)?;
-    if installed.plugins.contains(&Plugin::AwsS3) {
-        a_study_goes_to_the_bucket_and_back()?;
+    for cloud in Cloud::ALL {
+        if installed.plugins.contains(&cloud.plugin()) {
+            a_study_goes_to_the_bucket_and_back(cloud)?;
+        }
+    }
+    if installed.plugins.len() == Plugin::ALL.len() {
         end_to_end_tests()?;
     }
     installed.remove()
@@ -148,19 +149,13 @@ fn slices(count: u32) -> Result<Vec<Vec<u8>>> {
     Ok(Study(1).ct_series(count, 128, 128).collect::<Result<_, _>>()?)
 }
 
-fn a_study_goes_to_the_bucket_and_back() -> Result<()> {
-    begin("a study goes to a bucket, outlives a restart, and is deleted");
-    let options = test_bucket::Options::default();
-    let server = BucketServer::start(options.clone())?;
-    let section = json!({
-        "BucketName": BUCKET,
-        "Region": options.region,
-        "AccessKey": options.access_key,
-        "SecretKey": options.secret_key,
-        "Endpoint": server.endpoint(),
-        "VirtualAddressing": false,
-    });
-    let mut orthanc = orthanc().section("AwsS3Storage", section).start()?;
+fn a_study_goes_to_the_bucket_and_back(cloud: Cloud) -> Result<()> {
+    let library = cloud.plugin().library();
+    begin(&format!("{library}: a study goes to a bucket, outlives a restart, and is deleted"));
+    let folder = tempfile::tempdir()?;
+    let Served { server, section, options } =
+        cloud.serve(folder.path(), |path| path.display().to_string())?;
+    let mut orthanc = orthanc().section(section, options).start()?;
     let slices = slices(20)?;
     let ids: Vec<String> =
         slices.iter().map(|slice| Ok(orthanc.rest().upload(slice)?.id)).collect::<Result<_>>()?;
@@ -180,12 +175,12 @@ fn a_study_goes_to_the_bucket_and_back() -> Result<()> {
     Ok(())
 }
 
-/// The plugin's own tests in a real Orthanc, with the installed library in place of the one that tests build.
+/// The plugins' tests in a real Orthanc, with the installed libraries in place of those that tests build.
 fn end_to_end_tests() -> Result<()> {
-    println!("the end-to-end tests, with the installed library:");
+    println!("the end-to-end tests, with the installed libraries:");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // The whole workspace, although only one package has them all: its features are those that CI has built with.
-    command.args(["test", "--quiet", "--workspace", "--test", "orthanc"]);
+    // The whole workspace, although three packages have them all: its features are those that CI has built with.
+    command.args(["test", "--quiet", "--workspace", "--test", "conformance", "--", "orthanc::"]);
     command.env(PLUGIN_FOLDER_VARIABLE, PLUGINS).current_dir(dist::workspace()?);
     let status = command.status().context("running the end-to-end tests")?;
     ensure!(status.success(), "there are failed end-to-end tests");

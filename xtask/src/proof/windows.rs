@@ -10,10 +10,11 @@ use anyhow::{Context, Result, bail, ensure};
 use end_to_end::workspace::Plugin;
 use serde_json::Value;
 
-use super::exercise::{self, CLOUDS, Emulator};
+use super::exercise::{self, Emulator};
 use super::{begin, done, empty_folder, library, output};
 use crate::dist::{self, Platform};
 use crate::install::{self, Need};
+use crate::storage::Cloud;
 
 const WINE: &str = "/usr/lib/wine/wine64";
 
@@ -62,7 +63,7 @@ fn libraries(folder: &Path) -> Result<()> {
         path: |path: &Path| format!("Z:{}", path.display()).replace('/', "\\"),
         program,
     };
-    for cloud in CLOUDS {
+    for cloud in Cloud::ALL {
         let file = folder.join(Platform::Windows.library(cloud.plugin()));
         fs::write(&file, packed(cloud.plugin())?)?;
         exercise::run(cloud, &file, &emulator, folder)?;
