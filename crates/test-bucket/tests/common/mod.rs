@@ -9,6 +9,23 @@ use test_bucket::{BucketServer, Options};
 
 pub use object_store::path::Path;
 
+/// Names with letters that mean something in a URL.
+pub const ODD_NAMES: [&str; 13] = [
+    "a",
+    "a/b",
+    "with blank",
+    "#",
+    "100%",
+    "100%25",
+    "~",
+    "+",
+    "a+b c",
+    "Ünïcödé/病院",
+    "a=b&c",
+    "[x]*?",
+    "'\"",
+];
+
 /// A server with default settings.
 pub fn server() -> BucketServer {
     BucketServer::start(Options::default()).unwrap()
