@@ -51,6 +51,7 @@ cargo xtask dist-test [OPTIONS]
     --arm                 the ARM libraries, in an emulator
     --windows             the DLLs and the installer, under Wine
     --container           the container recipe, in a plain folder (debootstrap)
+    --brief               of the end-to-end tests with the packages, only those that store, read and delete
 
 cargo xtask bench [OPTIONS]
     Orthanc's own file storage and the plugin side by side. A report, no pass or fail.

@@ -25,6 +25,8 @@ pub(crate) struct Options {
     arm: bool,
     windows: bool,
     container: bool,
+    /// Of the end-to-end tests, those alone that store, read and delete.
+    brief: bool,
 }
 
 impl Options {
@@ -36,11 +38,12 @@ impl Options {
                 Long("arm") => options.arm = true,
                 Long("windows") => options.windows = true,
                 Long("container") => options.container = true,
+                Long("brief") => options.brief = true,
                 other => bail!(other.unexpected()),
             }
         }
         if !options.linux && !options.arm && !options.windows && !options.container {
-            options = Self { linux: true, arm: true, windows: true, container: true };
+            options = Self { linux: true, arm: true, windows: true, container: true, ..options };
         }
         Ok(options)
     }
@@ -51,7 +54,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     install::install_for_tests()?;
     dist::verify()?;
     if options.linux {
-        linux::run().context("the Debian packages")?;
+        linux::run(options.brief).context("the Debian packages")?;
     }
     if options.arm {
         arm::run().context("the libraries for ARM")?;

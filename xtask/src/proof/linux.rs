@@ -19,7 +19,7 @@ use crate::storage::{BUCKET, Cloud, Served};
 const PLUGINS: &str = "/usr/share/orthanc/plugins";
 const CONFIGURATION: &str = "/etc/orthanc";
 
-pub(super) fn run() -> Result<()> {
+pub(super) fn run(brief: bool) -> Result<()> {
     let installed = Installed::install()?;
     files_are_in_place(&installed.plugins)?;
     an_orthanc_without_a_section_starts(&installed.plugins)?;
@@ -29,7 +29,7 @@ pub(super) fn run() -> Result<()> {
         }
     }
     if installed.plugins.len() == Plugin::ALL.len() {
-        end_to_end_tests()?;
+        end_to_end_tests(if brief { "orthanc::storing" } else { "orthanc::" })?;
     }
     installed.remove()
 }
@@ -176,11 +176,11 @@ fn a_study_goes_to_the_bucket_and_back(cloud: Cloud) -> Result<()> {
 }
 
 /// The plugins' tests in a real Orthanc, with the installed libraries in place of those that tests build.
-fn end_to_end_tests() -> Result<()> {
+fn end_to_end_tests(filter: &str) -> Result<()> {
     println!("the end-to-end tests, with the installed libraries:");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // The whole workspace, although three packages have them all: its features are those that CI has built with.
-    command.args(["test", "--quiet", "--workspace", "--test", "conformance", "--", "orthanc::"]);
+    command.args(["test", "--quiet", "--workspace", "--test", "conformance", "--", filter]);
     command.env(PLUGIN_FOLDER_VARIABLE, PLUGINS).current_dir(dist::workspace()?);
     let status = command.status().context("running the end-to-end tests")?;
     ensure!(status.success(), "there are failed end-to-end tests");
