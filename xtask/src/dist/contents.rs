@@ -47,9 +47,10 @@ pub(crate) fn names(plugin: Plugin) -> Result<Names> {
 }
 
 /// Documentation for those who run Orthanc, not for those who change the plugins.
-pub(crate) const DOCUMENTATION: [&str; 5] = [
+pub(crate) const DOCUMENTATION: [&str; 6] = [
     "docs/install.md",
     "docs/configuration.md",
+    "docs/hybrid.md",
     "docs/encryption.md",
     "docs/encryption-format.md",
     "docs/migrating.md",
