@@ -9,7 +9,7 @@ use orthanc_ffi::InitializeError;
 use serde_json::{Map, Value};
 use url::{Host, Url};
 
-use crate::config::{ConfigError, Section, describe};
+use crate::config::{ConfigError, Section};
 
 /// A cloud.
 pub trait Provider: Send + Sync + 'static {
@@ -63,8 +63,10 @@ impl<'a> Setup<'a> {
     ///
     /// When one of the two is not usable.
     pub fn http(&self, options: &HttpOptions) -> Result<CloudHttp, InitializeError> {
-        let proxy = self.text("HttpProxy")?;
-        let certificates = self.text("HttpsCACertificates")?;
+        let mut root = Section::root(self.configuration);
+        // Empty ones are none.
+        let proxy = root.text("HttpProxy")?.filter(|proxy| !proxy.is_empty());
+        let certificates = root.text("HttpsCACertificates")?.filter(|path| !path.is_empty());
         let refused = |path: &str, problem: String| {
             InitializeError::new(format!("option HttpsCACertificates is {path:?}: {problem}"))
         };
@@ -86,18 +88,6 @@ impl<'a> Setup<'a> {
             )),
             (error, _) => InitializeError::new(error.to_string()),
         })
-    }
-
-    /// An option at the root of the configuration; an empty one is none.
-    fn text(&self, option: &str) -> Result<Option<String>, InitializeError> {
-        match self.configuration.get(option) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
-            Some(other) => {
-                let problem = format!("option {option} is {}: a text is needed", describe(other));
-                Err(InitializeError::new(problem))
-            }
-        }
     }
 }
 

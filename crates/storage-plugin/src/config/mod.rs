@@ -12,5 +12,4 @@ pub(crate) use encryption::EncryptionOptions;
 pub(crate) use hybrid::HybridOptions;
 pub use network::NetworkOptions;
 pub(crate) use offload::OffloadOptions;
-pub(crate) use section::describe;
 pub use section::{ConfigError, Secret, Section};

@@ -263,7 +263,7 @@ impl fmt::Debug for Section<'_> {
 }
 
 /// A value in a message: short ones as they are, long ones by their type.
-pub(crate) fn describe(value: &Value) -> String {
+fn describe(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Array(_) => "a list".to_owned(),

@@ -9,7 +9,6 @@ use http::header::{CONNECTION, EXPECT};
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use s3s::StdError;
@@ -31,8 +30,9 @@ where
     stream.set_nodelay(true)?;
     let mut builder = http1::Builder::new();
     let (mut sender, connection) = builder.max_buf_size(READ_BUFFER).handshake(TokioIo::new(stream)).await?;
-    let (sent, all_sent) = oneshot::channel();
-    let mut request = request.map(|inner| Sent { inner, _sent: sent });
+    let (sent, all_sent) = oneshot::channel::<()>();
+    // Nothing is ever sent on it: it is dropped with the body.
+    let mut request = request.map(|inner| Keeping { inner, _kept: sent });
     for name in [CONNECTION, EXPECT] {
         request.headers_mut().remove(name);
     }
@@ -43,42 +43,20 @@ where
     let answer = sender.send_request(request).await?;
     // Azurite refuses before it has the body, but a client wants to send it before it hears of that.
     let _ = all_sent.await;
-    Ok(answer.map(|inner| Answer { inner, _task: task }.boxed_unsync()))
+    Ok(answer.map(|inner| Keeping { inner, _kept: task }.boxed_unsync()))
 }
 
-/// Drops `_sent` when the body is no longer needed. Nothing is ever sent on it.
-struct Sent<B> {
+/// A body that keeps something as long as it is needed.
+struct Keeping<B, K> {
     inner: B,
-    _sent: oneshot::Sender<()>,
+    _kept: K,
 }
 
-impl<B: Body<Data = Bytes, Error = StdError> + Unpin> Body for Sent<B> {
-    type Data = Bytes;
-    type Error = StdError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-/// Keeps the connection alive as long as its body is read.
-struct Answer {
-    inner: Incoming,
-    _task: Task,
-}
-
-impl Body for Answer {
+impl<B, K> Body for Keeping<B, K>
+where
+    B: Body<Data = Bytes, Error: Into<StdError>> + Unpin,
+    K: Unpin,
+{
     type Data = Bytes;
     type Error = StdError;
 
