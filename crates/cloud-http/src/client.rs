@@ -9,10 +9,10 @@ use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
 };
+use object_store::{ClientOptions, RetryConfig};
 use tokio::sync::Semaphore;
 
 use crate::checksum::{self, Checksum};
@@ -43,9 +43,6 @@ pub struct HttpOptions {
     pub proxy: Option<String>,
     /// PEM certificates of authorities to trust besides the system's.
     pub root_certificates: Option<Vec<u8>>,
-    /// Whether objects are uploaded with their CRC-32C in `x-goog-hash`, which Google compares before it keeps them.
-    /// `object_store` sends a checksum to S3 alone.
-    pub crc32c_of_uploads: bool,
 }
 
 impl Default for HttpOptions {
@@ -56,7 +53,6 @@ impl Default for HttpOptions {
             max_connections: 25,
             proxy: None,
             root_certificates: None,
-            crc32c_of_uploads: false,
         }
     }
 }
@@ -70,7 +66,6 @@ impl fmt::Debug for HttpOptions {
             // It may hold a password.
             .field("proxy", &self.proxy.as_ref().map(|_| "…"))
             .field("root_certificates", &self.root_certificates.as_ref().map(Vec::len))
-            .field("crc32c_of_uploads", &self.crc32c_of_uploads)
             .finish()
     }
 }
@@ -115,9 +110,16 @@ impl CloudHttp {
             client,
             connections: Arc::new(Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
             stall_limit: options.stall_limit,
-            crc32c_of_uploads: options.crc32c_of_uploads,
+            crc32c_of_uploads: false,
             traffic: Arc::default(),
         })
+    }
+
+    /// The client, sending objects with their CRC-32C in `x-goog-hash`, which Google compares before it keeps them.
+    /// `object_store` sends a checksum to S3 alone.
+    #[must_use]
+    pub fn with_crc32c_of_uploads(self) -> Self {
+        Self { crc32c_of_uploads: true, ..self }
     }
 
     /// The client without limits, notes and counts, for the requests of other libraries (credentials).
@@ -228,6 +230,11 @@ impl HttpService for CloudHttp {
         }
         answer
     }
+}
+
+/// For the builders of `object_store`: the engine repeats requests itself, signed anew and within one deadline.
+pub fn no_retries() -> RetryConfig {
+    RetryConfig { max_retries: 0, ..RetryConfig::default() }
 }
 
 impl HttpConnector for CloudHttp {

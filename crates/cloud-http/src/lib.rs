@@ -26,7 +26,7 @@ mod stall;
 mod upload;
 
 pub use checksum::{Checksum, Verifier};
-pub use client::{CloudHttp, HttpOptions};
+pub use client::{CloudHttp, HttpOptions, no_retries};
 pub use count::{Traffic, TrafficCounts};
 pub use credentials::NamedCredentials;
 pub use error::{CredentialError, HttpSetupError, TransportError};

@@ -8,6 +8,7 @@ mod area;
 mod catalog;
 mod config;
 mod encryption;
+mod endpoint;
 mod engine;
 mod metrics;
 mod moving;
@@ -21,5 +22,6 @@ mod runtime;
 mod stored_form;
 
 pub use config::{ConfigError, NetworkOptions, Secret, Section};
+pub use endpoint::{parse_endpoint, warn_if_exposed};
 pub use plugin::StoragePlugin;
-pub use provider::{Connection, Provider, Setup, is_exposed};
+pub use provider::{Provider, Setup};

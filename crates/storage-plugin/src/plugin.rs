@@ -68,15 +68,15 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let common = CommonOptions::read(&mut section, &configuration)?;
         let runtime = Runtime::new(P::SECTION)
             .map_err(|error| InitializeError::new(format!("cannot start threads: {error}")))?;
-        let setup = Setup::new(&configuration, runtime.handle());
-        let connection = P::connect(&mut section, &setup)?;
+        let setup = Setup::read::<P>(&mut section, &configuration, runtime.handle())?;
+        let bucket = P::connect(&mut section, &setup)?;
         section.warn_of_unknown();
 
-        orthanc_ffi::set_verbose_targets(if connection.http_logs { HTTP_LOGS } else { &[] });
+        orthanc_ffi::set_verbose_targets(if setup.network().http_logs { HTTP_LOGS } else { &[] });
         let ranges = ranges(common.encryption.as_ref());
-        let facts = facts::<P>(&connection.bucket.url, &common);
+        let facts = facts::<P>(&bucket.url, &common);
         let offload = common.hybrid.as_ref().and_then(|options| options.offload.clone()).map(Offload::new);
-        let (storage, encryption) = storage(connection.bucket, common, host)?;
+        let (storage, encryption) = storage(bucket, common, host)?;
         check(&runtime, storage.objects())?;
 
         let (runtime, metrics) = (Arc::new(runtime), Arc::<Metrics>::default());

@@ -7,9 +7,8 @@ use cloud_http::{CloudHttp, HttpOptions, HttpSetupError};
 use hybrid::ObjectStorageOptions;
 use orthanc_ffi::InitializeError;
 use serde_json::{Map, Value};
-use url::{Host, Url};
 
-use crate::config::{ConfigError, Section};
+use crate::config::{ConfigError, NetworkOptions, Section};
 
 /// A cloud.
 pub trait Provider: Send + Sync + 'static {
@@ -21,34 +20,42 @@ pub trait Provider: Send + Sync + 'static {
     const SECTION: &'static str;
     /// The section that older releases had, which is read where [`Self::SECTION`] is missing.
     const OLDER_SECTION: Option<&'static str> = None;
+    /// Another name of `EnableHttpLogs` in the section.
+    const HTTP_LOG_OPTION: Option<&'static str> = None;
 
-    /// Reads the options of this cloud, and makes the client of its bucket. No request is sent yet.
+    /// Reads the options of this cloud's own, and makes the client of its bucket. No request is sent yet.
     ///
     /// # Errors
     ///
     /// A mistake in the configuration.
-    fn connect(section: &mut Section<'_>, setup: &Setup<'_>) -> Result<Connection, InitializeError>;
-}
-
-/// A bucket that can be used.
-#[derive(Debug)]
-pub struct Connection {
-    /// The bucket.
-    pub bucket: ObjectStorageOptions,
-    /// Whether each request of the HTTP client goes into Orthanc's log.
-    pub http_logs: bool,
+    fn connect(section: &mut Section<'_>, setup: &Setup<'_>)
+    -> Result<ObjectStorageOptions, InitializeError>;
 }
 
 /// What a provider is given besides its section.
 pub struct Setup<'a> {
-    pub(crate) configuration: &'a Map<String, Value>,
-    pub(crate) runtime: &'a tokio::runtime::Handle,
+    configuration: &'a Map<String, Value>,
+    runtime: &'a tokio::runtime::Handle,
+    network: NetworkOptions,
 }
 
 impl<'a> Setup<'a> {
-    /// For a provider that is tested without a plugin. `configuration` is Orthanc's, the section is in it.
-    pub fn new(configuration: &'a Map<String, Value>, runtime: &'a tokio::runtime::Handle) -> Self {
-        Self { configuration, runtime }
+    /// Reads how the bucket is reached from the section of `P`, which is in `configuration`, Orthanc's.
+    ///
+    /// # Errors
+    ///
+    /// A mistake in the options that all clouds have.
+    pub fn read<P: Provider>(
+        section: &mut Section<'_>,
+        configuration: &'a Map<String, Value>,
+        runtime: &'a tokio::runtime::Handle,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self { configuration, runtime, network: NetworkOptions::read(section, P::HTTP_LOG_OPTION)? })
+    }
+
+    /// How the bucket is reached.
+    pub fn network(&self) -> &NetworkOptions {
+        &self.network
     }
 
     /// The runtime on which requests are made.
@@ -56,13 +63,13 @@ impl<'a> Setup<'a> {
         self.runtime
     }
 
-    /// An HTTP client with `options`, and with the proxy and the additional certificates of Orthanc's configuration
-    /// (`HttpProxy`, `HttpsCACertificates`).
+    /// An HTTP client, with the proxy and the additional certificates of Orthanc's configuration (`HttpProxy`,
+    /// `HttpsCACertificates`).
     ///
     /// # Errors
     ///
     /// When one of the two is not usable.
-    pub fn http(&self, options: &HttpOptions) -> Result<CloudHttp, InitializeError> {
+    pub fn http(&self) -> Result<CloudHttp, InitializeError> {
         let mut root = Section::root(self.configuration);
         // Empty ones are none.
         let proxy = root.text("HttpProxy")?.filter(|proxy| !proxy.is_empty());
@@ -77,7 +84,7 @@ impl<'a> Setup<'a> {
                     .map_err(|error| refused(path, format!("the file cannot be read: {error}")))?,
             ),
         };
-        let options = HttpOptions { proxy, root_certificates, ..*options };
+        let options = HttpOptions { proxy, root_certificates, ..self.network.http };
         CloudHttp::new(&options).map_err(|error| match (error, &certificates) {
             (error @ HttpSetupError::Certificates, Some(path)) => {
                 refused(path, format!("{error}: a file of -----BEGIN CERTIFICATE----- blocks is needed"))
@@ -98,40 +105,8 @@ impl fmt::Debug for Setup<'_> {
     }
 }
 
-/// Whether what is sent to `endpoint` can be read or changed on its way: `http`, and not on this machine.
-pub fn is_exposed(endpoint: &Url) -> bool {
-    let loopback = match endpoint.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    endpoint.scheme() == "http" && !loopback
-}
-
 impl From<ConfigError> for InitializeError {
     fn from(error: ConfigError) -> Self {
         Self::new(error.to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_http_beyond_this_machine_is_exposed() {
-        let exposed = |url: &str| is_exposed(&url.parse().unwrap());
-        assert!(exposed("http://minio:9000"));
-        assert!(exposed("http://192.168.1.2:9000"));
-        for safe in [
-            "https://minio",
-            "http://localhost:9000",
-            "http://b.localhost",
-            "http://127.0.0.1:1",
-            "http://[::1]:1",
-        ] {
-            assert!(!exposed(safe), "{safe}");
-        }
     }
 }

@@ -11,13 +11,13 @@ mod smithy_http;
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use cloud_http::CloudHttp;
+use cloud_http::{CloudHttp, no_retries};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use hybrid::ObjectStorageOptions;
+use object_store::ClientOptions;
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
-use object_store::{ClientOptions, RetryConfig};
 use orthanc_ffi::InitializeError;
-use storage_plugin::{Connection, Provider, Section, Setup, StoragePlugin, is_exposed};
+use storage_plugin::{Provider, Section, Setup, StoragePlugin, warn_if_exposed};
 
 use crate::credentials::CredentialChain;
 use crate::endpoint::Endpoint;
@@ -34,26 +34,26 @@ impl Provider for S3 {
     const NAME: &'static CStr = c"AWS S3 Storage";
     const DESCRIPTION: &'static str = "Stores the Orthanc storage area in AWS S3";
     const SECTION: &'static str = "AwsS3Storage";
+    const HTTP_LOG_OPTION: Option<&'static str> = Some("EnableAwsSdkLogs");
 
-    fn connect(section: &mut Section<'_>, setup: &Setup<'_>) -> Result<Connection, InitializeError> {
+    fn connect(
+        section: &mut Section<'_>,
+        setup: &Setup<'_>,
+    ) -> Result<ObjectStorageOptions, InitializeError> {
         let options = Options::read(section)?;
         let endpoint = Endpoint::new(&options).map_err(|(option, problem)| section.error(option, problem))?;
-        let http = setup.http(&options.network.http)?;
-        let store = store(&options, &endpoint, &http, setup.runtime())
+        let store = store(&options, &endpoint, &setup.http()?, setup.runtime())
             .map_err(|error| InitializeError::new(format!("cannot set up the client of S3: {error}")))?;
         let store = Arc::new(store);
-        Ok(Connection {
-            bucket: ObjectStorageOptions {
-                store: Arc::<AmazonS3>::clone(&store),
-                multipart: store,
-                url: format!("s3://{}", options.bucket),
-                put_options: options.put_options,
-                retry: options.network.retry,
-                transfer: options.network.transfer,
-                largest_put: LARGEST_PUT,
-                create: None,
-            },
-            http_logs: options.http_logs || options.network.http_logs,
+        Ok(ObjectStorageOptions {
+            store: Arc::<AmazonS3>::clone(&store),
+            multipart: store,
+            url: format!("s3://{}", options.bucket),
+            put_options: options.put_options,
+            retry: setup.network().retry,
+            transfer: setup.network().transfer,
+            largest_put: LARGEST_PUT,
+            create: None,
         })
     }
 }
@@ -66,10 +66,7 @@ fn store(
 ) -> object_store::Result<AmazonS3> {
     // Over TLS nobody can change the payload, and a checksum guards it against faults: signing it too would cost a
     // SHA-256 of all that is stored. In clear, beyond this machine, the signature is what guards it.
-    let exposed = is_exposed(&endpoint.url);
-    if exposed {
-        tracing::warn!("the endpoint {} is not encrypted: use https", endpoint.url);
-    }
+    let exposed = warn_if_exposed(&endpoint.url);
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&options.bucket)
         .with_region(&options.region)
@@ -78,8 +75,7 @@ fn store(
         .with_unsigned_payload(!exposed)
         .with_checksum_algorithm(Checksum::CRC64NVME)
         .with_disable_bulk_delete(true)
-        // The engine repeats requests itself: signed anew, and within one deadline.
-        .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
+        .with_retry(no_retries())
         .with_client_options(ClientOptions::new().with_default_headers(default_headers()))
         .with_http_connector(http.clone());
     // The enum of these keys is not public, their names are.
@@ -116,6 +112,7 @@ orthanc_ffi::export_plugin!(StoragePlugin<S3>);
 
 #[cfg(test)]
 mod tests {
+    use cloud_http::HttpOptions;
     use serde_json::{Value, json};
 
     use super::*;
@@ -130,7 +127,7 @@ mod tests {
         let mut section = Section::find(&configuration, S3::SECTION).unwrap().unwrap();
         let options = Options::read(&mut section).unwrap();
         let endpoint = Endpoint::new(&options).unwrap();
-        let http = CloudHttp::new(&options.network.http).unwrap();
+        let http = CloudHttp::new(&HttpOptions::default()).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let store = store(&options, &endpoint, &http, runtime.handle()).unwrap();
         let text = format!("{section:?} {options:?} {endpoint:?} {http:?} {store:?}");

@@ -1,7 +1,7 @@
 //! The options of the section `AwsS3Storage` that are S3's own.
 
 use object_store::{Attribute, PutOptions, TagSet};
-use storage_plugin::{ConfigError, NetworkOptions, Secret, Section};
+use storage_plugin::{ConfigError, Secret, Section};
 
 const STORAGE_CLASSES: &[&str] = &[
     "STANDARD",
@@ -36,9 +36,7 @@ pub(crate) struct Options {
     /// Empty for AWS itself.
     pub(crate) endpoint: String,
     pub(crate) virtual_addressing: bool,
-    pub(crate) network: NetworkOptions,
     pub(crate) put_options: PutOptions,
-    pub(crate) http_logs: bool,
     pub(crate) server_side_encryption: Option<&'static str>,
     pub(crate) kms_key_id: Option<String>,
 }
@@ -54,9 +52,7 @@ impl Options {
             credentials: credentials(section)?,
             endpoint: section.text("Endpoint")?.unwrap_or_default(),
             virtual_addressing: section.flag("VirtualAddressing", true)?,
-            network: NetworkOptions::read(section)?,
             put_options: put_options(section)?,
-            http_logs: section.flag("EnableAwsSdkLogs", false)?,
             server_side_encryption,
             kms_key_id,
         })

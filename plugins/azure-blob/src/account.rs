@@ -3,6 +3,7 @@
 use std::fmt;
 
 use object_store::azure::AzureAccessKey;
+use storage_plugin::parse_endpoint;
 use url::Url;
 
 /// The domain of Azure's public cloud.
@@ -42,21 +43,12 @@ impl fmt::Debug for Credentials {
 
 /// The endpoint of an account in a cloud's domain.
 pub(crate) fn endpoint(scheme: &str, account: &str, domain: &str) -> Option<Url> {
-    format!("{scheme}://{account}.blob.{domain}").parse().ok().and_then(usable)
+    parse_endpoint(&format!("{scheme}://{account}.blob.{domain}"))
 }
 
 /// The endpoint that somebody has spelled.
 pub(crate) fn spelled_endpoint(text: &str) -> Option<Url> {
-    text.trim_end_matches('/').parse().ok().and_then(usable)
-}
-
-fn usable(url: Url) -> Option<Url> {
-    let plain = url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none()
-        && url.has_host();
-    (plain && matches!(url.scheme(), "http" | "https")).then_some(url)
+    parse_endpoint(text.trim_end_matches('/'))
 }
 
 /// Whether `name` can be an account's: 3 to 24 small letters and digits.

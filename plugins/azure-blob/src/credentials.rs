@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cloud_http::{CloudHttp, CredentialError, NamedCredentials};
+use cloud_http::{CloudHttp, CredentialError, NamedCredentials, no_retries};
 use object_store::azure::{AzureCredential, AzureCredentialProvider, MicrosoftAzureBuilder};
-use object_store::{CredentialProvider, Result, RetryConfig, StaticCredentialProvider};
+use object_store::{CredentialProvider, Result, StaticCredentialProvider};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
@@ -40,7 +40,7 @@ fn identity(http: &CloudHttp) -> Result<AzureCredentialProvider> {
         // Both are asked for, and of no importance to tokens.
         .with_account("account")
         .with_container_name("container")
-        .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
+        .with_retry(no_retries())
         .with_http_connector(http.clone());
     if let Some(host) = variable("AZURE_AUTHORITY_HOST") {
         builder = builder.with_authority_host(host.trim_end_matches('/'));

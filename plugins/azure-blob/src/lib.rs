@@ -13,12 +13,11 @@ mod options;
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use cloud_http::CloudHttp;
+use cloud_http::{CloudHttp, no_retries};
 use hybrid::ObjectStorageOptions;
-use object_store::RetryConfig;
 use object_store::azure::MicrosoftAzureBuilder;
 use orthanc_ffi::InitializeError;
-use storage_plugin::{Connection, Provider, Section, Setup, StoragePlugin, is_exposed};
+use storage_plugin::{Provider, Section, Setup, StoragePlugin, warn_if_exposed};
 
 use crate::container::Container;
 use crate::options::Options;
@@ -37,44 +36,40 @@ impl Provider for Azure {
     const SECTION: &'static str = "AzureBlobStorage";
     const OLDER_SECTION: Option<&'static str> = Some("BlobStorage");
 
-    fn connect(section: &mut Section<'_>, setup: &Setup<'_>) -> Result<Connection, InitializeError> {
+    fn connect(
+        section: &mut Section<'_>,
+        setup: &Setup<'_>,
+    ) -> Result<ObjectStorageOptions, InitializeError> {
         let options = Options::read(section)?;
-        let http = setup.http(&options.network.http)?;
-        let container = container(&options, &http).map_err(|error| {
+        let container = container(&options, &setup.http()?).map_err(|error| {
             InitializeError::new(format!("cannot set up the client of Azure Blob Storage: {error}"))
         })?;
         let container = Arc::new(container);
-        let mut transfer = options.network.transfer;
+        let mut transfer = setup.network().transfer;
         transfer.part_size = transfer.part_size.min(LARGEST_BLOCK);
-        Ok(Connection {
-            bucket: ObjectStorageOptions {
-                store: Arc::<Container>::clone(&container),
-                multipart: Arc::<Container>::clone(&container),
-                url: format!("azure://{}", options.container),
-                put_options: options.put_options,
-                retry: options.network.retry,
-                transfer,
-                largest_put: LARGEST_PUT,
-                create: if options.create_container { Some(container) } else { None },
-            },
-            http_logs: options.network.http_logs,
+        Ok(ObjectStorageOptions {
+            store: Arc::<Container>::clone(&container),
+            multipart: Arc::<Container>::clone(&container),
+            url: format!("azure://{}", options.container),
+            put_options: options.put_options,
+            retry: setup.network().retry,
+            transfer,
+            largest_put: LARGEST_PUT,
+            create: if options.create_container { Some(container) } else { None },
         })
     }
 }
 
 fn container(options: &Options, http: &CloudHttp) -> object_store::Result<Container> {
     let account = &options.account;
-    if is_exposed(&account.endpoint) {
-        tracing::warn!("the endpoint {} is not encrypted: use https", account.endpoint);
-    }
+    warn_if_exposed(&account.endpoint);
     let credentials = credentials::provider(&account.credentials, http)?;
     let store = MicrosoftAzureBuilder::new()
         .with_account(&account.name)
         .with_container_name(&options.container)
         .with_endpoint(account.endpoint.as_str().trim_end_matches('/').to_owned())
         .with_credentials(Arc::clone(&credentials))
-        // The engine repeats requests itself: signed anew, and within one deadline.
-        .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
+        .with_retry(no_retries())
         .with_http_connector(http.clone())
         .build()?;
     Ok(Container::new(store, credentials, account, &options.container, options.access_tier, http.clone()))
@@ -84,6 +79,7 @@ orthanc_ffi::export_plugin!(StoragePlugin<Azure>);
 
 #[cfg(test)]
 mod tests {
+    use cloud_http::HttpOptions;
     use serde_json::{Value, json};
 
     use super::*;
@@ -100,7 +96,7 @@ mod tests {
             };
             let mut section = Section::find(&configuration, Azure::SECTION).unwrap().unwrap();
             let options = Options::read(&mut section).unwrap();
-            let http = CloudHttp::new(&options.network.http).unwrap();
+            let http = CloudHttp::new(&HttpOptions::default()).unwrap();
             let container = container(&options, &http).unwrap();
             let text = format!("{section:?} {options:?} {container:?}");
             assert!(text.contains("container"), "{text}");

@@ -2,7 +2,7 @@
 
 use object_store::azure::AzureAccessKey;
 use object_store::{Attribute, PutOptions};
-use storage_plugin::{ConfigError, NetworkOptions, Section};
+use storage_plugin::{ConfigError, Section};
 
 use crate::account::{Account, Credentials, PUBLIC_CLOUD, endpoint, is_account_name, spelled_endpoint};
 use crate::connection_string;
@@ -19,7 +19,6 @@ pub(crate) struct Options {
     pub(crate) create_container: bool,
     pub(crate) access_tier: Option<&'static str>,
     pub(crate) put_options: PutOptions,
-    pub(crate) network: NetworkOptions,
 }
 
 impl Options {
@@ -44,7 +43,6 @@ impl Options {
             create_container: section.flag("CreateContainerIfNotExists", true)?,
             access_tier,
             put_options,
-            network: NetworkOptions::read(section)?,
         })
     }
 }

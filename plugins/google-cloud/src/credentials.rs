@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud_http::{CloudHttp, NamedCredentials};
+use cloud_http::{CloudHttp, NamedCredentials, no_retries};
+use object_store::Result;
 use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorageBuilder, ServiceAccountKey};
-use object_store::{Result, RetryConfig};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -101,7 +101,7 @@ impl Credentials {
         let builder = GoogleCloudStorageBuilder::new()
             // It is asked for, and of no importance to tokens.
             .with_bucket_name("bucket")
-            .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
+            .with_retry(no_retries())
             .with_http_connector(http.clone());
         let builder = match self {
             Self::ServiceAccount(key) => builder.with_service_account_key(key.as_str()),

@@ -9,12 +9,11 @@ mod options;
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use cloud_http::{CloudHttp, HttpOptions};
+use cloud_http::{CloudHttp, no_retries};
 use hybrid::ObjectStorageOptions;
-use object_store::RetryConfig;
 use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
 use orthanc_ffi::InitializeError;
-use storage_plugin::{Connection, Provider, Section, Setup, StoragePlugin, is_exposed};
+use storage_plugin::{Provider, Section, Setup, StoragePlugin, warn_if_exposed};
 
 use crate::credentials::Credentials;
 use crate::options::Options;
@@ -31,27 +30,27 @@ impl Provider for Google {
     const DESCRIPTION: &'static str = "Stores the Orthanc storage area in Google Cloud";
     const SECTION: &'static str = "GoogleCloudStorage";
 
-    fn connect(section: &mut Section<'_>, setup: &Setup<'_>) -> Result<Connection, InitializeError> {
+    fn connect(
+        section: &mut Section<'_>,
+        setup: &Setup<'_>,
+    ) -> Result<ObjectStorageOptions, InitializeError> {
         let options = Options::read(section)?;
         let credentials = Credentials::find(options.service_account_file.as_deref())
             .map_err(|error| InitializeError::new(error.to_string()))?;
-        let http = setup.http(&HttpOptions { crc32c_of_uploads: true, ..options.network.http.clone() })?;
+        let http = setup.http()?.with_crc32c_of_uploads();
         let store = store(&options, &credentials, &http).map_err(|error| {
             InitializeError::new(format!("cannot set up the client of Google Cloud Storage: {error}"))
         })?;
         let store = Arc::new(store);
-        Ok(Connection {
-            bucket: ObjectStorageOptions {
-                store: Arc::<GoogleCloudStorage>::clone(&store),
-                multipart: store,
-                url: format!("gs://{}", options.bucket),
-                put_options: options.put_options,
-                retry: options.network.retry,
-                transfer: options.network.transfer,
-                largest_put: LARGEST_PUT,
-                create: None,
-            },
-            http_logs: options.network.http_logs,
+        Ok(ObjectStorageOptions {
+            store: Arc::<GoogleCloudStorage>::clone(&store),
+            multipart: store,
+            url: format!("gs://{}", options.bucket),
+            put_options: options.put_options,
+            retry: setup.network().retry,
+            transfer: setup.network().transfer,
+            largest_put: LARGEST_PUT,
+            create: None,
         })
     }
 }
@@ -61,15 +60,12 @@ fn store(
     credentials: &Credentials,
     http: &CloudHttp,
 ) -> object_store::Result<GoogleCloudStorage> {
-    if is_exposed(&options.endpoint) {
-        tracing::warn!("the endpoint {} is not encrypted: use https", options.endpoint);
-    }
+    warn_if_exposed(&options.endpoint);
     GoogleCloudStorageBuilder::new()
         .with_bucket_name(&options.bucket)
         .with_base_url(options.endpoint.as_str().trim_end_matches('/'))
         .with_credentials(credentials.provider(http)?)
-        // The engine repeats requests itself, within one deadline.
-        .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
+        .with_retry(no_retries())
         .with_http_connector(http.clone())
         .build()
 }

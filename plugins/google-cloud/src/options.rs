@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use object_store::{Attribute, PutOptions};
-use storage_plugin::{ConfigError, NetworkOptions, Section};
+use storage_plugin::{ConfigError, Section, parse_endpoint};
 use url::Url;
 
 const STORAGE_CLASSES: &[&str] = &[
@@ -23,7 +23,6 @@ pub(crate) struct Options {
     pub(crate) service_account_file: Option<PathBuf>,
     pub(crate) endpoint: Url,
     pub(crate) put_options: PutOptions,
-    pub(crate) network: NetworkOptions,
 }
 
 impl Options {
@@ -39,7 +38,6 @@ impl Options {
             service_account_file: file.map(PathBuf::from),
             endpoint: endpoint(section)?,
             put_options,
-            network: NetworkOptions::read(section)?,
         })
     }
 }
@@ -51,17 +49,7 @@ fn endpoint(section: &mut Section<'_>) -> Result<Url, ConfigError> {
         url if url.contains("://") => url.to_owned(),
         host => format!("https://{host}"),
     };
-    let usable = |url: &Url| {
-        matches!(url.scheme(), "http" | "https")
-            && url.has_host()
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none()
-    };
     // Not the value: it may hold a password.
-    url.parse()
-        .ok()
-        .filter(usable)
+    parse_endpoint(&url)
         .ok_or_else(|| section.error("Endpoint", "is no URL: [https://]host[:port] is needed"))
 }

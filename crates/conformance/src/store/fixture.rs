@@ -47,10 +47,10 @@ impl<C: Cloud> Bucket<C> {
         let configuration = configuration.as_object().context("the configuration is an object")?;
         let mut section = Section::find(configuration, C::SECTION)?.context("there is no section")?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let mut connection =
-            C::Provider::connect(&mut section, &Setup::new(configuration, runtime.handle()))?;
-        connection.bucket.transfer = transfer.unwrap_or(connection.bucket.transfer);
-        let storage = ObjectStorage::new(connection.bucket);
+        let setup = Setup::read::<C::Provider>(&mut section, configuration, runtime.handle())?;
+        let mut options = C::Provider::connect(&mut section, &setup)?;
+        options.transfer = transfer.unwrap_or(options.transfer);
+        let storage = ObjectStorage::new(options);
         // Credentials may take requests of their own, which the tests do not count. What is wrong shows again later.
         let _ = runtime.block_on(storage.check("", RetryPolicy::default()));
         server.reset_counts();

@@ -19,17 +19,20 @@ pub struct NetworkOptions {
     pub retry: RetryPolicy,
     /// `TransferPoolSize`, `TransferBufferSize`.
     pub transfer: TransferOptions,
-    /// `EnableHttpLogs`.
+    /// `EnableHttpLogs`, or its other name.
     pub http_logs: bool,
 }
 
 impl NetworkOptions {
-    /// Reads them from a cloud's section.
+    /// Reads them from a cloud's section, which may have another name for `EnableHttpLogs`.
     ///
     /// # Errors
     ///
     /// When one is of another type or out of bounds.
-    pub fn read(section: &mut Section<'_>) -> Result<Self, ConfigError> {
+    pub(crate) fn read(
+        section: &mut Section<'_>,
+        http_log_option: Option<&'static str>,
+    ) -> Result<Self, ConfigError> {
         let connect_timeout = connect_timeout(section)?;
         let max_connections = section.number("MaxConnections", 25, 1..=10_000)?;
         let request_timeout = section.number("RequestTimeout", 1200, 1..=LONGEST_TIMEOUT)?;
@@ -37,6 +40,8 @@ impl NetworkOptions {
         let connections = section.number("TransferPoolSize", 10, 1..=1000)?;
         // S3 and Google want 5 MiB for a part at least, but for the last.
         let megabytes = section.number("TransferBufferSize", 5, 5..=5120)?;
+        let by_other_name = http_log_option.map_or(Ok(false), |option| section.flag(option, false))?;
+        let http_logs = section.flag("EnableHttpLogs", false)? || by_other_name;
         Ok(Self {
             http: HttpOptions {
                 connect_timeout,
@@ -53,7 +58,7 @@ impl NetworkOptions {
                 connections: usize::try_from(connections).unwrap_or(usize::MAX),
                 part_size: megabytes * 1024 * 1024,
             },
-            http_logs: section.flag("EnableHttpLogs", false)?,
+            http_logs,
         })
     }
 }
