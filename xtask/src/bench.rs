@@ -9,8 +9,8 @@ mod report;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result, bail, ensure};
-use end_to_end::dicom::Study;
 use lexopt::prelude::{Long, ValueExt};
+use real_orthanc::dicom::Study;
 
 use crate::storage::{self, Cloud, Launched, Storage};
 use crate::{install, interrupt};

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use end_to_end::{Client, dicom};
 use lexopt::prelude::{Long, ValueExt};
+use real_orthanc::{Client, dicom};
 use walkdir::WalkDir;
 
 use crate::progress::Progress;

@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use end_to_end::workspace::Plugin;
 use lexopt::prelude::{Long, ValueExt};
+use real_orthanc::workspace::Plugin;
 use xshell::{Shell, cmd};
 
 use self::contents::Entry;
@@ -121,7 +121,7 @@ pub(crate) fn verify() -> Result<()> {
 
 /// The program that loads a library and uses it, compiled for a platform.
 pub(crate) fn exercise(platform: Platform) -> Result<PathBuf> {
-    build::example("test-host", "exercise", platform, &Toolchain::prepare(platform)?)
+    build::example("fake-orthanc", "exercise", platform, &Toolchain::prepare(platform)?)
 }
 
 /// An empty folder: what a former version left there is no part of the set.

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use end_to_end::workspace::Plugin;
 use lexopt::prelude::Long;
+use real_orthanc::workspace::Plugin;
 
 use crate::dist::{self, Platform};
 use crate::install;

@@ -7,10 +7,10 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use crypto_envelope::new_key_file;
-use end_to_end::Orthanc;
-use end_to_end::workspace::{Plugin, Profile, plugin_library};
+use fake_cloud::{AzureOptions, BucketServer, GoogleOptions, Options};
+use real_orthanc::Orthanc;
+use real_orthanc::workspace::{Plugin, Profile, plugin_library};
 use serde_json::{Value, json};
-use test_bucket::{AzureOptions, BucketServer, GoogleOptions, Options};
 use walkdir::WalkDir;
 
 /// What is looked at from outside: the objects that a plugin left in a bucket, and what it took to get them there.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use end_to_end::workspace::{self, PLUGIN_FOLDER_VARIABLE, Plugin, Profile};
 use lexopt::prelude::{Long, Value as Free};
+use real_orthanc::workspace::{self, PLUGIN_FOLDER_VARIABLE, Plugin, Profile};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 

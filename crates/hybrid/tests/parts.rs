@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cloud_http::{CloudHttp, HttpOptions};
+use fake_cloud::{BucketServer, Fault, FaultRule, Operation, Options};
 use hybrid::{Content, ObjectStorage, ObjectStorageOptions, Part, RetryPolicy, TransferOptions};
 use object_store::PutOptions;
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
-use test_bucket::{BucketServer, Fault, FaultRule, Operation, Options};
 
 const MEGABYTE: usize = 1024 * 1024;
 /// Bytes a second: a connection that is in the way.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::Result;
 use cloud::S3;
 use conformance::{DICOM, KEY, Setup, Trials, UUID, configuration, done, section, with, without};
+use fake_cloud::{BucketServer, Fault, FaultRule, Options};
+use fake_orthanc::LogLevel;
 use serde_json::{Value, json};
-use test_bucket::{BucketServer, Fault, FaultRule, Options};
-use test_host::LogLevel;
 
 #[test]
 fn tags_that_s3_does_not_take_are_refused() -> Result<()> {

@@ -13,9 +13,9 @@ use anyhow::Result;
 use aws_smithy_types::date_time::{DateTime, Format};
 use cloud::S3;
 use conformance::{Outcome, Request, SmallServer, section, without};
+use fake_cloud::{BucketServer, Options};
 use serde_json::json;
 use tempfile::TempDir;
-use test_bucket::{BucketServer, Options};
 
 const ACCESS_KEY: &str = "AKIACHAINEXAMPLE";
 const SECRET_KEY: &str = "chain/secret+key/0123456789";

@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow};
 use cloud::S3;
 use conformance::codes::CORRUPTED_FILE;
 use conformance::{DICOM, KEY, Setup, UUID, content, done, eventually};
-use test_bucket::{Fault, Operation};
+use fake_cloud::{Fault, Operation};
 
 const SIZE: usize = 8_000_000;
 

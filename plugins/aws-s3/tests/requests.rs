@@ -6,8 +6,8 @@ mod cloud;
 use anyhow::{Context, Result};
 use cloud::S3;
 use conformance::{DICOM, KEY, Setup, UUID, configuration, content, done, section};
+use fake_cloud::{BucketServer, Operation, Options};
 use serde_json::json;
-use test_bucket::{BucketServer, Operation, Options};
 
 #[test]
 fn a_create_is_one_request_with_tags_class_encryption_and_checksum() -> Result<()> {

@@ -5,11 +5,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use end_to_end::dicom::Study;
-use end_to_end::workspace::{Plugin, Profile, plugin_library};
-use end_to_end::{Client, Orthanc, POSTGRESQL_INDEX_PLUGIN, Postgres};
+use fake_cloud::{BucketServer, Options};
+use real_orthanc::dicom::Study;
+use real_orthanc::workspace::{Plugin, Profile, plugin_library};
+use real_orthanc::{Client, Orthanc, POSTGRESQL_INDEX_PLUGIN, Postgres};
 use serde_json::json;
-use test_bucket::{BucketServer, Options};
 
 const BUCKET: &str = "bucket";
 

@@ -10,9 +10,9 @@ use cloud::{Azure, later, section};
 use conformance::{
     Cloud as _, DICOM, KEY, Setup, Trials, UUID, configuration, content, done, load, own_lines, with,
 };
+use fake_cloud::{AzureOptions, BucketServer, Operation, Sas};
+use fake_orthanc::{HostOptions, LoadError, LogLevel, TestHost};
 use serde_json::{Value, json};
-use test_bucket::{AzureOptions, BucketServer, Operation, Sas};
-use test_host::{HostOptions, LoadError, LogLevel, TestHost};
 
 /// The container that no server has at first.
 const NEW: &str = "new-container";

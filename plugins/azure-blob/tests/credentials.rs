@@ -11,9 +11,9 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 use cloud::Azure;
 use conformance::{Machine, Outcome, Request, SmallServer, configuration};
+use fake_cloud::AzuriteOverTls;
 use serde_json::json;
 use tempfile::TempDir;
-use test_bucket::AzuriteOverTls;
 
 const SECRET: &str = "client-secret-of-orthanc";
 const ASSERTION: &str = "federated-token-of-the-pod";

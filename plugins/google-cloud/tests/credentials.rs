@@ -11,8 +11,8 @@ use cloud::{Google, options};
 use conformance::{
     DICOM, Machine, Outcome, Setup, UUID, configuration, content, done, section, with, without,
 };
+use fake_cloud::{BucketServer, GoogleOptions, Interceptor, Operation};
 use serde_json::{Value, json};
-use test_bucket::{BucketServer, GoogleOptions, Interceptor, Operation};
 
 #[test]
 fn child() -> Result<()> {

@@ -172,7 +172,7 @@ pub(crate) fn run<T: Send + Default + Clone>(
 
 #[cfg(test)]
 mod tests {
-    use end_to_end::{Orthanc, dicom};
+    use real_orthanc::{Orthanc, dicom};
 
     use super::*;
 

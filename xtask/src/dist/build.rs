@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use end_to_end::workspace::Plugin;
+use real_orthanc::workspace::Plugin;
 
 use super::contents::workspace;
 use super::library::GLIBC;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use end_to_end::workspace::Plugin;
+use real_orthanc::workspace::Plugin;
 
 use super::platform::Platform;
 

@@ -1,7 +1,7 @@
 //! Debian packages.
 
 use anyhow::{Context, Result};
-use end_to_end::workspace::Plugin;
+use real_orthanc::workspace::Plugin;
 
 use super::archive::tar_gz;
 use super::contents::{self, Entry};

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use anyhow::{Error, Result, bail};
-use end_to_end::workspace::Plugin;
+use real_orthanc::workspace::Plugin;
 
 /// An operating system and a processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

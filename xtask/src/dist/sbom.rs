@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use end_to_end::workspace::Plugin;
+use real_orthanc::workspace::Plugin;
 use serde_json::Value;
 use walkdir::WalkDir;
 

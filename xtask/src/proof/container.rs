@@ -8,10 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use end_to_end::dicom::Study;
-use end_to_end::{Client, Postgres};
+use fake_cloud::BucketServer;
+use real_orthanc::dicom::Study;
+use real_orthanc::{Client, Postgres};
 use serde_json::json;
-use test_bucket::BucketServer;
 
 use super::{begin, done, empty_folder, output};
 use crate::dist;
@@ -170,7 +170,7 @@ impl Container {
 fn stateless(root: &Path) -> Result<()> {
     begin("configured by the environment, a second container has the studies of the first");
     let database = Postgres::start()?;
-    let options = test_bucket::Options::default();
+    let options = fake_cloud::Options::default();
     let bucket = BucketServer::start(options.clone())?;
     let variables = [
         ("ORTHANC__POSTGRESQL__ENABLE_INDEX", "true".to_owned()),

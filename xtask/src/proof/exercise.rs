@@ -1,4 +1,4 @@
-//! The program `exercise` of `test-host` with a plugin, encrypted and not, against a server on this machine.
+//! The program `exercise` of `fake-orthanc` with a plugin, encrypted and not, against a server on this machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use crypto_envelope::new_key_file;
+use fake_cloud::BucketServer;
 use serde_json::json;
-use test_bucket::BucketServer;
 
 use super::{begin, done, output};
 use crate::storage::{BUCKET, Cloud, Served};

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use end_to_end::dicom::Study;
-use end_to_end::workspace::{PLUGIN_FOLDER_VARIABLE, Plugin};
-use end_to_end::{Builder, Orthanc};
+use real_orthanc::dicom::Study;
+use real_orthanc::workspace::{PLUGIN_FOLDER_VARIABLE, Plugin};
+use real_orthanc::{Builder, Orthanc};
 use serde_json::json;
 
 use super::{begin, done, library, output};

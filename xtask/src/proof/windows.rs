@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use end_to_end::workspace::Plugin;
+use real_orthanc::workspace::Plugin;
 use serde_json::Value;
 
 use super::exercise::{self, Emulator};

@@ -5,9 +5,9 @@ use std::io;
 
 use OrthancAwsS3Storage::S3 as Plugin;
 use conformance::{Cloud, OptionKind, Refusal};
-use end_to_end::workspace;
+use fake_cloud::{BucketServer, Options};
+use real_orthanc::workspace;
 use serde_json::{Value, json};
-use test_bucket::{BucketServer, Options};
 
 /// Amazon S3.
 #[derive(Debug)]

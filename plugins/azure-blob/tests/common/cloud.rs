@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use OrthancAzureBlobStorage::Azure as Plugin;
 use conformance::{Cloud, OptionKind, Refusal};
-use end_to_end::workspace;
+use fake_cloud::{AzureOptions, BucketServer, Sas};
+use real_orthanc::workspace;
 use serde_json::{Value, json};
-use test_bucket::{AzureOptions, BucketServer, Sas};
 
 /// Microsoft Azure.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use std::sync::LazyLock;
 
 use OrthancGoogleCloudStorage::Google as Plugin;
 use conformance::{Cloud, OptionKind, Refusal};
-use end_to_end::workspace;
+use fake_cloud::{BucketServer, GoogleOptions, ServiceAccount};
+use real_orthanc::workspace;
 use serde_json::{Value, json};
-use test_bucket::{BucketServer, GoogleOptions, ServiceAccount};
 
 /// The Google Cloud.
 #[derive(Debug)]

@@ -1,0 +1,129 @@
+//! Certificates: always verified, and one's own authority is trusted when the configuration names it.
+
+use std::io::Write;
+use std::marker::PhantomData;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use anyhow::Result;
+use fake_cloud::BucketServer;
+use fake_orthanc::LogLevel;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
+
+use crate::Cloud;
+use crate::fixture::{DICOM, KEY, UUID, configuration, content, done, load, refusal, with};
+
+tests![
+    an_authority_that_the_configuration_names_is_trusted,
+    a_certificate_that_cannot_be_trusted_stops_the_start_with_a_clear_line,
+];
+
+/// A certificate authority of one's own.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    /// Its certificate, in PEM format.
+    file: NamedTempFile,
+}
+
+impl Authority {
+    fn new(name: &str) -> Result<Self> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let mut file = NamedTempFile::new()?;
+        file.write_all(issuer.pem().as_bytes())?;
+        Ok(Self { issuer, file })
+    }
+
+    /// A certificate for a host: valid, if `until` is a year to come.
+    fn server(&self, host: &str, until: i32) -> Result<ServerConfig> {
+        let mut params = CertificateParams::new([host.to_owned()])?;
+        params.not_after = date_time_ymd(until, 1, 1);
+        let key = KeyPair::generate()?;
+        let chain = vec![params.signed_by(&key, &self.issuer)?.der().clone()];
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+        Ok(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key.into())?)
+    }
+}
+
+/// A bucket server behind TLS, which ends when dropped.
+struct Secured<C> {
+    server: BucketServer,
+    port: u16,
+    _runtime: Runtime,
+    cloud: PhantomData<C>,
+}
+
+impl<C: Cloud> Secured<C> {
+    fn start(config: ServerConfig) -> Result<Self> {
+        let server = C::server()?;
+        let behind = server.port();
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        let port = listener.local_addr()?.port();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                // A client that does not trust the certificate hangs up.
+                tokio::spawn(async move {
+                    let mut stream = acceptor.accept(stream).await?;
+                    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, behind)).await?;
+                    tokio::io::copy_bidirectional(&mut stream, &mut server).await
+                });
+            }
+        });
+        Ok(Self { server, port, _runtime: runtime, cloud: PhantomData })
+    }
+
+    /// A configuration for it.
+    fn configuration(&self, root: &Value) -> Value {
+        let section = C::section(&format!("https://127.0.0.1:{}", self.port));
+        with(configuration::<C>(section), root)
+    }
+}
+
+fn an_authority_that_the_configuration_names_is_trusted<C: Cloud>() -> Result<()> {
+    let (authority, other) = (Authority::new("Hospital")?, Authority::new("Elsewhere")?);
+    let secured = Secured::<C>::start(authority.server("127.0.0.1", 2099)?)?;
+    let mut bundle = NamedTempFile::new()?;
+    write!(bundle, "# comment\n{}{}", other.issuer.pem(), authority.issuer.pem())?;
+    let configuration = secured.configuration(&json!({"HttpsCACertificates": bundle.path()}));
+    let host = load::<C>(configuration)??;
+    let bytes = content(3_000_000);
+    done(host.create(UUID, DICOM, &bytes))?;
+    assert!(done(host.read_whole(UUID, DICOM))? == bytes);
+    assert!(done(host.read_range(UUID, DICOM, 9, 1_000_000))? == bytes[9..1_000_009]);
+    assert_eq!(secured.server.keys(C::BUCKET), [KEY]);
+    // Of patient data in clear.
+    assert_eq!(host.logs_at(LogLevel::Warning).len(), 1);
+    assert_eq!(host.violations(), [""; 0]);
+    Ok(())
+}
+
+fn a_certificate_that_cannot_be_trusted_stops_the_start_with_a_clear_line<C: Cloud>() -> Result<()> {
+    let (authority, other) = (Authority::new("Hospital")?, Authority::new("Elsewhere")?);
+    let trusted = json!({"HttpsCACertificates": authority.file.path()});
+    for (config, root, reason) in [
+        (authority.server("127.0.0.1", 2099)?, json!({}), "UnknownIssuer"),
+        (other.server("127.0.0.1", 2099)?, trusted.clone(), "UnknownIssuer"),
+        (authority.server("elsewhere.test", 2099)?, trusted.clone(), "not valid for name"),
+        (authority.server("127.0.0.1", 2020)?, trusted, "expired"),
+    ] {
+        let secured = Secured::<C>::start(config)?;
+        let line = refusal::<C, _>(load::<C>(secured.configuration(&root))?)?;
+        let beginning = format!("cannot check {}: the server's TLS certificate is not trusted: ", C::URL);
+        let hint = ": if it is your own authority's, name its file in HttpsCACertificates";
+        assert!(line.starts_with(&beginning) && line.ends_with(hint) && line.contains(reason), "{line}");
+        assert_eq!(secured.server.requests().total, 0);
+    }
+    Ok(())
+}

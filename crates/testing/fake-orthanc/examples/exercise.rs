@@ -1,0 +1,101 @@
+//! Loads a built plugin and stores, reads and removes attachments through it.
+//!
+//! For libraries of other systems than the one that builds them: compiled for Windows or ARM and run by an emulator,
+//! it is a host as far as a plugin can tell.
+//!
+//! `exercise LIBRARY CONFIGURATION.json` ends with 0 if everything was as it should be; else it says what was not.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use fake_orthanc::{HostOptions, LogLevel, StorageAreaVersion, TestHost};
+
+/// Orthanc's type of a DICOM file.
+const DICOM: i32 = 1;
+const INEXISTENT_FILE: i32 = 13;
+
+/// Sizes in bytes: one byte, a slice, and more than one chunk of everything that works in chunks.
+const SIZES: [usize; 3] = [1, 135_000, 9_000_000];
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [library, configuration] = arguments.as_slice() else {
+        eprintln!("exercise LIBRARY CONFIGURATION.json");
+        return ExitCode::FAILURE;
+    };
+    match exercise(library, configuration) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("exercise: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn exercise(library: &str, configuration: &str) -> Outcome {
+    let configuration = serde_json::from_slice(&std::fs::read(configuration)?)?;
+    let mut host = TestHost::load(library, HostOptions::with_configuration(configuration))?;
+    println!("{} {}, storage area {:?}", host.name(), host.version(), host.registered());
+    let outcome = attachments(&host);
+    host.finalize();
+    for line in host.logs_at(LogLevel::Error) {
+        println!("logged: {line}");
+    }
+    outcome?;
+    let violations = host.violations();
+    if !violations.is_empty() || host.outstanding_buffers() != 0 {
+        return Err(format!("{} buffers left; {violations:?}", host.outstanding_buffers()).into());
+    }
+    Ok(())
+}
+
+fn attachments(host: &TestHost) -> Outcome {
+    for (number, size) in SIZES.into_iter().enumerate() {
+        let begin = Instant::now();
+        let uuid = format!("00000000-0000-4000-8000-{number:012}");
+        let content = content(size);
+        host.create(&uuid, DICOM, &content).map_err(|code| failed("create", size, code))?;
+        let whole = host.read_whole(&uuid, DICOM).map_err(|code| failed("read", size, code))?;
+        if whole != content {
+            return Err(format!("{size} bytes came back as {} other ones", whole.len()).into());
+        }
+        let with_ranges = host.registered() == StorageAreaVersion::Two;
+        if with_ranges {
+            ranges(host, &uuid, &content)?;
+        }
+        host.remove(&uuid, DICOM).map_err(|code| failed("remove", size, code))?;
+        match host.read_whole(&uuid, DICOM) {
+            Err(INEXISTENT_FILE) => {}
+            other => return Err(format!("reading what was removed: {:?}", other.map(|it| it.len())).into()),
+        }
+        let ranges = if with_ranges { ", ranges" } else { "" };
+        println!("{size} bytes: create, read{ranges}, remove: {} ms", begin.elapsed().as_millis());
+    }
+    Ok(())
+}
+
+/// The beginning, the middle and the end.
+fn ranges(host: &TestHost, uuid: &str, content: &[u8]) -> Outcome {
+    let size = content.len();
+    let ends = [(0, size.div_ceil(3)), (size / 3, size - size / 4), (size - 1, size)];
+    for (start, end) in ends {
+        let range = host.read_range(uuid, DICOM, start as u64, end - start);
+        let range = range.map_err(|code| failed("range", size, code))?;
+        if range != content[start..end] {
+            return Err(format!("bytes {start} to {end} of {size} are others than were stored").into());
+        }
+    }
+    Ok(())
+}
+
+fn failed(what: &str, size: usize, code: i32) -> String {
+    format!("{what} of {size} bytes: the plugin returned {code}")
+}
+
+/// Bytes that differ from place to place.
+fn content(size: usize) -> Vec<u8> {
+    (0..size).map(|index| (index.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect()
+}
