@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use storage_layout::Attachment;
 
-use crate::attachment::AttachmentStorage;
 use crate::budget::Budget;
 use crate::claims::Claims;
-use crate::error::{Cause, Operation, StorageError};
 use crate::files::{FileStorage, file_error};
+use bucket::ObjectStorage;
+use bucket::{Cause, Operation, StorageError};
 
 /// Where attachments can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,7 +49,7 @@ impl fmt::Display for Side {
 /// Attachments in a bucket and, in the hybrid modes, in files beside it.
 #[derive(Debug, Clone)]
 pub struct HybridStorage {
-    objects: AttachmentStorage,
+    objects: ObjectStorage,
     /// The files, and which of the two storages comes first.
     files: Option<(FileStorage, Side)>,
     pub(crate) claims: Claims,
@@ -59,7 +59,7 @@ pub struct HybridStorage {
 
 impl HybridStorage {
     /// Attachments in the bucket alone.
-    pub fn objects_only(objects: AttachmentStorage) -> Self {
+    pub fn objects_only(objects: ObjectStorage) -> Self {
         Self {
             objects,
             files: None,
@@ -70,12 +70,12 @@ impl HybridStorage {
     }
 
     /// Attachments on both: `first` is where they are written, and looked for first.
-    pub fn new(objects: AttachmentStorage, files: FileStorage, first: Side) -> Self {
+    pub fn new(objects: ObjectStorage, files: FileStorage, first: Side) -> Self {
         Self { files: Some((files, first)), ..Self::objects_only(objects) }
     }
 
     /// The bucket's side.
-    pub fn objects(&self) -> &AttachmentStorage {
+    pub fn objects(&self) -> &ObjectStorage {
         &self.objects
     }
 
@@ -180,7 +180,7 @@ impl HybridStorage {
                 })
                 .await
             }
-            _ => self.objects.create(attachment, crate::Content::Owned(content)).await,
+            _ => self.objects.create(attachment, bucket::Payload::Owned(content)).await,
         }
     }
 }

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use storage_layout::Attachment;
 
-use crate::attachment::Naming;
-use crate::download::Part;
-use crate::error::{Cause, Operation, StorageError};
 use crate::hybrid::{HybridStorage, Side, blocking};
+use bucket::Naming;
+use bucket::ReadRange;
+use bucket::{Cause, Operation, StorageError};
 
 /// One copy of an attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,10 +42,10 @@ impl HybridStorage {
     }
 
     async fn object(&self, attachment: &Attachment, start: u64) -> Result<Option<StoredCopy>, StorageError> {
-        let found = match self.objects().read(attachment, Part::UpTo(0..start)).await {
+        let found = match self.objects().read(attachment, ReadRange::UpTo(0..start)).await {
             // An empty object has no range; asked for as a whole, it is as quick.
             Err(error) if error.cause == Cause::OutOfRange => {
-                self.objects().read(attachment, Part::Whole).await
+                self.objects().read(attachment, ReadRange::Whole).await
             }
             found => found,
         };

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use hybrid::{Cause, FileStorage, FileStorageOptions, Part};
+use bucket::{Cause, ReadRange};
+use hybrid::{FileStorage, FileStorageOptions};
 use storage_layout::AttachmentUuid;
 
 const TEMPORARY: &str = ".orthanc-object-storage";
@@ -20,7 +21,7 @@ fn storage(root: &Path) -> FileStorage {
     FileStorage::new(root, FileStorageOptions { sync: true, note_use: None })
 }
 
-fn read(files: &FileStorage, uuid: &AttachmentUuid, part: &Part) -> Result<Vec<u8>, Cause> {
+fn read(files: &FileStorage, uuid: &AttachmentUuid, part: &ReadRange) -> Result<Vec<u8>, Cause> {
     let mut file = files.open(uuid).map_err(|error| error.cause)?;
     file.seek(part).map_err(|error| error.cause)?;
     let mut bytes = Vec::new();
@@ -36,13 +37,13 @@ fn a_file_is_read_whole_and_in_parts() {
     let files = storage(folder.path());
     files.create(&uuid(1), b"0123456789").unwrap();
     files.create(&uuid(2), b"").unwrap();
-    assert_eq!(read(&files, &uuid(1), &Part::Whole).unwrap(), b"0123456789");
-    assert_eq!(read(&files, &uuid(1), &Part::Range(2..7)).unwrap(), b"23456");
-    assert_eq!(read(&files, &uuid(1), &Part::UpTo(8..20)).unwrap(), b"89");
-    assert_eq!(read(&files, &uuid(1), &Part::Range(5..11)), Err(Cause::OutOfRange));
-    assert_eq!(read(&files, &uuid(1), &Part::UpTo(10..11)), Err(Cause::OutOfRange));
-    assert_eq!(read(&files, &uuid(2), &Part::Whole).unwrap(), b"");
-    assert_eq!(read(&files, &uuid(3), &Part::Whole), Err(Cause::NotFound));
+    assert_eq!(read(&files, &uuid(1), &ReadRange::Whole).unwrap(), b"0123456789");
+    assert_eq!(read(&files, &uuid(1), &ReadRange::Range(2..7)).unwrap(), b"23456");
+    assert_eq!(read(&files, &uuid(1), &ReadRange::UpTo(8..20)).unwrap(), b"89");
+    assert_eq!(read(&files, &uuid(1), &ReadRange::Range(5..11)), Err(Cause::OutOfRange));
+    assert_eq!(read(&files, &uuid(1), &ReadRange::UpTo(10..11)), Err(Cause::OutOfRange));
+    assert_eq!(read(&files, &uuid(2), &ReadRange::Whole).unwrap(), b"");
+    assert_eq!(read(&files, &uuid(3), &ReadRange::Whole), Err(Cause::NotFound));
 }
 
 #[test]
@@ -74,7 +75,10 @@ fn folders_that_others_remove_meanwhile_are_no_harm() {
             scope.spawn(move || {
                 for _ in 0..50 {
                     files.create(&uuid(0x1122_0000 + writer), b"content").unwrap();
-                    assert_eq!(read(&files, &uuid(0x1122_0000 + writer), &Part::Whole).unwrap(), b"content");
+                    assert_eq!(
+                        read(&files, &uuid(0x1122_0000 + writer), &ReadRange::Whole).unwrap(),
+                        b"content"
+                    );
                     assert!(files.remove(&uuid(0x1122_0000 + writer)).unwrap());
                 }
             });

@@ -5,11 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use hybrid::{
-    AttachmentStorage, Cause, Content, FileStorage, FileStorageOptions, HybridStorage, Naming, ObjectStorage,
-    ObjectStorageOptions, Part, Relocated, RetryPolicy, Side, StorageError, StoredForm, TransferOptions,
+use bucket::{
+    Bucket, BucketOptions, Cause, Naming, ObjectStorage, Payload, ReadRange, RetryPolicy, StorageError,
+    TransferOptions,
 };
+use bytes::Bytes;
+use hybrid::{FileStorage, FileStorageOptions, HybridStorage, MoveOutcome, Side, StoredForm};
 use object_store::PutOptions;
 use object_store::memory::InMemory;
 use storage_layout::{Attachment, ContentType, Layout};
@@ -38,7 +39,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let store = Arc::new(InMemory::new());
-        let objects = ObjectStorage::new(ObjectStorageOptions {
+        let objects = Bucket::new(BucketOptions {
             store: Arc::<InMemory>::clone(&store),
             multipart: store,
             url: "memory://bucket".to_owned(),
@@ -48,7 +49,7 @@ impl Fixture {
             largest_put: u64::MAX,
             create: None,
         });
-        let objects = AttachmentStorage::new(objects, Layout::default(), false, false);
+        let objects = ObjectStorage::new(objects, Layout::default(), false, false);
         let folder = tempfile::tempdir().unwrap();
         let files = FileStorage::new(folder.path(), FileStorageOptions { sync: false, note_use: None });
         let attachment = Attachment::new("fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", ContentType::DICOM).unwrap();
@@ -61,7 +62,7 @@ impl Fixture {
     }
 
     async fn put_object(&self, content: &'static [u8]) {
-        let content = Content::Owned(Bytes::from_static(content));
+        let content = Payload::Owned(Bytes::from_static(content));
         self.storage.objects().create(&self.attachment, content).await.unwrap();
     }
 
@@ -71,11 +72,11 @@ impl Fixture {
     }
 
     async fn object(&self) -> Option<Bytes> {
-        let mut found = self.storage.objects().read(&self.attachment, Part::Whole).await.ok()?;
+        let mut found = self.storage.objects().read(&self.attachment, ReadRange::Whole).await.ok()?;
         Some(found.download.next().await.unwrap().unwrap_or_default())
     }
 
-    async fn relocate(&self, target: Side) -> Result<Relocated, StorageError> {
+    async fn relocate(&self, target: Side) -> Result<MoveOutcome, StorageError> {
         self.storage.relocate(&self.attachment, target, 10, &self.form).await
     }
 }
@@ -85,12 +86,12 @@ async fn an_attachment_moves_there_and_back_and_is_on_one_side_alone() {
     let fixture = Fixture::new();
     for content in [b"content".as_slice(), b""] {
         fixture.put_file(content);
-        let moved = Relocated::Moved { bytes: content.len() as u64 };
+        let moved = MoveOutcome::Moved { bytes: content.len() as u64 };
         assert_eq!(fixture.relocate(Side::ObjectStorage).await.unwrap(), moved);
         assert_eq!((fixture.file(), fixture.object().await.as_deref()), (None, Some(content)));
         // Of an empty object the store in memory gives no range in the way that servers do.
         if !content.is_empty() {
-            assert_eq!(fixture.relocate(Side::ObjectStorage).await.unwrap(), Relocated::AlreadyThere);
+            assert_eq!(fixture.relocate(Side::ObjectStorage).await.unwrap(), MoveOutcome::AlreadyThere);
         }
         assert_eq!(fixture.relocate(Side::FileSystem).await.unwrap(), moved);
         assert_eq!((fixture.file().as_deref(), fixture.object().await), (Some(content), None));
@@ -102,11 +103,11 @@ async fn a_move_that_was_broken_off_is_finished_and_the_copy_not_written_again()
     let fixture = Fixture::new();
     fixture.put_file(b"content");
     fixture.put_object(b"content").await;
-    assert_eq!(fixture.relocate(Side::ObjectStorage).await.unwrap(), Relocated::Moved { bytes: 7 });
+    assert_eq!(fixture.relocate(Side::ObjectStorage).await.unwrap(), MoveOutcome::Moved { bytes: 7 });
     assert_eq!((fixture.file(), fixture.object().await.as_deref()), (None, Some(b"content".as_slice())));
     // The same attachment in two forms, as a clear file and its encrypted copy are.
     fixture.put_file(b"CONTENT");
-    assert_eq!(fixture.relocate(Side::ObjectStorage).await.unwrap(), Relocated::Moved { bytes: 7 });
+    assert_eq!(fixture.relocate(Side::ObjectStorage).await.unwrap(), MoveOutcome::Moved { bytes: 7 });
     assert_eq!((fixture.file(), fixture.object().await.as_deref()), (None, Some(b"content".as_slice())));
 }
 
@@ -133,7 +134,7 @@ async fn what_must_not_be_stored_stays_where_it_is() {
 
 #[tokio::test]
 async fn what_is_nowhere_is_missing() {
-    assert_eq!(Fixture::new().relocate(Side::ObjectStorage).await.unwrap(), Relocated::Missing);
+    assert_eq!(Fixture::new().relocate(Side::ObjectStorage).await.unwrap(), MoveOutcome::Missing);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,7 +20,7 @@ use crate::host::Level;
 
 /// The crates of this workspace that plugins link; the plugin's own crate is added when it is initialised.
 const OWN: &[&str] =
-    &["orthanc_ffi", "storage_plugin", "storage_layout", "hybrid", "crypto_envelope", "cloud_http"];
+    &["orthanc_ffi", "storage_plugin", "storage_layout", "bucket", "hybrid", "crypto_envelope", "cloud_http"];
 
 /// Root module of the plugin's crate.
 static PLUGIN_MODULE: RwLock<&'static str> = RwLock::new("orthanc_ffi");

@@ -4,9 +4,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bucket::{Cause, Payload, StorageError};
 use bytes::Bytes;
 use crypto_envelope::DecryptError;
-use hybrid::{Cause, Content, HybridStorage, Side, StorageError};
+use hybrid::{HybridStorage, Side};
 use orthanc_ffi::{ContentType, ErrorCode, StorageArea, Target, WholeTarget};
 use storage_layout::Attachment;
 
@@ -48,7 +49,7 @@ impl Area {
                 files.create(&attachment.uuid, sealed.as_ref().unwrap_or(&content))
             }
             _ => {
-                let content = sealed.map_or_else(|| Content::Lent(content), Content::Owned);
+                let content = sealed.map_or_else(|| Payload::Lent(content), Payload::Owned);
                 let objects = self.storage.objects().clone();
                 self.runtime.run(async move { objects.create(&attachment, content).await })?
             }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bucket::StorageError;
 use futures_util::StreamExt as _;
-use hybrid::{HybridStorage, Relocated, Side, StorageError, StoredForm};
+use hybrid::{HybridStorage, MoveOutcome, Side, StoredForm};
 use orthanc_ffi::Host;
 use storage_layout::Attachment;
 use tokio::sync::watch;
@@ -135,14 +136,14 @@ impl Engine {
         };
         let mut tally = Tally::default();
         for moved in self.unless_stopped(moves)? {
-            if let Relocated::Moved { bytes } = moved? {
+            if let MoveOutcome::Moved { bytes } = moved? {
                 tally.add(Tally { moved: 1, bytes, ..Tally::default() });
             }
         }
         Ok(tally)
     }
 
-    async fn bring_one_back(&self, attachment: Attachment) -> Result<Relocated, StorageError> {
+    async fn bring_one_back(&self, attachment: Attachment) -> Result<MoveOutcome, StorageError> {
         let copies = self.storage.locate(&attachment, 1).await?;
         let size = copies.first().map_or(0, |copy| copy.size);
         self.storage.relocate(&attachment, Side::FileSystem, size, &self.form).await
@@ -182,15 +183,15 @@ impl Engine {
         let (mut tally, mut failures) = (Tally::default(), Vec::new());
         while let Some((indexed, done)) = moves.next().await {
             match done {
-                Ok(Relocated::Moved { bytes }) => {
+                Ok(MoveOutcome::Moved { bytes }) => {
                     tally.moved += 1;
                     tally.bytes += bytes;
                     let name = self.storage.name(&indexed.attachment, target);
                     tracing::info!("moved {} to {name}: {bytes} bytes", indexed.attachment.uuid);
                 }
-                Ok(Relocated::AlreadyThere) => tally.there += 1,
-                Ok(Relocated::Removed) => tally.deleted += 1,
-                Ok(Relocated::Missing) => failures.push((indexed, None)),
+                Ok(MoveOutcome::AlreadyThere) => tally.there += 1,
+                Ok(MoveOutcome::Removed) => tally.deleted += 1,
+                Ok(MoveOutcome::Missing) => failures.push((indexed, None)),
                 Err(error) => failures.push((indexed, Some(error))),
             }
         }

@@ -7,11 +7,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bucket::{Bucket, BucketCheck, BucketOptions, ObjectStorage, RetryPolicy};
 use crypto_envelope::Format;
-use hybrid::{
-    AttachmentStorage, Bucket, FileStorage, FileStorageOptions, HybridStorage, ObjectStorage,
-    ObjectStorageOptions, RetryPolicy, Side, StoredForm,
-};
+use hybrid::{FileStorage, FileStorageOptions, HybridStorage, Side, StoredForm};
 use orthanc_ffi::{Change, Host, HostError, InitializeError, Plugin, Ranges};
 use serde_json::{Map, Value, json};
 use storage_layout::Layout;
@@ -169,7 +167,7 @@ impl<P: Provider> fmt::Debug for StoragePlugin<P> {
 
 /// The attachments, and what encrypts them.
 fn storage(
-    bucket: ObjectStorageOptions,
+    bucket: BucketOptions,
     common: CommonOptions,
     host: &Host,
 ) -> Result<(HybridStorage, Option<Arc<Encryption>>), InitializeError> {
@@ -182,11 +180,11 @@ fn storage(
         ),
         Some(_) => {}
     }
-    let objects = ObjectStorage::new(bucket);
+    let objects = Bucket::new(bucket);
     let layout =
         Layout { root: common.root, structure: common.structure, encrypted: common.encryption.is_some() };
     let read_unencrypted = common.encryption.as_ref().is_some_and(|options| options.read_unencrypted);
-    let objects = AttachmentStorage::new(objects, layout, common.legacy_unknown_files, read_unencrypted);
+    let objects = ObjectStorage::new(objects, layout, common.legacy_unknown_files, read_unencrypted);
     let storage = match common.hybrid {
         None => HybridStorage::objects_only(objects),
         Some(options) => {
@@ -260,12 +258,12 @@ fn ranges(encryption: Option<&EncryptionOptions>) -> Ranges {
 
 /// One request to see whether the bucket can be used. What may pass by itself is only a warning: Orthanc can start
 /// before its storage does.
-fn check(runtime: &Runtime, storage: &AttachmentStorage) -> Result<(), InitializeError> {
+fn check(runtime: &Runtime, storage: &ObjectStorage) -> Result<(), InitializeError> {
     let policy = RetryPolicy { max_retries: 0, deadline: CHECK, ..RetryPolicy::default() };
     let checked = storage.clone();
     match runtime.run(async move { checked.check(policy).await }) {
-        Ok(Ok(Bucket::Found)) => Ok(()),
-        Ok(Ok(Bucket::Created)) => {
+        Ok(Ok(BucketCheck::Found)) => Ok(()),
+        Ok(Ok(BucketCheck::Created)) => {
             tracing::warn!("{} was missing and has been created: check that it is private", storage.url());
             Ok(())
         }

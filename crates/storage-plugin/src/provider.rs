@@ -3,8 +3,8 @@
 use std::ffi::CStr;
 use std::fmt;
 
+use bucket::BucketOptions;
 use cloud_http::{CloudHttp, HttpOptions, HttpSetupError};
-use hybrid::ObjectStorageOptions;
 use orthanc_ffi::InitializeError;
 use serde_json::{Map, Value};
 
@@ -28,8 +28,7 @@ pub trait Provider: Send + Sync + 'static {
     /// # Errors
     ///
     /// A mistake in the configuration.
-    fn connect(section: &mut Section<'_>, setup: &Setup<'_>)
-    -> Result<ObjectStorageOptions, InitializeError>;
+    fn connect(section: &mut Section<'_>, setup: &Setup<'_>) -> Result<BucketOptions, InitializeError>;
 }
 
 /// What a provider is given besides its section.

@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bucket::{Cause, Naming, Operation, ReadRange, StorageError};
 use crypto_envelope::{
     A2Decryptor, A2Geometry, A2Header, A2Opener, A2RangeDecryptor, DecryptError, Decryptor, Format,
     INSPECT_LEN, PlaintextTarget, RevocableTarget, identify, inspect, speculative_header_len,
 };
-use hybrid::{Cause, HybridStorage, Naming, Operation, Part, Side, StorageError};
+use hybrid::{HybridStorage, Side};
 use orthanc_ffi::{ErrorCode, Target, TargetOverflow, WholeTarget};
 use storage_layout::Attachment;
 
@@ -103,7 +104,7 @@ impl Reading<'_> {
     }
 
     fn whole_once(&self, target: &mut WholeTarget<'_>) -> Result<u64, ReadError> {
-        let (mut incoming, first) = self.download(&Part::Whole)?;
+        let (mut incoming, first) = self.download(&ReadRange::Whole)?;
         let Some(encryption) = self.encryption else {
             return self.fill(&mut allocate(target, first.head.length)?, first, incoming);
         };
@@ -127,7 +128,7 @@ impl Reading<'_> {
     fn range_once(&self, start: u64, target: &mut Target<'_>) -> Result<u64, ReadError> {
         let range = start..start.saturating_add(target.len() as u64);
         let Some(encryption) = self.encryption else {
-            let (incoming, first) = self.download(&Part::Range(range))?;
+            let (incoming, first) = self.download(&ReadRange::Range(range))?;
             return self.fill(target, first, incoming);
         };
         if let Some(known) = encryption.known(&self.attachment) {
@@ -156,7 +157,7 @@ impl Reading<'_> {
     ) -> Result<u64, ReadError> {
         let layout = known.opener.layout(known.size).map_err(|cause| self.envelope(cause))?;
         let plan = layout.plan(range.clone()).map_err(|cause| self.envelope(cause.into()))?;
-        let (mut incoming, first) = self.download(&Part::Range(plan.envelope_range()))?;
+        let (mut incoming, first) = self.download(&ReadRange::Range(plan.envelope_range()))?;
         let mut decryptor = A2RangeDecryptor::new(Arc::clone(&known.opener), plan, Sink(target));
         self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
         decryptor.finish().map_err(|cause| self.envelope(cause))?;
@@ -172,13 +173,13 @@ impl Reading<'_> {
     ) -> Result<u64, ReadError> {
         let with_header = A2Geometry::STANDARD.range_with_header(range.clone(), SURPLUS);
         let probe = with_header.clone().unwrap_or(0..speculative_header_len());
-        let (incoming, first) = self.download(&Part::UpTo(probe))?;
+        let (incoming, first) = self.download(&ReadRange::UpTo(probe))?;
         let start = first.start();
         let size = first.head.object_size;
         match self.content(&first, &start)? {
             Content::Clear => {
                 drop(incoming);
-                let (incoming, again) = self.download(&Part::Range(range))?;
+                let (incoming, again) = self.download(&ReadRange::Range(range))?;
                 // What was found to be clear must be what is handed out, not an envelope that has taken its place.
                 self.expect_same(&first.head, &again.head)?;
                 self.fill(target, again, incoming)
@@ -235,7 +236,7 @@ impl Reading<'_> {
             None => {
                 // The longest possible header: its length field has 16 bits.
                 let longest = INSPECT_LEN as u64 + u64::from(u16::MAX);
-                let (_incoming, first) = self.download(&Part::UpTo(0..longest))?;
+                let (_incoming, first) = self.download(&ReadRange::UpTo(0..longest))?;
                 let header = A2Header::parse(&first.gather()).map_err(|cause| self.envelope(cause))?;
                 let truncated = DecryptError::Truncated { expected: longest, received: size };
                 header.ok_or_else(|| self.envelope(truncated))?
@@ -255,7 +256,7 @@ impl Reading<'_> {
         range: Range<u64>,
         target: &mut Target<'_>,
     ) -> Result<u64, ReadError> {
-        let (mut incoming, first) = self.download(&Part::Whole)?;
+        let (mut incoming, first) = self.download(&ReadRange::Whole)?;
         let size = first.head.object_size;
         let length = inspect(&first.start(), size).map_err(|cause| self.envelope(cause))?.plaintext_len;
         let plaintext = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
@@ -273,7 +274,7 @@ impl Reading<'_> {
     }
 
     /// Starts a download from the storage that has the attachment, and waits for its first bytes.
-    fn download(&self, part: &Part) -> Result<(Incoming, Batch), ReadError> {
+    fn download(&self, part: &ReadRange) -> Result<(Incoming, Batch), ReadError> {
         let begun = self.storage.read(&self.attachment, |side| {
             self.found.set(Some(side));
             let mut incoming = match (side, self.storage.files()) {

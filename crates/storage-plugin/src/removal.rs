@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hybrid::{HybridStorage, StorageError};
+use bucket::StorageError;
+use hybrid::HybridStorage;
 use storage_layout::Attachment;
 use tokio::runtime::Handle;
 use tokio::time::Instant;

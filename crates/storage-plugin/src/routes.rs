@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use bucket::{Naming, StorageError};
 use crypto_envelope::{INSPECT_LEN, identify};
 use futures_util::StreamExt as _;
-use hybrid::{HybridStorage, Naming, Side, StorageError, StoredCopy};
+use hybrid::{HybridStorage, Side, StoredCopy};
 use orthanc_ffi::{Host, HostError, Method, RestAnswer, RestFailure, RestRequest};
 use serde_json::{Value, json};
 

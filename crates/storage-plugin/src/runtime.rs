@@ -5,9 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bucket::{Found, Naming, ReadRange, StorageError};
 use bytes::Bytes;
 use crypto_envelope::INSPECT_LEN;
-use hybrid::{FileReader, Found, Naming, Part, StorageError};
+use hybrid::FileReader;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 
@@ -142,7 +143,7 @@ pub(crate) enum Incoming {
 
 impl Incoming {
     /// A part of a file.
-    pub(crate) fn file(mut file: FileReader, naming: Naming, part: &Part) -> Result<Self, StorageError> {
+    pub(crate) fn file(mut file: FileReader, naming: Naming, part: &ReadRange) -> Result<Self, StorageError> {
         let range = file.seek(part)?;
         let length = range.end - range.start;
         let version = Version::File(file.last_written());

@@ -1,8 +1,9 @@
 //! What the configuration says of how attachments lie in a storage, for those that move.
 
+use bucket::Naming;
 use bytes::Bytes;
 use crypto_envelope::{decrypt, identify};
-use hybrid::{Naming, StoredForm};
+use hybrid::StoredForm;
 use storage_layout::Attachment;
 
 use crate::encryption::Encryption;

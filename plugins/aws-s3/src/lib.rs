@@ -11,9 +11,9 @@ mod smithy_http;
 use std::ffi::CStr;
 use std::sync::Arc;
 
+use bucket::BucketOptions;
 use cloud_http::{CloudHttp, no_retries};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use hybrid::ObjectStorageOptions;
 use object_store::ClientOptions;
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 use orthanc_ffi::InitializeError;
@@ -36,16 +36,13 @@ impl Provider for S3 {
     const SECTION: &'static str = "AwsS3Storage";
     const HTTP_LOG_OPTION: Option<&'static str> = Some("EnableAwsSdkLogs");
 
-    fn connect(
-        section: &mut Section<'_>,
-        setup: &Setup<'_>,
-    ) -> Result<ObjectStorageOptions, InitializeError> {
+    fn connect(section: &mut Section<'_>, setup: &Setup<'_>) -> Result<BucketOptions, InitializeError> {
         let options = Options::read(section)?;
         let endpoint = Endpoint::new(&options).map_err(|(option, problem)| section.error(option, problem))?;
         let store = store(&options, &endpoint, &setup.http()?, setup.runtime())
             .map_err(|error| InitializeError::new(format!("cannot set up the client of S3: {error}")))?;
         let store = Arc::new(store);
-        Ok(ObjectStorageOptions {
+        Ok(BucketOptions {
             store: Arc::<AmazonS3>::clone(&store),
             multipart: store,
             url: format!("s3://{}", options.bucket),

@@ -13,8 +13,8 @@ mod options;
 use std::ffi::CStr;
 use std::sync::Arc;
 
+use bucket::BucketOptions;
 use cloud_http::{CloudHttp, no_retries};
-use hybrid::ObjectStorageOptions;
 use object_store::azure::MicrosoftAzureBuilder;
 use orthanc_ffi::InitializeError;
 use storage_plugin::{Provider, Section, Setup, StoragePlugin, warn_if_exposed};
@@ -36,10 +36,7 @@ impl Provider for Azure {
     const SECTION: &'static str = "AzureBlobStorage";
     const OLDER_SECTION: Option<&'static str> = Some("BlobStorage");
 
-    fn connect(
-        section: &mut Section<'_>,
-        setup: &Setup<'_>,
-    ) -> Result<ObjectStorageOptions, InitializeError> {
+    fn connect(section: &mut Section<'_>, setup: &Setup<'_>) -> Result<BucketOptions, InitializeError> {
         let options = Options::read(section)?;
         let container = container(&options, &setup.http()?).map_err(|error| {
             InitializeError::new(format!("cannot set up the client of Azure Blob Storage: {error}"))
@@ -47,7 +44,7 @@ impl Provider for Azure {
         let container = Arc::new(container);
         let mut transfer = setup.network().transfer;
         transfer.part_size = transfer.part_size.min(LARGEST_BLOCK);
-        Ok(ObjectStorageOptions {
+        Ok(BucketOptions {
             store: Arc::<Container>::clone(&container),
             multipart: Arc::<Container>::clone(&container),
             url: format!("azure://{}", options.container),

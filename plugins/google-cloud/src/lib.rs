@@ -9,8 +9,8 @@ mod options;
 use std::ffi::CStr;
 use std::sync::Arc;
 
+use bucket::BucketOptions;
 use cloud_http::{CloudHttp, no_retries};
-use hybrid::ObjectStorageOptions;
 use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
 use orthanc_ffi::InitializeError;
 use storage_plugin::{Provider, Section, Setup, StoragePlugin, warn_if_exposed};
@@ -30,10 +30,7 @@ impl Provider for Google {
     const DESCRIPTION: &'static str = "Stores the Orthanc storage area in Google Cloud";
     const SECTION: &'static str = "GoogleCloudStorage";
 
-    fn connect(
-        section: &mut Section<'_>,
-        setup: &Setup<'_>,
-    ) -> Result<ObjectStorageOptions, InitializeError> {
+    fn connect(section: &mut Section<'_>, setup: &Setup<'_>) -> Result<BucketOptions, InitializeError> {
         let options = Options::read(section)?;
         let credentials = Credentials::find(options.service_account_file.as_deref())
             .map_err(|error| InitializeError::new(error.to_string()))?;
@@ -42,7 +39,7 @@ impl Provider for Google {
             InitializeError::new(format!("cannot set up the client of Google Cloud Storage: {error}"))
         })?;
         let store = Arc::new(store);
-        Ok(ObjectStorageOptions {
+        Ok(BucketOptions {
             store: Arc::<GoogleCloudStorage>::clone(&store),
             multipart: store,
             url: format!("gs://{}", options.bucket),

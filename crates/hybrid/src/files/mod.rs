@@ -17,7 +17,7 @@ use storage_layout::{AttachmentUuid, FilePath};
 
 pub use self::reader::FileReader;
 use self::temporary::{Temporary, TemporaryFolder};
-use crate::error::{Cause, Operation, StorageError};
+use bucket::{Cause, Operation, StorageError};
 
 /// Folders may be removed by others while a file is on its way into them. So often that is made good.
 const ATTEMPTS: usize = 16;

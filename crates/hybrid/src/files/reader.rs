@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 
 use super::file_error;
-use crate::download::Part;
-use crate::error::{Cause, Operation, StorageError};
+use bucket::ReadRange;
+use bucket::{Cause, Operation, StorageError};
 
 /// An open file. It stays readable when its name is taken away.
 #[derive(Debug)]
@@ -57,11 +57,11 @@ impl FileReader {
     /// # Errors
     ///
     /// [`Cause::OutOfRange`] where the file has no such part.
-    pub fn seek(&mut self, part: &Part) -> Result<Range<u64>, StorageError> {
+    pub fn seek(&mut self, part: &ReadRange) -> Result<Range<u64>, StorageError> {
         let range = match part {
-            Part::Whole => 0..self.size,
-            Part::Range(range) if range.end <= self.size => range.clone(),
-            Part::UpTo(range) if range.start < self.size => range.start..range.end.min(self.size),
+            ReadRange::Whole => 0..self.size,
+            ReadRange::Range(range) if range.end <= self.size => range.clone(),
+            ReadRange::UpTo(range) if range.start < self.size => range.start..range.end.min(self.size),
             _ => return Err(self.error(Cause::OutOfRange)),
         };
         self.file.seek(SeekFrom::Start(range.start)).map_err(|error| self.io(&error))?;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use bucket::{RetryPolicy, TransferOptions};
 use cloud_http::HttpOptions;
-use hybrid::{RetryPolicy, TransferOptions};
 
 use super::{ConfigError, Section};
 

@@ -1,5 +1,5 @@
-//! The tests that the plugin of every cloud must pass, at five levels: the engine on the cloud's protocol (`store`), the
-//! built plugin in a host that plays Orthanc (`host`), with keys (`encryption`), in a real Orthanc (`orthanc`), and there with
+//! The tests that the plugin of every cloud must pass, at five levels: the engine on the cloud's protocol (`client`), the
+//! built plugin in an Orthanc that is played (`plugin`), with keys (`encryption`), in a real Orthanc (`orthanc`), and there with
 //! files beside the bucket (`hybrid`).
 //!
 //! A plugin's tests implement [`Cloud`] and hand it to [`run`], which is the whole of a test binary without a harness of
@@ -15,15 +15,15 @@
 #[macro_use]
 mod registry;
 
+mod client;
 mod cloud;
 mod encryption;
 mod fixture;
-mod host;
 mod hybrid;
 mod machine;
 mod orthanc;
+mod plugin;
 mod small_server;
-mod store;
 
 pub use cloud::{Cloud, OptionKind, Refusal};
 pub use fixture::codes;
@@ -35,4 +35,4 @@ pub use machine::{Machine, Outcome, child};
 pub use registry::run;
 pub use small_server::{Request, SmallServer};
 
-modules![store, host, encryption, orthanc, hybrid];
+modules![client, plugin, encryption, orthanc, hybrid];

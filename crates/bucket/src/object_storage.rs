@@ -3,15 +3,15 @@
 use bytes::Bytes;
 use storage_layout::{Attachment, Layout, Structure};
 
-use crate::download::{Download, Part};
+use crate::bucket::{Bucket, BucketCheck, Payload};
+use crate::download::{Download, ReadRange};
 use crate::error::{Cause, StorageError};
-use crate::object::{Bucket, Content, ObjectStorage};
 use crate::retry::RetryPolicy;
 
 /// The attachments of one Orthanc.
 #[derive(Debug, Clone)]
-pub struct AttachmentStorage {
-    objects: ObjectStorage,
+pub struct ObjectStorage {
+    objects: Bucket,
     layout: Layout,
     legacy_unknown_files: bool,
     read_unencrypted: bool,
@@ -39,25 +39,20 @@ pub struct Found {
     pub name: String,
 }
 
-impl AttachmentStorage {
+impl ObjectStorage {
     /// Attachments in `objects`, named by `layout`. With `legacy_unknown_files`, the name that old releases gave to
     /// DICOM headers is looked for too (`EnableLegacyUnknownFiles`); with `read_unencrypted`, attachments that were
     /// stored before the encryption was switched on (`ReadUnencrypted`).
-    pub fn new(
-        objects: ObjectStorage,
-        layout: Layout,
-        legacy_unknown_files: bool,
-        read_unencrypted: bool,
-    ) -> Self {
+    pub fn new(objects: Bucket, layout: Layout, legacy_unknown_files: bool, read_unencrypted: bool) -> Self {
         Self { objects, layout, legacy_unknown_files, read_unencrypted }
     }
 
-    /// Whether the bucket can be used: see [`ObjectStorage::check`].
+    /// Whether the bucket can be used: see [`Bucket::check`].
     ///
     /// # Errors
     ///
-    /// As [`ObjectStorage::check`].
-    pub async fn check(&self, policy: RetryPolicy) -> Result<Bucket, StorageError> {
+    /// As [`Bucket::check`].
+    pub async fn check(&self, policy: RetryPolicy) -> Result<BucketCheck, StorageError> {
         self.objects.check(&self.layout.root.join(""), policy).await
     }
 
@@ -90,7 +85,7 @@ impl AttachmentStorage {
     /// # Errors
     ///
     /// When the bucket does not confirm it; then nothing may be taken as stored.
-    pub async fn create(&self, attachment: &Attachment, content: Content) -> Result<(), StorageError> {
+    pub async fn create(&self, attachment: &Attachment, content: Payload) -> Result<(), StorageError> {
         self.objects.put(&self.layout.object_name(attachment), content).await
     }
 
@@ -100,7 +95,7 @@ impl AttachmentStorage {
     /// # Errors
     ///
     /// [`Cause::NotFound`] where the attachment is not in the bucket.
-    pub async fn read(&self, attachment: &Attachment, part: Part) -> Result<Found, StorageError> {
+    pub async fn read(&self, attachment: &Attachment, part: ReadRange) -> Result<Found, StorageError> {
         let mut missing = None;
         for (name, naming) in self.names(attachment) {
             match self.objects.get(&name, part.clone()).await {

@@ -12,16 +12,16 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 
 use crate::error::{Cause, StorageError};
-use crate::parts::PartedDownload;
+use crate::multipart::PartedDownload;
 use crate::retry::{Attempts, RetryPolicy};
-use crate::transfer::{Experience, LARGE, TransferOptions, rate};
+use crate::throughput::{Experience, LARGE, TransferOptions, rate};
 
 /// HTTP: the object is no longer the one with the ETag that was given.
 const PRECONDITION_FAILED: u16 = 412;
 
 /// Which part of an object to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub enum ReadRange {
     /// All of it.
     Whole,
     /// Exactly these bytes; an object without them is an error.
@@ -67,16 +67,16 @@ impl Download {
     pub(crate) async fn start(
         store: Arc<dyn ObjectStore>,
         path: Path,
-        part: Part,
+        part: ReadRange,
         mut attempts: Attempts,
     ) -> Result<Self, StorageError> {
         let range = match &part {
-            Part::Whole => None,
-            Part::Range(range) | Part::UpTo(range) => Some(GetRange::Bounded(range.clone())),
+            ReadRange::Whole => None,
+            ReadRange::Range(range) | ReadRange::UpTo(range) => Some(GetRange::Bounded(range.clone())),
         };
         let options = GetOptions { range, ..GetOptions::default() };
         let (answer, exchange) = attempts.run(|| store.get_opts(&path, options.clone())).await?;
-        if let Part::Range(range) = part
+        if let ReadRange::Range(range) = part
             && answer.range != range
         {
             return Err(attempts.error(Cause::OutOfRange, false));

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
+use bucket::{Bucket, BucketOptions, Payload, ReadRange, RetryPolicy, TransferOptions};
 use bytes::Bytes;
 use cloud_http::{CloudHttp, HttpOptions};
 use fake_cloud::{BucketServer, Fault, FaultRule, Operation, Options};
-use hybrid::{Content, ObjectStorage, ObjectStorageOptions, Part, RetryPolicy, TransferOptions};
 use object_store::PutOptions;
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 
@@ -16,7 +16,7 @@ const MEGABYTE: usize = 1024 * 1024;
 const SLOW: u64 = 20 * 1024 * 1024;
 const BUCKET: &str = "bucket";
 
-fn storage(server: &BucketServer) -> ObjectStorage {
+fn storage(server: &BucketServer) -> Bucket {
     let options = Options::default();
     let store = AmazonS3Builder::new()
         .with_bucket_name(BUCKET)
@@ -30,7 +30,7 @@ fn storage(server: &BucketServer) -> ObjectStorage {
         .build()
         .unwrap();
     let store = Arc::new(store);
-    ObjectStorage::new(ObjectStorageOptions {
+    Bucket::new(BucketOptions {
         store: Arc::<AmazonS3>::clone(&store),
         multipart: store,
         url: format!("s3://{BUCKET}"),
@@ -47,8 +47,8 @@ fn content(megabytes: usize) -> Bytes {
     (0..megabytes * MEGABYTE).map(|i| u8::try_from(i % 251).unwrap()).collect::<Vec<_>>().into()
 }
 
-async fn read(storage: &ObjectStorage, name: &str) -> Vec<u8> {
-    let mut download = storage.get(name, Part::Whole).await.unwrap();
+async fn read(storage: &Bucket, name: &str) -> Vec<u8> {
+    let mut download = storage.get(name, ReadRange::Whole).await.unwrap();
     let mut bytes = Vec::new();
     while let Some(chunk) = download.next().await.unwrap() {
         bytes.extend_from_slice(&chunk);
@@ -61,7 +61,7 @@ async fn objects_that_are_not_large_are_one_request_each() {
     let server = BucketServer::start(Options::default()).unwrap();
     let (storage, content) = (storage(&server), content(4));
     for name in ["a", "b", "c"] {
-        storage.put(name, Content::Owned(content.clone())).await.unwrap();
+        storage.put(name, Payload::Owned(content.clone())).await.unwrap();
         assert!(read(&storage, name).await == content);
     }
     let requests = server.requests();
@@ -74,7 +74,7 @@ async fn after_a_slow_upload_the_next_one_goes_in_parts() {
     server.bandwidth_per_connection(Some(SLOW));
     let (storage, content) = (storage(&server), content(23));
     for name in ["first", "second"] {
-        storage.put(name, Content::Lent(content.clone())).await.unwrap();
+        storage.put(name, Payload::Lent(content.clone())).await.unwrap();
         assert!(server.object(BUCKET, name).unwrap().bytes == content, "{name}");
     }
     let requests = server.requests();
@@ -115,11 +115,11 @@ async fn what_is_left_of_a_failed_upload_in_parts_is_cleared_away() {
     let server = BucketServer::start(Options::default()).unwrap();
     server.bandwidth_per_connection(Some(SLOW));
     let (storage, content) = (storage(&server), content(20));
-    storage.put("first", Content::Owned(content.clone())).await.unwrap();
+    storage.put("first", Payload::Owned(content.clone())).await.unwrap();
     let denied = FaultRule::new(Fault::status(403, "AccessDenied")).on(Operation::UploadPart).skip(2);
     server.faults().push(denied);
-    let error = storage.put("second", Content::Owned(content)).await.unwrap_err();
-    assert_eq!(error.cause, hybrid::Cause::Denied);
+    let error = storage.put("second", Payload::Owned(content)).await.unwrap_err();
+    assert_eq!(error.cause, bucket::Cause::Denied);
     assert!(server.object(BUCKET, "second").is_none());
     assert!(server.unfinished_uploads(BUCKET).is_empty());
     assert_eq!(server.requests().of(Operation::AbortMultipartUpload), 1);

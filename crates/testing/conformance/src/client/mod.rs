@@ -1,9 +1,9 @@
 //! The engine on the cloud's protocol: objects in a bucket, without Orthanc and without the plugin's library.
 
 mod fixture;
+mod multipart;
 mod names;
 mod objects;
-mod parts;
 mod sizes;
 
-modules![names, objects, parts, sizes];
+modules![names, objects, multipart, sizes];

@@ -1,13 +1,13 @@
 //! Large objects over several connections, on a server whose connections are slow.
 
 use anyhow::Result;
+use bucket::{Cause, ReadRange, TransferOptions};
 use fake_cloud::{Fault, FaultRule, Operation};
-use hybrid::{Cause, Part, TransferOptions};
 
 use crate::Cloud;
+use crate::client::fixture::Client;
+use crate::client::objects::failed;
 use crate::fixture::{content, request};
-use crate::store::fixture::Bucket;
-use crate::store::objects::failed;
 
 tests![
     objects_that_are_not_large_are_one_request_each,
@@ -29,14 +29,14 @@ const LARGE: usize = 17 * MEBIBYTE + 5;
 const PARTS: u64 = 4;
 
 /// A bucket on slow connections.
-fn slow<C: Cloud>() -> Result<Bucket<C>> {
-    let bucket = Bucket::in_parts(TransferOptions { connections: 4, part_size: 5 * 1024 * 1024 })?;
+fn slow<C: Cloud>() -> Result<Client<C>> {
+    let bucket = Client::in_parts(TransferOptions { connections: 4, part_size: 5 * 1024 * 1024 })?;
     bucket.server.bandwidth_per_connection(Some(SLOW));
     Ok(bucket)
 }
 
 /// A bucket whose engine knows that its connections are slow: the next large upload goes in parts.
-fn known_to_be_slow<C: Cloud>() -> Result<Bucket<C>> {
+fn known_to_be_slow<C: Cloud>() -> Result<Client<C>> {
     let bucket = slow()?;
     bucket.put("first", content(LARGE))?;
     assert_eq!(bucket.server.requests().of(request::CREATE), 1, "nothing was known yet");
@@ -48,7 +48,7 @@ fn objects_that_are_not_large_are_one_request_each<C: Cloud>() -> Result<()> {
     let bucket = known_to_be_slow::<C>()?;
     for size in [0, 1, MEBIBYTE, 6 * MEBIBYTE] {
         bucket.put("object", content(size))?;
-        assert!(bucket.get("object", Part::Whole)? == content(size), "{size}");
+        assert!(bucket.get("object", ReadRange::Whole)? == content(size), "{size}");
         let requests = bucket.server.requests();
         assert_eq!((requests.of(request::CREATE), requests.of(request::READ)), (1, 1), "{size}");
         assert_eq!(bucket.requests(), 2, "{size}");
@@ -133,7 +133,7 @@ fn a_failed_upload_in_parts_leaves_what_was_there<C: Cloud>() -> Result<()> {
 fn a_large_download_goes_on_in_parts_and_is_whole<C: Cloud>() -> Result<()> {
     let bucket = slow::<C>()?;
     bucket.server.insert(C::BUCKET, "object", content(40 * MEBIBYTE + 3));
-    assert!(bucket.get("object", Part::Whole)? == content(40 * MEBIBYTE + 3), "the bytes differ");
+    assert!(bucket.get("object", ReadRange::Whole)? == content(40 * MEBIBYTE + 3), "the bytes differ");
     let requests = bucket.server.requests();
     assert_eq!(requests.of(request::READ), 1, "it begins with one plain request");
     assert!(requests.of(request::READ_RANGE) > 1, "{requests:?}");
@@ -146,7 +146,7 @@ fn a_part_of_a_download_that_breaks_is_read_again<C: Cloud>() -> Result<()> {
     bucket.server.insert(C::BUCKET, "object", content(40 * MEBIBYTE));
     let rule = FaultRule::new(Fault::ResetAfterResponseBytes(100_000)).on(request::READ_RANGE);
     let rule = bucket.server.faults().push(rule);
-    assert!(bucket.get("object", Part::Whole)? == content(40 * MEBIBYTE), "the bytes differ");
+    assert!(bucket.get("object", ReadRange::Whole)? == content(40 * MEBIBYTE), "the bytes differ");
     assert_eq!(rule.fired(), 1);
     Ok(())
 }

@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 
 use anyhow::{Context, Result};
+use bucket::{Bucket, Download, Payload, ReadRange, RetryPolicy, StorageError, TransferOptions};
 use bytes::Bytes;
 use fake_cloud::BucketServer;
-use hybrid::{Content, Download, ObjectStorage, Part, RetryPolicy, StorageError, TransferOptions};
 use serde_json::{Value, json};
 use storage_plugin::{Provider, Section, Setup};
 use tokio::runtime::{Builder, Runtime};
@@ -14,14 +14,14 @@ use crate::Cloud;
 use crate::fixture::{configuration, section};
 
 /// One bucket, its engine and its server.
-pub(crate) struct Bucket<C> {
-    pub(crate) storage: ObjectStorage,
+pub(crate) struct Client<C> {
+    pub(crate) storage: Bucket,
     pub(crate) runtime: Runtime,
     pub(crate) server: BucketServer,
     cloud: PhantomData<C>,
 }
 
-impl<C: Cloud> Bucket<C> {
+impl<C: Cloud> Client<C> {
     /// An empty one.
     pub(crate) fn start() -> Result<Self> {
         Self::with(&json!({}))
@@ -50,7 +50,7 @@ impl<C: Cloud> Bucket<C> {
         let setup = Setup::read::<C::Provider>(&mut section, configuration, runtime.handle())?;
         let mut options = C::Provider::connect(&mut section, &setup)?;
         options.transfer = transfer.unwrap_or(options.transfer);
-        let storage = ObjectStorage::new(options);
+        let storage = Bucket::new(options);
         // Credentials may take requests of their own, which the tests do not count. What is wrong shows again later.
         let _ = runtime.block_on(storage.check("", RetryPolicy::default()));
         server.reset_counts();
@@ -58,10 +58,10 @@ impl<C: Cloud> Bucket<C> {
     }
 
     pub(crate) fn put(&self, name: &str, content: impl Into<Bytes>) -> Result<(), StorageError> {
-        self.runtime.block_on(self.storage.put(name, Content::Owned(content.into())))
+        self.runtime.block_on(self.storage.put(name, Payload::Owned(content.into())))
     }
 
-    pub(crate) fn get(&self, name: &str, part: Part) -> Result<Vec<u8>, StorageError> {
+    pub(crate) fn get(&self, name: &str, part: ReadRange) -> Result<Vec<u8>, StorageError> {
         self.runtime.block_on(async { all(self.storage.get(name, part).await?).await })
     }
 

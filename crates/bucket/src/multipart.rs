@@ -13,10 +13,10 @@ use object_store::path::Path;
 use object_store::{MultipartId, ObjectStore, PutMultipartOptions, PutOptions};
 use tokio::task::JoinHandle;
 
-use crate::download::{Download, Part};
+use crate::download::{Download, ReadRange};
 use crate::error::StorageError;
 use crate::retry::{Attempts, RetryPolicy};
-use crate::transfer::TransferOptions;
+use crate::throughput::TransferOptions;
 
 /// The most parts that S3 takes for one object.
 const MOST_PARTS: u64 = 10_000;
@@ -145,7 +145,7 @@ impl PartedDownload {
         let attempts = attempts.again(self.policy);
         let lost = attempts.error(crate::Cause::Other("a task ended unexpectedly".to_owned()), false);
         let mut task = AbortOnDrop(tokio::spawn(async move {
-            let mut part = Download::start(store, path, Part::Range(range), attempts).await?;
+            let mut part = Download::start(store, path, ReadRange::Range(range), attempts).await?;
             part.expect_version(e_tag.as_deref())?;
             let mut chunks = Vec::new();
             while let Some(chunk) = part.next().await? {

@@ -11,26 +11,26 @@ use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
 
-use crate::download::{Download, Part};
+use crate::download::{Download, ReadRange};
 use crate::error::{Cause, Operation, StorageError};
-use crate::parts::PartedUpload;
+use crate::multipart::PartedUpload;
 use crate::retry::{Attempts, RetryPolicy};
-use crate::transfer::{Experience, LARGE, TransferOptions};
+use crate::throughput::{Experience, LARGE, TransferOptions};
 
 /// The object that is asked for to see whether a bucket can be used. It need not exist.
 const PROBE: &str = "orthanc-object-storage-check";
 
 /// What an object is made of.
 #[derive(Debug, Clone)]
-pub enum Content {
+pub enum Payload {
     /// Somebody else's memory, who waits until the upload lets go of it: not kept beyond the upload's future.
     Lent(Bytes),
     /// Memory that may be freed whenever the connection is done with it.
     Owned(Bytes),
 }
 
-/// What [`ObjectStorage`] is made of.
-pub struct ObjectStorageOptions {
+/// What [`Bucket`] is made of.
+pub struct BucketOptions {
     /// The bucket's protocol.
     pub store: Arc<dyn ObjectStore>,
     /// The same bucket's protocol for uploads in parts.
@@ -56,32 +56,32 @@ pub trait CreateBucket: Send + Sync {
     async fn create_bucket(&self) -> object_store::Result<()>;
 }
 
-/// What [`ObjectStorage::check`] found.
+/// What [`Bucket::check`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bucket {
+pub enum BucketCheck {
     /// It is there.
     Found,
     /// It was missing and was made.
     Created,
 }
 
-impl fmt::Debug for ObjectStorageOptions {
+impl fmt::Debug for BucketOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ObjectStorageOptions").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("BucketOptions").field("url", &self.url).finish_non_exhaustive()
     }
 }
 
 /// Objects in one bucket, by name.
 #[derive(Debug, Clone)]
-pub struct ObjectStorage {
-    options: Arc<ObjectStorageOptions>,
+pub struct Bucket {
+    options: Arc<BucketOptions>,
     uploads: Arc<Experience>,
     downloads: Arc<Experience>,
 }
 
-impl ObjectStorage {
+impl Bucket {
     /// The bucket behind `options.store`.
-    pub fn new(options: ObjectStorageOptions) -> Self {
+    pub fn new(options: BucketOptions) -> Self {
         Self { options: Arc::new(options), uploads: Arc::default(), downloads: Arc::default() }
     }
 
@@ -101,17 +101,17 @@ impl ObjectStorage {
     /// # Errors
     ///
     /// [`Cause::BucketMissing`], [`Cause::Denied`], …; an error that is `transient` may pass by itself.
-    pub async fn check(&self, root: &str, policy: RetryPolicy) -> Result<Bucket, StorageError> {
+    pub async fn check(&self, root: &str, policy: RetryPolicy) -> Result<BucketCheck, StorageError> {
         let path = self.path(Operation::Check, &format!("{root}{PROBE}"))?;
         let attempts = |operation| Attempts::new(policy, operation, self.options.url.clone());
         let probed = attempts(Operation::Check).run(|| self.options.store.get(&path)).await;
         match (probed, &self.options.create) {
             (Err(error), Some(bucket)) if error.cause == Cause::BucketMissing => {
                 attempts(Operation::CreateBucket).run(|| bucket.create_bucket()).await?;
-                Ok(Bucket::Created)
+                Ok(BucketCheck::Created)
             }
             (Err(error), _) if error.cause != Cause::NotFound => Err(error),
-            _ => Ok(Bucket::Found),
+            _ => Ok(BucketCheck::Found),
         }
     }
 
@@ -120,11 +120,11 @@ impl ObjectStorage {
     /// # Errors
     ///
     /// When the server has not confirmed the object within the retries and the time of the policy.
-    pub async fn put(&self, name: &str, content: Content) -> Result<(), StorageError> {
+    pub async fn put(&self, name: &str, content: Payload) -> Result<(), StorageError> {
         let path = self.path(Operation::Create, name)?;
         match content {
-            Content::Owned(content) => self.upload(name, &path, content).await,
-            Content::Lent(content) => with_lent_payload(self.upload(name, &path, content)).await,
+            Payload::Owned(content) => self.upload(name, &path, content).await,
+            Payload::Lent(content) => with_lent_payload(self.upload(name, &path, content)).await,
         }
     }
 
@@ -154,11 +154,11 @@ impl ObjectStorage {
     /// # Errors
     ///
     /// [`Cause::NotFound`] where there is no such object, [`Cause::OutOfRange`] where it is smaller than the range.
-    pub async fn get(&self, name: &str, part: Part) -> Result<Download, StorageError> {
+    pub async fn get(&self, name: &str, part: ReadRange) -> Result<Download, StorageError> {
         let path = self.path(Operation::Read, name)?;
         let attempts = self.attempts(Operation::Read, name);
         let download = Download::start(Arc::clone(&self.options.store), path, part, attempts).await?;
-        let ObjectStorageOptions { transfer, retry, .. } = *self.options;
+        let BucketOptions { transfer, retry, .. } = *self.options;
         Ok(download.split_if_slow(transfer, retry, Arc::clone(&self.downloads)))
     }
 

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use storage_layout::Attachment;
 
-use crate::attachment::{Found, Naming};
 use crate::claims::Claim;
-use crate::download::Part;
-use crate::error::{Cause, Operation, StorageError};
 use crate::files::{FileReader, file_error};
 use crate::hybrid::{HybridStorage, Side, blocking};
+use bucket::ReadRange;
+use bucket::{Cause, Operation, StorageError};
+use bucket::{Found, Naming};
 
 /// Bytes of a file that are compared at a time.
 const STEP: usize = 1024 * 1024;
@@ -34,7 +34,7 @@ pub trait StoredForm: Send + Sync + fmt::Debug {
 
 /// What became of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Relocated {
+pub enum MoveOutcome {
     /// It is on the target, and no longer on the source.
     Moved {
         /// Its stored size.
@@ -83,12 +83,12 @@ impl HybridStorage {
         target: Side,
         size: u64,
         form: &Arc<dyn StoredForm>,
-    ) -> Result<Relocated, StorageError> {
+    ) -> Result<MoveOutcome, StorageError> {
         // The bytes that were read, and once more what is compared with them or encrypted from them.
         let _memory = self.budget.acquire(size.saturating_mul(2)).await;
         let claim = Arc::new(self.claims.for_move(attachment.uuid).await);
         if claim.is_removed() {
-            return Ok(Relocated::Removed);
+            return Ok(MoveOutcome::Removed);
         }
         let Some(source) = self.open(attachment, target.other()).await? else {
             return self.without_source(attachment, target).await;
@@ -96,20 +96,24 @@ impl HybridStorage {
         let naming = source.naming();
         let content = read_all(source).await?;
         if claim.is_removed() {
-            return Ok(Relocated::Removed);
+            return Ok(MoveOutcome::Removed);
         }
         match self.open(attachment, target).await? {
             Some(copy) => self.expect_same(attachment, target, (naming, &content), copy, form).await?,
             None => self.copy(attachment, target, (naming, content.clone()), form, &claim).await?,
         }
         if claim.is_removed() {
-            return Ok(Relocated::Removed);
+            return Ok(MoveOutcome::Removed);
         }
         self.delete_from(attachment, target.other(), claim).await?;
-        Ok(Relocated::Moved { bytes: content.len() as u64 })
+        Ok(MoveOutcome::Moved { bytes: content.len() as u64 })
     }
 
-    async fn without_source(&self, attachment: &Attachment, target: Side) -> Result<Relocated, StorageError> {
+    async fn without_source(
+        &self,
+        attachment: &Attachment,
+        target: Side,
+    ) -> Result<MoveOutcome, StorageError> {
         if let (Side::ObjectStorage, Some(files)) = (target, self.files().cloned()) {
             // A move that was killed may have left them.
             let (name, uuid) = (self.name(attachment, Side::FileSystem), attachment.uuid);
@@ -120,11 +124,11 @@ impl HybridStorage {
             blocking(name, Operation::Move, tidy).await?;
         }
         let there = self.is_on(attachment, target).await?;
-        Ok(if there { Relocated::AlreadyThere } else { Relocated::Missing })
+        Ok(if there { MoveOutcome::AlreadyThere } else { MoveOutcome::Missing })
     }
 
     async fn is_on(&self, attachment: &Attachment, side: Side) -> Result<bool, StorageError> {
-        match self.open_part(attachment, side, Part::UpTo(0..1)).await {
+        match self.open_part(attachment, side, ReadRange::UpTo(0..1)).await {
             Ok(_) => Ok(true),
             // It is empty.
             Err(error) if error.cause == Cause::OutOfRange => Ok(true),
@@ -135,7 +139,7 @@ impl HybridStorage {
 
     /// An attachment on one side; `None` where it is not there.
     async fn open(&self, attachment: &Attachment, side: Side) -> Result<Option<Source>, StorageError> {
-        match self.open_part(attachment, side, Part::Whole).await {
+        match self.open_part(attachment, side, ReadRange::Whole).await {
             Ok(source) => Ok(Some(source)),
             Err(error) if error.cause == Cause::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -146,7 +150,7 @@ impl HybridStorage {
         &self,
         attachment: &Attachment,
         side: Side,
-        part: Part,
+        part: ReadRange,
     ) -> Result<Source, StorageError> {
         match (side, self.files().cloned()) {
             (Side::FileSystem, Some(files)) => {

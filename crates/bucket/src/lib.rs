@@ -1,0 +1,23 @@
+//! The client of one bucket, behind any `object_store`.
+//!
+//! [`Bucket`] stores, reads and deletes objects by name, with retries, one deadline for each operation, downloads that
+//! resume where the connection broke, and several connections where one is too slow. [`ObjectStorage`] maps Orthanc's
+//! attachments to objects.
+//!
+//! This crate does not know Orthanc's plugin interface, configuration files, or encryption.
+
+mod bucket;
+mod classify;
+mod download;
+mod error;
+mod multipart;
+mod object_storage;
+mod retry;
+mod throughput;
+
+pub use bucket::{Bucket, BucketCheck, BucketOptions, CreateBucket, Payload};
+pub use download::{Download, ReadRange};
+pub use error::{Answer, Cause, Operation, StorageError};
+pub use object_storage::{Found, Naming, ObjectStorage};
+pub use retry::RetryPolicy;
+pub use throughput::TransferOptions;
