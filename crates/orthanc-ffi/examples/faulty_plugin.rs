@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use orthanc_ffi::{
-    ContentType, ErrorCode, Host, InitializeError, Job, JobStep, Level, Plugin, Ranges, RestAnswer,
+    ContentType, ErrorCode, InitializeError, Job, JobStep, Level, Orthanc, Plugin, Ranges, RestAnswer,
     RestFailure, StopReason, StorageArea, Target, WholeTarget, set_verbose_targets,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 struct Faulty {
-    host: Host,
+    orthanc: Orthanc,
     panic_on_drop: bool,
 }
 
@@ -26,27 +26,27 @@ impl Plugin for Faulty {
     const NAME: &'static CStr = c"Faulty";
     const VERSION: &'static CStr = c"0";
 
-    fn initialize(host: &Host) -> Result<Self, InitializeError> {
+    fn initialize(orthanc: &Orthanc) -> Result<Self, InitializeError> {
         orthanc_ffi::install_tracing();
-        let configuration = host.configuration()?;
+        let configuration = orthanc.configuration()?;
         let ranges = if configuration["Ranges"] == false { Ranges::NotServed } else { Ranges::Served };
-        host.register_storage_area(Arc::new(Area::default()), ranges)?;
-        host.register_rest("/faulty/(.*)/(.*)", {
-            let host = host.clone();
+        orthanc.register_storage_area(Arc::new(Area::default()), ranges)?;
+        orthanc.register_rest("/faulty/(.*)/(.*)", {
+            let orthanc = orthanc.clone();
             move |request| match request.groups()[0] {
                 "panic" => panic!("literal"),
                 "panic-with-data" => panic!("{}", request.groups()[1]),
                 "status" => Err(RestFailure::Status { status: 418, message: "teapot".to_owned() }),
                 "bad-status" => Err(RestFailure::Status { status: 200, message: String::new() }),
-                "log" => Ok(log_something(&host)),
+                "log" => Ok(log_something(&orthanc)),
                 "job" => {
                     let job = Faults { fault: request.groups()[1].to_owned(), steps: 0 };
-                    let id = host.submit_job("Faults", Box::new(job), 7)?;
+                    let id = orthanc.submit_job("Faults", Box::new(job), 7)?;
                     Ok(RestAnswer::bytes("text/plain", id))
                 }
                 "call" => {
                     let path = format!("/{}", request.groups()[1]);
-                    Ok(RestAnswer::bytes("text/plain", host.rest_post(&path, request.body(), true)?))
+                    Ok(RestAnswer::bytes("text/plain", orthanc.rest_post(&path, request.body(), true)?))
                 }
                 _ => {
                     let query = request.query().iter().map(|(key, value)| format!("{key}={value}"));
@@ -59,7 +59,7 @@ impl Plugin for Faulty {
                 }
             }
         })?;
-        host.register_job_unserializer(|job_type, saved| match job_type {
+        orthanc.register_job_unserializer(|job_type, saved| match job_type {
             "Panic" => panic!("literal"),
             "Faults" => {
                 let fault = saved["Fault"].as_str()?.to_owned();
@@ -71,33 +71,33 @@ impl Plugin for Faulty {
             Some("fail") => return Err(InitializeError::new("Faulty.Initialize is 'fail'")),
             Some("panic") => panic!("literal"),
             Some("keep") => {
-                // A thread that goes on with the host after finalise, as a plugin with a leaked thread would.
-                let host = host.clone();
+                // A thread that goes on with Orthanc after finalise, as a plugin with a leaked thread would.
+                let orthanc = orthanc.clone();
                 std::thread::spawn(move || {
                     for _ in 0..500 {
-                        host.log(Level::Info, "still here");
-                        let _ = host.configuration();
+                        orthanc.log(Level::Info, "still here");
+                        let _ = orthanc.configuration();
                         std::thread::sleep(Duration::from_millis(1));
                     }
                 });
             }
             _ => {}
         }
-        Ok(Self { host: host.clone(), panic_on_drop: configuration["PanicOnDrop"] == true })
+        Ok(Self { orthanc: orthanc.clone(), panic_on_drop: configuration["PanicOnDrop"] == true })
     }
 }
 
 impl Drop for Faulty {
     fn drop(&mut self) {
-        self.host.log(Level::Info, "dropped");
+        self.orthanc.log(Level::Info, "dropped");
         assert!(!self.panic_on_drop, "the drop panics");
     }
 }
 
 orthanc_ffi::export_plugin!(Faulty);
 
-fn log_something(host: &Host) -> RestAnswer {
-    host.log(Level::Warning, "two\nlines and a \0");
+fn log_something(orthanc: &Orthanc) -> RestAnswer {
+    orthanc.log(Level::Warning, "two\nlines and a \0");
     tracing::info!(size = 3, name = "x y", "own info");
     tracing::debug!("own debug");
     tracing::error!(target: "hyper_util::client", "third-party error");

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use orthanc_ffi::{
-    ContentType, ErrorCode, Host, InitializeError, Job, JobStep, Method, Plugin, Ranges, RestAnswer,
+    ContentType, ErrorCode, InitializeError, Job, JobStep, Method, Orthanc, Plugin, Ranges, RestAnswer,
     RestFailure, RestRequest, StopReason, StorageArea, Target, WholeTarget,
 };
 use parking_lot::Mutex;
@@ -22,9 +22,9 @@ impl Plugin for MemoryPlugin {
     const NAME: &'static CStr = c"Memory";
     const VERSION: &'static CStr = c"0.1";
 
-    fn initialize(host: &Host) -> Result<Self, InitializeError> {
+    fn initialize(orthanc: &Orthanc) -> Result<Self, InitializeError> {
         orthanc_ffi::install_tracing();
-        let configuration = host.configuration()?;
+        let configuration = orthanc.configuration()?;
         let Some(section) = configuration.get("MemoryPlugin") else {
             tracing::warn!(
                 "no section MemoryPlugin in the configuration: attachments are not kept in memory"
@@ -40,13 +40,13 @@ impl Plugin for MemoryPlugin {
                 )));
             }
         };
-        host.set_description("Keeps the Orthanc storage area in memory")?;
+        orthanc.set_description("Keeps the Orthanc storage area in memory")?;
 
         let area = Arc::new(Memory::default());
-        host.register_storage_area(Arc::clone(&area) as Arc<dyn StorageArea>, ranges)?;
+        orthanc.register_storage_area(Arc::clone(&area) as Arc<dyn StorageArea>, ranges)?;
         let status = Arc::clone(&area);
-        let status_host = host.clone();
-        host.register_rest("/memory/status", move |request| {
+        let status_host = orthanc.clone();
+        orthanc.register_rest("/memory/status", move |request| {
             if request.method() != Method::Get {
                 return Err(RestFailure::MethodNotAllowed { allow: "GET" });
             }
@@ -54,15 +54,15 @@ impl Plugin for MemoryPlugin {
             status_host.set_metric("memory_plugin_attachments", status.attachments.lock().len() as f32);
             Ok(RestAnswer::json(&json!({"Attachments": status.attachments.lock().len(), "Bytes": bytes})))
         })?;
-        host.register_rest("/memory/attachments/([^/]+)", move |request| show(&area, request))?;
-        let job_host = host.clone();
-        host.register_rest("/memory/count", move |request| {
+        orthanc.register_rest("/memory/attachments/([^/]+)", move |request| show(&area, request))?;
+        let job_host = orthanc.clone();
+        orthanc.register_rest("/memory/count", move |request| {
             let to = serde_json::from_slice(request.body())
                 .map_err(|error| RestFailure::bad_request(format!("the body must be a number: {error}")))?;
             let id = job_host.submit_job("Count", Box::new(Count { at: 0, to }), 0)?;
             Ok(RestAnswer::json(&json!({"ID": id, "Path": format!("/jobs/{id}")})))
         })?;
-        host.register_job_unserializer(|job_type, saved| {
+        orthanc.register_job_unserializer(|job_type, saved| {
             let (at, to) = (saved["At"].as_u64()?, saved["To"].as_u64()?);
             (job_type == "Count").then(|| Box::new(Count { at, to }) as Box<dyn Job>)
         })?;

@@ -123,26 +123,26 @@ pub const METRICS_DEFAULT: i32 = 0;
 /// `OrthancPluginLogCategory_Generic`; from host 1.12.4, not in the 1.10.1 header.
 pub const LOG_CATEGORY_GENERIC: i32 = 1;
 
-/// What identifies the host to a plugin, and the way to its services.
+/// What identifies Orthanc to a plugin, and the way to its services.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Context {
-    /// The host's own; a plugin does not look into it.
+    /// Orthanc's own; a plugin does not look into it.
     pub plugins_manager: *mut c_void,
     /// `major.minor.revision` or `mainline`.
     pub orthanc_version: *const c_char,
-    /// Releases strings and buffers that the host allocated.
+    /// Releases strings and buffers that Orthanc allocated.
     pub free: Option<Free>,
     /// Calls one of the [`service`]s.
     pub invoke_service: Option<InvokeService>,
 }
 
-/// Releases memory of the host, or of a plugin for the host.
+/// Releases memory of Orthanc, or of a plugin for Orthanc.
 pub type Free = unsafe extern "C" fn(*mut c_void);
 /// Calls a service with its parameters.
 pub type InvokeService = unsafe extern "C" fn(*mut Context, i32, *const c_void) -> RawErrorCode;
 
-/// A buffer of up to 4 GiB that the host allocated.
+/// A buffer of up to 4 GiB that Orthanc allocated.
 #[repr(C)]
 #[derive(Debug)]
 pub struct MemoryBuffer {
@@ -152,7 +152,7 @@ pub struct MemoryBuffer {
     pub size: u32,
 }
 
-/// A buffer that the host allocated.
+/// A buffer that Orthanc allocated.
 #[repr(C)]
 #[derive(Debug)]
 pub struct MemoryBuffer64 {
@@ -169,7 +169,7 @@ pub struct RestOutput {
     _opaque: [u8; 0],
 }
 
-/// A job as the host knows it: only its address is known.
+/// A job as Orthanc knows it: only its address is known.
 #[repr(C)]
 #[derive(Debug)]
 pub struct JobHandle {
@@ -448,7 +448,7 @@ pub struct FreeJob {
 pub struct SubmitJob {
     /// Where to put the id; the plugin frees it.
     pub result_id: *mut *mut c_char,
-    /// The job, which belongs to the host from here on.
+    /// The job, which belongs to Orthanc from here on.
     pub job: *mut JobHandle,
     /// Higher goes first.
     pub priority: i32,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::abi::{self, change_type, service};
 use crate::entry;
-use crate::error::{ErrorCode, HostError, to_raw};
-use crate::host::Host;
+use crate::error::{ErrorCode, OrthancError, to_raw};
+use crate::orthanc::Orthanc;
 use crate::panic::guarded;
 
 /// What is called for each change.
@@ -21,7 +21,7 @@ pub enum Change {
     OrthancStopped,
 }
 
-impl Host {
+impl Orthanc {
     /// Has `handler` called when Orthanc has started and when it stops. During `initialize` only.
     ///
     /// The handler must neither wait nor call Orthanc.
@@ -32,7 +32,7 @@ impl Host {
     pub fn register_on_change(
         &self,
         handler: impl Fn(Change) + Send + Sync + 'static,
-    ) -> Result<(), HostError> {
+    ) -> Result<(), OrthancError> {
         self.registrations().on_change = Some(Arc::new(handler));
         let params = abi::RegisterOnChange { callback: Some(on_change) };
         // SAFETY: the parameters are those of this service; the function lives as long as the library.
@@ -47,7 +47,7 @@ unsafe extern "C" fn on_change(change: i32, _level: i32, _resource: *const c_cha
         _ => return ErrorCode::SUCCESS.as_raw(),
     };
     guarded("a change", ErrorCode::PLUGIN.as_raw(), || {
-        let handler = entry::current().and_then(|host| host.registrations().on_change.clone());
+        let handler = entry::current().and_then(|orthanc| orthanc.registrations().on_change.clone());
         if let Some(handler) = handler {
             handler(change);
         }

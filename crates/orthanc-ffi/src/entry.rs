@@ -11,7 +11,7 @@ use std::fmt;
 use parking_lot::{Mutex, RwLock};
 
 use crate::abi;
-use crate::host::{Host, HostVersion, Level};
+use crate::orthanc::{Level, Orthanc, OrthancVersion};
 use crate::panic::{guarded, install_hook};
 
 /// A plugin for Orthanc. One line, `orthanc_ffi::export_plugin!(TheType);`, makes it loadable.
@@ -21,7 +21,7 @@ pub trait Plugin: Send + Sync + 'static {
     /// The plugin's version.
     const VERSION: &'static CStr;
 
-    /// Reads the configuration and registers what the plugin offers. Dropping the value ends the plugin: the host still
+    /// Reads the configuration and registers what the plugin offers. Dropping the value ends the plugin: Orthanc still
     /// answers during the drop, but no callback arrives any more.
     ///
     /// A plugin that is disabled by its configuration returns `Ok` without registering anything.
@@ -29,7 +29,7 @@ pub trait Plugin: Send + Sync + 'static {
     /// # Errors
     ///
     /// An error stops Orthanc from starting; its text is logged as one error line.
-    fn initialize(host: &Host) -> Result<Self, InitializeError>
+    fn initialize(orthanc: &Orthanc) -> Result<Self, InitializeError>
     where
         Self: Sized;
 }
@@ -53,20 +53,20 @@ impl fmt::Display for InitializeError {
 
 impl std::error::Error for InitializeError {}
 
-impl From<crate::HostError> for InitializeError {
-    fn from(error: crate::HostError) -> Self {
+impl From<crate::OrthancError> for InitializeError {
+    fn from(error: crate::OrthancError) -> Self {
         Self(error.to_string())
     }
 }
 
 /// The current generation of the plugin, between initialise and finalise.
-static CURRENT: RwLock<Option<Host>> = RwLock::new(None);
+static CURRENT: RwLock<Option<Orthanc>> = RwLock::new(None);
 /// The plugin itself. Apart from `CURRENT`, which must stay readable while the plugin is made and dropped; the lock is
 /// held during both, so that entry points exclude each other.
 static PLUGIN: Mutex<Option<Box<dyn Any + Send + Sync>>> = Mutex::new(None);
 
-/// The host, as long as the plugin is initialised.
-pub(crate) fn current() -> Option<Host> {
+/// Orthanc, as long as the plugin is initialised.
+pub(crate) fn current() -> Option<Orthanc> {
     CURRENT.read().clone()
 }
 
@@ -79,21 +79,21 @@ pub(crate) fn current() -> Option<Host> {
 pub unsafe fn initialize<P: Plugin>(context: *mut abi::Context, module: &'static str) -> i32 {
     guarded("OrthancPluginInitialize", -1, || {
         // SAFETY: passed on from the caller.
-        let Some(host) = (unsafe { open::<P>(context) }) else { return -1 };
+        let Some(orthanc) = (unsafe { open::<P>(context) }) else { return -1 };
         let mut plugin = PLUGIN.lock();
         end(&mut plugin);
         crate::log::set_plugin_module(module);
         install_hook();
         crate::pin::pin_library();
-        *CURRENT.write() = Some(host.clone());
+        *CURRENT.write() = Some(orthanc.clone());
 
-        let made = guarded("OrthancPluginInitialize", None, || Some(P::initialize(&host)));
+        let made = guarded("OrthancPluginInitialize", None, || Some(P::initialize(&orthanc)));
         match made {
             Some(Ok(value)) => {
                 *plugin = Some(Box::new(value));
                 return 0;
             }
-            Some(Err(error)) => host.log(Level::Error, &format!("{}: {error}", host.plugin_name())),
+            Some(Err(error)) => orthanc.log(Level::Error, &format!("{}: {error}", orthanc.plugin_name())),
             // The panic hook has logged it.
             None => {}
         }
@@ -112,7 +112,7 @@ pub fn finalize() {
 /// # Safety
 ///
 /// As [`initialize`].
-unsafe fn open<P: Plugin>(context: *mut abi::Context) -> Option<Host> {
+unsafe fn open<P: Plugin>(context: *mut abi::Context) -> Option<Orthanc> {
     if context.is_null() {
         return None;
     }
@@ -124,35 +124,35 @@ unsafe fn open<P: Plugin>(context: *mut abi::Context) -> Option<Host> {
         // SAFETY: a version that is not null is a NUL-terminated string that lives as long as the context.
         unsafe { CStr::from_ptr(version_text) }.to_str().unwrap_or("")
     };
-    let version = HostVersion::parse(version_text);
-    let gate = version.unwrap_or(HostVersion::new(0, 0, 0));
-    // SAFETY: the context is valid until finalise, which closes the host; a host refused below is closed at once.
-    let host = unsafe { Host::new(context, gate, P::NAME) };
-    if gate >= HostVersion::OLDEST {
-        return Some(host);
+    let version = OrthancVersion::parse(version_text);
+    let gate = version.unwrap_or(OrthancVersion::new(0, 0, 0));
+    // SAFETY: the context is valid until finalise, which closes Orthanc; an Orthanc refused below is closed at once.
+    let orthanc = unsafe { Orthanc::new(context, gate, P::NAME) };
+    if gate >= OrthancVersion::OLDEST {
+        return Some(orthanc);
     }
-    let (name, oldest) = (host.plugin_name(), HostVersion::OLDEST);
+    let (name, oldest) = (orthanc.plugin_name(), OrthancVersion::OLDEST);
     let message = format!("{name}: Orthanc {oldest} or newer is needed, this is version '{version_text}'");
-    host.log(Level::Error, &message);
-    host.close();
+    orthanc.log(Level::Error, &message);
+    orthanc.close();
     None
 }
 
 /// Ends the current generation, if there is one.
 ///
-/// Registrations go first, so that callbacks that still come find nothing. Then the plugin is dropped, with a host that
-/// still logs. Last the host is closed, which waits for calls that are inside Orthanc.
+/// Registrations go first, so that callbacks that still come find nothing. Then the plugin is dropped, with an Orthanc that
+/// still logs. Last Orthanc is closed, which waits for calls that are inside Orthanc.
 fn end(plugin: &mut Option<Box<dyn Any + Send + Sync>>) {
-    let Some(host) = current() else { return };
-    let registrations = std::mem::take(&mut *host.registrations());
+    let Some(orthanc) = current() else { return };
+    let registrations = std::mem::take(&mut *orthanc.registrations());
     guarded("OrthancPluginFinalize", (), || drop(registrations));
     let plugin = plugin.take();
     guarded("OrthancPluginFinalize", (), || drop(plugin));
     // What the plugin may have registered while it was dropped.
-    let late = std::mem::take(&mut *host.registrations());
+    let late = std::mem::take(&mut *orthanc.registrations());
     guarded("OrthancPluginFinalize", (), || drop(late));
     *CURRENT.write() = None;
-    host.close();
+    orthanc.close();
 }
 
 /// Exports a type that implements [`Plugin`] as the plugin of this `cdylib`: the four functions that Orthanc looks up.

@@ -1,4 +1,4 @@
-//! Orthanc's error codes and content types, and the error of calls to the host.
+//! Orthanc's error codes and content types, and the error of calls to Orthanc.
 
 use std::fmt;
 
@@ -152,10 +152,10 @@ impl ContentType {
     }
 }
 
-/// An error of a call to the host.
+/// An error of a call to Orthanc.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum HostError {
+pub enum OrthancError {
     /// The plugin has been finalised since: this host must not be called any more.
     #[error("Orthanc has finalised this plugin")]
     Finalized,
@@ -204,7 +204,7 @@ pub enum HostError {
     },
 }
 
-impl HostError {
+impl OrthancError {
     /// Orthanc's error code, for callbacks that pass the error on.
     pub fn code(&self) -> ErrorCode {
         match self {

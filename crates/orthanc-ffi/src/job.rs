@@ -8,8 +8,8 @@
 //! waits for a step (it answers what was last known), and a string stays valid until the same thread asks the same job for
 //! it again, or the job ends.
 //!
-//! From SDK 1.11.3 there is a newer service (9004) whose getters fill buffers of the host. It is not used: it would end
-//! only a warning in newer hosts' logs, and the sources of a host that has it take the answer of the content's getter for
+//! From SDK 1.11.3 there is a newer service (9004) whose getters fill buffers of Orthanc. It is not used: it would end
+//! only a warning in newer hosts' logs, and the sources of an Orthanc that has it take the answer of the content's getter for
 //! that of the serialisation, so that its jobs would not survive a restart.
 
 use std::collections::HashMap;
@@ -23,8 +23,8 @@ use parking_lot::Mutex;
 
 use crate::abi::{self, job_step, job_stop, service};
 use crate::entry;
-use crate::error::{ErrorCode, HostError, to_raw};
-use crate::host::{Host, c_string};
+use crate::error::{ErrorCode, OrthancError, to_raw};
+use crate::orthanc::{Orthanc, c_string};
 use crate::panic::guarded;
 
 /// What makes a job from its type and its serialisation.
@@ -50,7 +50,7 @@ pub trait Job: Send + 'static {
     /// What Orthanc shows as the job's content: a JSON object (anything else is shown as an empty one).
     fn content(&self) -> serde_json::Value;
 
-    /// What [`Host::register_job_unserializer`]'s closure makes the job from after a restart of Orthanc: a JSON object, or
+    /// What [`Orthanc::register_job_unserializer`]'s closure makes the job from after a restart of Orthanc: a JSON object, or
     /// `None` for a job that ends with Orthanc. The field `Type` is Orthanc's, and left out.
     fn serialized(&self) -> Option<serde_json::Value>;
 }
@@ -160,13 +160,18 @@ fn json_object(value: Option<serde_json::Value>) -> Option<CString> {
 /// Numbers of jobs; never used twice, not by a later generation either.
 static NEXT: AtomicUsize = AtomicUsize::new(1);
 
-impl Host {
+impl Orthanc {
     /// Gives a job to Orthanc's jobs engine; jobs of higher priority go first. Returns the job's id.
     ///
     /// # Errors
     ///
     /// What Orthanc returns; the job is dropped then.
-    pub fn submit_job(&self, job_type: &str, job: Box<dyn Job>, priority: i32) -> Result<String, HostError> {
+    pub fn submit_job(
+        &self,
+        job_type: &str,
+        job: Box<dyn Job>,
+        priority: i32,
+    ) -> Result<String, OrthancError> {
         let handle = self.create_job(job_type, job)?;
         let mut id: *mut c_char = ptr::null_mut();
         let params = abi::SubmitJob { result_id: &raw mut id, job: handle, priority };
@@ -179,11 +184,11 @@ impl Host {
             return Err(error);
         }
         if id.is_null() {
-            return Err(HostError::Service { service: "SubmitJob", code: ErrorCode::NULL_POINTER });
+            return Err(OrthancError::Service { service: "SubmitJob", code: ErrorCode::NULL_POINTER });
         }
         // SAFETY: on success the service set `id` to a NUL-terminated string that belongs to this plugin.
         let text = unsafe { CStr::from_ptr(id) }.to_string_lossy().into_owned();
-        // SAFETY: `id` came from the host, and is not used after this.
+        // SAFETY: `id` came from Orthanc, and is not used after this.
         unsafe { self.free(id.cast()) };
         Ok(text)
     }
@@ -194,7 +199,7 @@ impl Host {
     pub fn register_job_unserializer(
         &self,
         unserializer: impl Fn(&str, &serde_json::Value) -> Option<Box<dyn Job>> + Send + Sync + 'static,
-    ) -> Result<(), HostError> {
+    ) -> Result<(), OrthancError> {
         self.registrations().unserializer = Some(Arc::new(unserializer));
         let params = abi::RegisterJobsUnserializer { unserializer: Some(unserialize) };
         // SAFETY: the parameters are those of this service; the function lives as long as the library.
@@ -202,7 +207,7 @@ impl Host {
     }
 
     /// Makes a job known to Orthanc, which ends it through `finalize`.
-    fn create_job(&self, job_type: &str, job: Box<dyn Job>) -> Result<*mut abi::JobHandle, HostError> {
+    fn create_job(&self, job_type: &str, job: Box<dyn Job>) -> Result<*mut abi::JobHandle, OrthancError> {
         let kind = c_string("the type of a job", job_type)?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let slot = Arc::new(JobSlot::new(job));
@@ -224,7 +229,7 @@ impl Host {
         // long as the library.
         let created = unsafe { self.invoke("CreateJob", service::CREATE_JOB, &params) };
         let created = created.and_then(|()| match handle.is_null() {
-            true => Err(HostError::Service { service: "CreateJob", code: ErrorCode::NULL_POINTER }),
+            true => Err(OrthancError::Service { service: "CreateJob", code: ErrorCode::NULL_POINTER }),
             false => Ok(handle),
         });
         if created.is_err() {
@@ -246,7 +251,7 @@ fn slot(job: *mut c_void) -> Option<Arc<JobSlot>> {
 
 unsafe extern "C" fn finalize(job: *mut c_void) {
     guarded("job finalize", (), || {
-        let ended = entry::current().and_then(|host| host.take_job(job.addr()));
+        let ended = entry::current().and_then(|orthanc| orthanc.take_job(job.addr()));
         drop(ended);
     });
 }
@@ -318,8 +323,8 @@ unsafe extern "C" fn unserialize(job_type: *const c_char, serialized: *const c_c
 ///
 /// Both must be null or NUL-terminated strings.
 unsafe fn try_unserialize(job_type: *const c_char, serialized: *const c_char) -> Option<*mut abi::JobHandle> {
-    let host = entry::current()?;
-    let unserializer = host.registrations().unserializer.clone()?;
+    let orthanc = entry::current()?;
+    let unserializer = orthanc.registrations().unserializer.clone()?;
     if job_type.is_null() || serialized.is_null() {
         return None;
     }
@@ -329,5 +334,5 @@ unsafe fn try_unserialize(job_type: *const c_char, serialized: *const c_char) ->
     let serialized = unsafe { CStr::from_ptr(serialized) };
     let serialized = serde_json::from_slice(serialized.to_bytes()).ok()?;
     let job = unserializer(job_type, &serialized)?;
-    host.create_job(job_type, job).ok()
+    orthanc.create_job(job_type, job).ok()
 }

@@ -16,7 +16,7 @@ use tracing_log::log;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 use crate::entry;
-use crate::host::Level;
+use crate::orthanc::Level;
 
 /// The crates of this workspace that plugins link; the plugin's own crate is added when it is initialised.
 const OWN: &[&str] =
@@ -37,7 +37,7 @@ pub(crate) fn set_plugin_module(module: &'static str) {
 }
 
 /// Sends tracing events and `log` records of this library to Orthanc's log. Once for each loaded library; later calls do
-/// nothing. Each event goes to the host of that moment, and nowhere when there is none.
+/// nothing. Each event goes to Orthanc of that moment, and nowhere when there is none.
 pub fn install_tracing() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -109,7 +109,7 @@ impl<S: Subscriber> Layer<S> for OrthancLayer {
     }
 
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        let Some(host) = entry::current() else { return };
+        let Some(orthanc) = entry::current() else { return };
         // A `log` record carries its real level and place in fields.
         let normalized = event.normalized_metadata();
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
@@ -120,8 +120,8 @@ impl<S: Subscriber> Layer<S> for OrthancLayer {
         };
         let mut line = Line::default();
         event.record(&mut line);
-        let text = format!("{}: {}{}", host.plugin_name(), line.message, line.fields);
-        host.log_from(level, &text, metadata.file().unwrap_or(""), metadata.line().unwrap_or(0));
+        let text = format!("{}: {}{}", orthanc.plugin_name(), line.message, line.fields);
+        orthanc.log_from(level, &text, metadata.file().unwrap_or(""), metadata.line().unwrap_or(0));
     }
 }
 

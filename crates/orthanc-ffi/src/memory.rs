@@ -17,8 +17,8 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use crate::abi::{self, service};
-use crate::error::{ErrorCode, HostError};
-use crate::host::{Host, Level};
+use crate::error::{ErrorCode, OrthancError};
+use crate::orthanc::{Level, Orthanc};
 
 /// How long a create waits for clones of its content between two warnings.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -61,7 +61,7 @@ impl Drop for Loan {
 /// Opens the way back to Orthanc only when the loan has ended; also while a panic unwinds.
 struct WaitForLoan<'a> {
     latch: Arc<Latch>,
-    host: &'a Host,
+    orthanc: &'a Orthanc,
     uuid: &'a str,
 }
 
@@ -71,12 +71,12 @@ impl Drop for WaitForLoan<'_> {
         let mut open = self.latch.open.lock();
         while !*open {
             if self.latch.opened.wait_for(&mut open, PATIENCE).timed_out() && !*open {
-                let (name, seconds) = (self.host.plugin_name(), since.elapsed().as_secs());
+                let (name, seconds) = (self.orthanc.plugin_name(), since.elapsed().as_secs());
                 let message = format!(
                     "{name}: the content of attachment {} is still in use {seconds} s after its create has ended",
                     self.uuid
                 );
-                self.host.log(Level::Warning, &message);
+                self.orthanc.log(Level::Warning, &message);
             }
         }
     }
@@ -89,7 +89,7 @@ impl Drop for WaitForLoan<'_> {
 /// `content` must be valid for reads of `len` bytes, and nobody may write to them, until this function returns.
 /// `content` may be null where `len` is 0.
 pub(crate) unsafe fn lend<R>(
-    host: &Host,
+    orthanc: &Orthanc,
     uuid: &str,
     content: *const c_void,
     len: usize,
@@ -104,7 +104,7 @@ pub(crate) unsafe fn lend<R>(
     }
     let latch = Arc::new(Latch::default());
     // Made before the loan, hence dropped after whatever `body` leaves of it.
-    let _wait = WaitForLoan { latch: Arc::clone(&latch), host, uuid };
+    let _wait = WaitForLoan { latch: Arc::clone(&latch), orthanc, uuid };
     Ok(body(Bytes::from_owner(Loan { start, len, latch })))
 }
 
@@ -205,24 +205,24 @@ impl<'a> Target<'a> {
 pub(crate) enum Allocator {
     /// C's `malloc`: Orthanc frees with the function given when the storage area was registered.
     Malloc,
-    /// The host's service for memory buffers.
-    Host,
+    /// Orthanc's service for memory buffers.
+    Orthanc,
 }
 
 /// A buffer that belongs to the plugin until Orthanc takes it.
 struct Allocation<'a> {
-    host: &'a Host,
+    orthanc: &'a Orthanc,
     allocator: Allocator,
     /// Dangling where `len` is 0: nothing was allocated then.
     start: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: an allocation is owned memory without ties to a thread, and `Host` is for any thread.
+// SAFETY: an allocation is owned memory without ties to a thread, and `Orthanc` is for any thread.
 unsafe impl Send for Allocation<'_> {}
 
 impl<'a> Allocation<'a> {
-    fn new(host: &'a Host, allocator: Allocator, len: u64) -> Result<Self, ErrorCode> {
+    fn new(orthanc: &'a Orthanc, allocator: Allocator, len: u64) -> Result<Self, ErrorCode> {
         let len = isize::try_from(len).map_err(|_| ErrorCode::NOT_ENOUGH_MEMORY)?.unsigned_abs();
         // Orthanc never frees a buffer of size 0 (it takes null with size 0 for an empty file), so it must not get one.
         let start = match (len, allocator) {
@@ -231,17 +231,17 @@ impl<'a> Allocation<'a> {
                 // SAFETY: `malloc` may be called with any size that is not 0.
                 NonNull::new(unsafe { libc::malloc(len) }.cast())
             }
-            (_, Allocator::Host) => Self::from_host(host, len).map_err(|error| error.code())?,
+            (_, Allocator::Orthanc) => Self::from_host(orthanc, len).map_err(|error| error.code())?,
         };
         let start = start.ok_or(ErrorCode::NOT_ENOUGH_MEMORY)?;
-        Ok(Self { host, allocator, start, len })
+        Ok(Self { orthanc, allocator, start, len })
     }
 
-    fn from_host(host: &Host, len: usize) -> Result<Option<NonNull<u8>>, HostError> {
+    fn from_host(orthanc: &Orthanc, len: usize) -> Result<Option<NonNull<u8>>, OrthancError> {
         let mut buffer = abi::MemoryBuffer64 { data: ptr::null_mut(), size: 0 };
         let params = abi::CreateMemoryBuffer64 { target: &raw mut buffer, size: len as u64 };
         // SAFETY: the parameters are those of this service, and `buffer` outlives the call.
-        unsafe { host.invoke("CreateMemoryBuffer64", service::CREATE_MEMORY_BUFFER_64, &params) }?;
+        unsafe { orthanc.invoke("CreateMemoryBuffer64", service::CREATE_MEMORY_BUFFER_64, &params) }?;
         Ok(NonNull::new(buffer.data.cast()))
     }
 
@@ -268,23 +268,23 @@ impl Drop for Allocation<'_> {
             (0, _) => {}
             // SAFETY: `start` came from `malloc`, and this value is its only owner.
             (_, Allocator::Malloc) => unsafe { libc::free(start) },
-            // SAFETY: `start` came from the host, and this value is its only owner.
-            (_, Allocator::Host) => unsafe { self.host.free(start) },
+            // SAFETY: `start` came from Orthanc, and this value is its only owner.
+            (_, Allocator::Orthanc) => unsafe { self.orthanc.free(start) },
         }
     }
 }
 
 /// Where a whole read puts the attachment, once its length is known.
 pub struct WholeTarget<'a> {
-    host: &'a Host,
+    orthanc: &'a Orthanc,
     allocator: Allocator,
     allocation: Option<Allocation<'a>>,
     filled: usize,
 }
 
 impl<'a> WholeTarget<'a> {
-    pub(crate) fn new(host: &'a Host, allocator: Allocator) -> Self {
-        Self { host, allocator, allocation: None, filled: 0 }
+    pub(crate) fn new(orthanc: &'a Orthanc, allocator: Allocator) -> Self {
+        Self { orthanc, allocator, allocation: None, filled: 0 }
     }
 
     /// Allocates the buffer for an attachment of `len` bytes, which may be 0. A buffer allocated before is released
@@ -292,10 +292,10 @@ impl<'a> WholeTarget<'a> {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::NOT_ENOUGH_MEMORY`], or what the host returns.
+    /// [`ErrorCode::NOT_ENOUGH_MEMORY`], or what Orthanc returns.
     pub fn allocate(&mut self, len: u64) -> Result<Target<'_>, ErrorCode> {
         self.allocation = None;
-        let allocation = self.allocation.insert(Allocation::new(self.host, self.allocator, len)?);
+        let allocation = self.allocation.insert(Allocation::new(self.orthanc, self.allocator, len)?);
         Ok(Target::new(allocation.memory(), &mut self.filled))
     }
 

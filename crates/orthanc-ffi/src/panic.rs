@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::Once;
 
 use crate::entry;
-use crate::host::Level;
+use crate::orthanc::Level;
 
 thread_local! {
     /// The callback that this thread is in. No destructor: a destructor would keep the library loaded.
@@ -37,14 +37,14 @@ fn discard(payload: Box<dyn Any + Send>) {
     }
 }
 
-/// Reports panics in Orthanc's log as long as there is a host, also those that never reach a callback (in a thread of
+/// Reports panics in Orthanc's log as long as there is an Orthanc, also those that never reach a callback (in a thread of
 /// an asynchronous runtime, for instance). Once for each loaded library.
 pub(crate) fn install_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| match entry::current() {
-            Some(host) => host.log(Level::Error, &describe(host.plugin_name(), info)),
+            Some(orthanc) => orthanc.log(Level::Error, &describe(orthanc.plugin_name(), info)),
             None => previous(info),
         }));
     });

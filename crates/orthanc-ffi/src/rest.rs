@@ -9,8 +9,8 @@ use std::ffi::{CStr, c_char};
 
 use crate::abi::{self, service};
 use crate::entry;
-use crate::error::{ErrorCode, HostError, to_raw};
-use crate::host::{Host, Level, c_line, c_string};
+use crate::error::{ErrorCode, OrthancError, to_raw};
+use crate::orthanc::{Level, Orthanc, c_line, c_string};
 use crate::panic::guarded;
 
 /// What answers a route.
@@ -168,7 +168,7 @@ impl RestAnswer {
         Self { mime: mime.into(), body: body.into() }
     }
 
-    fn send(&self, host: &Host, output: *mut abi::RestOutput) -> Result<(), ErrorCode> {
+    fn send(&self, orthanc: &Orthanc, output: *mut abi::RestOutput) -> Result<(), ErrorCode> {
         let answer_size = u32::try_from(self.body.len()).map_err(|_| ErrorCode::NOT_ENOUGH_MEMORY)?;
         let mime = c_line(&self.mime);
         let params = abi::AnswerBuffer {
@@ -178,7 +178,7 @@ impl RestAnswer {
             mime_type: mime.as_ptr(),
         };
         // SAFETY: the parameters are those of this service; `output` is the one of the request that is being answered.
-        unsafe { host.invoke("AnswerBuffer", service::ANSWER_BUFFER, &params) }.map_err(|e| e.code())
+        unsafe { orthanc.invoke("AnswerBuffer", service::ANSWER_BUFFER, &params) }.map_err(|e| e.code())
     }
 }
 
@@ -218,7 +218,7 @@ impl RestFailure {
         Self::Code { code: ErrorCode::UNKNOWN_RESOURCE, details: details.into() }
     }
 
-    fn send(&self, host: &Host, output: *mut abi::RestOutput) -> Result<(), ErrorCode> {
+    fn send(&self, orthanc: &Orthanc, output: *mut abi::RestOutput) -> Result<(), ErrorCode> {
         match self {
             Self::Status { status, message } => {
                 let body_size = u32::try_from(message.len()).map_err(|_| ErrorCode::NOT_ENOUGH_MEMORY)?;
@@ -226,14 +226,14 @@ impl RestFailure {
                     abi::SendHttpStatus { output, status: *status, body: message.as_ptr().cast(), body_size };
                 // SAFETY: the parameters are those of this service; `output` is the one of the request that is being
                 // answered.
-                unsafe { host.invoke("SendHttpStatus", service::SEND_HTTP_STATUS, &params) }
+                unsafe { orthanc.invoke("SendHttpStatus", service::SEND_HTTP_STATUS, &params) }
                     .map_err(|error| error.code())
             }
             Self::MethodNotAllowed { allow } => {
                 let allow = c_line(allow);
                 let params = abi::OutputPlusArgument { output, argument: allow.as_ptr() };
                 // SAFETY: as above.
-                unsafe { host.invoke("SendMethodNotAllowed", service::SEND_METHOD_NOT_ALLOWED, &params) }
+                unsafe { orthanc.invoke("SendMethodNotAllowed", service::SEND_METHOD_NOT_ALLOWED, &params) }
                     .map_err(|error| error.code())
             }
             Self::Code { code, details } => {
@@ -243,7 +243,7 @@ impl RestFailure {
                     // The details are a help for people; without them the code still says what is wrong.
                     // SAFETY: as above.
                     let _ = unsafe {
-                        host.invoke("SetHttpErrorDetails", service::SET_HTTP_ERROR_DETAILS, &params)
+                        orthanc.invoke("SetHttpErrorDetails", service::SET_HTTP_ERROR_DETAILS, &params)
                     };
                 }
                 Err(*code)
@@ -258,8 +258,8 @@ impl From<ErrorCode> for RestFailure {
     }
 }
 
-impl From<HostError> for RestFailure {
-    fn from(error: HostError) -> Self {
+impl From<OrthancError> for RestFailure {
+    fn from(error: OrthancError) -> Self {
         Self::Code { code: error.code(), details: error.to_string() }
     }
 }
@@ -287,7 +287,7 @@ const CALLBACKS: [abi::RestCallback; MAX_ROUTES] = [
     route::<15>,
 ];
 
-impl Host {
+impl Orthanc {
     /// Answers the paths that match `pattern`, a regular expression for the whole path, with `handler`. During
     /// `initialize` only.
     ///
@@ -300,12 +300,12 @@ impl Host {
         &self,
         pattern: &str,
         handler: impl Fn(&RestRequest<'_>) -> Result<RestAnswer, RestFailure> + Send + Sync + 'static,
-    ) -> Result<(), HostError> {
+    ) -> Result<(), OrthancError> {
         let pattern = c_string("the pattern of a REST route", pattern)?;
         let index = {
             let routes = &mut self.registrations().routes;
             if routes.len() == MAX_ROUTES {
-                return Err(HostError::TooManyRoutes { max: MAX_ROUTES });
+                return Err(OrthancError::TooManyRoutes { max: MAX_ROUTES });
             }
             routes.push(std::sync::Arc::new(handler));
             routes.len() - 1
@@ -339,19 +339,20 @@ unsafe fn answer(
     path: *const c_char,
     request: *const abi::HttpRequest,
 ) -> Result<(), ErrorCode> {
-    let host = entry::current().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
-    let handler = host.registrations().routes.get(index).cloned().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
+    let orthanc = entry::current().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
+    let handler =
+        orthanc.registrations().routes.get(index).cloned().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
     // SAFETY: null or Orthanc's own request.
     let request = unsafe { request.as_ref() }.ok_or(ErrorCode::NULL_POINTER)?;
     // SAFETY: Orthanc's arguments, which live until the callback returns.
     let request = unsafe { RestRequest::from_raw(path, request) }?;
     let sent = match handler(&request) {
-        Ok(answer) => answer.send(&host, output),
-        Err(failure @ RestFailure::Code { .. }) => return failure.send(&host, output),
-        Err(failure) => failure.send(&host, output),
+        Ok(answer) => answer.send(&orthanc, output),
+        Err(failure @ RestFailure::Code { .. }) => return failure.send(&orthanc, output),
+        Err(failure) => failure.send(&orthanc, output),
     };
     sent.inspect_err(|code| {
-        let name = host.plugin_name();
-        host.log(Level::Error, &format!("{name}: the answer of a REST route cannot be sent: {code}"));
+        let name = orthanc.plugin_name();
+        orthanc.log(Level::Error, &format!("{name}: the answer of a REST route cannot be sent: {code}"));
     })
 }

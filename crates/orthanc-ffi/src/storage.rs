@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use crate::abi::{self, service};
 use crate::entry;
-use crate::error::{ContentType, ErrorCode, HostError, to_raw};
-use crate::host::{Host, Level};
+use crate::error::{ContentType, ErrorCode, OrthancError, to_raw};
 use crate::memory::{Allocator, Incomplete, Target, WholeTarget, lend};
+use crate::orthanc::{Level, Orthanc};
 use crate::panic::guarded;
 
 /// Where Orthanc keeps its attachments. Called from many of Orthanc's threads at once.
@@ -53,13 +53,17 @@ pub enum Ranges {
     NotServed,
 }
 
-impl Host {
+impl Orthanc {
     /// Makes `area` the storage area of Orthanc. During `initialize` only.
     ///
     /// # Errors
     ///
     /// Another plugin has done it first ([`ErrorCode::STORAGE_AREA_ALREADY_REGISTERED`]).
-    pub fn register_storage_area(&self, area: Arc<dyn StorageArea>, ranges: Ranges) -> Result<(), HostError> {
+    pub fn register_storage_area(
+        &self,
+        area: Arc<dyn StorageArea>,
+        ranges: Ranges,
+    ) -> Result<(), OrthancError> {
         self.registrations().storage = Some(area);
         let registered = match ranges {
             Ranges::Served => {
@@ -91,26 +95,26 @@ impl Host {
     }
 }
 
-/// What each callback needs: the host, the storage area, and the UUID as text.
+/// What each callback needs: Orthanc, the storage area, and the UUID as text.
 ///
 /// # Safety
 ///
 /// `uuid` must be null or a NUL-terminated string that lives until the callback returns.
-unsafe fn arguments<'a>(uuid: *const c_char) -> Result<(Host, Arc<dyn StorageArea>, &'a str), ErrorCode> {
-    let host = entry::current().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
-    let area = host.registrations().storage.clone().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
+unsafe fn arguments<'a>(uuid: *const c_char) -> Result<(Orthanc, Arc<dyn StorageArea>, &'a str), ErrorCode> {
+    let orthanc = entry::current().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
+    let area = orthanc.registrations().storage.clone().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
     if uuid.is_null() {
         return Err(ErrorCode::PARAMETER_OUT_OF_RANGE);
     }
     // SAFETY: not null, so a string by the caller's promise.
     let uuid = unsafe { CStr::from_ptr(uuid) };
-    Ok((host, area, uuid.to_str().map_err(|_| ErrorCode::PARAMETER_OUT_OF_RANGE)?))
+    Ok((orthanc, area, uuid.to_str().map_err(|_| ErrorCode::PARAMETER_OUT_OF_RANGE)?))
 }
 
 /// The code for a read that claims success without having delivered everything, with its log line.
-fn refuse(host: &Host, uuid: &str, cause: Incomplete) -> ErrorCode {
-    let name = host.plugin_name();
-    host.log(Level::Error, &format!("{name}: the read of attachment {uuid} is incomplete: {cause}"));
+fn refuse(orthanc: &Orthanc, uuid: &str, cause: Incomplete) -> ErrorCode {
+    let name = orthanc.plugin_name();
+    orthanc.log(Level::Error, &format!("{name}: the read of attachment {uuid} is incomplete: {cause}"));
     ErrorCode::STORAGE_AREA_PLUGIN
 }
 
@@ -126,7 +130,7 @@ unsafe extern "C" fn create(
 ) -> abi::RawErrorCode {
     callback("storage create", || {
         // SAFETY: Orthanc passes a string that outlives the callback.
-        let (host, area, uuid) = unsafe { arguments(uuid) }?;
+        let (orthanc, area, uuid) = unsafe { arguments(uuid) }?;
         let len = usize::try_from(size).map_err(|_| ErrorCode::PARAMETER_OUT_OF_RANGE)?;
         // Guarded inside of the loan: a panic's payload may hold a clone of the content, and goes before the wait.
         let store = |content| {
@@ -135,7 +139,7 @@ unsafe extern "C" fn create(
             })
         };
         // SAFETY: Orthanc lends `size` bytes that do not change until this callback returns.
-        unsafe { lend(&host, uuid, content, len, store) }?
+        unsafe { lend(&orthanc, uuid, content, len, store) }?
     })
 }
 
@@ -150,10 +154,10 @@ unsafe fn read_into(
     content_type: i32,
 ) -> Result<(*mut c_void, usize), ErrorCode> {
     // SAFETY: passed on from the caller.
-    let (host, area, uuid) = unsafe { arguments(uuid) }?;
-    let mut target = WholeTarget::new(&host, allocator);
+    let (orthanc, area, uuid) = unsafe { arguments(uuid) }?;
+    let mut target = WholeTarget::new(&orthanc, allocator);
     area.read_whole(uuid, ContentType::from_raw(content_type), &mut target)?;
-    target.finish().map_err(|cause| refuse(&host, uuid, cause))
+    target.finish().map_err(|cause| refuse(&orthanc, uuid, cause))
 }
 
 unsafe extern "C" fn read(
@@ -188,7 +192,7 @@ unsafe extern "C" fn read_whole(
             return Err(ErrorCode::NULL_POINTER);
         }
         // SAFETY: Orthanc passes a string that outlives the callback.
-        let (data, len) = unsafe { read_into(Allocator::Host, uuid, content_type) }?;
+        let (data, len) = unsafe { read_into(Allocator::Orthanc, uuid, content_type) }?;
         // SAFETY: not null, so Orthanc's own variable.
         unsafe { target.write(abi::MemoryBuffer64 { data, size: len as u64 }) };
         Ok(())
@@ -203,7 +207,7 @@ unsafe extern "C" fn read_range(
 ) -> abi::RawErrorCode {
     callback("storage range", || {
         // SAFETY: Orthanc passes a string that outlives the callback.
-        let (host, area, uuid) = unsafe { arguments(uuid) }?;
+        let (orthanc, area, uuid) = unsafe { arguments(uuid) }?;
         // SAFETY: null or Orthanc's own variable, which nobody else uses meanwhile.
         let buffer = unsafe { target.as_ref() }.ok_or(ErrorCode::NULL_POINTER)?;
         let len = usize::try_from(buffer.size).map_err(|_| ErrorCode::BAD_RANGE)?;
@@ -224,7 +228,7 @@ unsafe extern "C" fn read_range(
             &mut Target::new(memory, &mut filled),
         )?;
         if filled != len {
-            return Err(refuse(&host, uuid, Incomplete::Short { filled, len }));
+            return Err(refuse(&orthanc, uuid, Incomplete::Short { filled, len }));
         }
         Ok(())
     })

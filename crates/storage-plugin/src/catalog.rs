@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use orthanc_ffi::{ErrorCode, Host, HostError, HostVersion};
+use orthanc_ffi::{ErrorCode, Orthanc, OrthancError, OrthancVersion};
 use serde_json::Value;
 use storage_layout::{Attachment, ContentType};
 
 /// The first Orthanc that tells the UUIDs of attachments.
-const TELLS_UUIDS: HostVersion = HostVersion::new(1, 10, 0);
+const TELLS_UUIDS: OrthancVersion = OrthancVersion::new(1, 10, 0);
 
 /// A level of the DICOM hierarchy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,20 +88,20 @@ pub(crate) struct Indexed {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CatalogError {
     #[error(transparent)]
-    Host(#[from] HostError),
+    Orthanc(#[from] OrthancError),
     #[error("Orthanc's answer to GET {0} is not as expected")]
     Unexpected(String),
     #[error("Orthanc {0} does not tell the UUIDs of attachments: 1.10.0 or newer is needed for this")]
-    TooOld(HostVersion),
+    TooOld(OrthancVersion),
 }
 
 /// Orthanc's index. Not for callbacks of the storage area, which Orthanc calls with its database locked.
 #[derive(Debug, Clone)]
-pub(crate) struct Catalog(Host);
+pub(crate) struct Catalog(Orthanc);
 
 impl Catalog {
-    pub(crate) fn new(host: Host) -> Self {
-        Self(host)
+    pub(crate) fn new(orthanc: Orthanc) -> Self {
+        Self(orthanc)
     }
 
     /// The resource with this id; `None` where there is none.
@@ -174,7 +174,7 @@ impl Catalog {
                 let json = serde_json::from_slice(&body);
                 json.map(Some).map_err(|_| CatalogError::Unexpected(path.to_owned()))
             }
-            Err(HostError::Rest {
+            Err(OrthancError::Rest {
                 code: ErrorCode::UNKNOWN_RESOURCE | ErrorCode::INEXISTENT_ITEM | ErrorCode::INEXISTENT_FILE,
                 ..
             }) => Ok(None),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bucket::StorageError;
 use futures_util::StreamExt as _;
 use hybrid::{HybridStorage, MoveOutcome, Side, StoredForm};
-use orthanc_ffi::Host;
+use orthanc_ffi::Orthanc;
 use storage_layout::Attachment;
 use tokio::sync::watch;
 
@@ -20,7 +20,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// The storages, Orthanc, and the threads.
 #[derive(Debug, Clone)]
 pub(crate) struct Engine {
-    pub(crate) host: Host,
+    pub(crate) orthanc: Orthanc,
     pub(crate) storage: HybridStorage,
     pub(crate) runtime: Arc<Runtime>,
     form: Arc<dyn StoredForm>,
@@ -79,17 +79,17 @@ pub(crate) enum MoveError {
 
 impl Engine {
     pub(crate) fn new(
-        host: Host,
+        orthanc: Orthanc,
         storage: HybridStorage,
         runtime: Arc<Runtime>,
         form: Arc<dyn StoredForm>,
     ) -> (Self, Stop) {
         let (sender, stopping) = watch::channel(false);
-        (Self { host, storage, runtime, form, stopping }, Stop(sender))
+        (Self { orthanc, storage, runtime, form, stopping }, Stop(sender))
     }
 
     pub(crate) fn catalog(&self) -> Catalog {
-        Catalog::new(self.host.clone())
+        Catalog::new(self.orthanc.clone())
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bucket::{Bucket, BucketCheck, BucketOptions, ObjectStorage, RetryPolicy};
 use crypto_envelope::Format;
 use hybrid::{FileStorage, FileStorageOptions, HybridStorage, Side, StoredForm};
-use orthanc_ffi::{Change, Host, HostError, InitializeError, Plugin, Ranges};
+use orthanc_ffi::{Change, InitializeError, Orthanc, OrthancError, Plugin, Ranges};
 use serde_json::{Map, Value, json};
 use storage_layout::Layout;
 
@@ -51,11 +51,11 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             Err(_) => c"unknown",
         };
 
-    fn initialize(host: &Host) -> Result<Self, InitializeError> {
+    fn initialize(orthanc: &Orthanc) -> Result<Self, InitializeError> {
         orthanc_ffi::install_tracing();
         orthanc_ffi::set_verbose_targets(&[]);
-        host.set_description(P::DESCRIPTION)?;
-        let Value::Object(configuration) = host.configuration()? else {
+        orthanc.set_description(P::DESCRIPTION)?;
+        let Value::Object(configuration) = orthanc.configuration()? else {
             return Err(InitializeError::new("Orthanc's configuration is not a JSON object"));
         };
         let Some(mut section) = section::<P>(&configuration)? else {
@@ -74,18 +74,19 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let ranges = ranges(common.encryption.as_ref());
         let facts = facts::<P>(&bucket.url, &common);
         let offload = common.hybrid.as_ref().and_then(|options| options.offload.clone()).map(Offload::new);
-        let (storage, encryption) = storage(bucket, common, host)?;
+        let (storage, encryption) = storage(bucket, common, orthanc)?;
         check(&runtime, storage.objects())?;
 
         let (runtime, metrics) = (Arc::new(runtime), Arc::<Metrics>::default());
         let (engine, stop) =
-            Engine::new(host.clone(), storage.clone(), Arc::clone(&runtime), form(encryption.as_ref()));
+            Engine::new(orthanc.clone(), storage.clone(), Arc::clone(&runtime), form(encryption.as_ref()));
         let background = Background::start(&engine, stop, offload.clone())?;
-        register_jobs(host, &engine)?;
+        register_jobs(orthanc, &engine)?;
         let removals = background.removals.clone();
-        Routes { engine, facts, metrics: Arc::clone(&metrics), offload: offload.clone() }.register(host)?;
+        Routes { engine, facts, metrics: Arc::clone(&metrics), offload: offload.clone() }
+            .register(orthanc)?;
         let area = Area { storage, encryption, removals, runtime, metrics, offload };
-        host.register_storage_area(Arc::new(area), ranges)?;
+        orthanc.register_storage_area(Arc::new(area), ranges)?;
         Ok(Self { _background: Some(background), _provider: PhantomData })
     }
 }
@@ -104,9 +105,9 @@ fn section<P: Provider>(configuration: &Map<String, Value>) -> Result<Option<Sec
 }
 
 /// Has Orthanc remake the jobs that it saved. Where hybrid storage was switched off meanwhile, they fail and say so.
-fn register_jobs(host: &Host, engine: &Engine) -> Result<(), HostError> {
+fn register_jobs(orthanc: &Orthanc, engine: &Engine) -> Result<(), OrthancError> {
     let engine = engine.storage.files().is_some().then(|| engine.clone());
-    host.register_job_unserializer(move |job_type, saved| {
+    orthanc.register_job_unserializer(move |job_type, saved| {
         let job = (job_type == JOB_TYPE).then(|| resume(engine.clone(), saved))??;
         Some(Box::new(job))
     })
@@ -126,7 +127,7 @@ impl Background {
         let (runtime, stop) = (Arc::clone(&engine.runtime), Arc::new(stop));
         let removals = Removals::new(engine.storage.clone(), runtime.handle().clone());
         let (stopping, starting) = (Arc::clone(&stop), offload.clone());
-        engine.host.register_on_change(move |change| match change {
+        engine.orthanc.register_on_change(move |change| match change {
             Change::OrthancStarted => starting.iter().for_each(|offload| offload.begin()),
             Change::OrthancStopped => stopping.now(),
         })?;
@@ -169,7 +170,7 @@ impl<P: Provider> fmt::Debug for StoragePlugin<P> {
 fn storage(
     bucket: BucketOptions,
     common: CommonOptions,
-    host: &Host,
+    orthanc: &Orthanc,
 ) -> Result<(HybridStorage, Option<Arc<Encryption>>), InitializeError> {
     let url = &bucket.url;
     match &common.encryption {
@@ -189,17 +190,17 @@ fn storage(
         None => HybridStorage::objects_only(objects),
         Some(options) => {
             let first = options.first;
-            HybridStorage::new(objects, files(options, host)?, first)
+            HybridStorage::new(objects, files(options, orthanc)?, first)
         }
     };
     Ok((storage, common.encryption.map(Encryption::new).map(Arc::new)))
 }
 
 /// The files beside the bucket.
-fn files(options: HybridOptions, host: &Host) -> Result<FileStorage, InitializeError> {
+fn files(options: HybridOptions, orthanc: &Orthanc) -> Result<FileStorage, InitializeError> {
     let HybridOptions { first, directory, sync, offload } = options;
     // Orthanc takes a path that does not begin at the root for one beside its configuration.
-    let directory = match host.configuration_folder() {
+    let directory = match orthanc.configuration_folder() {
         Some(folder) if directory.is_relative() => folder.join(directory),
         _ => directory,
     };

@@ -6,7 +6,7 @@ use bucket::{Naming, StorageError};
 use crypto_envelope::{INSPECT_LEN, identify};
 use futures_util::StreamExt as _;
 use hybrid::{HybridStorage, Side, StoredCopy};
-use orthanc_ffi::{Host, HostError, Method, RestAnswer, RestFailure, RestRequest};
+use orthanc_ffi::{Method, Orthanc, OrthancError, RestAnswer, RestFailure, RestRequest};
 use serde_json::{Value, json};
 
 use crate::catalog::Indexed;
@@ -41,18 +41,18 @@ pub(crate) struct Routes {
 
 impl Routes {
     /// Registers them.
-    pub(crate) fn register(self, host: &Host) -> Result<(), HostError> {
+    pub(crate) fn register(self, orthanc: &Orthanc) -> Result<(), OrthancError> {
         let routes = Arc::new(self);
         if routes.engine.storage.files().is_some() {
             let engine = routes.engine.clone();
-            host.register_rest("/move-storage", move |request| move_storage(&engine, request))?;
+            orthanc.register_rest("/move-storage", move |request| move_storage(&engine, request))?;
         }
         let status = Arc::clone(&routes);
-        host.register_rest("/object-storage/status", move |request| {
+        orthanc.register_rest("/object-storage/status", move |request| {
             only_get(request)?;
             Ok(RestAnswer::json(&status.status()))
         })?;
-        host.register_rest("/object-storage/locations/([^/]*)", move |request| {
+        orthanc.register_rest("/object-storage/locations/([^/]*)", move |request| {
             only_get(request)?;
             routes.locations(request.groups().first().copied().unwrap_or_default())
         })
@@ -61,7 +61,7 @@ impl Routes {
     fn status(&self) -> Value {
         let storage = &self.engine.storage;
         let mut status = json!({
-            "Plugin": self.engine.host.plugin_name(),
+            "Plugin": self.engine.orthanc.plugin_name(),
             "Version": self.facts.version,
             "Provider": self.facts.provider,
             "Bucket": self.facts.bucket,

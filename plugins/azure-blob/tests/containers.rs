@@ -11,7 +11,7 @@ use conformance::{
     Cloud as _, DICOM, KEY, Setup, Trials, UUID, configuration, content, done, load, own_lines, with,
 };
 use fake_cloud::{AzureOptions, BucketServer, Operation, Sas};
-use fake_orthanc::{HostOptions, LoadError, LogLevel, TestHost};
+use fake_orthanc::{FakeOrthanc, FakeOrthancOptions, LoadError, LogLevel};
 use serde_json::{Value, json};
 
 /// The container that no server has at first.
@@ -161,9 +161,9 @@ fn the_older_section_is_read_with_a_warning_where_the_newer_one_is_missing() -> 
         "ContainerName": Azure::BUCKET, "AccountName": options.account, "AccountKey": options.key,
         "BlobEndpoint": options.blob_endpoint(&server.endpoint()),
     });
-    let host = TestHost::load(
+    let host = FakeOrthanc::load(
         conformance::library::<Azure>()?,
-        HostOptions::with_configuration(json!({"BlobStorage": older})),
+        FakeOrthancOptions::with_configuration(json!({"BlobStorage": older})),
     )?;
     let warning = "the section \"BlobStorage\" is deprecated: call it \"AzureBlobStorage\"".to_owned();
     assert!(own_lines::<Azure>(&host.logs(), LogLevel::Warning).contains(&warning), "{:#?}", host.logs());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use orthanc_ffi::{ErrorCode, HostError, Method, RestAnswer, RestFailure, RestRequest};
+use orthanc_ffi::{ErrorCode, Method, OrthancError, RestAnswer, RestFailure, RestRequest};
 use serde_json::{Map, Value, json};
 
 use super::job::{End, JOB_TYPE, MoveJob, Watch, target};
@@ -65,7 +65,7 @@ pub(crate) fn move_storage(engine: &Engine, request: &RestRequest<'_>) -> Result
     }
     let job = MoveJob::new(engine.clone(), target, &resources)?;
     let watch = job.watch();
-    let submitted = engine.host.submit_job(JOB_TYPE, Box::new(job), running.priority);
+    let submitted = engine.orthanc.submit_job(JOB_TYPE, Box::new(job), running.priority);
     let id = submitted.map_err(|error| internal(&error))?;
     if running.synchronous {
         return wait(engine, &id, &watch);
@@ -108,7 +108,7 @@ fn bad_request(message: impl Into<String>) -> RestFailure {
     RestFailure::Status { status: 400, message: message.into() }
 }
 
-fn internal(error: &HostError) -> RestFailure {
+fn internal(error: &OrthancError) -> RestFailure {
     match error.code() {
         ErrorCode::BAD_SEQUENCE_OF_CALLS => {
             RestFailure::Status { status: 503, message: "Orthanc stops".to_owned() }

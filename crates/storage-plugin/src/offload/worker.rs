@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use chrono::Timelike as _;
 use hybrid::{FileStorage, Side};
-use orthanc_ffi::HostError;
+use orthanc_ffi::OrthancError;
 
 use super::known::{KnownStudies, Study};
 use super::{Doing, Offload};
@@ -39,7 +39,7 @@ pub(super) enum Interrupted {
 impl From<CatalogError> for Interrupted {
     fn from(error: CatalogError) -> Self {
         match error {
-            CatalogError::Host(HostError::Finalized) => Self::Stopped,
+            CatalogError::Orthanc(OrthancError::Finalized) => Self::Stopped,
             error => Self::Failed(error.to_string()),
         }
     }

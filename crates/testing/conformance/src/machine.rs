@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use fake_orthanc::{HostOptions, LoadError, LogLevel, TestHost};
+use fake_orthanc::{FakeOrthanc, FakeOrthancOptions, LoadError, LogLevel};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -44,8 +44,8 @@ pub struct Outcome {
 /// When the plugin cannot be loaded at all.
 pub fn child<C: Cloud>() -> Result<()> {
     let Ok(configuration) = std::env::var(CHILD) else { return Ok(()) };
-    let options = HostOptions::with_configuration(serde_json::from_str(&configuration)?);
-    let logs = match TestHost::load(library::<C>()?, options) {
+    let options = FakeOrthancOptions::with_configuration(serde_json::from_str(&configuration)?);
+    let logs = match FakeOrthanc::load(library::<C>()?, options) {
         Ok(host) => {
             for number in 0..3 {
                 // A failure is in the log.

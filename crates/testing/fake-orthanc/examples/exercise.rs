@@ -9,7 +9,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use fake_orthanc::{HostOptions, LogLevel, StorageAreaVersion, TestHost};
+use fake_orthanc::{FakeOrthanc, FakeOrthancOptions, LogLevel, StorageAreaVersion};
 
 /// Orthanc's type of a DICOM file.
 const DICOM: i32 = 1;
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 
 fn exercise(library: &str, configuration: &str) -> Outcome {
     let configuration = serde_json::from_slice(&std::fs::read(configuration)?)?;
-    let mut host = TestHost::load(library, HostOptions::with_configuration(configuration))?;
+    let mut host = FakeOrthanc::load(library, FakeOrthancOptions::with_configuration(configuration))?;
     println!("{} {}, storage area {:?}", host.name(), host.version(), host.registered());
     let outcome = attachments(&host);
     host.finalize();
@@ -52,7 +52,7 @@ fn exercise(library: &str, configuration: &str) -> Outcome {
     Ok(())
 }
 
-fn attachments(host: &TestHost) -> Outcome {
+fn attachments(host: &FakeOrthanc) -> Outcome {
     for (number, size) in SIZES.into_iter().enumerate() {
         let begin = Instant::now();
         let uuid = format!("00000000-0000-4000-8000-{number:012}");
@@ -78,7 +78,7 @@ fn attachments(host: &TestHost) -> Outcome {
 }
 
 /// The beginning, the middle and the end.
-fn ranges(host: &TestHost, uuid: &str, content: &[u8]) -> Outcome {
+fn ranges(host: &FakeOrthanc, uuid: &str, content: &[u8]) -> Outcome {
     let size = content.len();
     let ends = [(0, size.div_ceil(3)), (size / 3, size - size / 4), (size - 1, size)];
     for (start, end) in ends {

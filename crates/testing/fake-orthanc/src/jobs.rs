@@ -6,7 +6,7 @@ use std::ptr;
 use orthanc_ffi::abi::{self, job_step, job_stop};
 use serde_json::Value;
 
-use crate::TestHost;
+use crate::FakeOrthanc;
 use crate::state::{State, code, next_id, text};
 
 /// A job that the plugin has made.
@@ -80,11 +80,11 @@ fn finish(record: &JobRecord) {
 /// A job of the plugin, as Orthanc sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct TestJob<'a> {
-    host: &'a TestHost,
+    host: &'a FakeOrthanc,
     number: usize,
 }
 
-impl TestHost {
+impl FakeOrthanc {
     /// The jobs that the plugin has submitted and that were not finished, oldest first.
     pub fn submitted_jobs(&self) -> Vec<TestJob<'_>> {
         let jobs = self.state.jobs.lock();

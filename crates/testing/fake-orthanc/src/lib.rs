@@ -1,11 +1,11 @@
 //! Plays Orthanc's side of the plugin interface, so that a built plugin can be tested without Orthanc.
 //!
-//! A [`TestHost`] loads a plugin's library, answers its service calls and calls its callbacks, from as many threads as the
+//! A [`FakeOrthanc`] loads a plugin's library, answers its service calls and calls its callbacks, from as many threads as the
 //! test likes. It also watches what Orthanc would suffer from without a word: buffers that leak, bytes written beside a
-//! range's buffer, services called after finalise. See [`TestHost::violations`].
+//! range's buffer, services called after finalise. See [`FakeOrthanc::violations`].
 //!
 //! It does not know what a plugin does, and is no DICOM server: Orthanc's REST API is whatever the test puts into
-//! [`HostOptions::rest_api`].
+//! [`FakeOrthancOptions::rest_api`].
 
 #![allow(unsafe_code)]
 
@@ -30,7 +30,7 @@ pub use state::{LogLevel, RestApi, StorageAreaVersion};
 
 /// How the host presents itself to the plugin.
 #[derive(Clone)]
-pub struct HostOptions {
+pub struct FakeOrthancOptions {
     /// Orthanc's version; `1.10.1` by default.
     pub version: String,
     /// Orthanc's whole configuration; `{}` by default.
@@ -39,7 +39,7 @@ pub struct HostOptions {
     pub rest_api: Arc<RestApi>,
 }
 
-impl Default for HostOptions {
+impl Default for FakeOrthancOptions {
     fn default() -> Self {
         Self {
             version: "1.10.1".to_owned(),
@@ -49,16 +49,16 @@ impl Default for HostOptions {
     }
 }
 
-impl HostOptions {
+impl FakeOrthancOptions {
     /// The default host with this configuration.
     pub fn with_configuration(configuration: Value) -> Self {
         Self { configuration, ..Self::default() }
     }
 }
 
-impl fmt::Debug for HostOptions {
+impl fmt::Debug for FakeOrthancOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HostOptions").field("version", &self.version).finish_non_exhaustive()
+        f.debug_struct("FakeOrthancOptions").field("version", &self.version).finish_non_exhaustive()
     }
 }
 
@@ -91,7 +91,7 @@ type GetText = unsafe extern "C" fn() -> *const c_char;
 /// A loaded plugin and the host that it sees.
 ///
 /// Each one loads a copy of the library, so that several in one process have statics of their own.
-pub struct TestHost {
+pub struct FakeOrthanc {
     library: Library,
     /// The current generation.
     state: Arc<State>,
@@ -102,13 +102,13 @@ pub struct TestHost {
     _folder: tempfile::TempDir,
 }
 
-impl TestHost {
+impl FakeOrthanc {
     /// Loads a plugin and initialises it.
     ///
     /// # Errors
     ///
     /// The library does not load, or the plugin refuses to be initialised.
-    pub fn load(library: impl AsRef<Path>, options: HostOptions) -> Result<Self, LoadError> {
+    pub fn load(library: impl AsRef<Path>, options: FakeOrthancOptions) -> Result<Self, LoadError> {
         let folder = tempfile::tempdir()?;
         let library = library.as_ref();
         let copy = folder.path().join(library.file_name().unwrap_or_default());
@@ -141,7 +141,7 @@ impl TestHost {
     /// # Errors
     ///
     /// The plugin refuses to be initialised.
-    pub fn reset(&mut self, options: HostOptions) -> Result<(), LoadError> {
+    pub fn reset(&mut self, options: FakeOrthancOptions) -> Result<(), LoadError> {
         self.finalize();
         let state = State::new(options)?;
         self.former.push(std::mem::replace(&mut self.state, state));
@@ -239,14 +239,14 @@ impl TestHost {
     }
 }
 
-impl Drop for TestHost {
+impl Drop for FakeOrthanc {
     fn drop(&mut self) {
         self.finalize();
     }
 }
 
-impl fmt::Debug for TestHost {
+impl fmt::Debug for FakeOrthanc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TestHost").field("name", &self.name()).finish_non_exhaustive()
+        f.debug_struct("FakeOrthanc").field("name", &self.name()).finish_non_exhaustive()
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char, c_void};
 
 use orthanc_ffi::abi::{self, http_method, service};
 
-use crate::TestHost;
+use crate::FakeOrthanc;
 use crate::state::{bytes, code, read, text};
 
 /// What a route has answered.
@@ -94,7 +94,7 @@ impl Strings {
     }
 }
 
-impl TestHost {
+impl FakeOrthanc {
     /// Calls the first route that matches the path of `uri`. Query parameters are passed as they are, without decoding.
     /// Without a matching route: code 17.
     pub fn rest(&self, method: &str, uri: &str, body: &[u8]) -> RestReply {

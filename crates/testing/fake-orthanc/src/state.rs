@@ -11,7 +11,7 @@ use orthanc_ffi::abi::{self, service};
 use parking_lot::Mutex;
 use regex_lite::Regex;
 
-use crate::HostOptions;
+use crate::FakeOrthancOptions;
 use crate::jobs::JobRecord;
 use crate::rest::RestReply;
 
@@ -89,7 +89,7 @@ struct Buffer {
 
 pub(crate) struct State {
     id: usize,
-    options: HostOptions,
+    options: FakeOrthancOptions,
     /// The version as C has it; the context points into it.
     _version: CString,
     context: abi::Context,
@@ -112,7 +112,7 @@ unsafe impl Send for State {}
 unsafe impl Sync for State {}
 
 impl State {
-    pub(crate) fn new(options: HostOptions) -> Result<Arc<Self>, std::ffi::NulError> {
+    pub(crate) fn new(options: FakeOrthancOptions) -> Result<Arc<Self>, std::ffi::NulError> {
         let version = CString::new(options.version.as_str())?;
         Ok(Arc::new_cyclic(|this: &Weak<Self>| Self {
             id: next_id(),

@@ -5,7 +5,7 @@ use std::ptr;
 
 use orthanc_ffi::abi;
 
-use crate::TestHost;
+use crate::FakeOrthanc;
 use crate::state::{Storage, bytes, code, free};
 
 /// Content of a range's buffer before the plugin fills it, and of the bytes behind it.
@@ -31,7 +31,7 @@ fn uuid_text(uuid: &str) -> Result<CString, i32> {
     CString::new(uuid).map_err(|_| code::PARAMETER_OUT_OF_RANGE)
 }
 
-impl TestHost {
+impl FakeOrthanc {
     fn callbacks(&self) -> Callbacks {
         let none = Callbacks {
             create: None,

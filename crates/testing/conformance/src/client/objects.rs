@@ -26,7 +26,7 @@ tests![
 ];
 
 /// A range of an object.
-fn part(range: Range<u64>) -> Part {
+fn part(range: Range<u64>) -> ReadRange {
     ReadRange::Range(range)
 }
 

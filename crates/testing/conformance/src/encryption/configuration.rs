@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use fake_cloud::BucketServer;
-use fake_orthanc::{LoadError, LogLevel, StorageAreaVersion, TestHost};
+use fake_orthanc::{FakeOrthanc, LoadError, LogLevel, StorageAreaVersion};
 use serde_json::{Value, json};
 
 use crate::Cloud;
@@ -27,7 +27,7 @@ fn start<C: Cloud>(
     server: &BucketServer,
     own: Option<Value>,
     root: Option<Value>,
-) -> Result<Result<TestHost, LoadError>> {
+) -> Result<Result<FakeOrthanc, LoadError>> {
     let mut section = section::<C>(server, &json!({}));
     if let Some(own) = own {
         section["StorageEncryption"] = own;
@@ -45,7 +45,7 @@ fn refused<C: Cloud>(server: &BucketServer, own: Option<Value>, root: Option<Val
 }
 
 /// Lines at warning level.
-fn warnings<C: Cloud>(host: &TestHost) -> Vec<String> {
+fn warnings<C: Cloud>(host: &FakeOrthanc) -> Vec<String> {
     own_lines::<C>(&host.logs(), LogLevel::Warning)
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use fake_cloud::{BucketServer, Fault, FaultRule};
-use fake_orthanc::{HostOptions, LoadError, LogLevel, StorageAreaVersion, TestHost};
+use fake_orthanc::{FakeOrthanc, FakeOrthancOptions, LoadError, LogLevel, StorageAreaVersion};
 use serde_json::{Value, json};
 
 use crate::Cloud;
@@ -107,11 +107,11 @@ fn there_is_one_tls_stack_and_one_http_client<C: Cloud>() -> Result<()> {
 fn it_loads_in_old_and_new_versions_of_orthanc<C: Cloud>() -> Result<()> {
     let server = C::server()?;
     for version in ["1.9.0", "1.10.1", "1.12.9", "mainline"] {
-        let options = HostOptions {
+        let options = FakeOrthancOptions {
             version: version.to_owned(),
-            ..HostOptions::with_configuration(configuration::<C>(section::<C>(&server, &json!({}))))
+            ..FakeOrthancOptions::with_configuration(configuration::<C>(section::<C>(&server, &json!({}))))
         };
-        let host = TestHost::load(library::<C>()?, options)?;
+        let host = FakeOrthanc::load(library::<C>()?, options)?;
         assert_eq!(host.name(), C::NAME);
         assert_eq!(host.version(), env!("CARGO_PKG_VERSION"));
         assert_eq!(host.description().as_deref(), Some(C::DESCRIPTION));
@@ -127,11 +127,12 @@ fn a_version_of_orthanc_that_is_too_old_is_refused<C: Cloud>() -> Result<()> {
     let server = C::server()?;
     let name = C::NAME;
     for version in ["1.8.2", "1.0.0", "", "nonsense"] {
-        let options = HostOptions {
+        let options = FakeOrthancOptions {
             version: version.to_owned(),
-            ..HostOptions::with_configuration(configuration::<C>(section::<C>(&server, &json!({}))))
+            ..FakeOrthancOptions::with_configuration(configuration::<C>(section::<C>(&server, &json!({}))))
         };
-        let Err(LoadError::Initialize { code: -1, logs }) = TestHost::load(library::<C>()?, options) else {
+        let Err(LoadError::Initialize { code: -1, logs }) = FakeOrthanc::load(library::<C>()?, options)
+        else {
             anyhow::bail!("{version} is not refused");
         };
         let line = format!("{name}: Orthanc 1.9.0 or newer is needed, this is version '{version}'");

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use fake_orthanc::HostOptions;
+use fake_orthanc::FakeOrthancOptions;
 use serde_json::json;
 
 use crate::Cloud;
@@ -42,7 +42,7 @@ fn resets_leave_no_thread_descriptor_or_memory_behind<C: Cloud>() -> Result<()> 
             anyhow::Ok(())
         })?;
         let configuration = configuration::<C>(section::<C>(&setup.server, &json!({})));
-        setup.host.reset(HostOptions::with_configuration(configuration))?;
+        setup.host.reset(FakeOrthancOptions::with_configuration(configuration))?;
         Ok(())
     };
     // The first ones may load and cache what stays for good.

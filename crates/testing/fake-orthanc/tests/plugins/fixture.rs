@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use fake_orthanc::{HostOptions, LogLevel, TestHost};
+use fake_orthanc::{FakeOrthanc, FakeOrthancOptions, LogLevel};
 use serde_json::{Value, json};
 
 pub(crate) const PLUGIN: i32 = 1;
@@ -33,24 +33,25 @@ pub(crate) fn example(name: &'static str) -> PathBuf {
     PathBuf::from(artifact.unwrap()["filenames"][0].as_str().unwrap())
 }
 
-pub(crate) fn memory(configuration: Value) -> TestHost {
-    let options = HostOptions::with_configuration(json!({"MemoryPlugin": configuration}));
-    TestHost::load(example("memory_plugin"), options).unwrap()
+pub(crate) fn memory(configuration: Value) -> FakeOrthanc {
+    let options = FakeOrthancOptions::with_configuration(json!({"MemoryPlugin": configuration}));
+    FakeOrthanc::load(example("memory_plugin"), options).unwrap()
 }
 
-pub(crate) fn faulty(configuration: Value) -> TestHost {
-    TestHost::load(example("faulty_plugin"), HostOptions::with_configuration(configuration)).unwrap()
+pub(crate) fn faulty(configuration: Value) -> FakeOrthanc {
+    FakeOrthanc::load(example("faulty_plugin"), FakeOrthancOptions::with_configuration(configuration))
+        .unwrap()
 }
 
 #[track_caller]
-pub(crate) fn assert_clean(host: &TestHost) {
+pub(crate) fn assert_clean(host: &FakeOrthanc) {
     assert_eq!(host.violations(), Vec::<String>::new());
     assert_eq!(host.outstanding_buffers(), 0);
 }
 
 /// One error line, made of this callback and this message.
 #[track_caller]
-pub(crate) fn assert_panic_line(host: &TestHost, callback: &str, message: &str) {
+pub(crate) fn assert_panic_line(host: &FakeOrthanc, callback: &str, message: &str) {
     let lines = host.logs_at(LogLevel::Error);
     let last = lines.last().unwrap();
     assert!(last.starts_with(&format!("Faulty: panic in {callback} at ")), "{last}");

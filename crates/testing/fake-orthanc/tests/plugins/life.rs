@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fake_orthanc::{HostOptions, LoadError, LogLevel, StorageAreaVersion, TestHost};
+use fake_orthanc::{FakeOrthanc, FakeOrthancOptions, LoadError, LogLevel, StorageAreaVersion};
 use serde_json::json;
 
 use crate::fixture::{
@@ -23,7 +23,7 @@ fn a_plugin_is_loaded_with_its_name_version_and_description() {
 
 #[test]
 fn a_disabled_plugin_registers_nothing() {
-    let host = TestHost::load(example("memory_plugin"), HostOptions::default()).unwrap();
+    let host = FakeOrthanc::load(example("memory_plugin"), FakeOrthancOptions::default()).unwrap();
     assert_eq!(host.registered(), StorageAreaVersion::None);
     assert_eq!(host.rest("GET", "/memory/status", b"").code, 17);
     assert_eq!(host.logs_at(LogLevel::Warning).len(), 1);
@@ -32,8 +32,8 @@ fn a_disabled_plugin_registers_nothing() {
 #[test]
 fn events_become_log_lines_of_the_right_level() {
     for version in ["1.10.1", "1.12.4", "mainline"] {
-        let options = HostOptions { version: version.to_owned(), ..HostOptions::default() };
-        let host = TestHost::load(example("faulty_plugin"), options).unwrap();
+        let options = FakeOrthancOptions { version: version.to_owned(), ..FakeOrthancOptions::default() };
+        let host = FakeOrthanc::load(example("faulty_plugin"), options).unwrap();
         assert_eq!(host.rest("GET", "/faulty/log/x", b"").body, b"logged");
         let expected = [
             (LogLevel::Warning, "two lines and a  "),
@@ -50,29 +50,29 @@ fn a_plugin_that_cannot_be_initialised_says_why_and_leaves_nothing() {
     for (fault, line) in
         [("fail", "Faulty: Faulty.Initialize is 'fail'"), ("panic", "Faulty: panic in Orthanc")]
     {
-        let options = HostOptions::with_configuration(json!({"Initialize": fault}));
-        let error = TestHost::load(example("faulty_plugin"), options).unwrap_err();
+        let options = FakeOrthancOptions::with_configuration(json!({"Initialize": fault}));
+        let error = FakeOrthanc::load(example("faulty_plugin"), options).unwrap_err();
         let LoadError::Initialize { code, logs } = error else { panic!("{error}") };
         assert_eq!((code, logs.len(), logs[0].0), (-1, 1, LogLevel::Error));
         assert!(logs[0].1.starts_with(line), "{}", logs[0].1);
     }
-    let options = HostOptions::with_configuration(json!({"MemoryPlugin": {"Ranges": 3}}));
-    let error = TestHost::load(example("memory_plugin"), options).unwrap_err();
+    let options = FakeOrthancOptions::with_configuration(json!({"MemoryPlugin": {"Ranges": 3}}));
+    let error = FakeOrthanc::load(example("memory_plugin"), options).unwrap_err();
     assert!(error.to_string().contains("MemoryPlugin.Ranges is 3; use true or false"), "{error}");
 }
 
 #[test]
 fn hosts_that_are_too_old_are_refused() {
     for version in ["1.8.2", "0.9.9", "nonsense", ""] {
-        let options = HostOptions { version: version.to_owned(), ..HostOptions::default() };
-        let error = TestHost::load(example("memory_plugin"), options).unwrap_err();
+        let options = FakeOrthancOptions { version: version.to_owned(), ..FakeOrthancOptions::default() };
+        let error = FakeOrthanc::load(example("memory_plugin"), options).unwrap_err();
         let LoadError::Initialize { code, logs } = error else { panic!("{error}") };
         let line = format!("Memory: Orthanc 1.9.0 or newer is needed, this is version '{version}'");
         assert_eq!((code, logs), (-1, vec![(LogLevel::Error, line)]));
     }
     for version in ["1.9.0", "1.10.1", "1.13.0", "2.0.0", "mainline"] {
-        let options = HostOptions { version: version.to_owned(), ..HostOptions::default() };
-        TestHost::load(example("memory_plugin"), options).unwrap();
+        let options = FakeOrthancOptions { version: version.to_owned(), ..FakeOrthancOptions::default() };
+        FakeOrthanc::load(example("memory_plugin"), options).unwrap();
     }
 }
 
@@ -98,7 +98,8 @@ fn a_library_that_stays_loaded_is_initialised_again() {
         host.create("uuid", 1, b"content").unwrap();
         host.rest("POST", "/memory/count", b"3");
         let ranges = round % 2 == 1;
-        host.reset(HostOptions::with_configuration(json!({"MemoryPlugin": {"Ranges": ranges}}))).unwrap();
+        host.reset(FakeOrthancOptions::with_configuration(json!({"MemoryPlugin": {"Ranges": ranges}})))
+            .unwrap();
         assert_eq!(host.registered(), if ranges { StorageAreaVersion::Two } else { StorageAreaVersion::One });
         assert_eq!(host.read_whole("uuid", 1), Err(INEXISTENT_FILE), "a new plugin with nothing in memory");
         assert_eq!(host.logs_at(LogLevel::Info).len(), 1, "logs go to the new host");
@@ -110,9 +111,9 @@ fn a_library_that_stays_loaded_is_initialised_again() {
 #[test]
 fn a_failed_initialise_can_be_followed_by_a_good_one() {
     let mut host = memory(json!({}));
-    host.reset(HostOptions::with_configuration(json!({"MemoryPlugin": {"Ranges": "?"}}))).unwrap_err();
+    host.reset(FakeOrthancOptions::with_configuration(json!({"MemoryPlugin": {"Ranges": "?"}}))).unwrap_err();
     assert_eq!(host.registered(), StorageAreaVersion::None);
-    host.reset(HostOptions::with_configuration(json!({"MemoryPlugin": {}}))).unwrap();
+    host.reset(FakeOrthancOptions::with_configuration(json!({"MemoryPlugin": {}}))).unwrap();
     host.create("uuid", 1, b"content").unwrap();
     assert_clean(&host);
 }
@@ -125,7 +126,7 @@ fn a_plugin_is_dropped_in_finalise_with_a_host_that_still_logs() {
     let mut host = faulty(json!({"PanicOnDrop": true}));
     host.finalize();
     assert_panic_line(&host, "OrthancPluginFinalize", "the drop panics");
-    host.reset(HostOptions::default()).unwrap();
+    host.reset(FakeOrthancOptions::default()).unwrap();
     assert_clean(&host);
 }
 
@@ -134,7 +135,7 @@ fn a_thread_that_outlives_finalise_does_not_reach_the_host() {
     let mut host = faulty(json!({"Initialize": "keep"}));
     std::thread::sleep(Duration::from_millis(20));
     for _ in 0..20 {
-        host.reset(HostOptions::with_configuration(json!({"Initialize": "keep"}))).unwrap();
+        host.reset(FakeOrthancOptions::with_configuration(json!({"Initialize": "keep"}))).unwrap();
         std::thread::sleep(Duration::from_millis(2));
     }
     host.finalize();

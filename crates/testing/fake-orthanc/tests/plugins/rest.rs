@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fake_orthanc::{HostOptions, TestHost};
+use fake_orthanc::{FakeOrthanc, FakeOrthancOptions};
 use serde_json::json;
 
 use crate::fixture::{
@@ -46,13 +46,13 @@ fn a_route_fails_in_each_way() {
 
 #[test]
 fn the_plugin_calls_the_rest_api_of_its_host() {
-    let mut options = HostOptions::with_configuration(json!({}));
+    let mut options = FakeOrthancOptions::with_configuration(json!({}));
     options.rest_api = Arc::new(|method, path, body, after_plugins| match path {
         "/missing" => Err(17),
         "/empty" => Ok(vec![]),
         _ => Ok(format!("{method} {path} {after_plugins} {}", String::from_utf8_lossy(body)).into_bytes()),
     });
-    let host = TestHost::load(example("faulty_plugin"), options).unwrap();
+    let host = FakeOrthanc::load(example("faulty_plugin"), options).unwrap();
     assert_eq!(host.rest("POST", "/faulty/call/path", b"hello").body, b"POST /path true hello");
     assert_eq!(host.rest("POST", "/faulty/call/empty", b"").body, b"");
     let missing = host.rest("POST", "/faulty/call/missing", b"");

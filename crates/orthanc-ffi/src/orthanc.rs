@@ -1,4 +1,4 @@
-//! The host: the handle on Orthanc's context, its services, and what a plugin has registered with it.
+//! Orthanc: the handle on Orthanc's context, its services, and what a plugin has registered with it.
 //!
 //! One `Inner` is made at each initialisation and closed at the finalisation that ends it. Closing waits for calls that
 //! are inside Orthanc, so that the context is never used after `OrthancPluginFinalize` has returned. This module does
@@ -15,14 +15,14 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::abi::{self, service};
 use crate::change::ChangeHandler;
-use crate::error::{ErrorCode, HostError};
+use crate::error::{ErrorCode, OrthancError};
 use crate::job::{JobSlot, Unserializer};
 use crate::rest::Handler;
 use crate::storage::StorageArea;
 
 /// The version of an Orthanc server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HostVersion {
+pub struct OrthancVersion {
     /// First number.
     pub major: u32,
     /// Second number.
@@ -31,7 +31,7 @@ pub struct HostVersion {
     pub revision: u32,
 }
 
-impl HostVersion {
+impl OrthancVersion {
     /// The oldest host that plugins of this crate run on: range reads appeared there.
     pub const OLDEST: Self = Self::new(1, 9, 0);
     /// A development version of Orthanc, newer than any release.
@@ -56,7 +56,7 @@ impl HostVersion {
     }
 }
 
-impl fmt::Display for HostVersion {
+impl fmt::Display for OrthancVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Self::MAINLINE {
             return f.write_str("mainline");
@@ -79,15 +79,15 @@ pub enum Level {
 /// A handle on the Orthanc server that loaded the plugin. Cheap to clone, for any thread.
 ///
 /// It outlives the plugin's life inside Orthanc without harm: once Orthanc has finalised the plugin, calls return
-/// [`HostError::Finalized`] or do nothing.
+/// [`OrthancError::Finalized`] or do nothing.
 #[derive(Clone)]
-pub struct Host {
+pub struct Orthanc {
     inner: Arc<Inner>,
 }
 
 struct Inner {
     context: *mut abi::Context,
-    version: HostVersion,
+    version: OrthancVersion,
     plugin_name: &'static CStr,
     gate: Gate,
     registrations: Mutex<Registrations>,
@@ -126,10 +126,10 @@ struct GateState {
 struct Call<'a>(&'a Gate);
 
 impl Gate {
-    fn enter(&self) -> Result<Call<'_>, HostError> {
+    fn enter(&self) -> Result<Call<'_>, OrthancError> {
         let mut state = self.state.lock();
         if !state.open {
-            return Err(HostError::Finalized);
+            return Err(OrthancError::Finalized);
         }
         state.calls += 1;
         Ok(Call(self))
@@ -154,7 +154,7 @@ impl Drop for Call<'_> {
     }
 }
 
-impl Host {
+impl Orthanc {
     /// A host for a context, open for calls.
     ///
     /// # Safety
@@ -163,7 +163,7 @@ impl Host {
     /// returned.
     pub(crate) unsafe fn new(
         context: *mut abi::Context,
-        version: HostVersion,
+        version: OrthancVersion,
         plugin_name: &'static CStr,
     ) -> Self {
         let gate = Gate { state: Mutex::new(GateState { open: true, calls: 0 }), idle: Condvar::new() };
@@ -181,7 +181,7 @@ impl Host {
     }
 
     /// The version of Orthanc.
-    pub fn version(&self) -> HostVersion {
+    pub fn version(&self) -> OrthancVersion {
         self.inner.version
     }
 
@@ -193,9 +193,9 @@ impl Host {
     /// Orthanc's whole configuration: all files merged, comments removed, environment variables substituted.
     ///
     /// It may hold secrets of other plugins: do not log it.
-    pub fn configuration(&self) -> Result<serde_json::Value, HostError> {
+    pub fn configuration(&self) -> Result<serde_json::Value, OrthancError> {
         let text = self.text("GetConfiguration", service::GET_CONFIGURATION)?;
-        serde_json::from_slice(&text).map_err(HostError::Configuration)
+        serde_json::from_slice(&text).map_err(OrthancError::Configuration)
     }
 
     /// The folder of Orthanc's configuration, beside which it looks for what a relative path names; `None` where it was
@@ -208,23 +208,23 @@ impl Host {
     }
 
     /// A string that a service without an argument returns.
-    fn text(&self, name: &'static str, number: i32) -> Result<Vec<u8>, HostError> {
+    fn text(&self, name: &'static str, number: i32) -> Result<Vec<u8>, OrthancError> {
         let mut text: *mut c_char = ptr::null_mut();
         let params = abi::RetrieveDynamicString { result: &raw mut text, argument: ptr::null() };
         // SAFETY: the parameters are those of these services, and `text` outlives the call.
         unsafe { self.invoke(name, number, &params) }?;
         if text.is_null() {
-            return Err(HostError::Service { service: name, code: ErrorCode::NULL_POINTER });
+            return Err(OrthancError::Service { service: name, code: ErrorCode::NULL_POINTER });
         }
         // SAFETY: on success the service set `text` to a NUL-terminated string that belongs to this plugin.
         let bytes = unsafe { CStr::from_ptr(text) }.to_bytes().to_vec();
-        // SAFETY: `text` came from the host, and is not used after this.
+        // SAFETY: `text` came from Orthanc, and is not used after this.
         unsafe { self.free(text.cast()) };
         Ok(bytes)
     }
 
     /// Sets the text that Orthanc shows for this plugin.
-    pub fn set_description(&self, description: &str) -> Result<(), HostError> {
+    pub fn set_description(&self, description: &str) -> Result<(), OrthancError> {
         let value = c_string("the description", description)?;
         let params = abi::SetPluginProperty {
             plugin: self.inner.plugin_name.as_ptr(),
@@ -246,7 +246,7 @@ impl Host {
     pub(crate) fn log_from(&self, level: Level, message: &str, file: &str, line: u32) {
         let message = c_line(message);
         // A host that cannot log any more has nowhere to report that to.
-        let _ = if self.inner.version >= HostVersion::WITH_LOG_MESSAGE {
+        let _ = if self.inner.version >= OrthancVersion::WITH_LOG_MESSAGE {
             let file = c_line(file);
             let params = abi::LogMessage {
                 message: message.as_ptr(),
@@ -285,7 +285,7 @@ impl Host {
     /// GET on Orthanc's REST API. `after_plugins`: routes of plugins are called too.
     ///
     /// Not from `initialize`: Orthanc's server is not there yet.
-    pub fn rest_get(&self, path: &str, after_plugins: bool) -> Result<Vec<u8>, HostError> {
+    pub fn rest_get(&self, path: &str, after_plugins: bool) -> Result<Vec<u8>, OrthancError> {
         let number = if after_plugins { service::REST_API_GET_AFTER_PLUGINS } else { service::REST_API_GET };
         let uri = c_string("the path of a REST call", path)?;
         let mut answer = abi::MemoryBuffer { data: ptr::null_mut(), size: 0 };
@@ -296,20 +296,20 @@ impl Host {
     }
 
     /// POST on Orthanc's REST API. `after_plugins`: routes of plugins are called too.
-    pub fn rest_post(&self, path: &str, body: &[u8], after_plugins: bool) -> Result<Vec<u8>, HostError> {
+    pub fn rest_post(&self, path: &str, body: &[u8], after_plugins: bool) -> Result<Vec<u8>, OrthancError> {
         let number =
             if after_plugins { service::REST_API_POST_AFTER_PLUGINS } else { service::REST_API_POST };
         self.rest_send("POST", number, path, body)
     }
 
     /// PUT on Orthanc's REST API. `after_plugins`: routes of plugins are called too.
-    pub fn rest_put(&self, path: &str, body: &[u8], after_plugins: bool) -> Result<Vec<u8>, HostError> {
+    pub fn rest_put(&self, path: &str, body: &[u8], after_plugins: bool) -> Result<Vec<u8>, OrthancError> {
         let number = if after_plugins { service::REST_API_PUT_AFTER_PLUGINS } else { service::REST_API_PUT };
         self.rest_send("PUT", number, path, body)
     }
 
     /// DELETE on Orthanc's REST API; the answer is always empty. `after_plugins`: routes of plugins are called too.
-    pub fn rest_delete(&self, path: &str, after_plugins: bool) -> Result<Vec<u8>, HostError> {
+    pub fn rest_delete(&self, path: &str, after_plugins: bool) -> Result<Vec<u8>, OrthancError> {
         let number =
             if after_plugins { service::REST_API_DELETE_AFTER_PLUGINS } else { service::REST_API_DELETE };
         let uri = c_string("the path of a REST call", path)?;
@@ -325,9 +325,9 @@ impl Host {
         number: i32,
         path: &str,
         body: &[u8],
-    ) -> Result<Vec<u8>, HostError> {
+    ) -> Result<Vec<u8>, OrthancError> {
         let uri = c_string("the path of a REST call", path)?;
-        let body_size = u32::try_from(body.len()).map_err(|_| HostError::BodyTooLong {
+        let body_size = u32::try_from(body.len()).map_err(|_| OrthancError::BodyTooLong {
             method,
             path: path.to_owned(),
             len: body.len(),
@@ -344,17 +344,17 @@ impl Host {
         self.rest_answer(method, path, done, &answer)
     }
 
-    /// Copies the answer of a REST call out of the host's buffer and frees that.
+    /// Copies the answer of a REST call out of Orthanc's buffer and frees that.
     fn rest_answer(
         &self,
         method: &'static str,
         path: &str,
-        done: Result<(), HostError>,
+        done: Result<(), OrthancError>,
         answer: &abi::MemoryBuffer,
-    ) -> Result<Vec<u8>, HostError> {
+    ) -> Result<Vec<u8>, OrthancError> {
         match done {
-            Err(HostError::Service { code, .. }) => {
-                return Err(HostError::Rest { method, path: path.to_owned(), code });
+            Err(OrthancError::Service { code, .. }) => {
+                return Err(OrthancError::Rest { method, path: path.to_owned(), code });
             }
             other => other?,
         }
@@ -364,7 +364,7 @@ impl Host {
         let len = answer.size as usize;
         // SAFETY: the service succeeded, so `data` has `size` bytes, which nobody else uses until they are freed.
         let bytes = unsafe { std::slice::from_raw_parts(answer.data.cast::<u8>(), len) }.to_vec();
-        // SAFETY: `data` came from the host, and is not used after this.
+        // SAFETY: `data` came from Orthanc, and is not used after this.
         unsafe { self.free(answer.data) };
         Ok(bytes)
     }
@@ -379,22 +379,22 @@ impl Host {
         name: &'static str,
         number: i32,
         params: *const T,
-    ) -> Result<(), HostError> {
+    ) -> Result<(), OrthancError> {
         let _call = self.inner.gate.enter()?;
         let context = self.inner.context;
         // SAFETY: the gate is open, so the context is valid (see `new`).
         let invoke = unsafe { (*context).invoke_service };
-        let unknown = HostError::Service { service: name, code: ErrorCode::NULL_POINTER };
+        let unknown = OrthancError::Service { service: name, code: ErrorCode::NULL_POINTER };
         let invoke = invoke.ok_or(unknown)?;
         // SAFETY: the context is valid as above, and the caller vouches for the parameters.
         let code = ErrorCode::from_raw(unsafe { invoke(context, number, params.cast::<c_void>()) });
         match code {
             ErrorCode::SUCCESS => Ok(()),
-            code => Err(HostError::Service { service: name, code }),
+            code => Err(OrthancError::Service { service: name, code }),
         }
     }
 
-    /// Frees memory that a service handed out. After finalise it leaks instead: the host's allocator may be gone.
+    /// Frees memory that a service handed out. After finalise it leaks instead: Orthanc's allocator may be gone.
     ///
     /// # Safety
     ///
@@ -410,15 +410,15 @@ impl Host {
     }
 }
 
-impl fmt::Debug for Host {
+impl fmt::Debug for Orthanc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Host").field("version", &self.inner.version).finish_non_exhaustive()
+        f.debug_struct("Orthanc").field("version", &self.inner.version).finish_non_exhaustive()
     }
 }
 
 /// A C string that must keep its exact text.
-pub(crate) fn c_string(what: &'static str, text: &str) -> Result<CString, HostError> {
-    CString::new(text).map_err(|_| HostError::NulCharacter { what })
+pub(crate) fn c_string(what: &'static str, text: &str) -> Result<CString, OrthancError> {
+    CString::new(text).map_err(|_| OrthancError::NulCharacter { what })
 }
 
 /// A C string of one line.
@@ -433,15 +433,15 @@ mod tests {
 
     #[test]
     fn versions_are_read_and_compared() {
-        assert_eq!(HostVersion::parse("1.10.1"), Some(HostVersion::new(1, 10, 1)));
-        assert_eq!(HostVersion::parse("1.12.4-rc2"), Some(HostVersion::new(1, 12, 4)));
-        assert_eq!(HostVersion::parse("mainline"), Some(HostVersion::MAINLINE));
+        assert_eq!(OrthancVersion::parse("1.10.1"), Some(OrthancVersion::new(1, 10, 1)));
+        assert_eq!(OrthancVersion::parse("1.12.4-rc2"), Some(OrthancVersion::new(1, 12, 4)));
+        assert_eq!(OrthancVersion::parse("mainline"), Some(OrthancVersion::MAINLINE));
         for bad in ["", "1", "1.10", "1.x.1", "1.10.", "1.10.a", "99999999999.0.0"] {
-            assert_eq!(HostVersion::parse(bad), None, "{bad}");
+            assert_eq!(OrthancVersion::parse(bad), None, "{bad}");
         }
-        assert!(HostVersion::new(1, 8, 9) < HostVersion::OLDEST);
-        assert!(HostVersion::new(1, 10, 0) > HostVersion::OLDEST);
-        assert!(HostVersion::MAINLINE > HostVersion::new(1, 99, 99));
+        assert!(OrthancVersion::new(1, 8, 9) < OrthancVersion::OLDEST);
+        assert!(OrthancVersion::new(1, 10, 0) > OrthancVersion::OLDEST);
+        assert!(OrthancVersion::MAINLINE > OrthancVersion::new(1, 99, 99));
     }
 
     #[test]
