@@ -147,14 +147,14 @@ fn package(
     Facts::read(&library, platform)?
         .check(platform)
         .with_context(|| format!("{} cannot be shipped", platform.library(plugin)))?;
-    let name = format!("{}-{VERSION}-{}", plugin.package(), platform.name());
+    let name = format!("{}-{VERSION}-{}", plugin.distribution(), platform.name());
     let put = |name: String, bytes: Vec<u8>| {
         fs::write(folder.join(&name), bytes).with_context(|| format!("writing {name}"))
     };
     put(format!("{name}.cdx.json"), sbom::build(plugin, platform, seconds)?)?;
     if let Some(architecture) = platform.debian_architecture() {
         let bytes = deb::build(plugin, platform, VERSION, &library, seconds)?;
-        put(format!("{}_{VERSION}_{architecture}.deb", plugin.package()), bytes)?;
+        put(format!("{}_{VERSION}_{architecture}.deb", plugin.distribution()), bytes)?;
     }
     let files = contents::archive(plugin, platform, library)?;
     let in_folder = |entry: &Entry| Entry { path: format!("{name}/{}", entry.path), ..entry.clone() };

@@ -72,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// The library of a plugin, taken out of its archive.
 fn library(plugin: Plugin, platform: Platform) -> Result<Option<Vec<u8>>> {
     let end = if platform == Platform::Windows { "zip" } else { "tar.gz" };
-    let file = format!("{}-{}-{}.{end}", plugin.package(), dist::VERSION, platform.name());
+    let file = format!("{}-{}-{}.{end}", plugin.distribution(), dist::VERSION, platform.name());
     let path = dist::folder()?.join(&file);
     if !path.is_file() {
         return Ok(None);

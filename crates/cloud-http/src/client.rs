@@ -16,9 +16,8 @@ use object_store::{ClientOptions, RetryConfig};
 use tokio::sync::Semaphore;
 
 use crate::checksum::{self, Checksum};
-use crate::count::Traffic;
 use crate::download::DownloadBody;
-use crate::error::{HttpSetupError, TransportError};
+use crate::error::{HttpConfigError, TransportError};
 use crate::error_body;
 use crate::exchange::{Exchange, note};
 use crate::stall::Progress;
@@ -77,7 +76,6 @@ pub struct CloudHttp {
     connections: Arc<Semaphore>,
     stall_limit: Duration,
     crc32c_of_uploads: bool,
-    traffic: Arc<Traffic>,
 }
 
 impl CloudHttp {
@@ -85,8 +83,8 @@ impl CloudHttp {
     ///
     /// # Errors
     ///
-    /// [`HttpSetupError`] when the certificates or the proxy cannot be understood.
-    pub fn new(options: &HttpOptions) -> Result<Self, HttpSetupError> {
+    /// [`HttpConfigError`] when the certificates or the proxy cannot be understood.
+    pub fn new(options: &HttpOptions) -> Result<Self, HttpConfigError> {
         let mut builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .http1_only()
@@ -94,24 +92,23 @@ impl CloudHttp {
             .connect_timeout(options.connect_timeout)
             .pool_max_idle_per_host(options.max_connections);
         if let Some(proxy) = &options.proxy {
-            let proxy = reqwest::Proxy::all(proxy).map_err(|_| HttpSetupError::Proxy)?;
+            let proxy = reqwest::Proxy::all(proxy).map_err(|_| HttpConfigError::Proxy)?;
             builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(NEVER_PROXIED)));
         }
         if let Some(pem) = &options.root_certificates {
             let certificates =
-                reqwest::Certificate::from_pem_bundle(pem).map_err(|_| HttpSetupError::Certificates)?;
+                reqwest::Certificate::from_pem_bundle(pem).map_err(|_| HttpConfigError::Certificates)?;
             if certificates.is_empty() {
-                return Err(HttpSetupError::Certificates);
+                return Err(HttpConfigError::Certificates);
             }
             builder = builder.tls_certs_merge(certificates);
         }
-        let client = builder.build().map_err(|error| HttpSetupError::from_reqwest(&error))?;
+        let client = builder.build().map_err(|error| HttpConfigError::from_reqwest(&error))?;
         Ok(Self {
             client,
             connections: Arc::new(Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
             stall_limit: options.stall_limit,
             crc32c_of_uploads: false,
-            traffic: Arc::default(),
         })
     }
 
@@ -127,16 +124,10 @@ impl CloudHttp {
         &self.client
     }
 
-    /// Requests and bytes since this client was made.
-    pub fn traffic(&self) -> &Traffic {
-        &self.traffic
-    }
-
     async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         // A semaphore that is never closed.
         let permit =
             Arc::clone(&self.connections).acquire_owned().await.map_err(|_| protocol("no connection"))?;
-        self.traffic.request();
         note(|exchange| *exchange = Exchange { requests: exchange.requests + 1, ..Exchange::default() });
 
         let (parts, body) = request.into_parts();
@@ -144,8 +135,7 @@ impl CloudHttp {
         let mut request = reqwest::Request::new(parts.method, url);
         *request.headers_mut() = parts.headers;
         let progress = Progress::start();
-        let (body, lease) =
-            UploadBody::new(body, is_lent(), progress.clone(), Arc::clone(&self.traffic)).await?;
+        let (body, lease) = UploadBody::new(body, is_lent(), progress.clone()).await?;
         // Of whole objects: Google's documentation does not name the header for parts, which have a query.
         if self.crc32c_of_uploads && *request.method() == Method::PUT && request.url().query().is_none() {
             request.headers_mut().extend(body.google_hash().map(|hash| (checksum::GOOGLE, hash)));
@@ -166,7 +156,7 @@ impl CloudHttp {
 
         let (parts, body) = http::Response::from(response).into_parts();
         note_answer(parts.status, &parts.headers);
-        let body = DownloadBody::new(body, self.stall_limit, Arc::clone(&self.traffic), permit);
+        let body = DownloadBody::new(body, self.stall_limit, permit);
         let body = if parts.status.is_success() {
             HttpResponseBody::new(body)
         } else {

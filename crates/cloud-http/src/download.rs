@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,7 +12,6 @@ use pin_project_lite::pin_project;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
-use crate::count::Traffic;
 use crate::error::TransportError;
 
 pin_project! {
@@ -27,19 +25,13 @@ pin_project! {
         // does not make the server late.
         waiting: bool,
         limit: Duration,
-        traffic: Arc<Traffic>,
         permit: Option<OwnedSemaphorePermit>,
     }
 }
 
 impl DownloadBody {
-    pub(crate) fn new(
-        inner: reqwest::Body,
-        limit: Duration,
-        traffic: Arc<Traffic>,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
-        Self { inner, stall: tokio::time::sleep(limit), waiting: false, limit, traffic, permit: Some(permit) }
+    pub(crate) fn new(inner: reqwest::Body, limit: Duration, permit: OwnedSemaphorePermit) -> Self {
+        Self { inner, stall: tokio::time::sleep(limit), waiting: false, limit, permit: Some(permit) }
     }
 }
 
@@ -55,7 +47,6 @@ impl Body for DownloadBody {
         match this.inner.poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 *this.waiting = false;
-                this.traffic.received(frame.data_ref().map_or(0, Bytes::len));
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {

@@ -105,7 +105,7 @@ impl CredentialError {
 /// The client could not be made from its options.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum HttpSetupError {
+pub enum HttpConfigError {
     /// The file of additional root certificates is no PEM file.
     #[error("no certificates in PEM format")]
     Certificates,
@@ -117,7 +117,7 @@ pub enum HttpSetupError {
     Client(String),
 }
 
-impl HttpSetupError {
+impl HttpConfigError {
     /// What lies inside of the PEM format is only looked at when the client is made.
     pub(crate) fn from_reqwest(error: &reqwest::Error) -> Self {
         let reason = innermost(error);

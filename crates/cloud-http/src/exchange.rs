@@ -52,6 +52,13 @@ pub async fn observe<T>(operation: impl Future<Output = T>) -> (T, Exchange) {
         .await
 }
 
+/// As [`observe`], for an operation that is a step of another observed one, which gets to know the exchange as well.
+pub async fn observe_nested<T>(operation: impl Future<Output = T>) -> (T, Exchange) {
+    let (result, exchange) = observe(operation).await;
+    note(|outer| *outer = Exchange { requests: outer.requests + exchange.requests, ..exchange.clone() });
+    (result, exchange)
+}
+
 /// Notes something about the operation that is being observed, if one is.
 pub(crate) fn note(change: impl FnOnce(&mut Exchange)) {
     // Nobody need watch: credentials are fetched outside of an operation.

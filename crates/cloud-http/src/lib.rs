@@ -7,8 +7,7 @@
 //! - an exchange in which nothing moves is given up (a stall), however long a large transfer may take as a whole;
 //! - a payload that is lent by its owner can be taken back at any moment (see [`with_lent_payload`]);
 //! - what the server answered (status, error code, request id, `Retry-After`, [`Checksum`]) is kept for whoever made the
-//!   request (see [`observe`]), since `object_store` passes on only a part of it;
-//! - requests and bytes are counted.
+//!   request (see [`observe`]), since `object_store` passes on only a part of it.
 //!
 //! It does not retry, and knows nothing of attachments, buckets or credentials.
 //!
@@ -16,8 +15,6 @@
 
 mod checksum;
 mod client;
-mod count;
-mod credentials;
 mod download;
 mod error;
 mod error_body;
@@ -27,8 +24,6 @@ mod upload;
 
 pub use checksum::{Checksum, Verifier};
 pub use client::{CloudHttp, HttpOptions, no_retries};
-pub use count::{Traffic, TrafficCounts};
-pub use credentials::NamedCredentials;
-pub use error::{CredentialError, HttpSetupError, TransportError};
-pub use exchange::{Exchange, Refusal, observe};
+pub use error::{CredentialError, HttpConfigError, TransportError};
+pub use exchange::{Exchange, Refusal, observe, observe_nested};
 pub use upload::with_lent_payload;

@@ -13,7 +13,6 @@ use object_store::client::HttpRequestBody;
 use parking_lot::Mutex;
 
 use crate::checksum;
-use crate::count::Traffic;
 use crate::stall::Progress;
 
 /// Bytes handed to the connection at a time. Small enough to stay in a core's cache when they are copied, and to show
@@ -49,7 +48,6 @@ pub(crate) struct UploadBody {
     left: u64,
     lent: bool,
     progress: Progress,
-    traffic: Arc<Traffic>,
 }
 
 /// Takes the payload back when dropped.
@@ -72,7 +70,6 @@ impl UploadBody {
         body: HttpRequestBody,
         lent: bool,
         progress: Progress,
-        traffic: Arc<Traffic>,
     ) -> Result<(Self, Lease), object_store::client::HttpError> {
         let mut body = body;
         let mut chunks = VecDeque::new();
@@ -85,7 +82,7 @@ impl UploadBody {
         let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let remaining = Arc::new(Mutex::new(Some(chunks)));
         let lease = Lease(Arc::clone(&remaining));
-        Ok((Self { remaining, length, left: length, lent, progress, traffic }, lease))
+        Ok((Self { remaining, length, left: length, lent, progress }, lease))
     }
 
     /// The checksum of what remains, as Google wants it.
@@ -133,7 +130,6 @@ impl Body for UploadBody {
                 if self.left == 0 {
                     self.progress.all_taken(self.length);
                 }
-                self.traffic.sent(chunk.len());
                 Some(Ok(Frame::data(chunk)))
             }
             Ok(None) => None,
@@ -155,7 +151,7 @@ mod tests {
     use super::*;
 
     async fn lent(payload: Bytes) -> (UploadBody, Lease) {
-        UploadBody::new(payload.into(), true, Progress::start(), Arc::default()).await.unwrap()
+        UploadBody::new(payload.into(), true, Progress::start()).await.unwrap()
     }
 
     #[tokio::test]
@@ -181,7 +177,7 @@ mod tests {
     async fn an_owned_payload_is_not_copied() {
         let payload = Bytes::from(vec![7; CHUNK]);
         let (mut body, _lease) =
-            UploadBody::new(payload.clone().into(), false, Progress::start(), Arc::default()).await.unwrap();
+            UploadBody::new(payload.clone().into(), false, Progress::start()).await.unwrap();
         let chunk = body.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(chunk.as_ptr(), payload.as_ptr());
     }

@@ -38,7 +38,6 @@
 
 mod a1;
 mod a2;
-mod budget;
 mod decryptor;
 mod error;
 mod format;
@@ -55,7 +54,6 @@ pub use a2::layout::{A2Geometry, A2Layout, RangePlan, speculative_header_len};
 pub use a2::opener::{A2Opener, FileKey};
 pub use a2::range::A2RangeDecryptor;
 pub use a2::sealer::{a2_envelope_len, encrypt_a2_with_file_key};
-pub use budget::{BudgetGuard, MemoryBudget};
 pub use decryptor::{Decryptor, decrypt, encrypt, encrypt_into};
 pub use error::{
     DecryptError, EncryptError, HeaderError, InvalidUuid, KeyFileError, KeyRingError, PrimitiveFailed,

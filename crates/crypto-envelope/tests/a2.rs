@@ -181,7 +181,6 @@ fn everything_may_cross_threads() {
     crosses::<A2Opener>();
     crosses::<crypto_envelope::Decryptor<Vec<u8>>>();
     crosses::<A2RangeDecryptor<Vec<u8>>>();
-    crosses::<crypto_envelope::MemoryBudget>();
     crosses::<DecryptError>();
 }
 

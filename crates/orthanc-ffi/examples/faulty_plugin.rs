@@ -27,7 +27,7 @@ impl Plugin for Faulty {
     const VERSION: &'static CStr = c"0";
 
     fn initialize(orthanc: &Orthanc) -> Result<Self, InitializeError> {
-        orthanc_ffi::install_tracing();
+        orthanc_ffi::install_tracing(&[]);
         let configuration = orthanc.configuration()?;
         let ranges = if configuration["Ranges"] == false { Ranges::NotServed } else { Ranges::Served };
         orthanc.register_storage_area(Arc::new(Area::default()), ranges)?;

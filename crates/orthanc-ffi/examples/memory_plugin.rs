@@ -23,7 +23,7 @@ impl Plugin for MemoryPlugin {
     const VERSION: &'static CStr = c"0.1";
 
     fn initialize(orthanc: &Orthanc) -> Result<Self, InitializeError> {
-        orthanc_ffi::install_tracing();
+        orthanc_ffi::install_tracing(&[]);
         let configuration = orthanc.configuration()?;
         let Some(section) = configuration.get("MemoryPlugin") else {
             tracing::warn!(

@@ -18,12 +18,10 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use crate::entry;
 use crate::orthanc::Level;
 
-/// The crates of this workspace that plugins link; the plugin's own crate is added when it is initialised.
-const OWN: &[&str] =
-    &["orthanc_ffi", "storage_plugin", "storage_layout", "bucket", "hybrid", "crypto_envelope", "cloud_http"];
-
 /// Root module of the plugin's crate.
 static PLUGIN_MODULE: RwLock<&'static str> = RwLock::new("orthanc_ffi");
+/// Targets whose events pass from INFO up, besides this crate and the plugin's.
+static OWN: RwLock<&'static [&'static str]> = RwLock::new(&[]);
 /// Targets whose events pass from DEBUG up.
 static VERBOSE: RwLock<&'static [&'static str]> = RwLock::new(&[]);
 /// `Once` can be asked from any thread; the filter is changed by one at a time.
@@ -36,11 +34,13 @@ pub(crate) fn set_plugin_module(module: &'static str) {
     tracing::callsite::rebuild_interest_cache();
 }
 
-/// Sends tracing events and `log` records of this library to Orthanc's log. Once for each loaded library; later calls do
-/// nothing. Each event goes to Orthanc of that moment, and nowhere when there is none.
-pub fn install_tracing() {
+/// Sends tracing events and `log` records of this library to Orthanc's log. Events of this crate, of the plugin's crate, and of
+/// the crates or modules in `own` pass from INFO up. Once for each loaded library; later calls do nothing. Each event goes
+/// to the Orthanc of that moment, and nowhere when there is none.
+pub fn install_tracing(own: &'static [&'static str]) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        *OWN.write() = own;
         // Both fail only where something else in this library has set the global default before: then that one stays.
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(OrthancLayer));
         let _ = tracing_log::LogTracer::init();
@@ -87,7 +87,8 @@ fn passes(metadata: &Metadata<'_>) -> bool {
     if is_in(target, *VERBOSE.read()) {
         return true;
     }
-    level <= tracing::Level::INFO && (is_in(target, OWN) || is_in(target, &[*PLUGIN_MODULE.read()]))
+    level <= tracing::Level::INFO
+        && (is_in(target, &["orthanc_ffi", *PLUGIN_MODULE.read()]) || is_in(target, *OWN.read()))
 }
 
 /// A layer that writes events into Orthanc's log, one line each: `NAME: message key=value …`.
@@ -163,9 +164,10 @@ mod tests {
 
     #[test]
     fn a_target_is_a_module_and_what_is_inside() {
-        assert!(is_in("hybrid", OWN));
-        assert!(is_in("hybrid::parts", OWN));
-        assert!(!is_in("hybrid_rc", OWN));
-        assert!(!is_in("hyper_util::client", OWN));
+        let own = &["storage"];
+        assert!(is_in("storage", own));
+        assert!(is_in("storage::read", own));
+        assert!(!is_in("storage_rc", own));
+        assert!(!is_in("hyper_util::client", own));
     }
 }

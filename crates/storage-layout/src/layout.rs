@@ -1,7 +1,6 @@
 //! The three layouts: flat and legacy in a bucket, Orthanc's own on a disk.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use crate::attachment::UNKNOWN_EXTENSION;
 use crate::{Attachment, AttachmentUuid, ContentType, RootPath};
@@ -18,23 +17,6 @@ pub enum Structure {
     /// `{uuid[0..2]}/{uuid[2..4]}/{uuid}`: as in Orthanc's own `StorageDirectory`, so that such a folder can be copied
     /// to a bucket as it is.
     Legacy,
-}
-
-/// A `StorageStructure` other than `flat` and `legacy`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a storage structure: flat or legacy")]
-pub struct ParseStructureError(String);
-
-impl FromStr for Structure {
-    type Err = ParseStructureError;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "flat" => Ok(Self::Flat),
-            "legacy" => Ok(Self::Legacy),
-            other => Err(ParseStructureError(other.to_owned())),
-        }
-    }
 }
 
 /// How the attachments of one Orthanc are named in one bucket.

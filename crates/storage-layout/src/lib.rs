@@ -18,7 +18,7 @@ mod layout;
 mod root;
 
 pub use attachment::{Attachment, AttachmentUuid, ContentType};
-pub use layout::{FilePath, Layout, ParseStructureError, Structure};
+pub use layout::{FilePath, Layout, Structure};
 pub use root::RootPath;
 
 /// Why something cannot become an object name.

@@ -64,14 +64,6 @@ fn only_flat_dicom_headers_ever_had_another_name() {
     assert_eq!(layout.legacy_unknown_name(&attachment(3)), None);
 }
 
-#[test]
-fn a_structure_has_two_spellings_and_no_others() {
-    assert_eq!("flat".parse(), Ok(Structure::Flat));
-    assert_eq!("legacy".parse(), Ok(Structure::Legacy));
-    let refused = "Flat".parse::<Structure>().unwrap_err();
-    assert_eq!(refused.to_string(), r#""Flat" is not a storage structure: flat or legacy"#);
-}
-
 fn uuids() -> impl Strategy<Value = String> {
     "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 }

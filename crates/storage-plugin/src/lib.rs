@@ -7,21 +7,17 @@
 mod area;
 mod catalog;
 mod config;
-mod encryption;
+mod credentials;
 mod endpoint;
-mod engine;
-mod metrics;
 mod moving;
 mod offload;
+mod operations;
 mod plugin;
 mod provider;
-mod reading;
-mod removal;
-mod routes;
 mod runtime;
-mod stored_form;
 
 pub use config::{ConfigError, NetworkOptions, Secret, Section};
+pub use credentials::NamedCredentials;
 pub use endpoint::{parse_endpoint, warn_if_exposed};
 pub use plugin::StoragePlugin;
-pub use provider::{Provider, Setup};
+pub use provider::{Provider, ProviderContext};

@@ -15,22 +15,26 @@ use serde_json::{Map, Value, json};
 use storage_layout::Layout;
 
 use crate::area::Area;
+use crate::area::deletion::Removals;
+use crate::area::encryption::Encryption;
 use crate::config::{CommonOptions, ConfigError, EncryptionOptions, HybridOptions, Section};
-use crate::encryption::Encryption;
-use crate::engine::{Engine, Stop};
-use crate::metrics::Metrics;
+use crate::moving::mover::{Engine, Stop};
+use crate::moving::stored_form::AsItIs;
 use crate::moving::{JOB_TYPE, resume};
 use crate::offload::{Offload, PRECISION};
-use crate::provider::{Provider, Setup};
-use crate::removal::Removals;
-use crate::routes::{Facts, Routes};
+use crate::operations::metrics::Metrics;
+use crate::operations::{Facts, Routes};
+use crate::provider::{Provider, ProviderContext};
 use crate::runtime::{Panicked, Runtime};
-use crate::stored_form::AsItIs;
 
 /// How long the check of the bucket at start may take.
 const CHECK: Duration = Duration::from_secs(10);
 /// How long a plugin that Orthanc ends waits for its deletions.
 const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// The crates below whose log lines go into Orthanc's log.
+const LOG_TARGETS: &[&str] =
+    &["storage_plugin", "hybrid", "bucket", "storage_layout", "crypto_envelope", "cloud_http"];
 
 /// Modules whose log lines `EnableHttpLogs` turns on, from debug level up. Not those of the AWS SDK: whether its debug lines
 /// can hold parts of credentials has not been examined.
@@ -52,7 +56,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         };
 
     fn initialize(orthanc: &Orthanc) -> Result<Self, InitializeError> {
-        orthanc_ffi::install_tracing();
+        orthanc_ffi::install_tracing(LOG_TARGETS);
         orthanc_ffi::set_verbose_targets(&[]);
         orthanc.set_description(P::DESCRIPTION)?;
         let Value::Object(configuration) = orthanc.configuration()? else {
@@ -66,11 +70,11 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let common = CommonOptions::read(&mut section, &configuration)?;
         let runtime = Runtime::new(P::SECTION)
             .map_err(|error| InitializeError::new(format!("cannot start threads: {error}")))?;
-        let setup = Setup::read::<P>(&mut section, &configuration, runtime.handle())?;
-        let bucket = P::connect(&mut section, &setup)?;
+        let context = ProviderContext::read::<P>(&mut section, &configuration, runtime.handle())?;
+        let bucket = P::connect(&mut section, &context)?;
         section.warn_of_unknown();
 
-        orthanc_ffi::set_verbose_targets(if setup.network().http_logs { HTTP_LOGS } else { &[] });
+        orthanc_ffi::set_verbose_targets(if context.network().http_logs { HTTP_LOGS } else { &[] });
         let ranges = ranges(common.encryption.as_ref());
         let facts = facts::<P>(&bucket.url, &common);
         let offload = common.hybrid.as_ref().and_then(|options| options.offload.clone()).map(Offload::new);

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::fmt;
 
 use bucket::BucketOptions;
-use cloud_http::{CloudHttp, HttpOptions, HttpSetupError};
+use cloud_http::{CloudHttp, HttpConfigError, HttpOptions};
 use orthanc_ffi::InitializeError;
 use serde_json::{Map, Value};
 
@@ -28,17 +28,20 @@ pub trait Provider: Send + Sync + 'static {
     /// # Errors
     ///
     /// A mistake in the configuration.
-    fn connect(section: &mut Section<'_>, setup: &Setup<'_>) -> Result<BucketOptions, InitializeError>;
+    fn connect(
+        section: &mut Section<'_>,
+        context: &ProviderContext<'_>,
+    ) -> Result<BucketOptions, InitializeError>;
 }
 
 /// What a provider is given besides its section.
-pub struct Setup<'a> {
+pub struct ProviderContext<'a> {
     configuration: &'a Map<String, Value>,
     runtime: &'a tokio::runtime::Handle,
     network: NetworkOptions,
 }
 
-impl<'a> Setup<'a> {
+impl<'a> ProviderContext<'a> {
     /// Reads how the bucket is reached from the section of `P`, which is in `configuration`, Orthanc's.
     ///
     /// # Errors
@@ -85,11 +88,11 @@ impl<'a> Setup<'a> {
         };
         let options = HttpOptions { proxy, root_certificates, ..self.network.http };
         CloudHttp::new(&options).map_err(|error| match (error, &certificates) {
-            (error @ HttpSetupError::Certificates, Some(path)) => {
+            (error @ HttpConfigError::Certificates, Some(path)) => {
                 refused(path, format!("{error}: a file of -----BEGIN CERTIFICATE----- blocks is needed"))
             }
             // It may hold a password.
-            (error @ HttpSetupError::Proxy, _) => InitializeError::new(format!(
+            (error @ HttpConfigError::Proxy, _) => InitializeError::new(format!(
                 "option HttpProxy is {error}: [protocol://][user:password@]host[:port] is needed"
             )),
             (error, _) => InitializeError::new(error.to_string()),
@@ -97,10 +100,10 @@ impl<'a> Setup<'a> {
     }
 }
 
-impl fmt::Debug for Setup<'_> {
+impl fmt::Debug for ProviderContext<'_> {
     /// Without the configuration: there are secrets in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Setup").finish_non_exhaustive()
+        f.debug_struct("ProviderContext").finish_non_exhaustive()
     }
 }
 

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use object_store::ClientOptions;
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 use orthanc_ffi::InitializeError;
-use storage_plugin::{Provider, Section, Setup, StoragePlugin, warn_if_exposed};
+use storage_plugin::{Provider, ProviderContext, Section, StoragePlugin, warn_if_exposed};
 
 use crate::credentials::CredentialChain;
 use crate::endpoint::Endpoint;
@@ -36,10 +36,13 @@ impl Provider for S3 {
     const SECTION: &'static str = "AwsS3Storage";
     const HTTP_LOG_OPTION: Option<&'static str> = Some("EnableAwsSdkLogs");
 
-    fn connect(section: &mut Section<'_>, setup: &Setup<'_>) -> Result<BucketOptions, InitializeError> {
+    fn connect(
+        section: &mut Section<'_>,
+        context: &ProviderContext<'_>,
+    ) -> Result<BucketOptions, InitializeError> {
         let options = Options::read(section)?;
         let endpoint = Endpoint::new(&options).map_err(|(option, problem)| section.error(option, problem))?;
-        let store = store(&options, &endpoint, &setup.http()?, setup.runtime())
+        let store = store(&options, &endpoint, &context.http()?, context.runtime())
             .map_err(|error| InitializeError::new(format!("cannot set up the client of S3: {error}")))?;
         let store = Arc::new(store);
         Ok(BucketOptions {
@@ -47,8 +50,8 @@ impl Provider for S3 {
             multipart: store,
             url: format!("s3://{}", options.bucket),
             put_options: options.put_options,
-            retry: setup.network().retry,
-            transfer: setup.network().transfer,
+            retry: context.network().retry,
+            transfer: context.network().transfer,
             largest_put: LARGEST_PUT,
             create: None,
         })

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cloud_http::{CloudHttp, CredentialError, NamedCredentials, no_retries};
+use cloud_http::{CloudHttp, CredentialError, no_retries};
 use object_store::azure::{AzureCredential, AzureCredentialProvider, MicrosoftAzureBuilder};
 use object_store::{CredentialProvider, Result, StaticCredentialProvider};
 use parking_lot::Mutex;
+use storage_plugin::NamedCredentials;
 use tokio::runtime::Handle;
 
 use crate::account::Credentials;

@@ -17,7 +17,7 @@ use bucket::BucketOptions;
 use cloud_http::{CloudHttp, no_retries};
 use object_store::azure::MicrosoftAzureBuilder;
 use orthanc_ffi::InitializeError;
-use storage_plugin::{Provider, Section, Setup, StoragePlugin, warn_if_exposed};
+use storage_plugin::{Provider, ProviderContext, Section, StoragePlugin, warn_if_exposed};
 
 use crate::container::Container;
 use crate::options::Options;
@@ -36,20 +36,23 @@ impl Provider for Azure {
     const SECTION: &'static str = "AzureBlobStorage";
     const OLDER_SECTION: Option<&'static str> = Some("BlobStorage");
 
-    fn connect(section: &mut Section<'_>, setup: &Setup<'_>) -> Result<BucketOptions, InitializeError> {
+    fn connect(
+        section: &mut Section<'_>,
+        context: &ProviderContext<'_>,
+    ) -> Result<BucketOptions, InitializeError> {
         let options = Options::read(section)?;
-        let container = container(&options, &setup.http()?).map_err(|error| {
+        let container = container(&options, &context.http()?).map_err(|error| {
             InitializeError::new(format!("cannot set up the client of Azure Blob Storage: {error}"))
         })?;
         let container = Arc::new(container);
-        let mut transfer = setup.network().transfer;
+        let mut transfer = context.network().transfer;
         transfer.part_size = transfer.part_size.min(LARGEST_BLOCK);
         Ok(BucketOptions {
             store: Arc::<Container>::clone(&container),
             multipart: Arc::<Container>::clone(&container),
             url: format!("azure://{}", options.container),
             put_options: options.put_options,
-            retry: setup.network().retry,
+            retry: context.network().retry,
             transfer,
             largest_put: LARGEST_PUT,
             create: if options.create_container { Some(container) } else { None },

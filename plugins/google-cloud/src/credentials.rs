@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud_http::{CloudHttp, NamedCredentials, no_retries};
+use cloud_http::{CloudHttp, no_retries};
 use object_store::Result;
 use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorageBuilder, ServiceAccountKey};
 use serde_json::Value;
+use storage_plugin::NamedCredentials;
 use zeroize::Zeroizing;
 
 const ENVIRONMENT: &str = "GOOGLE_APPLICATION_CREDENTIALS";

@@ -13,7 +13,7 @@ use bucket::BucketOptions;
 use cloud_http::{CloudHttp, no_retries};
 use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
 use orthanc_ffi::InitializeError;
-use storage_plugin::{Provider, Section, Setup, StoragePlugin, warn_if_exposed};
+use storage_plugin::{Provider, ProviderContext, Section, StoragePlugin, warn_if_exposed};
 
 use crate::credentials::Credentials;
 use crate::options::Options;
@@ -30,11 +30,14 @@ impl Provider for Google {
     const DESCRIPTION: &'static str = "Stores the Orthanc storage area in Google Cloud";
     const SECTION: &'static str = "GoogleCloudStorage";
 
-    fn connect(section: &mut Section<'_>, setup: &Setup<'_>) -> Result<BucketOptions, InitializeError> {
+    fn connect(
+        section: &mut Section<'_>,
+        context: &ProviderContext<'_>,
+    ) -> Result<BucketOptions, InitializeError> {
         let options = Options::read(section)?;
         let credentials = Credentials::find(options.service_account_file.as_deref())
             .map_err(|error| InitializeError::new(error.to_string()))?;
-        let http = setup.http()?.with_crc32c_of_uploads();
+        let http = context.http()?.with_crc32c_of_uploads();
         let store = store(&options, &credentials, &http).map_err(|error| {
             InitializeError::new(format!("cannot set up the client of Google Cloud Storage: {error}"))
         })?;
@@ -44,8 +47,8 @@ impl Provider for Google {
             multipart: store,
             url: format!("gs://{}", options.bucket),
             put_options: options.put_options,
-            retry: setup.network().retry,
-            transfer: setup.network().transfer,
+            retry: context.network().retry,
+            transfer: context.network().transfer,
             largest_put: LARGEST_PUT,
             create: None,
         })

@@ -42,7 +42,7 @@ pub(crate) fn build(
 
 /// What is installed, sorted by path.
 fn files(plugin: Plugin, platform: Platform, library: &[u8]) -> Result<Vec<Entry>> {
-    let documentation = format!("usr/share/doc/{}", plugin.package());
+    let documentation = format!("usr/share/doc/{}", plugin.distribution());
     let sample = contents::names(plugin)?.sample;
     let mut files = vec![
         Entry::new(format!("{PLUGINS}/{}", platform.library(plugin)), library),
@@ -72,7 +72,7 @@ fn control(plugin: Plugin, platform: Platform, version: &str, files: &[Entry]) -
          configuration, object names and encrypted format.\n .\n \
          After the installation, write the section {section} in\n \
          /{CONFIGURATION}/{sample}, and restart Orthanc.\n",
-        package = plugin.package(),
+        package = plugin.distribution(),
         cloud = names.cloud,
         sample = names.sample,
         section = names.section,

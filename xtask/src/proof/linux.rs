@@ -44,7 +44,7 @@ impl Installed {
         let mut plugins = Vec::new();
         let mut files = Vec::new();
         for plugin in Plugin::ALL {
-            let file = format!("{}_{}_amd64.deb", plugin.package(), dist::VERSION);
+            let file = format!("{}_{}_amd64.deb", plugin.distribution(), dist::VERSION);
             let path = dist::folder()?.join(file);
             let there = Path::new(PLUGINS).join(Platform::LinuxX86.library(plugin));
             ensure!(!there.exists(), "{} is there already: the proof would remove it", there.display());
@@ -64,7 +64,7 @@ impl Installed {
     }
 
     fn packages(&self) -> Vec<PathBuf> {
-        self.plugins.iter().map(|plugin| plugin.package().into()).collect()
+        self.plugins.iter().map(|plugin| plugin.distribution().into()).collect()
     }
 
     fn remove(self) -> Result<()> {
@@ -112,7 +112,8 @@ fn files_are_in_place(plugins: &[Plugin]) -> Result<()> {
         let data = fs::metadata(&sample).with_context(|| format!("{} is not there", sample.display()))?;
         let mode = data.mode() & 0o777;
         ensure!(mode == 0o640, "{} has the permissions {mode:o}", sample.display());
-        let conffiles = output(Command::new("dpkg-query").args(["-W", "-f=${Conffiles}", plugin.package()]))?;
+        let conffiles =
+            output(Command::new("dpkg-query").args(["-W", "-f=${Conffiles}", plugin.distribution()]))?;
         ensure!(conffiles.contains(&*sample.to_string_lossy()), "it is no conffile: {conffiles}");
     }
     done();

@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use serde_json::{Map, Value, json};
 
 use crate::catalog::{CatalogError, Level, Resource};
-use crate::engine::{Engine, MoveError, Tally};
+use crate::moving::mover::{Engine, MoveError, Tally};
 
 /// The job's type, as the C++ plugins call it.
 pub(crate) const JOB_TYPE: &str = "MoveStorage";

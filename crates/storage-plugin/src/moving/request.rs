@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::job::{End, JOB_TYPE, MoveJob, Watch, target};
 use crate::catalog::CatalogError;
-use crate::engine::Engine;
+use crate::moving::mover::Engine;
 
 /// How often Orthanc is asked for a job that says nothing: one that is cancelled before it began never does.
 const PATIENCE: Duration = Duration::from_secs(1);

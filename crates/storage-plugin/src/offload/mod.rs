@@ -20,7 +20,7 @@ use storage_layout::Attachment;
 
 use self::worker::Worker;
 use crate::config::OffloadOptions;
-use crate::engine::Engine;
+use crate::moving::mover::Engine;
 
 /// Attachments that wait to be brought back. Further ones are brought back when they are read again.
 const LONGEST_QUEUE: usize = 10_000;

@@ -12,7 +12,7 @@ use orthanc_ffi::OrthancError;
 use super::known::{KnownStudies, Study};
 use super::{Doing, Offload};
 use crate::catalog::{CatalogError, Indexed, Level, Resource};
-use crate::engine::{Engine, MoveError, Tally};
+use crate::moving::mover::{Engine, MoveError, Tally};
 
 /// How often free space and time of day are looked at.
 const TICK: Duration = Duration::from_secs(30);

@@ -33,12 +33,13 @@ impl Plugin {
     #[must_use]
     pub fn present() -> Vec<Self> {
         let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../plugins");
-        let there = |plugin: &Self| plugins.join(plugin.folder()).join("Cargo.toml").is_file();
+        let there = |plugin: &Self| plugins.join(plugin.package()).join("Cargo.toml").is_file();
         Self::ALL.into_iter().filter(there).collect()
     }
 
-    /// The folder of its crate, in the one of all plugins.
-    fn folder(self) -> &'static str {
+    /// The cargo package, and the folder of its crate in the one of all plugins.
+    #[must_use]
+    pub fn package(self) -> &'static str {
         match self {
             Self::AwsS3 => "aws-s3",
             Self::AzureBlob => "azure-blob",
@@ -46,9 +47,9 @@ impl Plugin {
         }
     }
 
-    /// The cargo package.
+    /// The name of its packages, as `apt` knows them.
     #[must_use]
-    pub fn package(self) -> &'static str {
+    pub fn distribution(self) -> &'static str {
         match self {
             Self::AwsS3 => "orthanc-aws-s3-storage",
             Self::AzureBlob => "orthanc-azure-blob-storage",

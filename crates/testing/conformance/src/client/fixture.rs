@@ -7,7 +7,7 @@ use bucket::{Bucket, Download, Payload, ReadRange, RetryPolicy, StorageError, Tr
 use bytes::Bytes;
 use fake_cloud::BucketServer;
 use serde_json::{Value, json};
-use storage_plugin::{Provider, Section, Setup};
+use storage_plugin::{Provider, ProviderContext, Section};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::Cloud;
@@ -47,8 +47,8 @@ impl<C: Cloud> Client<C> {
         let configuration = configuration.as_object().context("the configuration is an object")?;
         let mut section = Section::find(configuration, C::SECTION)?.context("there is no section")?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let setup = Setup::read::<C::Provider>(&mut section, configuration, runtime.handle())?;
-        let mut options = C::Provider::connect(&mut section, &setup)?;
+        let provider = ProviderContext::read::<C::Provider>(&mut section, configuration, runtime.handle())?;
+        let mut options = C::Provider::connect(&mut section, &provider)?;
         options.transfer = transfer.unwrap_or(options.transfer);
         let storage = Bucket::new(options);
         // Credentials may take requests of their own, which the tests do not count. What is wrong shows again later.

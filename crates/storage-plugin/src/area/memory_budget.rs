@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 /// Strictly in order: a large request that waits is not overtaken by small ones that would fit. A request larger than
 /// the whole budget waits until nothing else is in flight and is then let through alone. A clone shares the budget.
 #[derive(Debug, Clone)]
-pub struct MemoryBudget(Arc<Shared>);
+pub(crate) struct MemoryBudget(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -28,14 +28,14 @@ struct State {
 
 impl MemoryBudget {
     /// A budget of `total` bytes. With 0, as with 1, requests go through one at a time.
-    pub fn new(total: u64) -> Self {
+    pub(crate) fn new(total: u64) -> Self {
         let shared = Shared { total: total.max(1), state: Mutex::default(), changed: Condvar::new() };
         Self(Arc::new(shared))
     }
 
     /// Waits, blocking the thread, until it is this request's turn and `bytes` fit; they are taken until the guard is
     /// dropped. A thread that already holds a guard must not ask for another one: it may wait for itself.
-    pub fn acquire(&self, bytes: u64) -> BudgetGuard {
+    pub(crate) fn acquire(&self, bytes: u64) -> BudgetGuard {
         // Clamped: "larger than everything" then means "everything", which is granted when nothing else is in flight.
         // At least 1, so that a budget of one byte admits empty attachments one at a time as well.
         let bytes = bytes.clamp(1, self.0.total);
@@ -53,13 +53,15 @@ impl MemoryBudget {
         BudgetGuard { shared: Arc::clone(&self.0), bytes }
     }
 
+    #[cfg(test)]
     /// Bytes in use, for metrics. A request larger than the budget counts as the budget.
-    pub fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.0.state.lock().used
     }
 
+    #[cfg(test)]
     /// Requests that wait, for metrics.
-    pub fn waiting(&self) -> u64 {
+    pub(crate) fn waiting(&self) -> u64 {
         let state = self.0.state.lock();
         state.next_ticket - state.now_serving
     }
@@ -68,7 +70,7 @@ impl MemoryBudget {
 /// Bytes taken from a [`MemoryBudget`]; given back on drop.
 #[derive(Debug)]
 #[must_use = "the bytes are given back as soon as the guard is dropped"]
-pub struct BudgetGuard {
+pub(crate) struct BudgetGuard {
     shared: Arc<Shared>,
     bytes: u64,
 }
@@ -79,3 +81,6 @@ impl Drop for BudgetGuard {
         self.shared.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use crypto_envelope::{decrypt, identify};
 use hybrid::StoredForm;
 use storage_layout::Attachment;
 
-use crate::encryption::Encryption;
+use crate::area::encryption::Encryption;
 
 /// Without client-side encryption: as they are.
 #[derive(Debug, Clone, Copy)]

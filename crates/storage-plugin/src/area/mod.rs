@@ -1,5 +1,10 @@
 //! The storage area that Orthanc sees.
 
+pub(crate) mod deletion;
+pub(crate) mod encryption;
+mod memory_budget;
+mod read;
+
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,11 +16,11 @@ use hybrid::{HybridStorage, Side};
 use orthanc_ffi::{ContentType, ErrorCode, StorageArea, Target, WholeTarget};
 use storage_layout::Attachment;
 
-use crate::encryption::Encryption;
-use crate::metrics::{Metrics, Request};
+use crate::area::deletion::{Removals, Removed};
+use crate::area::encryption::Encryption;
+use crate::area::read::{ReadError, Reading};
 use crate::offload::Offload;
-use crate::reading::{ReadError, Reading};
-use crate::removal::{Removals, Removed};
+use crate::operations::metrics::{Metrics, Request};
 use crate::runtime::{Panicked, Runtime};
 
 /// Orthanc's attachments in the bucket, and in files beside it.

@@ -6,10 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cloud_http::{CredentialError, TransportError, observe_nested};
 use object_store::CredentialProvider;
-
-use crate::error::{CredentialError, TransportError};
-use crate::exchange::{Exchange, note, observe};
 
 /// A provider of credentials from a token service, whose failures become a [`CredentialError`] that names the service
 /// and what its user can do.
@@ -66,10 +64,9 @@ impl<C: fmt::Debug + Send + Sync + 'static> CredentialProvider for NamedCredenti
 
     async fn get_credential(&self) -> object_store::Result<Arc<C>> {
         let fetch = tokio::time::timeout(self.limit, self.provider.get_credential());
-        let (result, exchange) = observe(fetch).await;
-        let status = exchange.status;
         // What the service said belongs to the error of the operation that needed the credentials.
-        note(|outer| *outer = Exchange { requests: outer.requests + exchange.requests, ..exchange });
+        let (result, exchange) = observe_nested(fetch).await;
+        let status = exchange.status;
         let error = match result {
             Ok(Ok(credential)) => {
                 self.has_given.store(true, Ordering::Relaxed);

@@ -1,12 +1,11 @@
 //! The memory budget: in order of arrival, never exceeded, too large requests alone.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crypto_envelope::MemoryBudget;
+use super::MemoryBudget;
 
 /// Waits until as many requests queue as expected.
 fn wait_for(budget: &MemoryBudget, waiting: u64) {

@@ -1,13 +1,14 @@
 //! Attachments to envelopes and back, on Orthanc's threads.
 
 use bytes::Bytes;
-use crypto_envelope::{A2Opener, DecryptError, EncryptError, Format, KeyRing, MemoryBudget, encrypt};
+use crypto_envelope::{A2Opener, DecryptError, EncryptError, Format, KeyRing, encrypt};
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use storage_layout::Attachment;
 
+use super::memory_budget::MemoryBudget;
 use crate::config::EncryptionOptions;
 
 /// Headers that are remembered, a few hundred bytes each: a range of a known object is then one request.

@@ -13,7 +13,7 @@ use hybrid::{HybridStorage, Side};
 use orthanc_ffi::{ErrorCode, Target, TargetOverflow, WholeTarget};
 use storage_layout::Attachment;
 
-use crate::encryption::{Encryption, KnownEnvelope};
+use crate::area::encryption::{Encryption, KnownEnvelope};
 use crate::runtime::{Batch, Head, Incoming, Panicked, Runtime};
 
 /// Bytes of an envelope that may be read in vain to have header and range in one request. A round trip takes longer.

@@ -1,5 +1,7 @@
 //! `GET /object-storage/status` and `GET /object-storage/locations/{id}`.
 
+pub(crate) mod metrics;
+
 use std::sync::Arc;
 
 use bucket::{Naming, StorageError};
@@ -10,10 +12,10 @@ use orthanc_ffi::{Method, Orthanc, OrthancError, RestAnswer, RestFailure, RestRe
 use serde_json::{Value, json};
 
 use crate::catalog::Indexed;
-use crate::engine::Engine;
-use crate::metrics::Metrics;
 use crate::moving::move_storage;
+use crate::moving::mover::Engine;
 use crate::offload::Offload;
+use crate::operations::metrics::Metrics;
 use crate::runtime::Panicked;
 
 /// Attachments that are looked for at once.
