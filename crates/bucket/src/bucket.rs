@@ -30,7 +30,7 @@ pub enum Payload {
 }
 
 impl Payload {
-    /// The bytes, whoever owns them.
+    /// The bytes, borrowed or owned.
     pub fn bytes(&self) -> &Bytes {
         match self {
             Self::Lent(bytes) | Self::Owned(bytes) => bytes,
