@@ -1,5 +1,5 @@
-//! Altered A2 envelopes in chunks of any size decrypt to the plaintext, or fail after whole, unaltered segments. Arbitrary
-//! bytes fail.
+//! Altered A2 envelopes in chunks of any size decrypt to the plaintext, or fail after whole, unaltered
+//! segments. Arbitrary bytes fail.
 #![no_main]
 
 use std::sync::LazyLock;

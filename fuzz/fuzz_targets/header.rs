@@ -1,5 +1,5 @@
-//! `identify`, `inspect` and the header parsers agree on arbitrary bytes and do not panic, and a header that arrives in
-//! chunks equals the header that arrives whole.
+//! `identify`, `inspect` and the header parsers agree on arbitrary bytes and do not panic, and a header that
+//! arrives in chunks equals the header that arrives whole.
 #![no_main]
 
 use crypto_envelope::{A2Header, HeaderReader, identify, inspect};

@@ -1,5 +1,5 @@
-//! Arbitrary bytes as a key file yield a key or an error. Blanks make no difference, and errors contain nothing of the
-//! file.
+//! Arbitrary bytes as a key file yield a key or an error. Blanks make no difference, and errors contain
+//! nothing of the file.
 #![no_main]
 
 use crypto_envelope::parse_key_file;

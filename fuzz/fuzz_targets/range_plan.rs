@@ -1,5 +1,5 @@
-//! For any header, length and range, a plan is within the envelope, covers the range and fetches no unnecessary segment.
-//! Ranges of a small envelope decrypt to that slice of the plaintext.
+//! For any header, length and range, a plan is within the envelope, covers the range and fetches no
+//! unnecessary segment. Ranges of a small envelope decrypt to that slice of the plaintext.
 #![no_main]
 
 use crypto_envelope::{A2Decryptor, A2Geometry, A2Header, A2Layout, Format, KeyRing, MasterKey, encrypt};

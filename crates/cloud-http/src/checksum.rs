@@ -6,7 +6,8 @@
 //! | Google | `x-goog-hash: crc32c=…` | CRC-32C (Castagnoli), big-endian |
 //! | Azure | `Content-MD5` | MD5, only of blobs that were stored with one request |
 //!
-//! All are in base64 and cover the whole object. Google sends its checksum with ranges too, where it is useless.
+//! All are in base64 and cover the whole object. Google sends its checksum with ranges too, where it is
+//! useless.
 
 use std::fmt;
 

@@ -38,7 +38,8 @@ pub struct HttpOptions {
     pub stall_limit: Duration,
     /// Maximum number of connections in use, at least 1. Further requests wait.
     pub max_connections: usize,
-    /// `[protocol://][user:password@]host[:port]`. If `None`, the environment (`HTTPS_PROXY` and similar) decides.
+    /// `[protocol://][user:password@]host[:port]`. If `None`, the environment (`HTTPS_PROXY` and similar)
+    /// decides.
     pub proxy: Option<String>,
     /// PEM certificates of authorities to trust in addition to the system's.
     pub root_certificates: Option<Vec<u8>>,
@@ -112,14 +113,15 @@ impl CloudHttp {
         })
     }
 
-    /// Adds the CRC-32C of uploaded objects in `x-goog-hash`, which Google verifies before storing them. `object_store`
-    /// sends checksums only to S3.
+    /// Adds the CRC-32C of uploaded objects in `x-goog-hash`, which Google verifies before storing them.
+    /// `object_store` sends checksums only to S3.
     #[must_use]
     pub fn with_crc32c_of_uploads(self) -> Self {
         Self { crc32c_of_uploads: true, ..self }
     }
 
-    /// Returns the `reqwest` client, without limits and observation, for requests of other libraries (credentials).
+    /// Returns the `reqwest` client, without limits and observation, for requests of other libraries
+    /// (credentials).
     pub fn client(&self) -> &reqwest::Client {
         &self.client
     }
@@ -175,8 +177,8 @@ impl CloudHttp {
     }
 }
 
-/// Reads the server's explanation and adds it to the observed exchange. An unreadable body is ignored, since the status
-/// is known.
+/// Reads the server's explanation and adds it to the observed exchange. An unreadable body is ignored, since
+/// the status is known.
 async fn read_refusal(download: DownloadBody) -> Bytes {
     let collected = Limited::new(download, MAX_ERROR_BODY).collect().await;
     let body = collected.map(|body| body.to_bytes()).unwrap_or_default();
@@ -233,8 +235,8 @@ impl HttpService for CloudHttp {
     }
 }
 
-/// Returns a configuration that turns off the retries of `object_store`. The crate `bucket` retries instead, with one
-/// deadline per operation.
+/// Returns a configuration that turns off the retries of `object_store`. The crate `bucket` retries instead,
+/// with one deadline per operation.
 pub fn no_retries() -> RetryConfig {
     RetryConfig { max_retries: 0, ..RetryConfig::default() }
 }

@@ -21,8 +21,8 @@ pin_project! {
         inner: reqwest::Body,
         #[pin]
         stall: Sleep,
-        // Whether `stall` is running, which is from the first pending poll to the next frame. The time that a slow
-        // reader takes between polls does not count.
+        // Whether `stall` is running, which is from the first pending poll to the next frame. The time that a
+        // slow reader takes between polls does not count.
         waiting: bool,
         limit: Duration,
         permit: Option<OwnedSemaphorePermit>,

@@ -12,7 +12,8 @@ use object_store::client::{HttpError, HttpErrorKind};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
-    /// The connection could not be opened: it was refused or timed out, or the host or network is unreachable.
+    /// The connection could not be opened: it was refused or timed out, or the host or network is
+    /// unreachable.
     #[error("cannot connect: {reason}")]
     Connect {
         /// The cause, without the address.
@@ -119,7 +120,8 @@ pub enum HttpConfigError {
 }
 
 impl HttpConfigError {
-    /// Classifies an error of building the client, when `reqwest` decodes the content of the PEM certificates.
+    /// Classifies an error of building the client, when `reqwest` decodes the content of the PEM
+    /// certificates.
     pub(crate) fn from_reqwest(error: &reqwest::Error) -> Self {
         let reason = innermost(error);
         if is_certificate_error(&reason) { Self::Certificates } else { Self::Client(reason) }

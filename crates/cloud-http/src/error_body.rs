@@ -1,4 +1,5 @@
-//! Parses the error bodies of servers: XML of S3, Azure and Google, and JSON of token services (RFC 6749, 5.2).
+//! Parses the error bodies of servers: XML of S3, Azure and Google, and JSON of token services (RFC 6749,
+//! 5.2).
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
@@ -9,8 +10,8 @@ use crate::exchange::Refusal;
 /// Maximum number of characters to keep of a server's text.
 const MAX_LENGTH: usize = 200;
 
-/// Returns the code, message and request id of an error body. The rest is ignored, because it can contain access keys
-/// and the string that was signed.
+/// Returns the code, message and request id of an error body. The rest is ignored, because it can contain
+/// access keys and the string that was signed.
 pub(crate) fn parse(body: &[u8]) -> Refusal {
     match serde_json::from_slice(body) {
         Ok(json) => of_token_service(&json),

@@ -61,6 +61,7 @@ pub async fn observe_nested<T>(operation: impl Future<Output = T>) -> (T, Exchan
 
 /// Updates the exchange of the observed operation, if there is one.
 pub(crate) fn note(change: impl FnOnce(&mut Exchange)) {
-    // Requests for credentials are sent outside of observed operations, so a missing exchange is not an error.
+    // Requests for credentials are sent outside of observed operations, so a missing exchange is not an
+    // error.
     let _ = EXCHANGE.try_with(|exchange| change(&mut exchange.borrow_mut()));
 }

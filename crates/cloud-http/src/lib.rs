@@ -4,17 +4,20 @@
 //! [`CloudHttp`] implements that trait with `reqwest`, and adds:
 //!
 //! - a maximum number of connections, used in the order of the requests;
-//! - stall detection: an exchange fails if no data is transferred for a while, but may take any time as a whole;
-//! - payloads that are borrowed from the caller and released as soon as the request ends (see [`with_lent_payload`]);
+//! - stall detection: an exchange fails if no data is transferred for a while, but may take any time as a
+//!   whole;
+//! - payloads that are borrowed from the caller and released as soon as the request ends (see
+//!   [`with_lent_payload`]);
 //! - details of the response that `object_store` drops: status, error code, request id, `Retry-After` and
 //!   [`Checksum`] (see [`observe`]).
 //!
-//! The client does not retry; the crate `bucket` does. Credentials are left to `object_store`; [`CredentialError`] only
-//! marks their errors, so that `bucket` can classify them.
+//! The client does not retry; the crate `bucket` does. Credentials are left to `object_store`;
+//! [`CredentialError`] only marks their errors, so that `bucket` can classify them.
 //!
 //! # Example
 //!
-//! `object_store` takes the client through `with_http_connector` of its builders. It can also be used directly:
+//! `object_store` takes the client through `with_http_connector` of its builders. It can also be used
+//! directly:
 //!
 //! ```
 //! use cloud_http::{CloudHttp, HttpOptions, TransportError, observe};

@@ -11,7 +11,8 @@ const SYSTEM_BUFFER: u64 = 4 * 1024 * 1024;
 /// Minimum rate in bytes per second at which these buffers are expected to drain.
 const SLOWEST_LINE: u64 = 128 * 1024;
 
-/// Time of the last progress in an exchange, shared by the request body and the code that waits for the response.
+/// Time of the last progress in an exchange, shared by the request body and the code that waits for the
+/// response.
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     start: Instant,
@@ -32,8 +33,8 @@ impl Progress {
         self.last.store(elapsed, Ordering::Relaxed);
     }
 
-    /// Records that the connection has taken the last of `bytes`. They may still be in the system's buffers, where their
-    /// progress is not visible.
+    /// Records that the connection has taken the last of `bytes`. They may still be in the system's buffers,
+    /// where their progress is not visible.
     pub(crate) fn all_taken(&self, bytes: u64) {
         self.drain.store(bytes.min(SYSTEM_BUFFER) * 1000 / SLOWEST_LINE, Ordering::Relaxed);
     }

@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use crate::checksum;
 use crate::stall::Progress;
 
-/// Number of bytes passed to the connection at a time. Chunks are small enough to stay in a core's cache and to make
-/// progress visible, and large enough to cost nothing.
+/// Number of bytes passed to the connection at a time. Chunks are small enough to stay in a core's cache and
+/// to make progress visible, and large enough to cost nothing.
 const CHUNK: usize = 256 * 1024;
 
 tokio::task_local! {
@@ -25,9 +25,9 @@ tokio::task_local! {
 
 /// Runs `operation`, whose requests have payloads that are borrowed from the caller.
 ///
-/// A connection can outlive its request, and keep a part of the payload while the peer does not read. So a borrowed
-/// payload is copied chunk by chunk as the connection takes it, and the client releases it when the request ends,
-/// regardless of the connection.
+/// A connection can outlive its request, and keep a part of the payload while the peer does not read. So a
+/// borrowed payload is copied chunk by chunk as the connection takes it, and the client releases it when the
+/// request ends, regardless of the connection.
 pub async fn with_lent_payload<T>(operation: impl Future<Output = T>) -> T {
     LENT.scope((), operation).await
 }

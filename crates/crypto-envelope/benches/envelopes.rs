@@ -1,12 +1,12 @@
 //! Speed of both envelopes in both directions, compared with plain AES-256-GCM of the same library.
 //!
-//! `cargo bench -p crypto-envelope` prints a table of rates and ratios. The contestants take turns within one loop and
-//! the best time of each counts, so that a busy machine disturbs all of them alike.
+//! `cargo bench -p crypto-envelope` prints a table of rates and ratios. The contestants take turns within one
+//! loop and the best time of each counts, so that a busy machine disturbs all of them alike.
 //!
-//! Plain AES-GCM works in place, in memory that is already mapped. An encryption into a new buffer also pays for new
-//! pages: above some size the kernel maps and zeroes each of them, which costs more than AES. So encryption is compared
-//! with plain AES-GCM both `in place` and `fresh` (into a new allocation), and each envelope is written both to a new
-//! buffer and to a `reused` one. Decryption always writes to mapped memory.
+//! Plain AES-GCM works in place, in memory that is already mapped. An encryption into a new buffer also pays
+//! for new pages: above some size the kernel maps and zeroes each of them, which costs more than AES. So
+//! encryption is compared with plain AES-GCM both `in place` and `fresh` (into a new allocation), and each
+//! envelope is written both to a new buffer and to a `reused` one. Decryption always writes to mapped memory.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;

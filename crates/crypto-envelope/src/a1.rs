@@ -10,8 +10,8 @@
 //!   70+n     16  tag
 //! ```
 //!
-//! The only tag comes last, so no byte of the plaintext may be used before the whole envelope has been read: see
-//! [`A1Decryptor`].
+//! The only tag comes last, so no byte of the plaintext may be used before the whole envelope has been read:
+//! see [`A1Decryptor`].
 
 use std::fmt;
 
@@ -76,9 +76,9 @@ pub(crate) fn encrypt(ring: &KeyRing, plaintext: &[u8], envelope: &mut Vec<u8>) 
 
 /// Decrypts an A1 envelope whose bytes are pushed as they arrive.
 ///
-/// The plaintext is decrypted as it arrives, but can be verified only after the last byte. The decryptor therefore owns
-/// the target and returns it from [`finish`](Self::finish) once the tag has been verified. If an error occurs, or the
-/// decryptor is dropped early, the target is [discarded](RevocableTarget::discard).
+/// The plaintext is decrypted as it arrives, but can be verified only after the last byte. The decryptor
+/// therefore owns the target and returns it from [`finish`](Self::finish) once the tag has been verified. If
+/// an error occurs, or the decryptor is dropped early, the target is [discarded](RevocableTarget::discard).
 ///
 /// Callers that pass a `&mut` target must not read it until `finish` has succeeded.
 pub struct A1Decryptor<T: RevocableTarget> {
@@ -95,8 +95,8 @@ pub struct A1Decryptor<T: RevocableTarget> {
 }
 
 impl<T: RevocableTarget> A1Decryptor<T> {
-    /// Creates a decryptor for an envelope of `envelope_len` bytes, as reported by the storage. The target receives
-    /// `envelope_len - 86` bytes.
+    /// Creates a decryptor for an envelope of `envelope_len` bytes, as reported by the storage. The target
+    /// receives `envelope_len - 86` bytes.
     ///
     /// # Errors
     /// [`DecryptError::InvalidLength`].
@@ -220,7 +220,8 @@ impl<T: RevocableTarget> fmt::Debug for A1Decryptor<T> {
     }
 }
 
-/// Copies from the start of `chunk` to where the last `missing` bytes of `whole` begin; returns how many it copied.
+/// Copies from the start of `chunk` to where the last `missing` bytes of `whole` begin; returns how many it
+/// copied.
 fn copy_tail(whole: &mut [u8], missing: u64, chunk: &[u8]) -> usize {
     let taken = clamp(missing, chunk.len());
     let start = whole.len() - clamp(missing, whole.len());

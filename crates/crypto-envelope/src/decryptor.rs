@@ -14,8 +14,8 @@ use crate::target::RevocableTarget;
 
 /// Encrypts an attachment under the ring's current key.
 ///
-/// Returns one allocation of exactly [`envelope_len`](crate::envelope_len) bytes, written in one pass over the
-/// plaintext. A2 binds the envelope to `uuid`; A1 ignores it.
+/// Returns one allocation of exactly [`envelope_len`](crate::envelope_len) bytes, written in one pass over
+/// the plaintext. A2 binds the envelope to `uuid`; A1 ignores it.
 ///
 /// # Errors
 /// [`EncryptError::InvalidUuid`] (A2 only), [`EncryptError::TooLarge`], [`EncryptError::Primitive`].
@@ -32,8 +32,8 @@ pub fn encrypt(
 
 /// Encrypts like [`encrypt`], but into a reused buffer, whose content is replaced.
 ///
-/// For large attachments this is several times faster than a new buffer: the kernel must map and zero each page of a
-/// new buffer, which takes longer than AES.
+/// For large attachments this is several times faster than a new buffer: the kernel must map and zero each
+/// page of a new buffer, which takes longer than AES.
 ///
 /// # Errors
 /// The same as [`encrypt`]. Errors clear the buffer.
@@ -68,10 +68,11 @@ pub fn decrypt(ring: &KeyRing, uuid: &str, envelope: &[u8]) -> Result<Vec<u8>, D
     decryptor.finish()
 }
 
-/// Decrypts an envelope whose bytes are pushed as they arrive, and whose format is recognised by the first of them.
+/// Decrypts an envelope whose bytes are pushed as they arrive, and whose format is recognised by the first of
+/// them.
 ///
-/// [`finish`](Self::finish) returns the target. [`A1Decryptor`] and [`A2Decryptor`] say what the target contains after
-/// an error.
+/// [`finish`](Self::finish) returns the target. [`A1Decryptor`] and [`A2Decryptor`] say what the target
+/// contains after an error.
 pub struct Decryptor<T: RevocableTarget> {
     ring: KeyRing,
     uuid: String,
@@ -87,8 +88,8 @@ enum Stage<T: RevocableTarget> {
 }
 
 impl<T: RevocableTarget> Decryptor<T> {
-    /// Creates a decryptor for the envelope of the attachment `uuid`, which has `envelope_len` bytes as reported by the
-    /// storage.
+    /// Creates a decryptor for the envelope of the attachment `uuid`, which has `envelope_len` bytes as
+    /// reported by the storage.
     pub fn new(ring: &KeyRing, uuid: &str, envelope_len: u64, target: T) -> Self {
         let stage = Stage::Unknown { start: Vec::new(), target };
         Self { ring: ring.clone(), uuid: uuid.to_owned(), envelope_len, stage }
@@ -144,8 +145,8 @@ impl<T: RevocableTarget> Decryptor<T> {
         }
     }
 
-    /// Returns the opener of an A2 envelope, once its header has been pushed. Keep the opener to read ranges of the same
-    /// object.
+    /// Returns the opener of an A2 envelope, once its header has been pushed. Keep the opener to read ranges
+    /// of the same object.
     pub fn opener(&self) -> Option<&Arc<A2Opener>> {
         match &self.stage {
             Stage::A2(decryptor) => decryptor.opener(),

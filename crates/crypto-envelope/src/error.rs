@@ -94,7 +94,8 @@ pub enum HeaderError {
         /// The length of the wrapped key, in bytes.
         len: usize,
     },
-    /// The wrapped key of algorithm 2 is not a key identifier and a ciphertext, or its master key id is not 0.
+    /// The wrapped key of algorithm 2 is not a key identifier and a ciphertext, or its master key id is not
+    /// 0.
     #[error("the Key Vault wrapped key in the A2 header is malformed; the object is damaged")]
     MalformedKeyVaultWrap,
 }
@@ -205,8 +206,8 @@ pub enum DecryptError {
         /// The attachment's UUID.
         uuid: String,
     },
-    /// The file key is wrapped by Azure Key Vault, which this crate does not call. Unwrap the key there, then use
-    /// [`A2Opener::with_file_key`](crate::A2Opener::with_file_key).
+    /// The file key is wrapped by Azure Key Vault, which this crate does not call. Unwrap the key there, then
+    /// use [`A2Opener::with_file_key`](crate::A2Opener::with_file_key).
     #[error(
         "the file key is wrapped by Azure Key Vault ({kid}), which is not available here; configure the key vault, or \
          unwrap the key there first"

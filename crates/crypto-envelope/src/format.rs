@@ -10,8 +10,8 @@ use crate::error::DecryptError;
 /// Number of bytes from an envelope's start that [`identify`] reads.
 pub const IDENTIFY_LEN: usize = 6;
 
-/// Number of bytes from an envelope's start that [`inspect`] requires; more are needed only for the identifier of a
-/// Key Vault key.
+/// Number of bytes from an envelope's start that [`inspect`] requires; more are needed only for the
+/// identifier of a Key Vault key.
 pub const INSPECT_LEN: usize = A2Header::FIXED_LEN;
 
 /// The envelope formats.
@@ -19,8 +19,8 @@ pub const INSPECT_LEN: usize = A2Header::FIXED_LEN;
 pub enum Format {
     /// The format of existing installations: one message that can only be read as a whole.
     A1,
-    /// The format of this project: segments that are verified separately, so that ranges can be read, bound to the
-    /// attachment's UUID.
+    /// The format of this project: segments that are verified separately, so that ranges can be read, bound
+    /// to the attachment's UUID.
     A2,
 }
 
@@ -54,8 +54,8 @@ pub struct EnvelopeHeader {
 
 /// Recognises an envelope by its first [`IDENTIFY_LEN`] bytes; `start` may be longer.
 ///
-/// Returns `None` if `start` is shorter or does not begin with the two characters of a format. Unencrypted files can
-/// begin with these by accident, since the preamble of a DICOM file may contain anything.
+/// Returns `None` if `start` is shorter or does not begin with the two characters of a format. Unencrypted
+/// files can begin with these by accident, since the preamble of a DICOM file may contain anything.
 pub fn identify(start: &[u8]) -> Option<EnvelopeHeader> {
     let [a, version, key_id @ ..] = *start.first_chunk::<IDENTIFY_LEN>()?;
     let format = [Format::A1, Format::A2].into_iter().find(|format| format.magic() == [a, version])?;
@@ -63,7 +63,8 @@ pub fn identify(start: &[u8]) -> Option<EnvelopeHeader> {
     Some(EnvelopeHeader { format, key_id })
 }
 
-/// Everything that an envelope reveals without a key. Nothing of it is verified, because verification requires the key.
+/// Everything that an envelope reveals without a key. Nothing of it is verified, because verification
+/// requires the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
     /// The format.
@@ -136,8 +137,8 @@ pub fn inspect(start: &[u8], envelope_len: u64) -> Result<Inspection, DecryptErr
     }
 }
 
-/// Returns the length of the envelope that [`encrypt`](crate::encrypt) makes of `plaintext_len` bytes, at most
-/// `u64::MAX`.
+/// Returns the length of the envelope that [`encrypt`](crate::encrypt) makes of `plaintext_len` bytes, at
+/// most `u64::MAX`.
 pub fn envelope_len(format: Format, plaintext_len: u64) -> u64 {
     match format {
         Format::A1 => plaintext_len.saturating_add(a1::OVERHEAD),

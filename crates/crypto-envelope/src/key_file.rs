@@ -12,8 +12,8 @@ use crate::primitives::Secret;
 /// Number of base64 digits of 32 bytes, without the padding.
 const DIGITS: usize = 43;
 
-/// Padding is optional and the two surplus bits of the last digit are ignored: neither affects the key, and the C++
-/// plugins accept such files.
+/// Padding is optional and the two surplus bits of the last digit are ignored: neither affects the key, and
+/// the C++ plugins accept such files.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()

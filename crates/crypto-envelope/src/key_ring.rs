@@ -13,8 +13,8 @@ const WRAP_INFO: &[u8] = b"orthanc-object-storage A2 wrap";
 
 /// A master key of 32 bytes, under which the keys of envelopes are encrypted.
 ///
-/// Instead of the key's bytes, this type contains the two values that the formats derive from them. Both are wiped on
-/// drop.
+/// Instead of the key's bytes, this type contains the two values that the formats derive from them. Both are
+/// wiped on drop.
 pub struct MasterKey {
     wrapping_key: Secret,
     a1_mask: Secret,
@@ -39,8 +39,8 @@ impl MasterKey {
 
     /// Returns the mask of A1's data keys and data IVs.
     ///
-    /// A1 encrypts each of them with AES-256-CTR, starting at the all-zero counter block, so all data keys and IVs are
-    /// XORed with the same 32 bytes. `docs/encryption.md` explains this weakness of the format.
+    /// A1 encrypts each of them with AES-256-CTR, starting at the all-zero counter block, so all data keys
+    /// and IVs are XORed with the same 32 bytes. `docs/encryption.md` explains this weakness of the format.
     pub(crate) fn a1_mask(&self) -> &Secret {
         &self.a1_mask
     }

@@ -1,24 +1,24 @@
 //! Client-side encryption of attachments.
 //!
-//! An *envelope* is the encrypted form of one attachment in a bucket or on a disk. There are two formats, which
-//! `docs/encryption-format.md` specifies to the byte:
+//! An *envelope* is the encrypted form of one attachment in a bucket or on a disk. There are two formats,
+//! which `docs/encryption-format.md` specifies to the byte:
 //!
 //! - **A1**, the format of existing installations: one AES-256-GCM message that can only be read as a whole.
-//! - **A2**, the format of this project: segments of 64 KiB that are verified separately, so that ranges can be read. An
-//!   A2 envelope is bound to its attachment's UUID.
+//! - **A2**, the format of this project: segments of 64 KiB that are verified separately, so that ranges can
+//!   be read. An A2 envelope is bound to its attachment's UUID.
 //!
-//! Each envelope is encrypted under a random *data key* (in A2, a *file key* from which the content key is derived). The
-//! envelope contains this key, encrypted under a *master key* of the [`KeyRing`].
+//! Each envelope is encrypted under a random *data key* (in A2, a *file key* from which the content key is
+//! derived). The envelope contains this key, encrypted under a *master key* of the [`KeyRing`].
 //!
 //! The crate does no I/O and starts no threads. Encryption takes a slice and returns a buffer ([`encrypt`],
-//! [`encrypt_into`]). Decryption is incremental: the caller pushes bytes as they arrive, in chunks of any size, and the
-//! plaintext is written in place to a [`PlaintextTarget`].
+//! [`encrypt_into`]). Decryption is incremental: the caller pushes bytes as they arrive, in chunks of any
+//! size, and the plaintext is written in place to a [`PlaintextTarget`].
 //!
 //! # Guarantees
 //!
-//! - No plaintext is released unverified. A2 writes a segment to the target only after verifying its tag. A1, whose only
-//!   tag is at the end, owns its target until [`A1Decryptor::finish`] has verified the tag, and otherwise
-//!   [discards](RevocableTarget::discard) it.
+//! - No plaintext is released unverified. A2 writes a segment to the target only after verifying its tag. A1,
+//!   whose only tag is at the end, owns its target until [`A1Decryptor::finish`] has verified the tag, and
+//!   otherwise [discards](RevocableTarget::discard) it.
 //! - A truncated, extended, reordered or otherwise altered envelope is an error, never a shorter plaintext.
 //! - Keys are wiped from memory when dropped, and neither errors nor `Debug` output contain key material.
 //!

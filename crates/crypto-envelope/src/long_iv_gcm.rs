@@ -1,9 +1,10 @@
 //! Incremental AES-256-GCM with a 32-byte IV, for A1.
 //!
-//! This module contains the crate's only unsafe code. GCM allows IVs of any length, and derives the first counter block
-//! of an IV that does not have 96 bits with GHASH (NIST SP 800-38D, 7.1). A1 has 256-bit IVs, and must be decrypted as
-//! it arrives. `aws-lc-rs` supports only 96-bit nonces and whole messages, but the C library below it supports both in
-//! its `EVP_CIPHER` interface. This module wraps that interface in two safe types, [`Seal`] and [`Open`].
+//! This module contains the crate's only unsafe code. GCM allows IVs of any length, and derives the first
+//! counter block of an IV that does not have 96 bits with GHASH (NIST SP 800-38D, 7.1). A1 has 256-bit IVs,
+//! and must be decrypted as it arrives. `aws-lc-rs` supports only 96-bit nonces and whole messages, but the C
+//! library below it supports both in its `EVP_CIPHER` interface. This module wraps that interface in two safe
+//! types, [`Seal`] and [`Open`].
 
 #![allow(unsafe_code, reason = "see the module's documentation")]
 
@@ -57,7 +58,8 @@ static OPEN: Direction = Direction {
     failed: PrimitiveFailed("decrypt with AES-GCM"),
 };
 
-/// An initialised cipher context. The library wipes the context, including key schedule and IV, when it is freed.
+/// An initialised cipher context. The library wipes the context, including key schedule and IV, when it is
+/// freed.
 struct Context {
     raw: NonNull<ffi::EVP_CIPHER_CTX>,
     direction: &'static Direction,
@@ -100,7 +102,8 @@ impl Context {
         if outcome == SUCCESS { Ok(()) } else { Err(self.direction.failed) }
     }
 
-    /// Each pointer must be null, or point to what the library reads: a static cipher, `KEY_LEN` bytes, `IV_LEN` bytes.
+    /// Each pointer must be null, or point to what the library reads: a static cipher, `KEY_LEN` bytes,
+    /// `IV_LEN` bytes.
     fn init(
         &mut self,
         cipher: *const ffi::EVP_CIPHER,
@@ -120,13 +123,15 @@ impl Context {
         self.check(outcome)
     }
 
-    /// Encrypts or decrypts `input`, at most [`MAX_PIECE`] bytes, to `output`, which must point to `input.len()` bytes of
-    /// memory (initialised or not). If `output` is null, hashes `input` as additional data.
+    /// Encrypts or decrypts `input`, at most [`MAX_PIECE`] bytes, to `output`, which must point to
+    /// `input.len()` bytes of memory (initialised or not). If `output` is null, hashes `input` as additional
+    /// data.
     fn update_piece(&mut self, input: &[u8], output: *mut u8) -> Result<(), PrimitiveFailed> {
         let len = c_int::try_from(input.len()).map_err(|_| self.direction.failed)?;
         let mut written = 0;
-        // SAFETY: `raw` is live and initialised; `input` has `len` readable bytes; the callers in this module pass null
-        // or memory of `len` bytes. GCM is a stream mode: it writes exactly `len` bytes and does not read the output.
+        // SAFETY: `raw` is live and initialised; `input` has `len` readable bytes; the callers in this module
+        // pass null or memory of `len` bytes. GCM is a stream mode: it writes exactly `len` bytes and does
+        // not read the output.
         let outcome = unsafe {
             (self.direction.update)(self.raw.as_ptr(), output, &raw mut written, input.as_ptr(), len)
         };
@@ -139,7 +144,8 @@ impl Context {
         // The interface requires a buffer, although stream modes do not write to it.
         let mut rest = [0; TAG_LEN];
         let mut written = 0;
-        // SAFETY: `raw` is live and initialised; `rest` has the size of a block, the most that any mode writes.
+        // SAFETY: `raw` is live and initialised; `rest` has the size of a block, the most that any mode
+        // writes.
         let outcome =
             unsafe { (self.direction.finish)(self.raw.as_ptr(), rest.as_mut_ptr(), &raw mut written) };
         self.check(outcome)
@@ -158,8 +164,8 @@ impl Seal {
         Context::new(&SEAL, key, iv, additional_data).map(Self)
     }
 
-    /// Appends the ciphertext of `plaintext` to `out`. The ciphertext is written into uninitialised capacity, because
-    /// zeroing the capacity first would be another pass over the memory.
+    /// Appends the ciphertext of `plaintext` to `out`. The ciphertext is written into uninitialised capacity,
+    /// because zeroing the capacity first would be another pass over the memory.
     pub(crate) fn append(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), PrimitiveFailed> {
         out.reserve(plaintext.len());
         for piece in plaintext.chunks(MAX_PIECE) {

@@ -1,5 +1,5 @@
-//! Cryptographic primitives in the form that the formats use: HKDF-SHA256 to 32 bytes, AES-256-KWP of 32 bytes, the
-//! first 32 bytes of an AES-256-CTR key stream, and random bytes.
+//! Cryptographic primitives in the form that the formats use: HKDF-SHA256 to 32 bytes, AES-256-KWP of 32
+//! bytes, the first 32 bytes of an AES-256-CTR key stream, and random bytes.
 
 use aws_lc_rs::cipher::{AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::error::Unspecified;
@@ -15,11 +15,12 @@ use crate::error::PrimitiveFailed;
 pub(crate) const KEY_LEN: usize = 32;
 /// Length of a GCM tag in bytes: the full 128 bits (NIST SP 800-38D, 5.2.1.2).
 pub(crate) const TAG_LEN: usize = 16;
-/// Length of a 32-byte key wrapped with AES-KWP, in bytes (RFC 5649, 3: padded to 8 bytes, plus one semi-block).
+/// Length of a 32-byte key wrapped with AES-KWP, in bytes (RFC 5649, 3: padded to 8 bytes, plus one
+/// semi-block).
 pub(crate) const KWP_LEN: usize = KEY_LEN + 8;
 
-/// 32 secret bytes on the heap, wiped on drop. They are boxed because moving an array would leave an unwiped copy on the
-/// stack.
+/// 32 secret bytes on the heap, wiped on drop. They are boxed because moving an array would leave an unwiped
+/// copy on the stack.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub(crate) struct Secret(Box<[u8; KEY_LEN]>);
 
@@ -52,13 +53,14 @@ impl AsRef<[u8; KEY_LEN]> for Secret {
     }
 }
 
-/// Fills `out` with bytes of the library's generator, which is seeded by the operating system (NIST SP 800-90A).
+/// Fills `out` with bytes of the library's generator, which is seeded by the operating system (NIST SP
+/// 800-90A).
 pub(crate) fn fill_random(out: &mut [u8]) -> Result<(), PrimitiveFailed> {
     SystemRandom::new().fill(out).map_err(|Unspecified| PrimitiveFailed("draw random bytes"))
 }
 
-/// HKDF-SHA256 (RFC 5869) with 32 bytes of output; `info` is the concatenation of the slices. An empty `salt` means 32
-/// zero bytes, the RFC's default.
+/// HKDF-SHA256 (RFC 5869) with 32 bytes of output; `info` is the concatenation of the slices. An empty `salt`
+/// means 32 zero bytes, the RFC's default.
 pub(crate) fn hkdf_sha256(
     ikm: &[u8; KEY_LEN],
     salt: &[u8],
@@ -73,8 +75,8 @@ pub(crate) fn hkdf_sha256(
     Ok(okm)
 }
 
-/// Returns the first 32 bytes of the AES-256-CTR key stream that starts at the all-zero counter block (NIST SP 800-38A,
-/// 6.5).
+/// Returns the first 32 bytes of the AES-256-CTR key stream that starts at the all-zero counter block (NIST
+/// SP 800-38A, 6.5).
 pub(crate) fn ctr_key_stream(key: &[u8; KEY_LEN]) -> Result<Secret, PrimitiveFailed> {
     let mut stream = Secret::zeroed();
     UnboundCipherKey::new(&AES_256, key)

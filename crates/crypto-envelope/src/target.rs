@@ -23,8 +23,9 @@ pub trait PlaintextTarget {
 
 /// A target that can discard the plaintext it has received.
 ///
-/// A1 requires such a target, because its plaintext is written before the tag at the envelope's end can be verified. A
-/// target that forwards bytes immediately (standard output, a socket) must not implement this trait.
+/// A1 requires such a target, because its plaintext is written before the tag at the envelope's end can be
+/// verified. A target that forwards bytes immediately (standard output, a socket) must not implement this
+/// trait.
 pub trait RevocableTarget: PlaintextTarget {
     /// Removes and wipes everything appended so far, because it is not authentic.
     fn discard(&mut self);

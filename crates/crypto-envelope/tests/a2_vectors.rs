@@ -1,8 +1,8 @@
 //! The vectors in `testdata/a2`: made by the second implementation with fixed keys, read by the crate.
 //!
-//! The test fails when a file differs from what the generator makes, so that nobody changes a vector (or the format) by
-//! accident. `UPDATE_VECTORS=1 cargo test -p crypto-envelope --test a2_vectors` rewrites the files; `index.tsv`, which
-//! says what a reader must answer, is edited by hand.
+//! The test fails when a file differs from what the generator makes, so that nobody changes a vector (or the
+//! format) by accident. `UPDATE_VECTORS=1 cargo test -p crypto-envelope --test a2_vectors` rewrites the
+//! files; `index.tsv`, which says what a reader must answer, is edited by hand.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;

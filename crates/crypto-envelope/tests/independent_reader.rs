@@ -1,8 +1,8 @@
-//! The Python implementation, which was written from `docs/encryption-format.md` alone, agrees with the crate and with
-//! all vectors.
+//! The Python implementation, which was written from `docs/encryption-format.md` alone, agrees with the crate
+//! and with all vectors.
 //!
-//! The test requires `python3` with `venv`, and installs one package from PyPI once per target folder. Without them the
-//! test fails instead of being skipped, because an untested document is not a specification.
+//! The test requires `python3` with `venv`, and installs one package from PyPI once per target folder.
+//! Without them the test fails instead of being skipped, because an untested document is not a specification.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;

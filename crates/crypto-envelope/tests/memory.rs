@@ -1,5 +1,6 @@
-//! Memory use, observed by an allocator that copies every freed block: encryption and decryption allocate one large
-//! buffer, and no freed block contains a key. There is only one test, because the process has only one allocator.
+//! Memory use, observed by an allocator that copies every freed block: encryption and decryption allocate one
+//! large buffer, and no freed block contains a key. There is only one test, because the process has only one
+//! allocator.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 #![allow(unsafe_code, reason = "an allocator")]
 

@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::args::usage;
 
-/// A temporary file next to its final path, readable only by its owner, and removed unless [published](Self::publish).
+/// A temporary file next to its final path, readable only by its owner, and removed unless
+/// [published](Self::publish).
 pub(crate) struct PendingFile {
     file: NamedTempFile,
     path: PathBuf,

@@ -9,8 +9,8 @@ const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 
 /// The identifier of an attachment: 36 ASCII characters, hexadecimal digits grouped 8-4-4-4-12.
 ///
-/// The UUID is validated, so that it can safely be part of a name, and keeps Orthanc's spelling, including the case of
-/// letters.
+/// The UUID is validated, so that it can safely be part of a name, and keeps Orthanc's spelling, including
+/// the case of letters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttachmentUuid([u8; 36]);
 

@@ -14,8 +14,8 @@ pub enum Structure {
     /// `{uuid}{extension}`: all objects are in one folder, and the extension depends on the content type.
     #[default]
     Flat,
-    /// `{uuid[0..2]}/{uuid[2..4]}/{uuid}`: the layout of Orthanc's `StorageDirectory`, so that such a folder can be copied
-    /// to a bucket.
+    /// `{uuid[0..2]}/{uuid[2..4]}/{uuid}`: the layout of Orthanc's `StorageDirectory`, so that such a folder
+    /// can be copied to a bucket.
     Legacy,
 }
 
@@ -36,9 +36,9 @@ impl Layout {
         self.name(attachment, attachment.content_type.extension())
     }
 
-    /// Returns the object name that old releases gave to DICOM headers in the flat structure (`.unk` instead of
-    /// `.dcm.head`), for the option `EnableLegacyUnknownFiles`. Returns `None` for other attachments, whose names never
-    /// changed.
+    /// Returns the object name that old releases gave to DICOM headers in the flat structure (`.unk` instead
+    /// of `.dcm.head`), for the option `EnableLegacyUnknownFiles`. Returns `None` for other attachments,
+    /// whose names never changed.
     pub fn legacy_unknown_name(&self, attachment: &Attachment) -> Option<String> {
         (self.structure == Structure::Flat && attachment.content_type == ContentType::DICOM_UNTIL_PIXEL_DATA)
             .then(|| self.name(attachment, UNKNOWN_EXTENSION))
@@ -59,7 +59,8 @@ impl Layout {
     }
 }
 
-/// The path of an attachment in Orthanc's `StorageDirectory`: `{uuid[0..2]}/{uuid[2..4]}/{uuid}` for all content types.
+/// The path of an attachment in Orthanc's `StorageDirectory`: `{uuid[0..2]}/{uuid[2..4]}/{uuid}` for all
+/// content types.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilePath {
     outer: PathBuf,

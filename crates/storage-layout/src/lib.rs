@@ -1,8 +1,8 @@
 //! Names of attachments: objects in a bucket and files on a disk.
 //!
 //! The names are byte for byte those of the C++ object storage plugins (release 2.5.4) and of Orthanc's own
-//! `StorageDirectory`, so that existing buckets and folders can be used without a migration. The crate only computes
-//! names; it does no I/O.
+//! `StorageDirectory`, so that existing buckets and folders can be used without a migration. The crate only
+//! computes names; it does no I/O.
 //!
 //! # Example
 //!

@@ -7,12 +7,13 @@ use crate::Error;
 pub struct RootPath(String);
 
 impl RootPath {
-    /// Validates `root`. One `/` at its end is removed; blanks, `#`, `%`, `~` and non-ASCII letters are preserved.
+    /// Validates `root`. One `/` at its end is removed; blanks, `#`, `%`, `~` and non-ASCII letters are
+    /// preserved.
     ///
     /// # Errors
     ///
-    /// [`Error::AbsoluteRoot`] if `root` begins with `/`, [`Error::InvalidFolder`] if it contains a folder that cannot be
-    /// part of an object name.
+    /// [`Error::AbsoluteRoot`] if `root` begins with `/`, [`Error::InvalidFolder`] if it contains a folder
+    /// that cannot be part of an object name.
     pub fn new(root: &str) -> Result<Self, Error> {
         if root.starts_with('/') {
             return Err(Error::AbsoluteRoot(root.to_owned()));

@@ -13,8 +13,8 @@ use crate::target::PlaintextTarget;
 
 /// Decrypts an A2 envelope, or a range near its start, whose bytes are pushed from the first one on.
 ///
-/// Each segment is verified before any byte of it reaches the target. After an error the target contains only verified
-/// bytes, but not all of them.
+/// Each segment is verified before any byte of it reaches the target. After an error the target contains only
+/// verified bytes, but not all of them.
 pub struct A2Decryptor<T: PlaintextTarget> {
     ring: KeyRing,
     uuid: String,
@@ -37,8 +37,8 @@ enum Stage {
 }
 
 impl<T: PlaintextTarget> A2Decryptor<T> {
-    /// Creates a decryptor for the whole envelope of the attachment `uuid`, which has `envelope_len` bytes as reported by
-    /// the storage.
+    /// Creates a decryptor for the whole envelope of the attachment `uuid`, which has `envelope_len` bytes as
+    /// reported by the storage.
     ///
     /// # Errors
     /// [`DecryptError::InvalidUuid`].
@@ -54,12 +54,13 @@ impl<T: PlaintextTarget> A2Decryptor<T> {
         })
     }
 
-    /// Creates a decryptor for the bytes `plaintext` of the attachment, whose header and segments are fetched in one
-    /// request ([`A2Geometry::range_with_header`](crate::A2Geometry::range_with_header)). Bytes after the needed ones are
-    /// ignored.
+    /// Creates a decryptor for the bytes `plaintext` of the attachment, whose header and segments are fetched
+    /// in one request ([`A2Geometry::range_with_header`](crate::A2Geometry::range_with_header)). Bytes after
+    /// the needed ones are ignored.
     ///
     /// # Errors
-    /// The same as [`new`](Self::new). [`push`](Self::push) returns [`DecryptError::Range`] once it knows the header.
+    /// The same as [`new`](Self::new). [`push`](Self::push) returns [`DecryptError::Range`] once it knows the
+    /// header.
     pub fn for_range(
         ring: &KeyRing,
         uuid: &str,
@@ -111,7 +112,8 @@ impl<T: PlaintextTarget> A2Decryptor<T> {
         Ok(Stage::Segments { opener: Arc::new(opener), segments: SegmentReader::new(plan), skip })
     }
 
-    /// Returns the opener, once the header has been pushed. Keep the opener to read more ranges of the same object.
+    /// Returns the opener, once the header has been pushed. Keep the opener to read more ranges of the same
+    /// object.
     pub fn opener(&self) -> Option<&Arc<A2Opener>> {
         match &self.stage {
             Stage::Header(_) => None,
@@ -119,9 +121,9 @@ impl<T: PlaintextTarget> A2Decryptor<T> {
         }
     }
 
-    /// Returns the range of the envelope that remains to be pushed: where to resume an interrupted download, and what to
-    /// request if the header turned out to be longer than assumed. Until the header has been pushed, the range ends at the
-    /// envelope's end.
+    /// Returns the range of the envelope that remains to be pushed: where to resume an interrupted download,
+    /// and what to request if the header turned out to be longer than assumed. Until the header has been
+    /// pushed, the range ends at the envelope's end.
     pub fn remaining(&self) -> Range<u64> {
         match &self.stage {
             Stage::Header(reader) => {

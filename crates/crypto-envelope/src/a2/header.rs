@@ -112,7 +112,8 @@ impl A2Header {
         let wrap_algorithm = fixed[6];
         let field_len = u16::from_le_bytes([fixed[8], fixed[9]]);
         match wrap_algorithm {
-            // The length is checked before the field arrives, so that nobody waits for bytes because W is damaged.
+            // The length is checked before the field arrives, so that nobody waits for bytes because W is
+            // damaged.
             WRAP_MASTER_KEY if usize::from(field_len) != KWP_LEN => {
                 let len = usize::from(field_len);
                 return Err(HeaderError::WrappedKeyLength { algorithm: wrap_algorithm, len }.into());
@@ -123,8 +124,8 @@ impl A2Header {
         Ok(Some(FixedPart { geometry: A2Geometry::new(fixed[7], field_len)?, wrap_algorithm }))
     }
 
-    /// Reads a header from the envelope's start; bytes after the header are ignored. Returns `None` if `start` is shorter
-    /// than the header.
+    /// Reads a header from the envelope's start; bytes after the header are ignored. Returns `None` if
+    /// `start` is shorter than the header.
     ///
     /// # Errors
     /// [`DecryptError::NotAnEnvelope`], [`DecryptError::Header`].
@@ -187,8 +188,8 @@ impl HeaderReader {
         Self::default()
     }
 
-    /// Removes the bytes of the header from the start of `chunk`. Returns the header when it is complete; `chunk` then
-    /// begins with the first segment.
+    /// Removes the bytes of the header from the start of `chunk`. Returns the header when it is complete;
+    /// `chunk` then begins with the first segment.
     ///
     /// # Errors
     /// The same as [`A2Header::parse`].

@@ -8,8 +8,8 @@ use crate::primitives::{KWP_LEN, TAG_LEN};
 
 const TAG: u64 = TAG_LEN as u64;
 
-/// Returns the header length of an envelope under a master key, in bytes: how much to fetch in order to open an unknown
-/// object. Envelopes under Key Vault have longer headers.
+/// Returns the header length of an envelope under a master key, in bytes: how much to fetch in order to open
+/// an unknown object. Envelopes under Key Vault have longer headers.
 pub const fn speculative_header_len() -> u64 {
     A2Geometry::STANDARD.header_len()
 }
@@ -25,7 +25,8 @@ impl A2Geometry {
     /// The exponent of new envelopes: segments of 64 KiB.
     pub(crate) const STANDARD_K: u8 = 16;
 
-    /// The geometry of envelopes made by [`encrypt`](crate::encrypt): a header of 82 bytes and segments of 64 KiB.
+    /// The geometry of envelopes made by [`encrypt`](crate::encrypt): a header of 82 bytes and segments of 64
+    /// KiB.
     pub const STANDARD: Self = Self { k: Self::STANDARD_K, wrapped_key_len: KWP_LEN };
 
     /// Exponents that readers accept.
@@ -65,17 +66,18 @@ impl A2Geometry {
         segments.saturating_mul(TAG).saturating_add(plaintext_len).saturating_add(self.header_len())
     }
 
-    /// Returns the range of the envelope, in whole segments, that a range of the plaintext requires; an empty range for an
-    /// empty one.
+    /// Returns the range of the envelope, in whole segments, that a range of the plaintext requires; an empty
+    /// range for an empty one.
     ///
-    /// The envelope's length is not known here, so the range may end after the envelope; storages truncate such requests.
+    /// The envelope's length is not known here, so the range may end after the envelope; storages truncate
+    /// such requests.
     pub fn envelope_range(&self, plaintext: Range<u64>) -> Range<u64> {
         let segments = self.segments_of(&plaintext);
         self.segment_start(segments.start)..self.segment_start(segments.end)
     }
 
-    /// Returns the range of one request for header and range: bytes 0 to the end of the range's last segment. Returns
-    /// `None` if this fetches more than `max_surplus` bytes of segments that are not needed.
+    /// Returns the range of one request for header and range: bytes 0 to the end of the range's last segment.
+    /// Returns `None` if this fetches more than `max_surplus` bytes of segments that are not needed.
     ///
     /// For an unknown object, use [`A2Geometry::STANDARD`]. If its header turns out to be longer,
     /// [`A2Decryptor::remaining`](crate::A2Decryptor::remaining) returns what is missing.
@@ -137,8 +139,8 @@ impl A2Layout {
         self.segments
     }
 
-    /// Returns the number of plaintext bytes in a full segment. Parallel requests for one object should begin at multiples
-    /// of this number.
+    /// Returns the number of plaintext bytes in a full segment. Parallel requests for one object should begin
+    /// at multiples of this number.
     pub fn segment_size(&self) -> u64 {
         self.geometry.segment_size()
     }
@@ -161,8 +163,8 @@ impl A2Layout {
         Ok(RangePlan { layout: *self, segments: self.geometry.segments_of(&plaintext), start, end })
     }
 
-    /// Returns what to fetch for the whole plaintext: all segments. Unlike `plan(0..plaintext_len)`, this includes the only
-    /// segment of an empty plaintext, so that its emptiness is verified.
+    /// Returns what to fetch for the whole plaintext: all segments. Unlike `plan(0..plaintext_len)`, this
+    /// includes the only segment of an empty plaintext, so that its emptiness is verified.
     pub fn plan_whole(&self) -> RangePlan {
         RangePlan { layout: *self, segments: 0..self.segments, start: 0, end: self.plaintext_len() }
     }

@@ -18,7 +18,8 @@ const CONTENT_INFO: &[u8] = b"orthanc-object-storage A2 content";
 pub struct FileKey(Secret);
 
 impl FileKey {
-    /// Creates a file key from the 32 bytes that a key service (Key Vault) unwrapped. The caller must wipe its own copy.
+    /// Creates a file key from the 32 bytes that a key service (Key Vault) unwrapped. The caller must wipe
+    /// its own copy.
     pub fn new(bytes: &[u8; KEY_LEN]) -> Self {
         Self(Secret::copy_of(bytes))
     }
@@ -43,8 +44,8 @@ impl fmt::Debug for FileKey {
     }
 }
 
-/// A valid attachment UUID, as the bytes that the content key is bound to. The case of letters is preserved; Orthanc
-/// uses lower case.
+/// A valid attachment UUID, as the bytes that the content key is bound to. The case of letters is preserved;
+/// Orthanc uses lower case.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BoundUuid([u8; 36]);
 
@@ -69,7 +70,8 @@ impl fmt::Display for BoundUuid {
 pub(crate) struct ContentKey(LessSafeKey);
 
 impl ContentKey {
-    /// Derives the key from the file key with HKDF-SHA256, bound to the whole header and the attachment's UUID.
+    /// Derives the key from the file key with HKDF-SHA256, bound to the whole header and the attachment's
+    /// UUID.
     pub(crate) fn derive(
         file_key: &FileKey,
         header: &A2Header,
@@ -83,8 +85,8 @@ impl ContentKey {
         Ok(Self(LessSafeKey::new(key)))
     }
 
-    /// Returns the nonce of the STREAM construction: the segment's index (11 bytes, big-endian), then 1 for the last
-    /// segment and 0 for the others.
+    /// Returns the nonce of the STREAM construction: the segment's index (11 bytes, big-endian), then 1 for
+    /// the last segment and 0 for the others.
     fn nonce(segment: u64, last: bool) -> Nonce {
         let mut nonce = [0; NONCE_LEN];
         nonce[3..11].copy_from_slice(&segment.to_be_bytes());
@@ -108,8 +110,8 @@ impl ContentKey {
             .map_err(|Unspecified| failed)
     }
 
-    /// Verifies `sealed` and decrypts it into `out`, which must be [`TAG_LEN`] bytes shorter. On failure, the content of
-    /// `out` is unspecified and must not be used.
+    /// Verifies `sealed` and decrypts it into `out`, which must be [`TAG_LEN`] bytes shorter. On failure, the
+    /// content of `out` is unspecified and must not be used.
     fn open(&self, segment: u64, last: bool, sealed: &[u8], out: &mut [u8]) -> Result<(), Unspecified> {
         let (ciphertext, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(Unspecified)?;
         self.0.open_separate_gather(Self::nonce(segment, last), Aad::empty(), ciphertext, tag, out)
@@ -118,8 +120,9 @@ impl ContentKey {
 
 /// Opens the segments of one envelope. Contains the envelope's header and the content key derived from it.
 ///
-/// Keep the opener, a few hundred bytes, to read the same object again without fetching its header. Keep the object's
-/// version (ETag) with it, because a replaced object has a different header. The key is wiped on drop.
+/// Keep the opener, a few hundred bytes, to read the same object again without fetching its header. Keep the
+/// object's version (ETag) with it, because a replaced object has a different header. The key is wiped on
+/// drop.
 pub struct A2Opener {
     header: A2Header,
     uuid: BoundUuid,
@@ -130,9 +133,9 @@ impl A2Opener {
     /// Creates an opener, unwrapping the file key with a master key of the ring.
     ///
     /// # Errors
-    /// [`DecryptError::UnknownKeyId`], [`DecryptError::WrappedKeyNotAuthentic`], [`DecryptError::InvalidUuid`];
-    /// [`DecryptError::KeyVaultNotAvailable`] for algorithm 2: unwrap the result of [`A2Header::wrap`] with the vault, and
-    /// use [`with_file_key`](Self::with_file_key).
+    /// [`DecryptError::UnknownKeyId`], [`DecryptError::WrappedKeyNotAuthentic`],
+    /// [`DecryptError::InvalidUuid`]; [`DecryptError::KeyVaultNotAvailable`] for algorithm 2: unwrap the
+    /// result of [`A2Header::wrap`] with the vault, and use [`with_file_key`](Self::with_file_key).
     pub fn unwrap(ring: &KeyRing, header: A2Header, uuid: &str) -> Result<Self, DecryptError> {
         let file_key = match header.wrap() {
             KeyWrap::MasterKey { key_id, wrapped } => {
@@ -151,7 +154,8 @@ impl A2Opener {
     /// Creates an opener from an unwrapped file key.
     ///
     /// # Errors
-    /// [`DecryptError::InvalidUuid`], [`DecryptError::Primitive`]. A wrong file key is detected by the first segment.
+    /// [`DecryptError::InvalidUuid`], [`DecryptError::Primitive`]. A wrong file key is detected by the first
+    /// segment.
     pub fn with_file_key(header: A2Header, file_key: &FileKey, uuid: &str) -> Result<Self, DecryptError> {
         let uuid = BoundUuid::parse(uuid)?;
         let content_key = ContentKey::derive(file_key, &header, &uuid)?;

@@ -10,11 +10,11 @@ use crate::a2::segments::SegmentReader;
 use crate::error::DecryptError;
 use crate::target::PlaintextTarget;
 
-/// Decrypts the bytes of [`RangePlan::envelope_range`], which are pushed as they arrive, to exactly the plaintext of the
-/// plan.
+/// Decrypts the bytes of [`RangePlan::envelope_range`], which are pushed as they arrive, to exactly the
+/// plaintext of the plan.
 ///
-/// Each segment is verified before any byte of it reaches the target. After an error the target contains only verified
-/// bytes, but not all of them.
+/// Each segment is verified before any byte of it reaches the target. After an error the target contains only
+/// verified bytes, but not all of them.
 pub struct A2RangeDecryptor<T: PlaintextTarget> {
     opener: Arc<A2Opener>,
     segments: SegmentReader,

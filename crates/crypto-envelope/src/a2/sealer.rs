@@ -22,8 +22,8 @@ pub(crate) fn encrypt(
 
 /// Encrypts to A2 with a file key that a key service (Key Vault) wrapped.
 ///
-/// Several envelopes may share a file key: each envelope has a random salt, and therefore a different content key.
-/// Returns one allocation of exactly [`a2_envelope_len`] bytes, written in one pass over the plaintext.
+/// Several envelopes may share a file key: each envelope has a random salt, and therefore a different content
+/// key. Returns one allocation of exactly [`a2_envelope_len`] bytes, written in one pass over the plaintext.
 ///
 /// # Errors
 /// [`EncryptError::InvalidUuid`]; [`EncryptError::Header`] if `wrap` does not fit in a header.
@@ -76,8 +76,8 @@ fn seal(
 
 /// Returns the bytes `start` to `end` of `envelope` to overwrite, growing the buffer if needed.
 ///
-/// New bytes are zeroed segment by segment, just before they are written, which is faster than a separate pass over the
-/// whole buffer. Bytes of a reused buffer are not zeroed.
+/// New bytes are zeroed segment by segment, just before they are written, which is faster than a separate
+/// pass over the whole buffer. Bytes of a reused buffer are not zeroed.
 fn make_room(envelope: &mut Vec<u8>, start: usize, end: usize) -> &mut [u8] {
     if envelope.len() < end {
         envelope.resize(end, 0);

@@ -39,7 +39,8 @@ impl SegmentReader {
                 // The chunk contains the whole segment, which needs no copy.
                 self.open(opener, taken, target)?;
             } else {
-                // The exact capacity is reserved, since growing would double it and a segment can have 16 MiB.
+                // The exact capacity is reserved, since growing would double it and a segment can have 16
+                // MiB.
                 self.pending.reserve_exact(missing);
                 self.pending.extend_from_slice(taken);
                 if self.pending.len() == sealed_len {

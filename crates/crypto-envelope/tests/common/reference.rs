@@ -1,6 +1,6 @@
-//! A second implementation of A1 and A2, written from `docs/encryption-format.md`. It shares no code with the crate:
-//! GCM is RustCrypto's, HKDF is built from HMAC (RFC 5869, section 2) and KWP from AES blocks (RFC 5649, sections 3
-//! and 4). It is slow and handles whole messages only.
+//! A second implementation of A1 and A2, written from `docs/encryption-format.md`. It shares no code with the
+//! crate: GCM is RustCrypto's, HKDF is built from HMAC (RFC 5869, section 2) and KWP from AES blocks (RFC
+//! 5649, sections 3 and 4). It is slow and handles whole messages only.
 
 use aes_gcm::aead::consts::U32;
 use aes_gcm::aead::generic_array::GenericArray;
@@ -19,7 +19,8 @@ pub fn hkdf(ikm: &[u8], salt: &[u8], info: &[u8]) -> [u8; 32] {
     hmac_sha256(&prk, &[info, &[1]].concat())
 }
 
-/// RFC 5649 for a 32-byte key: an initial value that contains the length, then the algorithm of RFC 3394, 2.2.1.
+/// RFC 5649 for a 32-byte key: an initial value that contains the length, then the algorithm of RFC 3394,
+/// 2.2.1.
 pub fn kwp_wrap(kek: &[u8; 32], key: &[u8; 32]) -> [u8; 40] {
     let cipher = Aes256::new(kek.into());
     let mut a = *b"\xA6\x59\x59\xA6\x00\x00\x00\x20";
