@@ -177,16 +177,6 @@ fn range_of_wrong_length_is_refused() {
 }
 
 #[test]
-fn public_types_can_cross_threads() {
-    fn crosses<T: Send + Sync>() {}
-    crosses::<crypto_envelope::KeyRing>();
-    crosses::<A2Opener>();
-    crosses::<crypto_envelope::Decryptor<Vec<u8>>>();
-    crosses::<A2RangeDecryptor<Vec<u8>>>();
-    crosses::<DecryptError>();
-}
-
-#[test]
 fn one_request_fetches_header_and_range() {
     let geometry = A2Geometry::STANDARD;
     assert_eq!(geometry.range_with_header(0..1, 0), Some(0..82 + 65552));
