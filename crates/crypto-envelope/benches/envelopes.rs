@@ -1,7 +1,8 @@
 //! Speed of both envelopes in both directions, compared with plain AES-256-GCM of the same library.
 //!
-//! `cargo bench -p crypto-envelope` prints a table of rates and ratios. The contestants take turns within one
-//! loop and the best time of each counts, so that a busy machine disturbs all of them alike.
+//! `cargo bench -p crypto-envelope` prints criterion's figures, then a table of rates and ratios (`-- --ratios-only`: the table
+//! only). For the table, the contestants take turns within one loop and the best time of each counts, so that a busy machine
+//! disturbs all of them alike.
 //!
 //! Plain AES-GCM works in place, in memory that is already mapped. An encryption into a new buffer also pays
 //! for new pages: above some size the kernel maps and zeroes each of them, which costs more than AES. So
@@ -13,6 +14,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use criterion::{BenchmarkId, Criterion, Throughput};
 use crypto_envelope::{Decryptor, Format, KeyRing, MasterKey, SliceTarget, encrypt, encrypt_into};
 
 const UUID: &str = "6a3e9a74-3a2c-4b7e-9d0a-1f6f5c1d2e3b";
@@ -111,28 +113,52 @@ fn best_of_turns(contestants: &mut [Contestant<'_>], time: Duration) -> Vec<f64>
     best
 }
 
-fn main() {
-    // `cargo test --benches` and `--list` only check that the benchmark starts.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return;
-    }
-    let ring = KeyRing::new(1, MasterKey::new(&[7; 32]).unwrap(), []).unwrap();
-    println!("{:<26} {:>9} {:>9} {:>10} {:>10}", "", "", "GB/s", "in place", "fresh");
+/// All contestants at one size.
+fn contestants(ring: &KeyRing, len: usize) -> Vec<Contestant<'_>> {
+    let mut all = plain(len);
+    all.extend([Format::A1, Format::A2].into_iter().flat_map(|format| envelopes(ring, format, len)));
+    all
+}
+
+fn criterion_figures(ring: &KeyRing) {
+    let mut criterion = Criterion::default().measurement_time(Duration::from_secs(2)).configure_from_args();
     for (label, len) in SIZES {
-        let mut contestants = plain(len);
-        contestants
-            .extend([Format::A1, Format::A2].into_iter().flat_map(|format| envelopes(&ring, format, len)));
-        let best = best_of_turns(&mut contestants, Duration::from_secs(8));
+        let mut group = criterion.benchmark_group(label);
+        group.throughput(Throughput::Bytes(len as u64)).sample_size(20);
+        for (name, mut work) in contestants(ring, len) {
+            group.bench_function(BenchmarkId::from_parameter(name), |bencher| bencher.iter(&mut work));
+        }
+    }
+    criterion.final_summary();
+}
+
+fn ratios(ring: &KeyRing) {
+    println!("\n{:<26} {:>9} {:>9} {:>10} {:>10}", "", "", "GB/s", "in place", "fresh");
+    for (label, len) in SIZES {
+        let mut all = contestants(ring, len);
+        let best = best_of_turns(&mut all, Duration::from_secs(8));
         let time_of = |wanted: &str| {
-            let found = contestants.iter().zip(&best).find(|((name, _), _)| name == wanted);
+            let found = all.iter().zip(&best).find(|((name, _), _)| name == wanted);
             *found.unwrap().1
         };
-        for ((name, _), time) in contestants.iter().zip(&best) {
+        for ((name, _), time) in all.iter().zip(&best) {
             let rate = len as f64 / time / 1e9;
             let opens = name == OPEN || name.contains("decrypt");
             let in_place = time_of(if opens { OPEN } else { IN_PLACE }) / time;
             print!("{name:<26} {label:>9} {rate:>9.2} {in_place:>10.2}");
             println!("{}", if opens { String::new() } else { format!(" {:>10.2}", time_of(FRESH) / time) });
         }
+    }
+}
+
+fn main() {
+    let ring = KeyRing::new(1, MasterKey::new(&[7; 32]).unwrap(), []).unwrap();
+    let has = |flag: &str| std::env::args().any(|argument| argument == flag);
+    if !has("--ratios-only") {
+        criterion_figures(&ring);
+    }
+    // `cargo test --benches` and `--list` only check that the benchmark starts.
+    if has("--bench") || has("--ratios-only") {
+        ratios(&ring);
     }
 }
