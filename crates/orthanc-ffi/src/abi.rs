@@ -50,20 +50,6 @@ pub mod service {
     pub const SET_HTTP_ERROR_DETAILS: i32 = 2013;
     /// Parameters: [`RestApiGet`](super::RestApiGet).
     pub const REST_API_GET: i32 = 3001;
-    /// Parameters: [`RestApiPostPut`](super::RestApiPostPut).
-    pub const REST_API_POST: i32 = 3002;
-    /// Parameters: the path as `const char*`.
-    pub const REST_API_DELETE: i32 = 3003;
-    /// Parameters: [`RestApiPostPut`](super::RestApiPostPut).
-    pub const REST_API_PUT: i32 = 3004;
-    /// As [`REST_API_GET`], with the routes that plugins add or replace.
-    pub const REST_API_GET_AFTER_PLUGINS: i32 = 3010;
-    /// As [`REST_API_POST`], with the routes that plugins add or replace.
-    pub const REST_API_POST_AFTER_PLUGINS: i32 = 3011;
-    /// As [`REST_API_DELETE`], with the routes that plugins add or replace.
-    pub const REST_API_DELETE_AFTER_PLUGINS: i32 = 3012;
-    /// As [`REST_API_PUT`], with the routes that plugins add or replace.
-    pub const REST_API_PUT_AFTER_PLUGINS: i32 = 3013;
     /// Parameters: [`CreateJob`](super::CreateJob).
     pub const CREATE_JOB: i32 = 9000;
     /// Parameters: [`FreeJob`](super::FreeJob).
@@ -392,20 +378,6 @@ pub struct RestApiGet {
     pub target: *mut MemoryBuffer,
     /// Path.
     pub uri: *const c_char,
-}
-
-/// Parameters of [`service::REST_API_POST`] and [`service::REST_API_PUT`].
-#[repr(C)]
-#[derive(Debug)]
-pub struct RestApiPostPut {
-    /// Buffer to set.
-    pub target: *mut MemoryBuffer,
-    /// Path.
-    pub uri: *const c_char,
-    /// Body of the request.
-    pub body: *const c_void,
-    /// Length of the body in bytes.
-    pub body_size: u32,
 }
 
 /// Parameters of [`service::CREATE_JOB`].

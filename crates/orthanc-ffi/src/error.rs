@@ -177,16 +177,6 @@ pub enum OrthancError {
         /// What Orthanc returned: [`ErrorCode::UNKNOWN_RESOURCE`] for HTTP 404, for instance.
         code: ErrorCode,
     },
-    /// A body longer than the 4 GiB that the interface can carry.
-    #[error("{method} {path}: a body of {len} bytes is too long for Orthanc's plugin interface")]
-    BodyTooLong {
-        /// `POST` or `PUT`.
-        method: &'static str,
-        /// Path that was called.
-        path: String,
-        /// Length in bytes.
-        len: usize,
-    },
     /// A string with a NUL character, which C cannot carry.
     #[error("{what} contains a NUL character")]
     NulCharacter {
@@ -211,9 +201,7 @@ impl OrthancError {
             Self::Service { code, .. } | Self::Rest { code, .. } => *code,
             Self::Finalized => ErrorCode::BAD_SEQUENCE_OF_CALLS,
             Self::Configuration(_) => ErrorCode::BAD_JSON,
-            Self::BodyTooLong { .. } | Self::NulCharacter { .. } | Self::TooManyRoutes { .. } => {
-                ErrorCode::PARAMETER_OUT_OF_RANGE
-            }
+            Self::NulCharacter { .. } | Self::TooManyRoutes { .. } => ErrorCode::PARAMETER_OUT_OF_RANGE,
         }
     }
 }

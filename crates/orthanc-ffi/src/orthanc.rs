@@ -282,79 +282,21 @@ impl Orthanc {
         let _ = unsafe { self.invoke("SetMetricsValue", service::SET_METRICS_VALUE, &params) };
     }
 
-    /// GET on Orthanc's REST API. `after_plugins`: routes of plugins are called too.
+    /// Sends a GET request to Orthanc's REST API, without the routes of plugins. Not available during `initialize`: Orthanc
+    /// has not started its REST API yet.
     ///
-    /// Not from `initialize`: Orthanc's server is not there yet.
-    pub fn rest_get(&self, path: &str, after_plugins: bool) -> Result<Vec<u8>, OrthancError> {
-        let number = if after_plugins { service::REST_API_GET_AFTER_PLUGINS } else { service::REST_API_GET };
+    /// # Errors
+    ///
+    /// [`OrthancError::Rest`] with Orthanc's error code.
+    pub fn rest_get(&self, path: &str) -> Result<Vec<u8>, OrthancError> {
         let uri = c_string("the path of a REST call", path)?;
         let mut answer = abi::MemoryBuffer { data: ptr::null_mut(), size: 0 };
         let params = abi::RestApiGet { target: &raw mut answer, uri: uri.as_ptr() };
         // SAFETY: the parameters are those of this service; `answer` and `uri` outlive the call.
-        let done = unsafe { self.invoke("RestApiGet", number, &params) };
-        self.rest_answer("GET", path, done, &answer)
-    }
-
-    /// POST on Orthanc's REST API. `after_plugins`: routes of plugins are called too.
-    pub fn rest_post(&self, path: &str, body: &[u8], after_plugins: bool) -> Result<Vec<u8>, OrthancError> {
-        let number =
-            if after_plugins { service::REST_API_POST_AFTER_PLUGINS } else { service::REST_API_POST };
-        self.rest_send("POST", number, path, body)
-    }
-
-    /// PUT on Orthanc's REST API. `after_plugins`: routes of plugins are called too.
-    pub fn rest_put(&self, path: &str, body: &[u8], after_plugins: bool) -> Result<Vec<u8>, OrthancError> {
-        let number = if after_plugins { service::REST_API_PUT_AFTER_PLUGINS } else { service::REST_API_PUT };
-        self.rest_send("PUT", number, path, body)
-    }
-
-    /// DELETE on Orthanc's REST API; the answer is always empty. `after_plugins`: routes of plugins are called too.
-    pub fn rest_delete(&self, path: &str, after_plugins: bool) -> Result<Vec<u8>, OrthancError> {
-        let number =
-            if after_plugins { service::REST_API_DELETE_AFTER_PLUGINS } else { service::REST_API_DELETE };
-        let uri = c_string("the path of a REST call", path)?;
-        let answer = abi::MemoryBuffer { data: ptr::null_mut(), size: 0 };
-        // SAFETY: the parameter of this service is the path itself, which outlives the call.
-        let done = unsafe { self.invoke("RestApiDelete", number, uri.as_ptr()) };
-        self.rest_answer("DELETE", path, done, &answer)
-    }
-
-    fn rest_send(
-        &self,
-        method: &'static str,
-        number: i32,
-        path: &str,
-        body: &[u8],
-    ) -> Result<Vec<u8>, OrthancError> {
-        let uri = c_string("the path of a REST call", path)?;
-        let body_size = u32::try_from(body.len()).map_err(|_| OrthancError::BodyTooLong {
-            method,
-            path: path.to_owned(),
-            len: body.len(),
-        })?;
-        let mut answer = abi::MemoryBuffer { data: ptr::null_mut(), size: 0 };
-        let params = abi::RestApiPostPut {
-            target: &raw mut answer,
-            uri: uri.as_ptr(),
-            body: body.as_ptr().cast(),
-            body_size,
-        };
-        // SAFETY: the parameters are those of this service; `answer`, `uri` and `body` outlive the call.
-        let done = unsafe { self.invoke("RestApiPost", number, &params) };
-        self.rest_answer(method, path, done, &answer)
-    }
-
-    /// Copies the answer of a REST call out of Orthanc's buffer and frees that.
-    fn rest_answer(
-        &self,
-        method: &'static str,
-        path: &str,
-        done: Result<(), OrthancError>,
-        answer: &abi::MemoryBuffer,
-    ) -> Result<Vec<u8>, OrthancError> {
+        let done = unsafe { self.invoke("RestApiGet", service::REST_API_GET, &params) };
         match done {
             Err(OrthancError::Service { code, .. }) => {
-                return Err(OrthancError::Rest { method, path: path.to_owned(), code });
+                return Err(OrthancError::Rest { method: "GET", path: path.to_owned(), code });
             }
             other => other?,
         }
@@ -362,7 +304,7 @@ impl Orthanc {
             return Ok(Vec::new());
         }
         let len = answer.size as usize;
-        // SAFETY: the service succeeded, so `data` has `size` bytes, which nobody else uses until they are freed.
+        // SAFETY: the service succeeded, so `data` has `size` bytes, which nothing else uses until they are freed.
         let bytes = unsafe { std::slice::from_raw_parts(answer.data.cast::<u8>(), len) }.to_vec();
         // SAFETY: `data` came from Orthanc, and is not used after this.
         unsafe { self.free(answer.data) };

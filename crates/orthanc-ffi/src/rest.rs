@@ -66,11 +66,6 @@ impl<'a> RestRequest<'a> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_ref())
     }
 
-    /// All headers, names in lower case.
-    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.headers.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
-    }
-
     /// The body of a POST or PUT; empty otherwise.
     pub fn body(&self) -> &'a [u8] {
         self.body

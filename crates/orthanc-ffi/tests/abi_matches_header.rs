@@ -60,13 +60,6 @@ fn constants(facts: &mut Facts) {
         ("SendHttpStatus", service::SEND_HTTP_STATUS),
         ("SetHttpErrorDetails", service::SET_HTTP_ERROR_DETAILS),
         ("RestApiGet", service::REST_API_GET),
-        ("RestApiPost", service::REST_API_POST),
-        ("RestApiDelete", service::REST_API_DELETE),
-        ("RestApiPut", service::REST_API_PUT),
-        ("RestApiGetAfterPlugins", service::REST_API_GET_AFTER_PLUGINS),
-        ("RestApiPostAfterPlugins", service::REST_API_POST_AFTER_PLUGINS),
-        ("RestApiDeleteAfterPlugins", service::REST_API_DELETE_AFTER_PLUGINS),
-        ("RestApiPutAfterPlugins", service::REST_API_PUT_AFTER_PLUGINS),
         ("CreateJob", service::CREATE_JOB),
         ("FreeJob", service::FREE_JOB),
         ("SubmitJob", service::SUBMIT_JOB),
@@ -202,11 +195,6 @@ fn structures(facts: &mut Facts) {
         SetHttpErrorDetails { output: output, details: details, log: log }
     );
     structure!(facts, _OrthancPluginRestApiGet, RestApiGet { target: target, uri: uri });
-    structure!(
-        facts,
-        _OrthancPluginRestApiPostPut,
-        RestApiPostPut { target: target, uri: uri, body: body, bodySize: body_size }
-    );
     structure!(facts, _OrthancPluginCreateJob, CreateJob {
         target: target,
         job: job,

@@ -5,12 +5,12 @@ use std::ffi::{CString, c_char, c_void};
 use orthanc_ffi::abi::{self, http_method, service};
 
 use crate::FakeOrthanc;
-use crate::state::{bytes, code, read, text};
+use crate::state::{bytes, code, params, text};
 
-/// What a route has answered.
+/// The answer of a route.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct RestReply {
-    /// The HTTP status, or 0 where the route returned an error code, from which Orthanc would make an answer.
+    /// The HTTP status, or 0 where the route returned an error code, which Orthanc would turn into an answer.
     pub status: u16,
     /// The error code that the route returned; 0 for success.
     pub code: i32,
@@ -25,52 +25,43 @@ pub struct RestReply {
 }
 
 impl RestReply {
-    /// The body as JSON; null where it is not.
+    /// The body as JSON; null if it is not JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// Does what the services on an answer do.
+    /// Handles the services that answer a request.
     ///
     /// # Safety
     ///
-    /// `params` must be what the service expects, with the output that the route was given.
+    /// `params` must be the service's parameters, with the output that the route was given.
     pub(crate) unsafe fn service(number: i32, params: *const c_void) -> i32 {
-        // SAFETY: each of these parameters begins with the output.
-        let output = unsafe { read::<*mut Self>(params) };
-        // SAFETY: null or the reply of the request that is being answered, which one thread does at a time.
+        // Each of these parameters begins with the output.
+        let output = params!(*mut Self, params);
+        // SAFETY: null or the reply to the current request, which one thread handles at a time.
         let Some(reply) = (unsafe { output.as_mut() }) else { return code::NULL_POINTER };
         match number {
             service::ANSWER_BUFFER => {
-                // SAFETY: the parameters of this service.
-                let params = unsafe { read::<abi::AnswerBuffer>(params) };
+                let answer = params!(abi::AnswerBuffer, params);
                 reply.status = 200;
-                reply.mime = text(params.mime_type);
+                reply.mime = text(answer.mime_type);
                 // SAFETY: the plugin's answer has this size.
-                reply.body = unsafe { bytes(params.answer, params.answer_size as usize) };
+                reply.body = unsafe { bytes(answer.answer, answer.answer_size as usize) };
             }
             service::SEND_HTTP_STATUS => {
-                // SAFETY: the parameters of this service.
-                let params = unsafe { read::<abi::SendHttpStatus>(params) };
-                if matches!(params.status, 200 | 301 | 401 | 405) {
+                let answer = params!(abi::SendHttpStatus, params);
+                if matches!(answer.status, 200 | 301 | 401 | 405) {
                     return code::BAD_HTTP_STATUS;
                 }
-                reply.status = params.status;
+                reply.status = answer.status;
                 // SAFETY: the plugin's body has this size.
-                reply.body = unsafe { bytes(params.body.cast(), params.body_size as usize) };
+                reply.body = unsafe { bytes(answer.body.cast(), answer.body_size as usize) };
             }
             service::SEND_METHOD_NOT_ALLOWED => {
-                // SAFETY: the parameters of this service.
-                let params = unsafe { read::<abi::OutputPlusArgument>(params) };
                 reply.status = 405;
-                reply.allow = text(params.argument);
+                reply.allow = text(params!(abi::OutputPlusArgument, params).argument);
             }
-            service::SET_HTTP_ERROR_DETAILS => {
-                // SAFETY: the parameters of this service.
-                let params = unsafe { read::<abi::SetHttpErrorDetails>(params) };
-                reply.details = text(params.details);
-            }
-            _ => return code::UNKNOWN_SERVICE,
+            _ => reply.details = text(params!(abi::SetHttpErrorDetails, params).details),
         }
         code::SUCCESS
     }
@@ -95,20 +86,9 @@ impl Strings {
 }
 
 impl FakeOrthanc {
-    /// Calls the first route that matches the path of `uri`. Query parameters are passed as they are, without decoding.
-    /// Without a matching route: code 17.
+    /// Calls the first route that matches the path of `uri`, with the header `x-test: yes`. Query parameters are not
+    /// decoded. Without a matching route: code 17.
     pub fn rest(&self, method: &str, uri: &str, body: &[u8]) -> RestReply {
-        self.rest_with_headers(method, uri, &[], body)
-    }
-
-    /// As [`rest`](Self::rest), with headers (names in lower case).
-    pub fn rest_with_headers(
-        &self,
-        method: &str,
-        uri: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> RestReply {
         let mut reply = RestReply::default();
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
         let matched = self.state.routes.lock().iter().find_map(|(pattern, callback)| {
@@ -120,15 +100,11 @@ impl FakeOrthanc {
             reply.code = code::UNKNOWN_RESOURCE;
             return reply;
         };
-        let query: Vec<_> = query
-            .split('&')
-            .filter(|pair| !pair.is_empty())
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-            .collect();
-        let get_keys = Strings::new(query.iter().map(|pair| pair.0));
-        let get_values = Strings::new(query.iter().map(|pair| pair.1));
-        let headers_keys = Strings::new(headers.iter().map(|pair| pair.0));
-        let headers_values = Strings::new(headers.iter().map(|pair| pair.1));
+        let pairs: Vec<_> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
+        let get_keys = Strings::new(pairs.iter().map(|pair| pair.0));
+        let get_values = Strings::new(pairs.iter().map(|pair| pair.1));
+        let headers_keys = Strings::new(["x-test"].into_iter());
+        let headers_values = Strings::new(["yes"].into_iter());
         let request = abi::HttpRequest {
             method: match method {
                 "GET" => http_method::GET,
@@ -148,9 +124,9 @@ impl FakeOrthanc {
             headers_keys: headers_keys.pointers.as_ptr(),
             headers_values: headers_values.pointers.as_ptr(),
         };
-        let path = CString::new(path).unwrap_or_default();
-        // SAFETY: the plugin's callback gets a reply, a string and a request that live until it returns.
-        reply.code = unsafe { callback((&raw mut reply).cast(), path.as_ptr(), &raw const request) };
+        let path_text = CString::new(path).unwrap_or_default();
+        // SAFETY: the reply, the string and the request live until the plugin's callback returns.
+        reply.code = unsafe { callback((&raw mut reply).cast(), path_text.as_ptr(), &raw const request) };
         if reply.code != code::SUCCESS {
             reply.status = 0;
         }

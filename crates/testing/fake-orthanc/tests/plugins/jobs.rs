@@ -2,102 +2,96 @@
 
 use std::time::{Duration, Instant};
 
-use fake_orthanc::{JobOutcome, LogLevel};
+use fake_orthanc::{FakeOrthanc, JobOutcome, LogLevel, TestJob};
 use orthanc_ffi::abi::job_stop;
 use serde_json::json;
 
-use crate::fixture::{PARAMETER_OUT_OF_RANGE, PLUGIN, assert_clean, assert_panic_line, faulty, memory};
+use crate::fixture::{PARAMETER_OUT_OF_RANGE, PLUGIN, assert_clean, assert_panic_line, load};
 
-#[test]
-fn a_job_runs_and_is_remade_from_its_serialisation() {
-    let host = memory(json!({}));
-    let id = host.rest("POST", "/memory/count", b"3").json()["ID"].clone();
-    let job = host.submitted_jobs()[0];
-    assert_eq!((job.id(), job.job_type()), (id.as_str().unwrap().to_owned(), "Count".to_owned()));
-    assert_eq!(job.step(), JobOutcome::Continue);
-    assert_eq!(job.content(), json!({"At": 1, "To": 3}));
-    assert!((job.progress() - 1.0 / 3.0).abs() < 1e-6);
-    let saved = job.serialized().unwrap();
-    assert_eq!(job.run_to_end(10), JobOutcome::Success);
-    assert_eq!(host.logs_at(LogLevel::Info).last().unwrap(), "Memory: the job stops reason=Success at=3");
-    job.reset().unwrap();
-    assert_eq!(job.content(), json!({"At": 0, "To": 3}));
-
-    let remade = host.unserialize("Count", &saved).unwrap();
-    assert_eq!(remade.content(), json!({"At": 1, "To": 3}));
-    assert!(host.unserialize("Other", &saved).is_none());
-    assert!(host.unserialize("Count", &json!({})).is_none());
-    job.finish();
-    assert_eq!(host.submitted_jobs().len(), 1);
-    assert_clean(&host);
+fn submit<'a>(orthanc: &'a FakeOrthanc, fault: &str) -> TestJob<'a> {
+    assert_eq!(orthanc.rest("POST", &format!("/test/job/{fault}"), b"").status, 200);
+    *orthanc.submitted_jobs().last().unwrap()
 }
 
 #[test]
-fn a_panic_in_a_job_is_a_failure_and_a_log_line() {
-    let host = faulty(json!({}));
-    let submit = |fault: &str| {
-        assert_eq!(host.rest("POST", &format!("/faulty/job/{fault}"), b"").status, 200);
-        *host.submitted_jobs().last().unwrap()
-    };
-    let job = submit("step");
-    assert_eq!((job.step(), job.priority()), (JobOutcome::Failure, 7));
-    assert_panic_line(&host, "job step", "(message withheld)");
+fn job_runs_and_is_recreated() {
+    let orthanc = load(json!({}));
+    let job = submit(&orthanc, "x");
+    assert_eq!(job.priority(), Some(7));
+    assert_eq!(job.step(), JobOutcome::Continue);
+    let saved = job.serialized().unwrap();
+    assert_eq!(saved, json!({"Fault": "x", "Steps": 1}), "`Type` is Orthanc's");
+    assert_eq!((job.step(), job.step()), (JobOutcome::Continue, JobOutcome::Success));
+    assert_eq!(job.progress(), 1.0, "progress is at most 1");
+    job.stop(job_stop::SUCCESS).unwrap();
+    assert_eq!(orthanc.logs_at(LogLevel::Info), ["Test: stopped reason=Success"]);
+    job.reset().unwrap();
+    assert_eq!(job.content(), Some(json!({"Steps": 0})));
 
-    let job = submit("stop");
+    let recreated = orthanc.unserialize("Faults", &saved).unwrap();
+    assert_eq!(recreated.content(), Some(json!({"Steps": 1})));
+    assert!(orthanc.unserialize("Other", &saved).is_none());
+    assert!(orthanc.unserialize("Faults", &json!({})).is_none());
+    assert_clean(&orthanc);
+}
+
+#[test]
+fn panic_in_a_job_is_a_failure_and_a_log_line() {
+    let mut orthanc = load(json!({}));
+    assert_eq!(submit(&orthanc, "step").step(), JobOutcome::Failure);
+    assert_panic_line(&orthanc, "job step", "(message withheld)");
+    assert_eq!(submit(&orthanc, "resumed-panic").step(), JobOutcome::Failure);
+    assert_panic_line(&orthanc, "a thread of the plugin", "literal");
+
+    let job = submit(&orthanc, "stop");
     job.step();
     assert_eq!(job.stop(job_stop::PAUSED), Err(PLUGIN));
     assert_eq!(job.stop(99), Err(PARAMETER_OUT_OF_RANGE));
-    let job = submit("reset");
+    let job = submit(&orthanc, "reset");
     job.step();
     assert_eq!(job.reset(), Err(PLUGIN));
 
-    // What was known before the panic is shown.
-    let job = submit("progress");
+    // Getters that panic return the last known value.
+    let job = submit(&orthanc, "progress");
     assert_eq!((job.progress(), job.step()), (0.0, JobOutcome::Continue));
     assert_eq!(job.progress(), 0.0);
-    let job = submit("content");
+    let job = submit(&orthanc, "content");
     job.step();
-    assert_eq!(job.content(), json!({"Steps": 0}));
-    let job = submit("serialized");
+    assert_eq!(job.content(), Some(json!({"Steps": 0})));
+    let job = submit(&orthanc, "serialized");
     job.step();
-    assert_eq!(job.serialized(), Some(json!({"Fault": "serialized"})));
-    assert_eq!(host.logs_at(LogLevel::Error).len(), 6);
-    assert!(host.unserialize("Panic", &json!({})).is_none());
-    assert_panic_line(&host, "job unserializer", "literal");
+    assert_eq!(job.serialized(), Some(json!({"Fault": "serialized", "Steps": 0})));
+    assert_eq!(orthanc.logs_at(LogLevel::Error).len(), 7);
+    assert!(orthanc.unserialize("Panic", &json!({})).is_none());
+    assert_panic_line(&orthanc, "job unserializer", "literal");
+    submit(&orthanc, "drop").step();
+    orthanc.finalize();
+    assert_panic_line(&orthanc, "job finalize", "(message withheld)");
+    assert_eq!(orthanc.logs_at(LogLevel::Error).len(), 9);
 }
 
 #[test]
-fn a_job_cannot_give_orthanc_what_it_would_refuse() {
-    let host = faulty(json!({}));
-    let submit = |fault: &str| {
-        host.rest("POST", &format!("/faulty/job/{fault}"), b"");
-        *host.submitted_jobs().last().unwrap()
-    };
-    assert_eq!(submit("array").content(), json!({}));
-    assert_eq!(submit("none").serialized(), None);
-    assert_eq!(submit("x").serialized(), Some(json!({"Fault": "x"})), "`Type` is Orthanc's");
-    let job = submit("nan");
+fn invalid_values_of_a_job_are_replaced() {
+    let orthanc = load(json!({}));
+    assert_eq!(submit(&orthanc, "array").content(), Some(json!({})));
+    assert_eq!(submit(&orthanc, "none").serialized(), None);
+    let job = submit(&orthanc, "nan");
     job.step();
     assert_eq!(job.progress(), 0.0);
-    let job = submit("x");
-    job.step();
-    job.step();
-    assert_eq!(job.progress(), 1.0);
 }
 
 #[test]
-fn questions_on_a_job_do_not_wait_for_its_step() {
-    let host = faulty(json!({}));
-    host.rest("POST", "/faulty/job/slow", b"");
-    let job = host.submitted_jobs()[0];
+fn getters_do_not_wait_for_a_step() {
+    let orthanc = load(json!({}));
+    let job = submit(&orthanc, "slow");
     std::thread::scope(|scope| {
         scope.spawn(|| job.step());
         std::thread::sleep(Duration::from_millis(100));
         let since = Instant::now();
-        assert_eq!(job.content(), json!({"Steps": 0}));
+        assert_eq!(job.content(), Some(json!({"Steps": 0})));
         assert!(job.serialized().is_some());
         assert_eq!(job.progress(), 0.0);
         assert!(since.elapsed() < Duration::from_millis(100));
     });
-    assert_eq!(job.content(), json!({"Steps": 1}));
+    assert_eq!(job.content(), Some(json!({"Steps": 1})));
 }
