@@ -11,8 +11,9 @@ use std::fmt;
 use parking_lot::{Mutex, RwLock};
 
 use crate::abi;
-use crate::orthanc::{Level, Orthanc, OrthancVersion};
+use crate::orthanc::{Level, Orthanc};
 use crate::panic::{guarded, install_hook};
+use crate::version::OrthancVersion;
 
 /// A plugin for Orthanc. One line, `orthanc_ffi::export_plugin!(TheType);`, makes it loadable.
 pub trait Plugin: Send + Sync + 'static {

@@ -19,51 +19,7 @@ use crate::error::{ErrorCode, OrthancError};
 use crate::job::{JobSlot, Unserializer};
 use crate::rest::Handler;
 use crate::storage::StorageArea;
-
-/// The version of an Orthanc server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OrthancVersion {
-    /// First number.
-    pub major: u32,
-    /// Second number.
-    pub minor: u32,
-    /// Third number.
-    pub revision: u32,
-}
-
-impl OrthancVersion {
-    /// The oldest host that plugins of this crate run on: range reads appeared there.
-    pub const OLDEST: Self = Self::new(1, 9, 0);
-    /// A development version of Orthanc, newer than any release.
-    pub const MAINLINE: Self = Self::new(u32::MAX, u32::MAX, u32::MAX);
-    /// The first host with the log service that takes the plugin's name.
-    const WITH_LOG_MESSAGE: Self = Self::new(1, 12, 4);
-
-    /// A version by its three numbers.
-    pub const fn new(major: u32, minor: u32, revision: u32) -> Self {
-        Self { major, minor, revision }
-    }
-
-    /// Reads `major.minor.revision`, whatever follows the last number, or `mainline`.
-    pub fn parse(text: &str) -> Option<Self> {
-        if text == "mainline" {
-            return Some(Self::MAINLINE);
-        }
-        let mut parts = text.splitn(3, '.');
-        let (major, minor, revision) = (parts.next()?, parts.next()?, parts.next()?);
-        let digits = revision.find(|c: char| !c.is_ascii_digit()).unwrap_or(revision.len());
-        Some(Self::new(major.parse().ok()?, minor.parse().ok()?, revision[..digits].parse().ok()?))
-    }
-}
-
-impl fmt::Display for OrthancVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::MAINLINE {
-            return f.write_str("mainline");
-        }
-        write!(f, "{}.{}.{}", self.major, self.minor, self.revision)
-    }
-}
+use crate::version::OrthancVersion;
 
 /// The severity of a line in Orthanc's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -372,19 +328,6 @@ pub(crate) fn c_line(text: &str) -> CString {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_are_read_and_compared() {
-        assert_eq!(OrthancVersion::parse("1.10.1"), Some(OrthancVersion::new(1, 10, 1)));
-        assert_eq!(OrthancVersion::parse("1.12.4-rc2"), Some(OrthancVersion::new(1, 12, 4)));
-        assert_eq!(OrthancVersion::parse("mainline"), Some(OrthancVersion::MAINLINE));
-        for bad in ["", "1", "1.10", "1.x.1", "1.10.", "1.10.a", "99999999999.0.0"] {
-            assert_eq!(OrthancVersion::parse(bad), None, "{bad}");
-        }
-        assert!(OrthancVersion::new(1, 8, 9) < OrthancVersion::OLDEST);
-        assert!(OrthancVersion::new(1, 10, 0) > OrthancVersion::OLDEST);
-        assert!(OrthancVersion::MAINLINE > OrthancVersion::new(1, 99, 99));
-    }
 
     #[test]
     fn a_log_line_has_neither_nul_nor_line_end() {

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use crate::abi::{self, service};
 use crate::entry;
 use crate::error::{ContentType, ErrorCode, OrthancError, to_raw};
-use crate::memory::{Allocator, Incomplete, Target, WholeTarget, lend};
+use crate::loan::lend;
 use crate::orthanc::{Level, Orthanc};
 use crate::panic::guarded;
+use crate::target::{Allocator, Incomplete, Target, WholeTarget};
 
 /// Where Orthanc keeps its attachments. Called from many of Orthanc's threads at once.
 ///

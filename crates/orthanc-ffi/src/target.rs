@@ -1,112 +1,12 @@
-//! Memory that crosses the C boundary: the content that Orthanc lends for a create, and the buffers that reads fill.
-//!
-//! A create hands Orthanc's own buffer to the plugin as [`Bytes`], without a copy. `Bytes` may be cloned into any thread
-//! and live for ever; Orthanc's buffer lives until the callback returns. So the callback does not return before the last
-//! clone is gone: each loan has a latch that the owner inside the `Bytes` opens when it is dropped, and [`lend`] waits
-//! for that, whatever happened in between, a panic included.
-//!
-//! This module does not know what content means, nor where it comes from.
+//! Buffers that reads fill: [`Target`] for a range, and [`WholeTarget`] for a whole attachment.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
 
 use crate::abi::{self, service};
 use crate::error::{ErrorCode, OrthancError};
-use crate::orthanc::{Level, Orthanc};
-
-/// How long a create waits for clones of its content between two warnings.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Opened once, when nobody looks at the lent buffer any more.
-#[derive(Default)]
-struct Latch {
-    open: Mutex<bool>,
-    opened: Condvar,
-}
-
-/// The owner inside the `Bytes` of a create: a view on Orthanc's buffer.
-struct Loan {
-    start: NonNull<u8>,
-    len: usize,
-    latch: Arc<Latch>,
-}
-
-// SAFETY: the buffer is only read, by this view and by Orthanc, from whatever thread, until the latch opens.
-unsafe impl Send for Loan {}
-// SAFETY: as for `Send`; there is no interior mutability.
-unsafe impl Sync for Loan {}
-
-impl AsRef<[u8]> for Loan {
-    fn as_ref(&self) -> &[u8] {
-        // SAFETY: `lend`'s caller vouches for the buffer until `lend` returns, and `lend` does not return before this
-        // value has been dropped.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
-    }
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        // `Bytes` drops its owner once, after the last clone: nobody can reach the buffer through this view any more.
-        *self.latch.open.lock() = true;
-        self.latch.opened.notify_all();
-    }
-}
-
-/// Opens the way back to Orthanc only when the loan has ended; also while a panic unwinds.
-struct WaitForLoan<'a> {
-    latch: Arc<Latch>,
-    orthanc: &'a Orthanc,
-    uuid: &'a str,
-}
-
-impl Drop for WaitForLoan<'_> {
-    fn drop(&mut self) {
-        let since = Instant::now();
-        let mut open = self.latch.open.lock();
-        while !*open {
-            if self.latch.opened.wait_for(&mut open, PATIENCE).timed_out() && !*open {
-                let (name, seconds) = (self.orthanc.plugin_name(), since.elapsed().as_secs());
-                let message = format!(
-                    "{name}: the content of attachment {} is still in use {seconds} s after its create has ended",
-                    self.uuid
-                );
-                self.orthanc.log(Level::Warning, &message);
-            }
-        }
-    }
-}
-
-/// Lends `len` bytes from `content` on as `Bytes`, and returns only when every clone of them has been dropped.
-///
-/// # Safety
-///
-/// `content` must be valid for reads of `len` bytes, and nobody may write to them, until this function returns.
-/// `content` may be null where `len` is 0.
-pub(crate) unsafe fn lend<R>(
-    orthanc: &Orthanc,
-    uuid: &str,
-    content: *const c_void,
-    len: usize,
-    body: impl FnOnce(Bytes) -> R,
-) -> Result<R, ErrorCode> {
-    if len == 0 {
-        return Ok(body(Bytes::new()));
-    }
-    let start = NonNull::new(content.cast_mut().cast::<u8>()).ok_or(ErrorCode::NULL_POINTER)?;
-    if isize::try_from(len).is_err() {
-        return Err(ErrorCode::PARAMETER_OUT_OF_RANGE);
-    }
-    let latch = Arc::new(Latch::default());
-    // Made before the loan, hence dropped after whatever `body` leaves of it.
-    let _wait = WaitForLoan { latch: Arc::clone(&latch), orthanc, uuid };
-    Ok(body(Bytes::from_owner(Loan { start, len, latch })))
-}
+use crate::orthanc::Orthanc;
 
 /// More bytes than a [`Target`] has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
