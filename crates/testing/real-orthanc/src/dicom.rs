@@ -1,7 +1,7 @@
 //! Generated DICOM files: valid, deterministic, and without data of real patients.
 //!
-//! Explicit VR little endian, uncompressed. The 16-bit grey values look like a body and contain noise, so that files neither
-//! compress to nothing nor repeat. All UIDs are UUID-derived (DICOM PS3.5, B.2).
+//! Explicit VR little endian, uncompressed. The 16-bit grey values look like a body and contain noise, so
+//! that files neither compress to nothing nor repeat. All UIDs are UUID-derived (DICOM PS3.5, B.2).
 
 mod pixels;
 
@@ -19,7 +19,8 @@ use self::pixels::Phantom;
 const FRAME_SIDE: u16 = 512;
 const FRAME_BYTES: u32 = 2 * FRAME_SIDE as u32 * FRAME_SIDE as u32;
 
-/// A generated study. Studies with different numbers share no UID; the same number always gives the same bytes.
+/// A generated study. Studies with different numbers share no UID; the same number always gives the same
+/// bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Study(pub u64);
 
@@ -33,7 +34,8 @@ pub fn multi_frame(megabytes: u32) -> Result<Vec<u8>> {
     Study::default().multi_frame(megabytes)
 }
 
-/// Writes the files of study 0, a series of 256×256 slices and a multi-frame, to a folder and returns their paths.
+/// Writes the files of study 0, a series of 256×256 slices and a multi-frame, to a folder and returns their
+/// paths.
 pub fn write_study(folder: &Path, slices: u32, multi_frame_megabytes: u32) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for (index, slice) in ct_series(slices, 256, 256).enumerate() {
@@ -50,14 +52,14 @@ pub fn write_study(folder: &Path, slices: u32, multi_frame_megabytes: u32) -> Re
 }
 
 impl Study {
-    /// A CT series of `count` slices. A file has 2 × rows × columns bytes of pixels and about 1 kB of header: 132 kB for
-    /// 256×256, 525 kB for 512×512.
+    /// A CT series of `count` slices. A file has 2 × rows × columns bytes of pixels and about 1 kB of
+    /// header: 132 kB for 256×256, 525 kB for 512×512.
     pub fn ct_series(self, count: u32, rows: u16, columns: u16) -> CtSeries {
         CtSeries { study: self, next: 0, count, phantom: Phantom::new(rows, columns) }
     }
 
-    /// One grey-scale multi-frame secondary capture of `megabytes` × 1 000 000 bytes, rounded up to whole frames of
-    /// 512×512 (0.52 MB).
+    /// One grey-scale multi-frame secondary capture of `megabytes` × 1 000 000 bytes, rounded up to whole
+    /// frames of 512×512 (0.52 MB).
     pub fn multi_frame(self, megabytes: u32) -> Result<Vec<u8>> {
         let frames = (u64::from(megabytes) * 1_000_000).div_ceil(u64::from(FRAME_BYTES)).max(1);
         let phantom = Phantom::new(FRAME_SIDE, FRAME_SIDE);

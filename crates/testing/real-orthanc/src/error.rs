@@ -13,11 +13,12 @@ const PORT_TAKEN: &str = "is privileged or already in use";
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// Orthanc could not be started at all: no folder, no port, no program, no plugin library, or already running.
+    /// Orthanc could not be started at all: no folder, no port, no program, no plugin library, or already
+    /// running.
     #[error("cannot start Orthanc: {0}")]
     Prepare(#[from] io::Error),
     /// Orthanc ended before it answered, for instance because a plugin refused its configuration.
-    #[error("Orthanc ended at once with {status}:\n{}", error_lines(log).join("\n"))]
+    #[error("Orthanc ended with {status}:\n{}", error_lines(log).join("\n"))]
     Exited {
         /// The exit status.
         status: ExitStatus,

@@ -1,5 +1,5 @@
-//! A real Orthanc in a temporary folder, for tests, the demonstration and the benchmark: a REST client, generated DICOM
-//! files, C-STORE, and a proxy that simulates a broken network.
+//! A real Orthanc in a temporary folder, for tests, the demonstration and the benchmark: a REST client,
+//! generated DICOM files, C-STORE, and a proxy that simulates a broken network.
 //!
 //! ```no_run
 //! use real_orthanc::{Orthanc, dicom};

@@ -75,8 +75,8 @@ impl Builder {
         self
     }
 
-    /// Sets an environment variable. Orthanc inherits the others, except credentials of cloud providers and proxies;
-    /// `HOME` is its own folder.
+    /// Sets an environment variable. Orthanc inherits the others, except credentials of cloud providers and
+    /// proxies; `HOME` is its own folder.
     pub fn environment(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
@@ -186,8 +186,8 @@ impl Orthanc {
         self.builder = change(self.builder.clone());
     }
 
-    /// Starts Orthanc after [`Orthanc::stop`] or [`Orthanc::kill`], in the same folder and on the same ports. The
-    /// configuration is written again.
+    /// Starts Orthanc after [`Orthanc::stop`] or [`Orthanc::kill`], in the same folder and on the same
+    /// ports. The configuration is written again.
     ///
     /// # Errors
     /// [`StartError`].
@@ -244,7 +244,8 @@ impl Orthanc {
         Value::Object(root)
     }
 
-    /// Writes the configuration and returns the path for Orthanc: a file, or a folder if there are several files.
+    /// Writes the configuration and returns the path for Orthanc: a file, or a folder if there are several
+    /// files.
     fn write_configuration(&self) -> io::Result<&'static str> {
         let text = format!("{:#}", self.configuration());
         if self.builder.files.is_empty() {
@@ -314,8 +315,8 @@ impl Orthanc {
     }
 }
 
-/// Orthanc's program: `ORTHANC_PROGRAM` if set, else from the search path, else Debian's, whose folder is on the search
-/// path of root only.
+/// Orthanc's program: `ORTHANC_PROGRAM` if set, else from the search path, else Debian's, whose folder is
+/// on the search path of root only.
 fn program() -> PathBuf {
     if let Some(program) = std::env::var_os("ORTHANC_PROGRAM") {
         return program.into();

@@ -1,7 +1,7 @@
 //! Free TCP ports on the loopback that stay free.
 //!
-//! A server that restarts needs the same port. The kernel assigns ports of its ephemeral range, which binding port 0
-//! returns, to any outgoing connection in the meantime, so these ports are below that range.
+//! A server that restarts needs the same port. The kernel assigns ports of its ephemeral range, which
+//! binding port 0 returns, to any outgoing connection in the meantime, so these ports are below that range.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -12,7 +12,8 @@ const LOWEST: u16 = 12_000;
 const HIGHEST: u16 = 32_000;
 const TRIES: usize = 200;
 
-/// A port on which no process listens. Another process may take it before the caller does, so callers must retry.
+/// A port on which no process listens. Another process may take it before the caller does, so callers must
+/// retry.
 pub(crate) fn free_port() -> io::Result<u16> {
     bind_free().and_then(|listener| Ok(listener.local_addr()?.port()))
 }
@@ -33,7 +34,8 @@ pub(crate) fn bind_free() -> io::Result<TcpListener> {
 }
 
 fn random_port() -> u16 {
-    // Each `RandomState` is different, and the system seeds the first of each thread: parallel test processes rarely collide.
+    // Each `RandomState` is different, and the system seeds the first of each thread: parallel test
+    // processes rarely collide.
     let random = RandomState::new().hash_one(std::process::id());
     let offset = random % u64::from(HIGHEST - LOWEST);
     LOWEST + u16::try_from(offset).unwrap_or(0)

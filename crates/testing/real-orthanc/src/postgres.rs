@@ -106,7 +106,8 @@ fn programs() -> Option<PathBuf> {
     versions.filter(|folder| folder.join("initdb").is_file()).max()
 }
 
-/// Returns the words that run a command as PostgreSQL's user, and gives the folders to that user; none unless we are root.
+/// Returns the words that run a command as PostgreSQL's user, and gives the folders to that user; none
+/// unless we are root.
 fn as_user(folders: &[&Path]) -> Result<&'static [&'static str]> {
     let id = |arguments: &[&str]| -> Result<u32> { Ok(run(&[&["id"], arguments].concat())?.trim().parse()?) };
     if id(&["-u"])? != 0 {

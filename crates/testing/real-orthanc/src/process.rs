@@ -17,7 +17,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `program` so that the kernel kills it when this process ends, whatever the reason.
+    /// Starts `program` so that the kernel kills it when this process ends, for any reason.
     ///
     /// The child has its own process group: only the parent reacts to Ctrl-C on the terminal.
     pub(crate) fn start(
@@ -74,7 +74,8 @@ impl Drop for Process {
     }
 }
 
-/// Removes credentials and proxies from the child's environment: a developer's cloud credentials must never reach a test.
+/// Removes credentials and proxies from the child's environment: a developer's cloud credentials must never
+/// reach a test.
 fn hide_credentials(command: &mut Command) {
     const HIDDEN: [&str; 9] =
         ["AWS_", "AZURE_", "GOOGLE_", "CLOUDSDK_", "GCE_", "MSI_", "IDENTITY_", "ORTHANC__", "BOTO_"];
@@ -91,8 +92,8 @@ fn hide_credentials(command: &mut Command) {
 
 type Request = (Command, mpsc::Sender<io::Result<Child>>);
 
-/// The parent-death signal fires when the *thread* that started the child ends, and test runners start a thread per
-/// test. So a single thread, which lasts as long as the process, starts all children.
+/// The parent-death signal fires when the *thread* that started the child ends, and test runners start a
+/// thread per test. So a single thread, which lasts as long as the process, starts all children.
 static SPAWNER: LazyLock<Mutex<mpsc::Sender<Request>>> = LazyLock::new(|| {
     let (requests, received) = mpsc::channel::<Request>();
     thread::spawn(move || {

@@ -47,7 +47,8 @@ impl Proxy {
             .enable_all()
             .thread_name("proxy")
             .build()?;
-        // A port outside the ephemeral range, because the proxy closes the port while the line is cut and binds it again later.
+        // A port outside the ephemeral range, because the proxy closes the port while the line is cut and
+        // binds it again later.
         let listener = ports::bind_free()?;
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
@@ -71,7 +72,8 @@ impl Proxy {
         });
     }
 
-    /// Accepts connections and bytes, but forwards nothing in either direction, like a network that lost its route.
+    /// Accepts connections and bytes, but forwards nothing in either direction, like a network that lost
+    /// its route.
     pub fn freeze(&self) {
         self.line.send_replace(Line::Frozen);
         wait_until(|| self.counts.listening.load(Ordering::SeqCst));
@@ -141,7 +143,8 @@ async fn accept(
     }
 }
 
-/// Listens on the same port again. Another process may hold it for a moment; `None` if it does not release it.
+/// Listens on the same port again. Another process may hold it for a moment; `None` if it does not release
+/// it.
 async fn listen_again(address: SocketAddr) -> Option<TcpListener> {
     for _ in 0..500 {
         let socket = TcpSocket::new_v4().ok()?;

@@ -30,7 +30,8 @@ pub enum SendError {
 /// [`SendError::Refused`] if Orthanc answers with a failure to one of them.
 pub fn dicom_send(orthanc: &Orthanc, files: &[impl AsRef<Path>]) -> Result<(), SendError> {
     for files in files.chunks(FILES_AT_ONCE) {
-        // With --required, storescu proposes the transfer syntaxes and classes of the files, which its default leaves out.
+        // With --required, storescu proposes the transfer syntaxes and classes of the files, which its
+        // default leaves out.
         let output = Command::new("storescu")
             .args(["--required", "-aet", "HARNESS", "-aec", "ORTHANC", "127.0.0.1"])
             .arg(orthanc.dicom_port().to_string())

@@ -1,5 +1,5 @@
-//! Pixels that look like a slice through a body: an ellipse of soft tissue with a ring of bone, surrounded by air, with
-//! noise.
+//! Pixels that look like a slice through a body: an ellipse of soft tissue with a ring of bone, surrounded
+//! by air, with noise.
 
 /// Bits stored for each pixel.
 pub(crate) const BITS: u16 = 12;
@@ -65,7 +65,8 @@ fn grey(x: f32, y: f32) -> u16 {
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): each bit of the result depends on each bit of the number.
+/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): each bit of the result depends on each bit of the
+/// number.
 pub(crate) fn mix(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(GOLDEN);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
