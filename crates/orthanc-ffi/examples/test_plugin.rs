@@ -1,7 +1,7 @@
-//! A plugin that keeps attachments in memory and misbehaves on demand, for the tests of what `orthanc-ffi` promises.
+//! A plugin that keeps attachments in memory and misbehaves on demand, for the tests of what `orthanc-ffi`
+//! promises.
 //!
-//! The configuration's `Initialize` and `PanicOnDrop`, the UUID of a storage call, the path of a request and the fault
-//! of a job choose what goes wrong.
+//! The configuration's `Initialize` and `PanicOnDrop` and the UUID of a storage call choose what goes wrong.
 
 #![allow(clippy::panic)]
 
@@ -13,11 +13,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use orthanc_ffi::{
-    Change, ContentType, ErrorCode, InitializeError, Job, JobStep, Level, Orthanc, Plugin, Ranges,
-    RestAnswer, RestFailure, RestRequest, StopReason, StorageArea, Target, WholeTarget, set_verbose_targets,
+    ContentType, ErrorCode, InitializeError, Level, Orthanc, Plugin, Ranges, StorageArea, Target,
+    WholeTarget, set_verbose_targets,
 };
 use parking_lot::Mutex;
-use serde_json::{Value, json};
 
 struct TestPlugin {
     orthanc: Orthanc,
@@ -33,23 +32,10 @@ impl Plugin for TestPlugin {
         let configuration = orthanc.configuration()?;
         let ranges = if configuration["Ranges"] == false { Ranges::NotServed } else { Ranges::Served };
         orthanc.register_storage_area(Arc::new(Area::default()), ranges)?;
-        orthanc.register_on_change(|change| match change {
-            Change::OrthancStarted => tracing::info!("started"),
-            Change::OrthancStopped => panic!("literal"),
-        })?;
-        let rest_orthanc = orthanc.clone();
-        orthanc.register_rest("/test/(.*)/(.*)", move |request| answer(&rest_orthanc, request))?;
-        orthanc.register_job_unserializer(|job_type, saved| match job_type {
-            "Panic" => panic!("literal"),
-            "Faults" => Some(Box::new(Faults {
-                fault: saved["Fault"].as_str()?.to_owned(),
-                steps: saved["Steps"].as_u64()?,
-            })),
-            _ => None,
-        })?;
         match configuration["Initialize"].as_str() {
             Some("fail") => return Err(InitializeError::new("`Initialize` must not be `fail`")),
             Some("panic") => panic!("literal"),
+            Some("log") => log_lines(orthanc),
             Some("keep") => {
                 // A leaked thread that keeps using Orthanc after finalise.
                 let kept_orthanc = orthanc.clone();
@@ -77,37 +63,9 @@ impl Drop for TestPlugin {
 orthanc_ffi::export_plugin!(TestPlugin);
 
 /// Resumes the panic of another thread, as waiting for a task does.
-fn resume_panic() {
-    if let Err(payload) = thread::spawn(|| panic!("literal")).join() {
-        std::panic::resume_unwind(payload);
-    }
-}
-
-fn answer(orthanc: &Orthanc, request: &RestRequest<'_>) -> Result<RestAnswer, RestFailure> {
-    let argument = request.groups()[1];
-    match request.groups()[0] {
-        "panic" => panic!("literal"),
-        "panic-with-data" => panic!("{argument}"),
-        "resumed-panic" => resume_panic(),
-        "status" => return Err(RestFailure::Status { status: 418, message: "teapot".to_owned() }),
-        "bad-status" => return Err(RestFailure::Status { status: 200, message: String::new() }),
-        "not-allowed" => return Err(RestFailure::MethodNotAllowed { allow: "GET" }),
-        "not-found" => return Err(RestFailure::not_found("nothing here")),
-        "metric" => orthanc.set_metric("test_metric", 1.5),
-        "log" => log_lines(orthanc),
-        "job" => {
-            let job = Faults { fault: argument.to_owned(), steps: 0 };
-            return Ok(RestAnswer::bytes("text/plain", orthanc.submit_job("Faults", Box::new(job), 7)?));
-        }
-        "get" => return Ok(RestAnswer::bytes("text/plain", orthanc.rest_get(&format!("/{argument}"))?)),
-        _ => {}
-    }
-    let query = request.query().iter().map(|(key, value)| format!("{key}={value}"));
-    Ok(RestAnswer::json(&json!({
-        "Method": format!("{:?}", request.method()), "Path": request.path(), "Groups": request.groups(),
-        "Query": query.collect::<Vec<_>>(), "Header": request.header("x-test"),
-        "Body": String::from_utf8_lossy(request.body()),
-    })))
+fn resume_panic() -> ! {
+    let Err(payload) = thread::spawn(|| panic!("literal")).join();
+    std::panic::resume_unwind(payload)
 }
 
 fn log_lines(orthanc: &Orthanc) {
@@ -151,6 +109,8 @@ impl StorageArea for Area {
         match uuid {
             "panic" => panic!("literal"),
             "resumed-panic" => resume_panic(),
+            // Leaves the handle of the current thread behind, which is freed when the thread ends.
+            "thread" => drop(thread::current()),
             "success-as-error" => return Err(ErrorCode::SUCCESS),
             "error" => return Err(ErrorCode::FULL_STORAGE),
             "panic-with-content" => std::panic::panic_any(content),
@@ -235,61 +195,5 @@ impl StorageArea for Area {
         assert!(uuid != "panic", "literal");
         let removed = self.attachments.lock().remove(&(uuid.to_owned(), content_type));
         removed.map(|_| ()).ok_or(ErrorCode::INEXISTENT_FILE)
-    }
-}
-
-/// A job that panics in one of its methods.
-struct Faults {
-    fault: String,
-    steps: u64,
-}
-
-impl Faults {
-    fn maybe(&self, method: &str) {
-        assert!(self.fault != method || self.steps == 0, "fault in {method}");
-    }
-}
-
-impl Drop for Faults {
-    fn drop(&mut self) {
-        self.maybe("drop");
-    }
-}
-
-impl Job for Faults {
-    fn step(&mut self) -> JobStep {
-        self.steps += 1;
-        self.maybe("step");
-        match self.fault.as_str() {
-            "slow" => thread::sleep(Duration::from_millis(300)),
-            "resumed-panic" => resume_panic(),
-            _ => {}
-        }
-        if self.steps >= 3 { JobStep::Success } else { JobStep::Continue }
-    }
-
-    fn stop(&mut self, reason: StopReason) {
-        self.maybe("stop");
-        tracing::info!(?reason, "stopped");
-    }
-
-    fn reset(&mut self) {
-        self.maybe("reset");
-        self.steps = 0;
-    }
-
-    fn progress(&self) -> f32 {
-        self.maybe("progress");
-        if self.fault == "nan" { f32::NAN } else { self.steps as f32 }
-    }
-
-    fn content(&self) -> Value {
-        self.maybe("content");
-        if self.fault == "array" { json!([1]) } else { json!({"Steps": self.steps}) }
-    }
-
-    fn serialized(&self) -> Option<Value> {
-        self.maybe("serialized");
-        (self.fault != "none").then(|| json!({"Fault": self.fault, "Steps": self.steps, "Type": "must go"}))
     }
 }

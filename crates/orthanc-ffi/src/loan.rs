@@ -1,8 +1,9 @@
 //! Content that Orthanc lends for a create: passed to the plugin as [`Bytes`], without a copy.
 //!
-//! `Bytes` may be cloned into any thread and live as long as the plugin likes, but Orthanc's buffer lives only until the
-//! callback returns. So the callback must not return before the last clone has been dropped: the owner inside the `Bytes`
-//! opens a latch when it is dropped, and [`lend`] waits for that latch, also while a panic unwinds.
+//! `Bytes` may be cloned into any thread and live as long as the plugin likes, but Orthanc's buffer lives
+//! only until the callback returns. So the callback must not return before the last clone has been dropped:
+//! the owner inside the `Bytes` opens a latch when it is dropped, and [`lend`] waits for that latch, also
+//! while a panic unwinds.
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -15,45 +16,46 @@ use parking_lot::{Condvar, Mutex};
 use crate::error::ErrorCode;
 use crate::orthanc::{Level, Orthanc};
 
-/// How long a create waits for clones of its content between two warnings.
+/// Interval between two warnings of a create that waits for clones of its content.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Opened once, when nobody looks at the lent buffer any more.
+/// Opens once, when nothing uses the lent buffer any more.
 #[derive(Default)]
 struct Latch {
     open: Mutex<bool>,
     opened: Condvar,
 }
 
-/// The owner inside the `Bytes` of a create: a view on Orthanc's buffer.
+/// The owner inside the `Bytes` of a create: a view of Orthanc's buffer.
 struct Loan {
     start: NonNull<u8>,
     len: usize,
     latch: Arc<Latch>,
 }
 
-// SAFETY: the buffer is only read, by this view and by Orthanc, from whatever thread, until the latch opens.
+// SAFETY: until the latch opens, this view and Orthanc only read the buffer, from any thread.
 unsafe impl Send for Loan {}
 // SAFETY: as for `Send`; there is no interior mutability.
 unsafe impl Sync for Loan {}
 
 impl AsRef<[u8]> for Loan {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: `lend`'s caller vouches for the buffer until `lend` returns, and `lend` does not return before this
-        // value has been dropped.
+        // SAFETY: `lend`'s caller guarantees the buffer until `lend` returns, and `lend` does not return
+        // before this value has been dropped.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        // `Bytes` drops its owner once, after the last clone: nobody can reach the buffer through this view any more.
+        // `Bytes` drops its owner after the last clone, so nothing can reach the buffer through this view
+        // any more.
         *self.latch.open.lock() = true;
         self.latch.opened.notify_all();
     }
 }
 
-/// Opens the way back to Orthanc only when the loan has ended; also while a panic unwinds.
+/// Waits when dropped, also while a panic unwinds, until the loan has ended.
 struct WaitForLoan<'a> {
     latch: Arc<Latch>,
     orthanc: &'a Orthanc,
@@ -66,10 +68,11 @@ impl Drop for WaitForLoan<'_> {
         let mut open = self.latch.open.lock();
         while !*open {
             if self.latch.opened.wait_for(&mut open, PATIENCE).timed_out() && !*open {
-                let (name, seconds) = (self.orthanc.plugin_name(), since.elapsed().as_secs());
+                let name = self.orthanc.plugin_name();
+                let uuid = self.uuid;
+                let seconds = since.elapsed().as_secs();
                 let message = format!(
-                    "{name}: the content of attachment {} is still in use {seconds} s after its create has ended",
-                    self.uuid
+                    "{name}: the content of attachment {uuid} is still in use {seconds} s after its create has ended"
                 );
                 self.orthanc.log(Level::Warning, &message);
             }
@@ -77,12 +80,13 @@ impl Drop for WaitForLoan<'_> {
     }
 }
 
-/// Lends `len` bytes from `content` on as `Bytes`, and returns only when every clone of them has been dropped.
+/// Lends `len` bytes from `content` on as `Bytes`, and returns only when every clone of them has been
+/// dropped.
 ///
 /// # Safety
 ///
-/// `content` must be valid for reads of `len` bytes, and nobody may write to them, until this function returns.
-/// `content` may be null where `len` is 0.
+/// `content` must be valid for reads of `len` bytes, which must not be written, until this function
+/// returns. `content` may be null if `len` is 0.
 pub(crate) unsafe fn lend<R>(
     orthanc: &Orthanc,
     uuid: &str,
@@ -98,7 +102,7 @@ pub(crate) unsafe fn lend<R>(
         return Err(ErrorCode::PARAMETER_OUT_OF_RANGE);
     }
     let latch = Arc::new(Latch::default());
-    // Made before the loan, hence dropped after whatever `body` leaves of it.
+    // Created before the loan, so dropped after it.
     let _wait = WaitForLoan { latch: Arc::clone(&latch), orthanc, uuid };
     Ok(body(Bytes::from_owner(Loan { start, len, latch })))
 }

@@ -1,8 +1,7 @@
-//! Orthanc: the handle on Orthanc's context, its services, and what a plugin has registered with it.
+//! The handle to Orthanc: its services, and the callbacks that a plugin has registered.
 //!
-//! One `Inner` is made at each initialisation and closed at the finalisation that ends it. Closing waits for calls that
-//! are inside Orthanc, so that the context is never used after `OrthancPluginFinalize` has returned. This module does
-//! not know the callbacks: those are in `storage`, `rest` and `job`.
+//! Each initialise creates a handle, and the next finalise closes it. Closing waits for the calls in
+//! progress, so that the context is never used after `OrthancPluginFinalize` has returned.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -32,10 +31,9 @@ pub enum Level {
     Info,
 }
 
-/// A handle on the Orthanc server that loaded the plugin. Cheap to clone, for any thread.
+/// A handle to the Orthanc server that loaded the plugin. Cheap to clone, for any thread.
 ///
-/// It outlives the plugin's life inside Orthanc without harm: once Orthanc has finalised the plugin, calls return
-/// [`OrthancError::Finalized`] or do nothing.
+/// After Orthanc has finalised the plugin, calls return [`OrthancError::Finalized`] or do nothing.
 #[derive(Clone)]
 pub struct Orthanc {
     inner: Arc<Inner>,
@@ -49,13 +47,14 @@ struct Inner {
     registrations: Mutex<Registrations>,
 }
 
-// SAFETY: `context` is only dereferenced while the gate is open, that is between initialise and finalise, when Orthanc
-// keeps it alive; Orthanc's services may be called from any thread, and the struct itself is not written by anybody.
+// SAFETY: `context` is only dereferenced while the gate is open, that is between initialise and finalise,
+// when Orthanc keeps it alive; Orthanc's services may be called from any thread, and nothing writes to the
+// struct.
 unsafe impl Send for Inner {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Inner {}
 
-/// What the plugin registered: emptied when it is finalised, so that late callbacks find nothing.
+/// The plugin's registrations. Finalise empties them, so that late callbacks find nothing.
 #[derive(Default)]
 pub(crate) struct Registrations {
     pub(crate) storage: Option<Arc<dyn StorageArea>>,
@@ -65,9 +64,9 @@ pub(crate) struct Registrations {
     pub(crate) on_change: Option<Arc<ChangeHandler>>,
 }
 
-/// Counts the calls that are inside Orthanc, and refuses new ones once closed.
+/// Counts the calls in progress, and refuses new ones once closed.
 ///
-/// A counter rather than a read-write lock, because calls nest: a REST call to Orthanc may come back as a storage
+/// A counter rather than a read-write lock, because calls nest: a REST call to Orthanc may cause a storage
 /// callback that logs, and a nested read lock deadlocks with a waiting writer.
 struct Gate {
     state: Mutex<GateState>,
@@ -111,12 +110,12 @@ impl Drop for Call<'_> {
 }
 
 impl Orthanc {
-    /// A host for a context, open for calls.
+    /// Creates a handle for a context, open for calls.
     ///
     /// # Safety
     ///
-    /// `context` must point to a context with both function pointers that stays valid until [`close`](Self::close) has
-    /// returned.
+    /// `context` must point to a context with both function pointers that stays valid until
+    /// [`close`](Self::close) has returned.
     pub(crate) unsafe fn new(
         context: *mut abi::Context,
         version: OrthancVersion,
@@ -127,7 +126,7 @@ impl Orthanc {
         Self { inner: Arc::new(Inner { context, version, plugin_name, gate, registrations }) }
     }
 
-    /// Refuses further calls and waits until those inside Orthanc have come back.
+    /// Refuses further calls and waits for those in progress.
     pub(crate) fn close(&self) {
         self.inner.gate.close();
     }
@@ -141,29 +140,33 @@ impl Orthanc {
         self.inner.version
     }
 
-    /// The plugin's name, as Orthanc knows it.
+    /// The plugin's name in Orthanc.
     pub fn plugin_name(&self) -> &'static str {
         self.inner.plugin_name.to_str().unwrap_or("plugin")
     }
 
     /// Orthanc's whole configuration: all files merged, comments removed, environment variables substituted.
     ///
-    /// It may hold secrets of other plugins: do not log it.
+    /// The configuration may contain secrets of other plugins: do not log it.
+    ///
+    /// # Errors
+    ///
+    /// Orthanc's error code, or [`OrthancError::Configuration`].
     pub fn configuration(&self) -> Result<serde_json::Value, OrthancError> {
         let text = self.text("GetConfiguration", service::GET_CONFIGURATION)?;
         serde_json::from_slice(&text).map_err(OrthancError::Configuration)
     }
 
-    /// The folder of Orthanc's configuration, beside which it looks for what a relative path names; `None` where it was
-    /// started without one.
+    /// The folder of Orthanc's configuration, to which Orthanc resolves relative paths; `None` if Orthanc
+    /// was started without a configuration.
     pub fn configuration_folder(&self) -> Option<PathBuf> {
-        let path = self.text("GetConfigurationPath", service::GET_CONFIGURATION_PATH).ok()?;
-        let path = PathBuf::from(String::from_utf8(path).ok().filter(|path| !path.is_empty())?);
+        let text = self.text("GetConfigurationPath", service::GET_CONFIGURATION_PATH).ok()?;
+        let path = PathBuf::from(String::from_utf8(text).ok().filter(|path| !path.is_empty())?);
         let folder = if path.is_dir() { path } else { path.parent()?.to_owned() };
         std::path::absolute(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder }).ok()
     }
 
-    /// A string that a service without an argument returns.
+    /// Calls a service without an argument that returns a string.
     fn text(&self, name: &'static str, number: i32) -> Result<Vec<u8>, OrthancError> {
         let mut text: *mut c_char = ptr::null_mut();
         let params = abi::RetrieveDynamicString { result: &raw mut text, argument: ptr::null() };
@@ -172,14 +175,18 @@ impl Orthanc {
         if text.is_null() {
             return Err(OrthancError::Service { service: name, code: ErrorCode::NULL_POINTER });
         }
-        // SAFETY: on success the service set `text` to a NUL-terminated string that belongs to this plugin.
+        // SAFETY: on success the service set `text` to a NUL-terminated string that the plugin owns.
         let bytes = unsafe { CStr::from_ptr(text) }.to_bytes().to_vec();
         // SAFETY: `text` came from Orthanc, and is not used after this.
         unsafe { self.free(text.cast()) };
         Ok(bytes)
     }
 
-    /// Sets the text that Orthanc shows for this plugin.
+    /// Sets the plugin's description in Orthanc.
+    ///
+    /// # Errors
+    ///
+    /// A NUL character in the text, or Orthanc's error code.
     pub fn set_description(&self, description: &str) -> Result<(), OrthancError> {
         let value = c_string("the description", description)?;
         let params = abi::SetPluginProperty {
@@ -191,23 +198,24 @@ impl Orthanc {
         unsafe { self.invoke("SetPluginProperty", service::SET_PLUGIN_PROPERTY, &params) }
     }
 
-    /// Writes one line into Orthanc's log. NUL characters and line ends become blanks.
+    /// Writes one line to Orthanc's log. NUL characters and line ends become spaces.
     ///
-    /// The plugin's name is not added here; tracing events get it from [`OrthancLayer`](crate::OrthancLayer).
+    /// The line gets no prefix, whereas [`OrthancLayer`](crate::OrthancLayer) prefixes tracing events with
+    /// the plugin's name.
     pub fn log(&self, level: Level, message: &str) {
         self.log_from(level, message, "", 0);
     }
 
-    /// As [`log`](Self::log), with the place in the source, which hosts from 1.12.4 show.
+    /// As [`log`](Self::log), with the place in the source, which Orthanc shows from 1.12.4.
     pub(crate) fn log_from(&self, level: Level, message: &str, file: &str, line: u32) {
-        let message = c_line(message);
-        // A host that cannot log any more has nowhere to report that to.
+        let text = c_line(message);
+        // There is nowhere to report that the log itself fails.
         let _ = if self.inner.version >= OrthancVersion::WITH_LOG_MESSAGE {
-            let file = c_line(file);
+            let file_text = c_line(file);
             let params = abi::LogMessage {
-                message: message.as_ptr(),
+                message: text.as_ptr(),
                 plugin: self.inner.plugin_name.as_ptr(),
-                file: file.as_ptr(),
+                file: file_text.as_ptr(),
                 line,
                 category: abi::LOG_CATEGORY_GENERIC,
                 level: match level {
@@ -225,21 +233,12 @@ impl Orthanc {
                 Level::Info => service::LOG_INFO,
             };
             // SAFETY: the parameter of these services is the string itself, which outlives the call.
-            unsafe { self.invoke("Log", number, message.as_ptr()) }
+            unsafe { self.invoke("Log", number, text.as_ptr()) }
         };
     }
 
-    /// Sets a metric, which Orthanc shows to monitoring tools at `/tools/metrics-prometheus`.
-    pub fn set_metric(&self, name: &str, value: f32) {
-        let name = c_line(name);
-        let params = abi::SetMetricsValue { name: name.as_ptr(), value, kind: abi::METRICS_DEFAULT };
-        // A metric that cannot be set is not worth an error.
-        // SAFETY: the parameters are those of this service, and the name outlives the call.
-        let _ = unsafe { self.invoke("SetMetricsValue", service::SET_METRICS_VALUE, &params) };
-    }
-
-    /// Sends a GET request to Orthanc's REST API, without the routes of plugins. Not available during `initialize`: Orthanc
-    /// has not started its REST API yet.
+    /// Sends a GET request to Orthanc's REST API, without the routes of plugins. Not available during
+    /// `initialize`: Orthanc has not started its REST API yet.
     ///
     /// # Errors
     ///
@@ -260,18 +259,20 @@ impl Orthanc {
             return Ok(Vec::new());
         }
         let len = answer.size as usize;
-        // SAFETY: the service succeeded, so `data` has `size` bytes, which nothing else uses until they are freed.
+        // SAFETY: the service succeeded, so `data` has `size` bytes, which nothing else uses until they are
+        // freed.
         let bytes = unsafe { std::slice::from_raw_parts(answer.data.cast::<u8>(), len) }.to_vec();
         // SAFETY: `data` came from Orthanc, and is not used after this.
         unsafe { self.free(answer.data) };
         Ok(bytes)
     }
 
-    /// Calls a service. `name` is for the error.
+    /// Calls a service. `name` is used for the error.
     ///
     /// # Safety
     ///
-    /// `params` must be what the service `number` expects, with every pointer in it valid for the call.
+    /// `params` must be the parameters of the service `number`, and every pointer in it must be valid for
+    /// the call.
     pub(crate) unsafe fn invoke<T>(
         &self,
         name: &'static str,
@@ -281,10 +282,10 @@ impl Orthanc {
         let _call = self.inner.gate.enter()?;
         let context = self.inner.context;
         // SAFETY: the gate is open, so the context is valid (see `new`).
-        let invoke = unsafe { (*context).invoke_service };
-        let unknown = OrthancError::Service { service: name, code: ErrorCode::NULL_POINTER };
-        let invoke = invoke.ok_or(unknown)?;
-        // SAFETY: the context is valid as above, and the caller vouches for the parameters.
+        let service = unsafe { (*context).invoke_service };
+        let missing = OrthancError::Service { service: name, code: ErrorCode::NULL_POINTER };
+        let invoke = service.ok_or(missing)?;
+        // SAFETY: the context is valid as above, and the caller guarantees the parameters.
         let code = ErrorCode::from_raw(unsafe { invoke(context, number, params.cast::<c_void>()) });
         match code {
             ErrorCode::SUCCESS => Ok(()),
@@ -292,17 +293,19 @@ impl Orthanc {
         }
     }
 
-    /// Frees memory that a service handed out. After finalise it leaks instead: Orthanc's allocator may be gone.
+    /// Frees memory that a service returned. After finalise the memory leaks, because Orthanc must not be
+    /// called.
     ///
     /// # Safety
     ///
-    /// `data` must come from a service of this host, not be freed yet and not be used afterwards.
+    /// `data` must come from a service of this Orthanc, must not have been freed, and must not be used
+    /// afterwards.
     pub(crate) unsafe fn free(&self, data: *mut c_void) {
         let Ok(_call) = self.inner.gate.enter() else { return };
         // SAFETY: the gate is open, so the context is valid (see `new`).
         let free = unsafe { (*self.inner.context).free };
         if let Some(free) = free {
-            // SAFETY: the caller vouches for `data`.
+            // SAFETY: the caller guarantees `data`.
             unsafe { free(data) };
         }
     }
@@ -314,12 +317,12 @@ impl fmt::Debug for Orthanc {
     }
 }
 
-/// A C string that must keep its exact text.
+/// Converts a text that must stay unchanged into a C string.
 pub(crate) fn c_string(what: &'static str, text: &str) -> Result<CString, OrthancError> {
     CString::new(text).map_err(|_| OrthancError::NulCharacter { what })
 }
 
-/// A C string of one line.
+/// Converts a text into a C string of one line.
 pub(crate) fn c_line(text: &str) -> CString {
     let line: String = text.chars().map(|c| if matches!(c, '\0' | '\n' | '\r') { ' ' } else { c }).collect();
     CString::new(line).unwrap_or_default()
@@ -330,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_line_has_neither_nul_nor_line_end() {
+    fn log_line_has_no_nul_and_no_line_end() {
         assert_eq!(c_line("a\0b\r\nc").to_bytes(), b"a b  c");
     }
 }

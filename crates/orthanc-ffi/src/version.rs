@@ -5,34 +5,36 @@ use std::fmt;
 /// The version of an Orthanc server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrthancVersion {
-    /// First number.
+    /// Major version.
     pub major: u32,
-    /// Second number.
+    /// Minor version.
     pub minor: u32,
-    /// Third number.
+    /// Revision.
     pub revision: u32,
 }
 
 impl OrthancVersion {
-    /// The oldest host that plugins of this crate run on: range reads appeared there.
+    /// The oldest supported version, the first with range reads.
     pub const OLDEST: Self = Self::new(1, 9, 0);
     /// A development version of Orthanc, newer than any release.
     pub const MAINLINE: Self = Self::new(u32::MAX, u32::MAX, u32::MAX);
-    /// The first host with the log service that takes the plugin's name.
+    /// The first version with a log service that takes the plugin's name.
     pub(crate) const WITH_LOG_MESSAGE: Self = Self::new(1, 12, 4);
 
-    /// A version by its three numbers.
+    /// Creates a version from its three numbers.
     pub const fn new(major: u32, minor: u32, revision: u32) -> Self {
         Self { major, minor, revision }
     }
 
-    /// Reads `major.minor.revision`, whatever follows the last number, or `mainline`.
+    /// Parses `mainline` or `major.minor.revision`, ignoring any suffix such as `-rc2`.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "mainline" {
             return Some(Self::MAINLINE);
         }
         let mut parts = text.splitn(3, '.');
-        let (major, minor, revision) = (parts.next()?, parts.next()?, parts.next()?);
+        let major = parts.next()?;
+        let minor = parts.next()?;
+        let revision = parts.next()?;
         let digits = revision.find(|c: char| !c.is_ascii_digit()).unwrap_or(revision.len());
         Some(Self::new(major.parse().ok()?, minor.parse().ok()?, revision[..digits].parse().ok()?))
     }
@@ -52,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_and_compared() {
+    fn versions_are_parsed_and_compared() {
         assert_eq!(OrthancVersion::parse("1.10.1"), Some(OrthancVersion::new(1, 10, 1)));
         assert_eq!(OrthancVersion::parse("1.12.4-rc2"), Some(OrthancVersion::new(1, 12, 4)));
         assert_eq!(OrthancVersion::parse("mainline"), Some(OrthancVersion::MAINLINE));

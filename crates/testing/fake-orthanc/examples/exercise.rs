@@ -1,6 +1,7 @@
 //! Loads a built plugin and stores, reads and removes attachments through it.
 //!
-//! Compiled for Windows or ARM and run by an emulator, it exercises libraries that cannot be loaded on the build machine.
+//! Compiled for Windows or ARM and run by an emulator, it exercises libraries that cannot be loaded on the
+//! build machine.
 //!
 //! `exercise LIBRARY CONFIGURATION.json` exits with 0 on success; otherwise it prints the first failure.
 

@@ -1,16 +1,14 @@
 //! Plays Orthanc's side of the plugin interface, so that a built plugin can be tested without Orthanc.
 //!
-//! A [`FakeOrthanc`] loads a plugin's library, answers its service calls and calls its callbacks, from any number of
-//! threads. It also detects faults that Orthanc itself would not report: leaked buffers, bytes written past a range's
-//! buffer, services called after finalise. See [`FakeOrthanc::violations`].
+//! A [`FakeOrthanc`] loads a plugin's library, answers its service calls and calls its callbacks, from any
+//! number of threads. It also detects faults that Orthanc itself would not report: leaked buffers, bytes
+//! written past a range's buffer, services called after finalise. See [`FakeOrthanc::violations`].
 //!
-//! There is no DICOM server behind it: [`FakeOrthancOptions::rest_api`] answers calls to Orthanc's REST API.
+//! There is no DICOM server behind it, and jobs, routes and change callbacks are never called.
 
 #![allow(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod jobs;
-mod rest;
 mod state;
 mod storage;
 
@@ -23,26 +21,22 @@ use libloading::Library;
 use orthanc_ffi::abi;
 use serde_json::{Value, json};
 
-pub use jobs::{JobOutcome, TestJob};
-pub use rest::RestReply;
+pub use state::LogLevel;
 use state::State;
-pub use state::{LogLevel, RestApi};
 pub use storage::StorageAreaVersion;
 
 /// The Orthanc that the plugin sees.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct FakeOrthancOptions {
     /// Orthanc's version; `1.10.1` by default.
     pub version: String,
     /// Orthanc's whole configuration; `{}` by default.
     pub configuration: Value,
-    /// Answers the plugin's GET requests to Orthanc's REST API; by default every path is unknown (code 17).
-    pub rest_api: Arc<RestApi>,
 }
 
 impl Default for FakeOrthancOptions {
     fn default() -> Self {
-        Self { version: "1.10.1".to_owned(), configuration: json!({}), rest_api: Arc::new(|_path| Err(17)) }
+        Self { version: "1.10.1".to_owned(), configuration: json!({}) }
     }
 }
 
@@ -50,12 +44,6 @@ impl FakeOrthancOptions {
     /// The default options with this configuration.
     pub fn with_configuration(configuration: Value) -> Self {
         Self { configuration, ..Self::default() }
-    }
-}
-
-impl fmt::Debug for FakeOrthancOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FakeOrthancOptions").field("version", &self.version).finish_non_exhaustive()
     }
 }
 
@@ -113,7 +101,8 @@ impl FakeOrthanc {
         let state = State::new(options)?;
         // SAFETY: plugins' libraries have no initialisers beyond those of the Rust standard library.
         let library = unsafe { Library::new(&copy) }?;
-        // Finalised until `initialize` succeeds, so that dropping the value before does not finalise the plugin.
+        // Finalised until `initialize` succeeds, so that dropping the value before does not finalise the
+        // plugin.
         let mut orthanc = Self { state, former: Vec::new(), finalized: true, library, _folder: folder };
         orthanc.initialize()?;
         Ok(orthanc)
@@ -133,8 +122,8 @@ impl FakeOrthanc {
         Ok(())
     }
 
-    /// Finalises the plugin and initialises it with another context, as `POST /tools/reset` does when the library stays
-    /// loaded.
+    /// Finalises the plugin and initialises it with another context, as `POST /tools/reset` does when the
+    /// library stays loaded.
     ///
     /// # Errors
     ///
@@ -146,22 +135,12 @@ impl FakeOrthanc {
         self.initialize()
     }
 
-    /// Reports a change to the plugin: one of `orthanc_ffi::abi::change_type`.
-    pub fn signal(&self, change: i32) {
-        let callback = *self.state.on_change.lock();
-        if let Some(callback) = callback {
-            // SAFETY: the plugin's callback; Orthanc passes null for changes that are not about a resource.
-            unsafe { callback(change, 0, std::ptr::null()) };
-        }
-    }
-
-    /// Ends all jobs and finalises the plugin, as Orthanc does when it stops. Callbacks can still be called afterwards,
-    /// to check that they fail. A second call does nothing.
+    /// Finalises the plugin, as Orthanc does when it stops. Callbacks can still be called
+    /// afterwards, to check that they fail. A second call does nothing.
     pub fn finalize(&mut self) {
         if std::mem::replace(&mut self.finalized, true) {
             return;
         }
-        self.state.finalize_jobs();
         // SAFETY: the function has this type in every plugin.
         if let Ok(finalize) = unsafe { self.library.get::<Finalize>(b"OrthancPluginFinalize") } {
             // SAFETY: called once after a successful initialise.
@@ -202,11 +181,6 @@ impl FakeOrthanc {
         self.logs().into_iter().filter(|line| line.0 == level).map(|line| line.1).collect()
     }
 
-    /// The last value of each metric.
-    pub fn metrics(&self) -> std::collections::BTreeMap<String, f32> {
-        self.state.metrics.lock().clone()
-    }
-
     /// The storage area that the plugin has registered.
     pub fn registered(&self) -> StorageAreaVersion {
         self.state.storage.lock().version
@@ -217,8 +191,8 @@ impl FakeOrthanc {
         self.state.outstanding_buffers()
     }
 
-    /// Everything the plugin did that it must never do, one sentence each: bytes written past a range's buffer, foreign
-    /// memory freed, a service called after finalise. Includes all former generations.
+    /// Everything the plugin did that it must never do, one sentence each: bytes written past a range's
+    /// buffer, foreign memory freed, a service called after finalise. Includes all former generations.
     pub fn violations(&self) -> Vec<String> {
         let states = self.former.iter().chain([&self.state]);
         let mut violations: Vec<String> = states.flat_map(|state| state.violations.lock().clone()).collect();

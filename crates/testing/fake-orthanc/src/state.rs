@@ -1,6 +1,6 @@
 //! One generation of Orthanc: the context that the plugin sees, and the effects of its service calls.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -9,15 +9,9 @@ use std::sync::{Arc, Weak};
 
 use orthanc_ffi::abi::{self, service};
 use parking_lot::Mutex;
-use regex_lite::Regex;
 
 use crate::FakeOrthancOptions;
-use crate::jobs::JobRecord;
-use crate::rest::RestReply;
 use crate::storage::{Area, StorageAreaVersion};
-
-/// Orthanc's REST API in a test: from the path of a GET to the answer or an error code.
-pub type RestApi = dyn Fn(&str) -> Result<Vec<u8>, i32> + Send + Sync;
 
 /// The severity of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,17 +34,16 @@ pub(crate) mod code {
     pub(crate) const UNKNOWN_RESOURCE: i32 = 17;
     pub(crate) const UNKNOWN_SERVICE: i32 = 26;
     pub(crate) const NULL_POINTER: i32 = 35;
-    pub(crate) const BAD_HTTP_STATUS: i32 = 2005;
     pub(crate) const STORAGE_ALREADY_REGISTERED: i32 = 2036;
 }
 
-/// Memory that was handed to plugins, by address: `Free` has no context argument.
+/// Memory that plugins got, by address: `Free` has no context argument.
 static BUFFERS: Mutex<BTreeMap<usize, Buffer>> = Mutex::new(BTreeMap::new());
-/// Number of freed addresses that were never handed to a plugin.
+/// Number of freed addresses that no plugin got from a service.
 static BAD_FREES: AtomicUsize = AtomicUsize::new(0);
 
-/// Numbers for generations and jobs, never used twice.
-pub(crate) fn next_id() -> usize {
+/// Numbers for generations, never used twice.
+fn next_id() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
@@ -70,16 +63,12 @@ pub(crate) struct State {
     closed: AtomicBool,
     pub(crate) violations: Mutex<Vec<String>>,
     pub(crate) logs: Mutex<Vec<(LogLevel, String)>>,
-    pub(crate) metrics: Mutex<BTreeMap<String, f32>>,
-    pub(crate) on_change: Mutex<Option<abi::OnChange>>,
     pub(crate) description: Mutex<Option<String>>,
     pub(crate) storage: Mutex<Area>,
-    pub(crate) routes: Mutex<Vec<(Regex, abi::RestCallback)>>,
-    pub(crate) jobs: Mutex<HashMap<usize, JobRecord>>,
-    pub(crate) unserializer: Mutex<Option<abi::JobsUnserializer>>,
 }
 
-// SAFETY: the pointers inside are the context's, which are only read, and the plugin's, which may be used from any thread.
+// SAFETY: the pointers inside are the context's, which are only read, and the plugin's, which may be used
+// from any thread.
 unsafe impl Send for State {}
 // SAFETY: as for `Send`; locks guard everything that changes.
 unsafe impl Sync for State {}
@@ -91,7 +80,6 @@ macro_rules! params {
         unsafe { $params.cast::<$type>().read() }
     }};
 }
-pub(crate) use params;
 
 impl State {
     pub(crate) fn new(options: FakeOrthancOptions) -> Result<Arc<Self>, std::ffi::NulError> {
@@ -109,13 +97,8 @@ impl State {
             closed: AtomicBool::new(false),
             violations: Mutex::default(),
             logs: Mutex::default(),
-            metrics: Mutex::default(),
-            on_change: Mutex::default(),
             description: Mutex::default(),
             storage: Mutex::default(),
-            routes: Mutex::default(),
-            jobs: Mutex::default(),
-            unserializer: Mutex::default(),
         }))
     }
 
@@ -146,7 +129,7 @@ impl State {
         data
     }
 
-    /// The size of memory that was handed to a plugin and not freed.
+    /// The size of memory that a plugin got and did not free.
     pub(crate) fn size_of(&self, data: *mut c_void) -> Option<usize> {
         BUFFERS.lock().get(&data.addr()).map(|buffer| buffer.size)
     }
@@ -177,25 +160,6 @@ impl State {
         }
         *storage = area;
         code::SUCCESS
-    }
-
-    fn register_route(&self, route: &abi::RestCallbackRegistration) -> i32 {
-        let pattern = Regex::new(&format!("^(?:{})$", text(route.path_regular_expression)));
-        let (Ok(pattern), Some(callback)) = (pattern, route.callback) else {
-            return code::PARAMETER_OUT_OF_RANGE;
-        };
-        self.routes.lock().push((pattern, callback));
-        code::SUCCESS
-    }
-
-    fn rest_get(&self, get: &abi::RestApiGet) -> i32 {
-        let answer = match (self.options.rest_api)(&text(get.uri)) {
-            Ok(answer) => answer,
-            Err(code) => return code,
-        };
-        let Ok(size) = u32::try_from(answer.len()) else { return code::NOT_ENOUGH_MEMORY };
-        let data = if answer.is_empty() { ptr::null_mut() } else { self.allocate_bytes(&answer) };
-        set(get.target, abi::MemoryBuffer { data, size })
     }
 
     fn create_memory_buffer(&self, buffer: &abi::CreateMemoryBuffer64) -> i32 {
@@ -242,11 +206,6 @@ impl State {
                 let text = self.allocate_text(&self.options.configuration.to_string());
                 set(params!(abi::RetrieveDynamicString, params).result, text)
             }
-            service::SET_METRICS_VALUE => {
-                let metric = params!(abi::SetMetricsValue, params);
-                self.metrics.lock().insert(text(metric.name), metric.value);
-                code::SUCCESS
-            }
             service::CREATE_MEMORY_BUFFER_64 => {
                 self.create_memory_buffer(&params!(abi::CreateMemoryBuffer64, params))
             }
@@ -254,34 +213,11 @@ impl State {
             service::REGISTER_STORAGE_AREA_2 => {
                 self.register(params!(abi::RegisterStorageArea2, params).into())
             }
-            service::REGISTER_ON_CHANGE_CALLBACK => {
-                *self.on_change.lock() = params!(abi::RegisterOnChange, params).callback;
-                code::SUCCESS
-            }
-            service::REGISTER_REST_CALLBACK_NO_LOCK => {
-                self.register_route(&params!(abi::RestCallbackRegistration, params))
-            }
-            service::ANSWER_BUFFER
-            | service::SEND_METHOD_NOT_ALLOWED
-            | service::SEND_HTTP_STATUS
-            | service::SET_HTTP_ERROR_DETAILS => {
-                // SAFETY: passed on from the caller.
-                unsafe { RestReply::service(number, params) }
-            }
-            service::REST_API_GET => self.rest_get(&params!(abi::RestApiGet, params)),
-            service::CREATE_JOB => self.create_job(params!(abi::CreateJob, params)),
-            service::FREE_JOB => self.free_job(params!(abi::FreeJob, params).job),
-            service::SUBMIT_JOB => {
-                let submitted = params!(abi::SubmitJob, params);
-                match self.submit_job(submitted.job, submitted.priority) {
-                    Some(id) => set(submitted.result_id, self.allocate_text(&id)),
-                    None => code::PARAMETER_OUT_OF_RANGE,
-                }
-            }
-            service::REGISTER_JOBS_UNSERIALIZER => {
-                *self.unserializer.lock() = params!(abi::RegisterJobsUnserializer, params).unserializer;
-                code::SUCCESS
-            }
+            service::REST_API_GET => code::UNKNOWN_RESOURCE,
+            // Accepted but never called: these callbacks are tested in `orthanc-ffi` and with a real Orthanc.
+            service::REGISTER_ON_CHANGE_CALLBACK
+            | service::REGISTER_REST_CALLBACK_NO_LOCK
+            | service::REGISTER_JOBS_UNSERIALIZER => code::SUCCESS,
             _ => code::UNKNOWN_SERVICE,
         }
     }
@@ -339,7 +275,7 @@ pub(crate) unsafe extern "C" fn free(data: *mut c_void) {
     unsafe { libc::free(data) };
 }
 
-/// Number of addresses freed in this process that were never handed to a plugin.
+/// Number of addresses freed in this process that no plugin got from a service.
 pub(crate) fn bad_frees() -> usize {
     BAD_FREES.load(Ordering::SeqCst)
 }

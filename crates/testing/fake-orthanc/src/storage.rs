@@ -67,16 +67,13 @@ fn uuid_text(uuid: &str) -> Result<CString, i32> {
     CString::new(uuid).map_err(|_| code::PARAMETER_OUT_OF_RANGE)
 }
 
+/// The callbacks of the storage area. Errors are the plugin's error codes, or 35 if the callback is not registered.
 impl FakeOrthanc {
     fn area(&self) -> Area {
         *self.state.storage.lock()
     }
 
     /// Stores an attachment. Empty content is passed as a null pointer.
-    ///
-    /// # Errors
-    ///
-    /// The plugin's error code, or 35 without a storage area. So for the other methods.
     pub fn create(&self, uuid: &str, content_type: i32, content: &[u8]) -> Result<(), i32> {
         let create = self.area().create.ok_or(code::NULL_POINTER)?;
         let uuid = uuid_text(uuid)?;
@@ -86,25 +83,17 @@ impl FakeOrthanc {
         result(unsafe { create(uuid.as_ptr(), data, size, content_type) })
     }
 
-    /// Calls the create callback with arguments that Orthanc would not pass: any UUID bytes or none, any size, no
-    /// content.
-    ///
-    /// # Errors
-    ///
-    /// As [`create`](Self::create).
+    /// Calls the create callback with arguments that Orthanc would not pass: any UUID bytes or none, any
+    /// size, no content.
     pub fn create_raw(&self, uuid: Option<&[u8]>, size: i64) -> Result<(), i32> {
         let create = self.area().create.ok_or(code::NULL_POINTER)?;
         let owned = uuid.map(CString::new).transpose().map_err(|_| code::PARAMETER_OUT_OF_RANGE)?;
         let pointer = owned.as_ref().map_or(ptr::null(), |uuid| uuid.as_ptr());
-        // SAFETY: the plugin must not read null content, whatever the size.
+        // SAFETY: the plugin must not read null content, even if the size is not 0.
         result(unsafe { create(pointer, ptr::null(), size, 1) })
     }
 
     /// Reads a whole attachment, through storage area 1 or 2.
-    ///
-    /// # Errors
-    ///
-    /// As [`create`](Self::create).
     pub fn read_whole(&self, uuid: &str, content_type: i32) -> Result<Vec<u8>, i32> {
         let area = self.area();
         let uuid = uuid_text(uuid)?;
@@ -150,12 +139,8 @@ impl FakeOrthanc {
         Ok(content)
     }
 
-    /// Reads `len` bytes from `start` on, through storage area 2. The buffer is poisoned with 0xA5, and the bytes behind
-    /// it are checked afterwards.
-    ///
-    /// # Errors
-    ///
-    /// As [`create`](Self::create).
+    /// Reads `len` bytes from `start` on, through storage area 2. The buffer is poisoned with 0xA5, and the
+    /// bytes behind it are checked afterwards.
     pub fn read_range(&self, uuid: &str, content_type: i32, start: u64, len: usize) -> Result<Vec<u8>, i32> {
         let read_range = self.area().read_range.ok_or(code::NULL_POINTER)?;
         let uuid = uuid_text(uuid)?;
@@ -176,10 +161,6 @@ impl FakeOrthanc {
     }
 
     /// Removes an attachment.
-    ///
-    /// # Errors
-    ///
-    /// As [`create`](Self::create).
     pub fn remove(&self, uuid: &str, content_type: i32) -> Result<(), i32> {
         let remove = self.area().remove.ok_or(code::NULL_POINTER)?;
         let uuid = uuid_text(uuid)?;

@@ -3,7 +3,5 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::needless_pass_by_value)]
 
 mod fixture;
-mod jobs;
 mod life;
-mod rest;
 mod storage;

@@ -38,27 +38,6 @@ fn attachments_are_read_through_either_storage_area() {
 }
 
 #[test]
-fn many_threads_can_call_at_once() {
-    let orthanc = load(json!({}));
-    std::thread::scope(|scope| {
-        for thread in 0..8 {
-            let orthanc = &orthanc;
-            scope.spawn(move || {
-                for at in 0..100 {
-                    let uuid = format!("{thread}-{at}");
-                    orthanc.create(&uuid, 1, uuid.as_bytes()).unwrap();
-                    assert_eq!(orthanc.read_whole(&uuid, 1).unwrap(), uuid.as_bytes());
-                    assert_eq!(orthanc.read_range(&uuid, 1, 1, 2).unwrap(), uuid.as_bytes()[1..3]);
-                    assert_eq!(orthanc.rest("GET", &format!("/test/a/{uuid}"), b"").status, 200);
-                    orthanc.remove(&uuid, 1).unwrap();
-                }
-            });
-        }
-    });
-    assert_clean(&orthanc);
-}
-
-#[test]
 fn invalid_uuids_and_sizes_are_refused() {
     let orthanc = load(json!({}));
     assert_eq!(orthanc.create_raw(None, 0), Err(PARAMETER_OUT_OF_RANGE));
