@@ -139,12 +139,12 @@ impl JobSlot {
     /// ends.
     fn show(&self, text: Text) -> *const c_char {
         let known = self.known.lock();
-        let current = match text {
+        let last = match text {
             Text::Content => Some(known.content.clone()),
             Text::Serialized => known.serialized.clone(),
         };
         drop(known);
-        let Some(current) = current else { return ptr::null() };
+        let Some(current) = last else { return ptr::null() };
         let mut shown = self.shown.lock();
         let entry = shown.entry((thread::current().id(), text)).insert_entry(current);
         entry.get().as_ptr()
@@ -180,9 +180,9 @@ impl Orthanc {
         // SAFETY: the parameters are those of this service, and `id` outlives the call.
         if let Err(error) = unsafe { self.invoke("SubmitJob", service::SUBMIT_JOB, &params) } {
             // Orthanc did not take the job, so the plugin must free it, which calls `finalize`.
-            let params = abi::FreeJob { job: handle };
+            let free_params = abi::FreeJob { job: handle };
             // SAFETY: the parameters are those of this service, and the job was not submitted.
-            let _ = unsafe { self.invoke("FreeJob", service::FREE_JOB, &params) };
+            let _ = unsafe { self.invoke("FreeJob", service::FREE_JOB, &free_params) };
             return Err(error);
         }
         if id.is_null() {
@@ -302,14 +302,14 @@ unsafe extern "C" fn step(job: *mut c_void) -> i32 {
 }
 
 unsafe extern "C" fn stop(job: *mut c_void, reason: i32) -> abi::RawErrorCode {
-    let reason = match reason {
+    let known = match reason {
         job_stop::SUCCESS => StopReason::Success,
         job_stop::PAUSED => StopReason::Paused,
         job_stop::FAILURE => StopReason::Failure,
         job_stop::CANCELED => StopReason::Canceled,
         _ => return ErrorCode::PARAMETER_OUT_OF_RANGE.as_raw(),
     };
-    change(job, "job stop", |job| job.stop(reason))
+    change(job, "job stop", |job| job.stop(known))
 }
 
 unsafe extern "C" fn reset(job: *mut c_void) -> abi::RawErrorCode {
@@ -340,10 +340,10 @@ unsafe fn try_unserialize(job_type: *const c_char, serialized: *const c_char) ->
         return None;
     }
     // SAFETY: not null, so a string by the caller's promise.
-    let job_type = unsafe { CStr::from_ptr(job_type) }.to_str().ok()?;
+    let type_text = unsafe { CStr::from_ptr(job_type) }.to_str().ok()?;
     // SAFETY: as above.
     let text = unsafe { CStr::from_ptr(serialized) };
     let saved = serde_json::from_slice(text.to_bytes()).ok()?;
-    let job = unserializer(job_type, &saved)?;
-    orthanc.create_job(job_type, job).ok()
+    let job = unserializer(type_text, &saved)?;
+    orthanc.create_job(type_text, job).ok()
 }

@@ -75,8 +75,8 @@ impl<'a> RestRequest<'a> {
     ///
     /// # Safety
     ///
-    /// `path` and `request` must be as Orthanc passes them to a REST callback, and live for `'a`.
-    unsafe fn from_raw(path: *const c_char, request: &'a abi::HttpRequest) -> Result<Self, ErrorCode> {
+    /// `raw_path` and `request` must be as Orthanc passes them to a REST callback, and live for `'a`.
+    unsafe fn from_raw(raw_path: *const c_char, request: &'a abi::HttpRequest) -> Result<Self, ErrorCode> {
         let method = match request.method {
             abi::http_method::GET => Method::Get,
             abi::http_method::POST => Method::Post,
@@ -85,7 +85,7 @@ impl<'a> RestRequest<'a> {
             _ => return Err(ErrorCode::PARAMETER_OUT_OF_RANGE),
         };
         // SAFETY: Orthanc's path is a string that lives for `'a`.
-        let path = unsafe { text(path) }?.to_str().map_err(|_| ErrorCode::BAD_REQUEST)?;
+        let path = unsafe { text(raw_path) }?.to_str().map_err(|_| ErrorCode::BAD_REQUEST)?;
         // SAFETY: Orthanc's arrays have the given counts.
         let groups = unsafe { strings(request.groups, request.groups_count) }?;
         // SAFETY: as above.
@@ -224,16 +224,16 @@ impl RestFailure {
                     .map_err(|error| error.code())
             }
             Self::MethodNotAllowed { allow } => {
-                let allow = c_line(allow);
-                let params = abi::OutputPlusArgument { output, argument: allow.as_ptr() };
+                let list = c_line(allow);
+                let params = abi::OutputPlusArgument { output, argument: list.as_ptr() };
                 // SAFETY: as above.
                 unsafe { orthanc.invoke("SendMethodNotAllowed", service::SEND_METHOD_NOT_ALLOWED, &params) }
                     .map_err(|error| error.code())
             }
             Self::Code { code, details } => {
                 if !details.is_empty() {
-                    let details = c_line(details);
-                    let params = abi::SetHttpErrorDetails { output, details: details.as_ptr(), log: 0 };
+                    let line = c_line(details);
+                    let params = abi::SetHttpErrorDetails { output, details: line.as_ptr(), log: 0 };
                     // The result is ignored: without details, the code still identifies the error.
                     // SAFETY: as above.
                     let _ = unsafe {
@@ -327,20 +327,20 @@ unsafe extern "C" fn route<const INDEX: usize>(
 
 /// # Safety
 ///
-/// `output`, `path` and `request` must be as Orthanc passes them to a REST callback.
+/// `output`, `path` and `raw_request` must be as Orthanc passes them to a REST callback.
 unsafe fn answer(
     index: usize,
     output: *mut abi::RestOutput,
     path: *const c_char,
-    request: *const abi::HttpRequest,
+    raw_request: *const abi::HttpRequest,
 ) -> Result<(), ErrorCode> {
     let orthanc = entry::current().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
     let handler =
         orthanc.registrations().routes.get(index).cloned().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
     // SAFETY: null or Orthanc's own request.
-    let raw = unsafe { request.as_ref() }.ok_or(ErrorCode::NULL_POINTER)?;
+    let borrowed = unsafe { raw_request.as_ref() }.ok_or(ErrorCode::NULL_POINTER)?;
     // SAFETY: Orthanc's arguments live until the callback returns.
-    let request = unsafe { RestRequest::from_raw(path, raw) }?;
+    let request = unsafe { RestRequest::from_raw(path, borrowed) }?;
     let sent = match handler(&request) {
         Ok(answer) => answer.send(&orthanc, output),
         // Orthanc sends the answer for a code.

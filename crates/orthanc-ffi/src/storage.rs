@@ -102,15 +102,17 @@ impl Orthanc {
 ///
 /// # Safety
 ///
-/// `uuid` must be null or a NUL-terminated string that lives until the callback returns.
-unsafe fn arguments<'a>(uuid: *const c_char) -> Result<(Orthanc, Arc<dyn StorageArea>, &'a str), ErrorCode> {
+/// `raw_uuid` must be null or a NUL-terminated string that lives until the callback returns.
+unsafe fn arguments<'a>(
+    raw_uuid: *const c_char,
+) -> Result<(Orthanc, Arc<dyn StorageArea>, &'a str), ErrorCode> {
     let orthanc = entry::current().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
     let area = orthanc.registrations().storage.clone().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
-    if uuid.is_null() {
+    if raw_uuid.is_null() {
         return Err(ErrorCode::PARAMETER_OUT_OF_RANGE);
     }
     // SAFETY: not null, so a string by the caller's promise.
-    let text = unsafe { CStr::from_ptr(uuid) }.to_str();
+    let text = unsafe { CStr::from_ptr(raw_uuid) }.to_str();
     Ok((orthanc, area, text.map_err(|_| ErrorCode::PARAMETER_OUT_OF_RANGE)?))
 }
 
@@ -126,20 +128,20 @@ fn callback(name: &'static str, body: impl FnOnce() -> Result<(), ErrorCode>) ->
 }
 
 unsafe extern "C" fn create(
-    uuid: *const c_char,
+    raw_uuid: *const c_char,
     content: *const c_void,
     size: i64,
     content_type: i32,
 ) -> abi::RawErrorCode {
     callback("storage create", || {
         // SAFETY: Orthanc passes a string that outlives the callback.
-        let (orthanc, area, uuid) = unsafe { arguments(uuid) }?;
+        let (orthanc, area, uuid) = unsafe { arguments(raw_uuid) }?;
         let len = usize::try_from(size).map_err(|_| ErrorCode::PARAMETER_OUT_OF_RANGE)?;
         // Guarded inside the loan: a panic's payload may hold a clone of the content, and must be dropped
         // before the wait.
-        let store = |content| {
+        let store = |bytes| {
             guarded("storage create", Err(ErrorCode::PLUGIN), || {
-                area.create(uuid, ContentType::from_raw(content_type), content)
+                area.create(uuid, ContentType::from_raw(content_type), bytes)
             })
         };
         // SAFETY: Orthanc's `size` bytes do not change until this callback returns.
@@ -154,11 +156,11 @@ unsafe extern "C" fn create(
 /// As [`arguments`].
 unsafe fn read_into(
     allocator: Allocator,
-    uuid: *const c_char,
+    raw_uuid: *const c_char,
     content_type: i32,
 ) -> Result<(*mut c_void, usize), ErrorCode> {
     // SAFETY: passed on from the caller.
-    let (orthanc, area, uuid) = unsafe { arguments(uuid) }?;
+    let (orthanc, area, uuid) = unsafe { arguments(raw_uuid) }?;
     let mut target = WholeTarget::new(&orthanc, allocator);
     area.read_whole(uuid, ContentType::from_raw(content_type), &mut target)?;
     target.finish().map_err(|cause| refuse(&orthanc, uuid, cause))
@@ -167,7 +169,7 @@ unsafe fn read_into(
 unsafe extern "C" fn read(
     content: *mut *mut c_void,
     size: *mut i64,
-    uuid: *const c_char,
+    raw_uuid: *const c_char,
     content_type: i32,
 ) -> abi::RawErrorCode {
     callback("storage read", || {
@@ -175,7 +177,7 @@ unsafe extern "C" fn read(
             return Err(ErrorCode::NULL_POINTER);
         }
         // SAFETY: Orthanc passes a string that outlives the callback.
-        let (data, len) = unsafe { read_into(Allocator::Malloc, uuid, content_type) }?;
+        let (data, len) = unsafe { read_into(Allocator::Malloc, raw_uuid, content_type) }?;
         let size_value = i64::try_from(len).map_err(|_| ErrorCode::NOT_ENOUGH_MEMORY)?;
         // SAFETY: not null, so Orthanc's variable.
         unsafe { content.write(data) };
@@ -187,7 +189,7 @@ unsafe extern "C" fn read(
 
 unsafe extern "C" fn read_whole(
     target: *mut abi::MemoryBuffer64,
-    uuid: *const c_char,
+    raw_uuid: *const c_char,
     content_type: i32,
 ) -> abi::RawErrorCode {
     callback("storage read", || {
@@ -195,7 +197,7 @@ unsafe extern "C" fn read_whole(
             return Err(ErrorCode::NULL_POINTER);
         }
         // SAFETY: Orthanc passes a string that outlives the callback.
-        let (data, len) = unsafe { read_into(Allocator::Orthanc, uuid, content_type) }?;
+        let (data, len) = unsafe { read_into(Allocator::Orthanc, raw_uuid, content_type) }?;
         // SAFETY: not null, so Orthanc's variable.
         unsafe { target.write(abi::MemoryBuffer64 { data, size: len as u64 }) };
         Ok(())
@@ -204,13 +206,13 @@ unsafe extern "C" fn read_whole(
 
 unsafe extern "C" fn read_range(
     target: *mut abi::MemoryBuffer64,
-    uuid: *const c_char,
+    raw_uuid: *const c_char,
     content_type: i32,
     start: u64,
 ) -> abi::RawErrorCode {
     callback("storage range", || {
         // SAFETY: Orthanc passes a string that outlives the callback.
-        let (orthanc, area, uuid) = unsafe { arguments(uuid) }?;
+        let (orthanc, area, uuid) = unsafe { arguments(raw_uuid) }?;
         // SAFETY: null or Orthanc's variable, which nothing else uses during the callback.
         let buffer = unsafe { target.as_ref() }.ok_or(ErrorCode::NULL_POINTER)?;
         let len = usize::try_from(buffer.size).map_err(|_| ErrorCode::BAD_RANGE)?;
@@ -237,10 +239,10 @@ unsafe extern "C" fn read_range(
     })
 }
 
-unsafe extern "C" fn remove(uuid: *const c_char, content_type: i32) -> abi::RawErrorCode {
+unsafe extern "C" fn remove(raw_uuid: *const c_char, content_type: i32) -> abi::RawErrorCode {
     callback("storage remove", || {
         // SAFETY: Orthanc passes a string that outlives the callback.
-        let (_orthanc, area, uuid) = unsafe { arguments(uuid) }?;
+        let (_orthanc, area, uuid) = unsafe { arguments(raw_uuid) }?;
         area.remove(uuid, ContentType::from_raw(content_type))
     })
 }

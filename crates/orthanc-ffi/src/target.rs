@@ -122,8 +122,8 @@ struct Allocation<'a> {
 unsafe impl Send for Allocation<'_> {}
 
 impl<'a> Allocation<'a> {
-    fn new(orthanc: &'a Orthanc, allocator: Allocator, len: u64) -> Result<Self, ErrorCode> {
-        let len = isize::try_from(len).map_err(|_| ErrorCode::NOT_ENOUGH_MEMORY)?.unsigned_abs();
+    fn new(orthanc: &'a Orthanc, allocator: Allocator, wanted: u64) -> Result<Self, ErrorCode> {
+        let len = isize::try_from(wanted).map_err(|_| ErrorCode::NOT_ENOUGH_MEMORY)?.unsigned_abs();
         // Orthanc never frees a buffer of size 0: it represents an empty file by null with size 0.
         let allocated = match (len, allocator) {
             (0, _) => Some(NonNull::dangling()),

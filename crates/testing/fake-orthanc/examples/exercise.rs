@@ -88,8 +88,8 @@ fn ranges(orthanc: &FakeOrthanc, uuid: &str, content: &[u8]) -> Outcome {
     let size = content.len();
     let ends = [(0, size.div_ceil(3)), (size / 3, size - size / 4), (size - 1, size)];
     for (start, end) in ends {
-        let range = orthanc.read_range(uuid, DICOM, start as u64, end - start);
-        let range = range.map_err(|code| failed("range", size, code))?;
+        let outcome = orthanc.read_range(uuid, DICOM, start as u64, end - start);
+        let range = outcome.map_err(|code| failed("range", size, code))?;
         if range != content[start..end] {
             return Err(format!("bytes {start} to {end} of {size} differ from the stored ones").into());
         }

@@ -95,15 +95,16 @@ impl FakeOrthanc {
     /// The library does not load, or the plugin refuses to be initialised.
     pub fn load(library: impl AsRef<Path>, options: FakeOrthancOptions) -> Result<Self, LoadError> {
         let folder = tempfile::tempdir()?;
-        let library = library.as_ref();
-        let copy = folder.path().join(library.file_name().unwrap_or_default());
-        std::fs::copy(library, &copy)?;
+        let original = library.as_ref();
+        let copy = folder.path().join(original.file_name().unwrap_or_default());
+        std::fs::copy(original, &copy)?;
         let state = State::new(options)?;
         // SAFETY: plugins' libraries have no initialisers beyond those of the Rust standard library.
-        let library = unsafe { Library::new(&copy) }?;
+        let loaded = unsafe { Library::new(&copy) }?;
         // Finalised until `initialize` succeeds, so that dropping the value before does not finalise the
         // plugin.
-        let mut orthanc = Self { state, former: Vec::new(), finalized: true, library, _folder: folder };
+        let mut orthanc =
+            Self { state, former: Vec::new(), finalized: true, library: loaded, _folder: folder };
         orthanc.initialize()?;
         Ok(orthanc)
     }

@@ -76,11 +76,11 @@ impl FakeOrthanc {
     /// Stores an attachment. Empty content is passed as a null pointer.
     pub fn create(&self, uuid: &str, content_type: i32, content: &[u8]) -> Result<(), i32> {
         let create = self.area().create.ok_or(code::NULL_POINTER)?;
-        let uuid = uuid_text(uuid)?;
+        let text = uuid_text(uuid)?;
         let data = if content.is_empty() { ptr::null() } else { content.as_ptr().cast::<c_void>() };
         let size = i64::try_from(content.len()).map_err(|_| code::PARAMETER_OUT_OF_RANGE)?;
         // SAFETY: the string and the content live until the plugin's callback returns.
-        result(unsafe { create(uuid.as_ptr(), data, size, content_type) })
+        result(unsafe { create(text.as_ptr(), data, size, content_type) })
     }
 
     /// Calls the create callback with arguments that Orthanc would not pass: any UUID bytes or none, any
@@ -96,20 +96,20 @@ impl FakeOrthanc {
     /// Reads a whole attachment, through storage area 1 or 2.
     pub fn read_whole(&self, uuid: &str, content_type: i32) -> Result<Vec<u8>, i32> {
         let area = self.area();
-        let uuid = uuid_text(uuid)?;
+        let text = uuid_text(uuid)?;
         if let Some(read) = area.read {
             let mut data = ptr::null_mut();
             let mut size = 0_i64;
             // SAFETY: the string and both variables live until the plugin's callback returns.
-            let returned = unsafe { read(&raw mut data, &raw mut size, uuid.as_ptr(), content_type) };
+            let returned = unsafe { read(&raw mut data, &raw mut size, text.as_ptr(), content_type) };
             if (returned != code::SUCCESS || size == 0) && !data.is_null() {
                 self.state
                     .violation("a failed or empty read has set the content, which Orthanc will not free");
             }
             result(returned)?;
-            let size = usize::try_from(size).map_err(|_| code::PARAMETER_OUT_OF_RANGE)?;
+            let len = usize::try_from(size).map_err(|_| code::PARAMETER_OUT_OF_RANGE)?;
             // SAFETY: on success `data` has `size` bytes, which belong to Orthanc now.
-            let content = unsafe { bytes(data, size) };
+            let content = unsafe { bytes(data, len) };
             let free = area.free.ok_or(code::NULL_POINTER)?;
             // SAFETY: the plugin registered this function to free the memory that `read` returns.
             unsafe { free(data) };
@@ -118,7 +118,7 @@ impl FakeOrthanc {
         let read_whole = area.read_whole.ok_or(code::NULL_POINTER)?;
         let mut buffer = abi::MemoryBuffer64 { data: ptr::null_mut(), size: 0 };
         // SAFETY: the string and the variable live until the plugin's callback returns.
-        let returned = unsafe { read_whole(&raw mut buffer, uuid.as_ptr(), content_type) };
+        let returned = unsafe { read_whole(&raw mut buffer, text.as_ptr(), content_type) };
         if returned != code::SUCCESS && !buffer.data.is_null() {
             self.state.violation("a failed read has set the buffer, which Orthanc will not free");
         }
@@ -126,7 +126,7 @@ impl FakeOrthanc {
         let size = usize::try_from(buffer.size).map_err(|_| code::PARAMETER_OUT_OF_RANGE)?;
         match (size, self.state.size_of(buffer.data)) {
             (0, None) => return Ok(Vec::new()),
-            (size, Some(allocated)) if size != 0 && size <= allocated => {}
+            (1.., Some(allocated)) if size <= allocated => {}
             _ => {
                 self.state.violation("a read has returned a buffer that Orthanc did not allocate");
                 return Err(code::PARAMETER_OUT_OF_RANGE);
@@ -143,12 +143,12 @@ impl FakeOrthanc {
     /// bytes behind it are checked afterwards.
     pub fn read_range(&self, uuid: &str, content_type: i32, start: u64, len: usize) -> Result<Vec<u8>, i32> {
         let read_range = self.area().read_range.ok_or(code::NULL_POINTER)?;
-        let uuid = uuid_text(uuid)?;
+        let text = uuid_text(uuid)?;
         let mut memory = vec![POISON; len + GUARD];
         let data = memory.as_mut_ptr().cast();
         let mut buffer = abi::MemoryBuffer64 { data, size: len as u64 };
         // SAFETY: the string and the buffer live until the plugin's callback returns.
-        let returned = unsafe { read_range(&raw mut buffer, uuid.as_ptr(), content_type, start) };
+        let returned = unsafe { read_range(&raw mut buffer, text.as_ptr(), content_type, start) };
         if buffer.data != data || buffer.size != len as u64 {
             self.state.violation("a range has changed its buffer: Orthanc could answer with a short read");
         }
@@ -163,9 +163,9 @@ impl FakeOrthanc {
     /// Removes an attachment.
     pub fn remove(&self, uuid: &str, content_type: i32) -> Result<(), i32> {
         let remove = self.area().remove.ok_or(code::NULL_POINTER)?;
-        let uuid = uuid_text(uuid)?;
+        let text = uuid_text(uuid)?;
         // SAFETY: the string lives until the plugin's callback returns.
-        result(unsafe { remove(uuid.as_ptr(), content_type) })
+        result(unsafe { remove(text.as_ptr(), content_type) })
     }
 }
 

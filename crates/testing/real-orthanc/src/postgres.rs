@@ -34,19 +34,19 @@ impl Postgres {
     pub fn start() -> Result<Self> {
         let programs = programs().context("there is no initdb: install the package postgresql")?;
         let folder = tempfile::Builder::new().prefix("postgresql-").tempdir()?;
-        let data = folder.path().join("data");
-        fs::create_dir(&data)?;
-        let as_user = as_user(&[folder.path(), &data])?;
+        let data_folder = folder.path().join("data");
+        fs::create_dir(&data_folder)?;
+        let user_command = as_user(&[folder.path(), &data_folder])?;
 
         let initdb = programs.join("initdb").display().to_string();
-        let data = data.display().to_string();
+        let data = data_folder.display().to_string();
         let options = ["--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", "--username", USER];
-        run(&[as_user, &[&initdb], &options, &["--pgdata", &data]].concat())?;
+        run(&[user_command, &[&initdb], &options, &["--pgdata", &data]].concat())?;
 
         let postgres = programs.join("postgres").display().to_string();
         let port = free_port()?;
         let port_setting = format!("port={port}");
-        let mut command = [as_user, &[&postgres, "-D", &data]].concat();
+        let mut command = [user_command, &[&postgres, "-D", &data]].concat();
         // No data has to survive a crash.
         for setting in [
             "listen_addresses=127.0.0.1",

@@ -49,12 +49,12 @@ impl Proxy {
             .build()?;
         // A port outside the ephemeral range, because the proxy closes the port while the line is cut and
         // binds it again later.
-        let listener = ports::bind_free()?;
-        let address = listener.local_addr()?;
-        listener.set_nonblocking(true)?;
+        let bound = ports::bind_free()?;
+        let address = bound.local_addr()?;
+        bound.set_nonblocking(true)?;
         let (line, watched) = watch::channel(Line::Up);
         let counts = Arc::new(Counts::default());
-        let listener = runtime.block_on(async { TcpListener::from_std(listener) })?;
+        let listener = runtime.block_on(async { TcpListener::from_std(bound) })?;
         runtime.spawn(serve(listener, target, watched, Arc::clone(&counts)));
         Ok(Self { address, line, counts, _runtime: runtime })
     }

@@ -29,13 +29,13 @@ pub enum SendError {
 /// # Errors
 /// [`SendError::Refused`] if Orthanc answers with a failure to one of them.
 pub fn dicom_send(orthanc: &Orthanc, files: &[impl AsRef<Path>]) -> Result<(), SendError> {
-    for files in files.chunks(FILES_AT_ONCE) {
+    for batch in files.chunks(FILES_AT_ONCE) {
         // With --required, storescu proposes the transfer syntaxes and classes of the files, which its
         // default leaves out.
         let output = Command::new("storescu")
             .args(["--required", "-aet", "HARNESS", "-aec", "ORTHANC", "127.0.0.1"])
             .arg(orthanc.dicom_port().to_string())
-            .args(files.iter().map(|file| AsRef::<OsStr>::as_ref(file.as_ref())))
+            .args(batch.iter().map(|file| AsRef::<OsStr>::as_ref(file.as_ref())))
             .output()?;
         // storescu may print an error and still exit with 0.
         let printed = String::from_utf8_lossy(&output.stderr);
