@@ -181,7 +181,7 @@ impl Catalog {
 
     /// Gets JSON; `None` if there is no such resource.
     pub(crate) fn get(&self, path: &str) -> Result<Option<Value>, CatalogError> {
-        match self.0.rest_get(path, false) {
+        match self.0.rest_get(path) {
             Ok(body) => {
                 let json = serde_json::from_slice(&body);
                 json.map(Some).map_err(|_| CatalogError::Unexpected(path.to_owned()))
