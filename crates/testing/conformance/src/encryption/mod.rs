@@ -1,4 +1,4 @@
-//! Client-side encryption as a user of the plugin meets it: in a host that plays Orthanc, and in Orthanc itself.
+//! Client-side encryption: the built plugin in a fake Orthanc and in a real one.
 
 mod concurrency;
 mod configuration;
