@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use cloud::Azure;
 use conformance::{Machine, Outcome, Request, SmallServer, configuration};
 use fake_cloud::AzuriteOverTls;
@@ -165,11 +165,12 @@ fn azure_cli_is_asked_last() -> Result<()> {
 }
 
 /// Checks that there is one error line about the container, which contains all `fragments`.
-fn expect_one_error(outcome: &Outcome, fragments: &[&str]) {
-    let [line] = outcome.errors.as_slice() else { panic!("{:#?}", outcome.errors) };
+fn expect_one_error(outcome: &Outcome, fragments: &[&str]) -> Result<()> {
+    let [line] = outcome.errors.as_slice() else { bail!("{:#?}", outcome.errors) };
     for fragment in ["azure://orthanc"].iter().chain(fragments) {
-        assert!(line.contains(fragment), "{fragment:?} is not in {line:?}");
+        ensure!(line.contains(fragment), "{fragment:?} is not in {line:?}");
     }
+    Ok(())
 }
 
 #[test]
@@ -178,8 +179,7 @@ fn missing_identity_prevents_the_start() -> Result<()> {
     let machine = Machine::new()?;
     let program = azure_cli(&machine, "", 1)?;
     let machine = machine.set("IDENTITY_ENDPOINT", "http://127.0.0.1:9/").set("PATH", search_path(&program));
-    expect_one_error(&server.run(&machine)?, &["Connection refused", "az login"]);
-    Ok(())
+    expect_one_error(&server.run(&machine)?, &["Connection refused", "az login"])
 }
 
 #[test]
@@ -187,8 +187,7 @@ fn refusal_of_entra_id_is_one_error() -> Result<()> {
     let server = Server::start()?;
     let entra = entra("client_secret=another")?;
     let outcome = server.run(&machine(&entra)?.set("AZURE_CLIENT_SECRET", SECRET))?;
-    expect_one_error(&outcome, &["AZURE_CLIENT_SECRET", "HTTP 401 invalid_client", "AADSTS7000215"]);
-    Ok(())
+    expect_one_error(&outcome, &["AZURE_CLIENT_SECRET", "HTTP 401 invalid_client", "AADSTS7000215"])
 }
 
 #[test]
@@ -196,6 +195,5 @@ fn refused_token_is_one_error() -> Result<()> {
     let server = Server::start()?;
     let entra = SmallServer::start(|_| (200, token(Duration::ZERO)))?;
     let outcome = server.run(&machine(&entra)?.set("AZURE_CLIENT_SECRET", SECRET))?;
-    expect_one_error(&outcome, &["HTTP 40"]);
-    Ok(())
+    expect_one_error(&outcome, &["HTTP 40"])
 }

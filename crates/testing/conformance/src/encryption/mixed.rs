@@ -22,9 +22,11 @@ const SIZE: usize = 300_000;
 const RANGES: [(usize, usize); 6] =
     [(0, 1), (0, 4096), (65_530, 20), (131_072, 65_536), (SIZE - 1, 1), (0, SIZE)];
 
+/// Returns an object's name for a UUID.
+type Name = fn(&str) -> String;
+
 /// The structures, each with the names of clear and of encrypted objects.
-const STRUCTURES: [(&str, fn(&str) -> String, fn(&str) -> String); 2] =
-    [("flat", flat, flat_encrypted), ("legacy", legacy, legacy)];
+const STRUCTURES: [(&str, Name, Name); 2] = [("flat", flat, flat_encrypted), ("legacy", legacy, legacy)];
 
 /// Returns a plugin that reads clear objects too.
 fn reading_clear<C: Cloud>(structure: &str, format: &str) -> Result<LoadedPlugin<C>> {
@@ -33,11 +35,7 @@ fn reading_clear<C: Cloud>(structure: &str, format: &str) -> Result<LoadedPlugin
 }
 
 /// Stores attachment 1 in clear, 2 in A1 and 3 in A2.
-fn fill<C: Cloud>(
-    plugin: &LoadedPlugin<C>,
-    clear: fn(&str) -> String,
-    encrypted: fn(&str) -> String,
-) -> Result<()> {
+fn fill<C: Cloud>(plugin: &LoadedPlugin<C>, clear: Name, encrypted: Name) -> Result<()> {
     plugin.insert(&clear(&uuid(1)), content(SIZE));
     for (number, format) in [(2, Format::A1), (3, Format::A2)] {
         let object = plugin.keys.seal(format, &uuid(number), &content(SIZE))?;

@@ -239,13 +239,12 @@ fn request_timeout_limits_every_operation<C: Cloud>() -> Result<()> {
     let options = json!({"RequestTimeout": 2, "ConnectionTimeout": 600, "MaxRetries": 1000});
     let plugin = LoadedPlugin::<C>::with(&options)?;
     for operation in request::ALL {
-        let mut faults = vec![Fault::slow_down(), Fault::Delay(Duration::from_secs(60))];
-        match operation {
-            request::CREATE => faults.push(Fault::StallRequestAfter(100_000)),
-            request::REMOVE => {}
-            _ => faults.push(Fault::StallResponseAfter(100_000)),
-        }
-        for fault in faults {
+        let stall = match operation {
+            request::CREATE => Fault::StallRequestAfter(100_000),
+            request::REMOVE => Fault::slow_down(),
+            _ => Fault::StallResponseAfter(100_000),
+        };
+        for fault in [stall, Fault::Delay(Duration::from_secs(60))] {
             let start = Instant::now();
             let (line, _) = failure(&plugin, operation, &fault)?;
             assert!(start.elapsed() < Duration::from_secs(10), "{operation:?} with {fault:?}");
