@@ -26,7 +26,7 @@ tests! {
         deletion_waits_for_the_upload_of_a_move,
         interrupted_download_continues_with_the_file;
     Long:
-        hundreds_of_killed_moves_can_be_resumed,
+        many_killed_moves_can_be_resumed,
 }
 
 const MEMBERS: usize = 24;
@@ -35,8 +35,8 @@ fn killed_move_can_be_resumed<C: Cloud>() -> Result<()> {
     kill_moves::<C>(8)
 }
 
-fn hundreds_of_killed_moves_can_be_resumed<C: Cloud>() -> Result<()> {
-    kill_moves::<C>(200)
+fn many_killed_moves_can_be_resumed<C: Cloud>() -> Result<()> {
+    kill_moves::<C>(60)
 }
 
 /// Kills Orthanc `kills` times at a random moment of a move, and checks that the repeated move finishes the
