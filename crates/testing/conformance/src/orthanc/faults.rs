@@ -109,13 +109,19 @@ fn failed_requests_are_one_error<C: Cloud>() -> Result<()> {
     let (key, _) = fixture.only_object()?;
     let busy = format!("HTTP 503 {}", C::error_code("SlowDown"));
     let denied = format!("HTTP 403 {}", C::error_code("AccessDenied"));
-    for (fault, fragment) in [
-        (Fault::slow_down(), busy.as_str()),
-        (Fault::status(403, "AccessDenied"), denied.as_str()),
-        (Fault::CloseBeforeResponse, ""),
-        (Fault::Delay(Duration::from_secs(60)), ""),
+    for (upload_fault, read_fault, fragment) in [
+        (Fault::slow_down(), Fault::slow_down(), busy.as_str()),
+        (Fault::status(403, "AccessDenied"), Fault::status(403, "AccessDenied"), denied.as_str()),
+        (Fault::CloseAfterRequestBytes(1000), Fault::CloseAfterResponseBytes(0), ""),
+        (Fault::StallRequestAfter(1000), Fault::StallResponseAfter(0), ""),
     ] {
-        fixture.bucket.faults().push(FaultRule::new(fault).times(usize::MAX));
+        let push = |fault: &Fault, operation| {
+            let rule = FaultRule::new(fault.clone()).on(operation).times(usize::MAX);
+            fixture.bucket.faults().push(rule);
+        };
+        push(&upload_fault, request::CREATE);
+        push(&read_fault, request::READ);
+        push(&read_fault, request::READ_RANGE);
         let upload = error_of(&fixture, || Ok(fixture.rest().post("/instances", other)?))?;
         assert!(upload.contains(C::URL) && upload.contains(fragment), "{upload}");
         let download = error_of(&fixture, || read(&fixture, &uploaded))?;
