@@ -1,54 +1,105 @@
-//! What S3 is asked for, beyond what every cloud is.
+//! Requests and answers of S3 only.
 
 #[path = "common/cloud.rs"]
 mod cloud;
 
-use anyhow::{Context, Result};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
 use cloud::S3;
-use conformance::{DICOM, KEY, Setup, UUID, configuration, content, done, section};
-use fake_cloud::{BucketServer, Operation, Options};
+use conformance::codes::CORRUPTED_FILE;
+use conformance::{DICOM, KEY, LoadedPlugin, UUID, configuration, content, eventually, section};
+use fake_cloud::{BucketServer, Fault, Operation, Options};
+use fake_orthanc::LogLevel;
 use serde_json::json;
 
+const SIZE: usize = 8_000_000;
+
 #[test]
-fn a_create_is_one_request_with_tags_class_encryption_and_checksum() -> Result<()> {
-    let setup = Setup::<S3>::with(&json!({
+fn upload_sends_tags_class_encryption_checksum() -> Result<()> {
+    let key_id = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd";
+    let plugin = LoadedPlugin::<S3>::with(&json!({
         "Tags": {"department": "radiology", "odd & key": "50 % of ü/?"},
         "StorageClass": "STANDARD_IA",
         "ServerSideEncryption": "aws:kms",
-        "KmsKeyId": "arn:aws:kms:eu-west-1:111122223333:key/1234abcd",
+        "KmsKeyId": key_id,
     }))?;
-    done(setup.host.create(UUID, DICOM, b"123456789"))?;
+    plugin.create(UUID, b"123456789")?;
 
-    let requests = setup.server.last_requests();
+    let requests = plugin.server.last_requests();
     assert_eq!(requests.len(), 1, "{requests:#?}");
     assert_eq!((requests[0].operation, requests[0].status), (Operation::PutObject, Some(200)));
-    let stored = setup.server.object("bucket", KEY).context("not stored")?;
+    let stored = plugin.server.object("bucket", KEY).context("not stored")?;
     assert_eq!(stored.bytes, &b"123456789"[..]);
     let tags = [("department", "radiology"), ("odd & key", "50 % of ü/?")];
     assert_eq!(stored.tags, tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
     assert_eq!(stored.storage_class.as_deref(), Some("STANDARD_IA"));
     assert_eq!(stored.server_side_encryption.as_deref(), Some("aws:kms"));
-    assert_eq!(stored.kms_key_id.as_deref(), Some("arn:aws:kms:eu-west-1:111122223333:key/1234abcd"));
-    // The catalogue's check value of CRC-64/NVME, AE8B14860A799888.
+    assert_eq!(stored.kms_key_id.as_deref(), Some(key_id));
+    // AE8B14860A799888, the check value of CRC-64/NVME.
     assert_eq!(stored.checksum_crc64nvme, "rosUhgp5mIg=");
-    setup.check()
+    plugin.check()
 }
 
 #[test]
-fn the_bucket_can_be_part_of_the_host_name() -> Result<()> {
+fn bucket_may_be_part_of_the_host_name() -> Result<()> {
     let domain = Some("s3.test".to_owned());
     let server = BucketServer::start(Options { virtual_host_domain: domain, ..Options::default() })?;
     let section = section::<S3>(&server, &json!({"Endpoint": "http://s3.test", "VirtualAddressing": true}));
     let mut configuration = configuration::<S3>(section);
-    // Nobody knows the name: a proxy finds the way, whose part the server plays.
+    // The server is also the proxy, so that nothing resolves the host name.
     configuration["HttpProxy"] = json!(server.endpoint());
-    let setup = Setup::<S3>::load(server, configuration)?;
+    let plugin = LoadedPlugin::<S3>::load(server, configuration)?;
+    let warnings = plugin.lines(LogLevel::Warning);
+    assert!(
+        warnings.iter().any(|line| line.contains("http://bucket.s3.test")),
+        "not encrypted: {warnings:#?}"
+    );
     let bytes = content(100_000);
-    done(setup.host.create(UUID, DICOM, &bytes))?;
-    assert_eq!(done(setup.host.read_whole(UUID, DICOM))?, bytes);
-    assert_eq!(done(setup.host.read_range(UUID, DICOM, 7, 9))?, bytes[7..16]);
-    assert_eq!(setup.stored(), [KEY]);
-    assert!(setup.server.last_requests().iter().all(|request| request.path == format!("/{KEY}")));
-    done(setup.host.remove(UUID, DICOM))?;
-    setup.check()
+    plugin.create(UUID, &bytes)?;
+    assert_eq!(plugin.read(UUID)?, bytes);
+    assert_eq!(plugin.range(UUID, 7, 9)?, bytes[7..16]);
+    assert_eq!(plugin.stored(), [KEY]);
+    assert!(plugin.server.last_requests().iter().all(|request| request.path == format!("/{KEY}")));
+    plugin.remove(UUID)?;
+    plugin.check()
+}
+
+#[test]
+fn answers_may_have_no_etag() -> Result<()> {
+    let plugin = LoadedPlugin::<S3>::start()?;
+    plugin.create(UUID, &content(SIZE))?;
+    plugin.server.reset_counts();
+    plugin.fault(Operation::GetObject, Fault::DropEtag, 1);
+    assert!(plugin.read(UUID)? == content(SIZE));
+    plugin.fault(Operation::GetObjectRange, Fault::DropEtag, 1);
+    assert!(plugin.range(UUID, 3, 70_000)? == content(SIZE)[3..70_003]);
+    assert_eq!(plugin.requests(), 2);
+    plugin.check()
+}
+
+#[test]
+fn replaced_object_is_noticed_without_an_etag() -> Result<()> {
+    let plugin = LoadedPlugin::<S3>::start()?;
+    plugin.create(UUID, &content(SIZE))?;
+    plugin.server.reset_counts();
+    plugin.fault(Operation::GetObjectRange, Fault::DropEtag, 1);
+    // The answer takes some seconds, during which the server stops.
+    plugin.server.bandwidth_per_connection(Some(4_000_000));
+    // `Last-Modified` has a resolution of one second.
+    thread::sleep(Duration::from_millis(1100));
+    thread::scope(|scope| -> Result<()> {
+        let read = scope.spawn(|| plugin.orthanc.read_range(UUID, DICOM, 1, SIZE - 2));
+        let has_begun = || plugin.server.requests().body_bytes_sent > 1_000_000;
+        eventually("the download begins", Duration::from_secs(30), has_begun)?;
+        plugin.server.stop();
+        plugin.server.insert("bucket", KEY, vec![7; SIZE]);
+        plugin.server.bandwidth_per_connection(None);
+        plugin.server.start_again()?;
+        let outcome = read.join().map_err(|_| anyhow!("panicked"))?;
+        assert_eq!(outcome.map(|bytes| bytes.len()), Err(CORRUPTED_FILE));
+        Ok(())
+    })?;
+    plugin.check()
 }

@@ -1,19 +1,21 @@
-//! An Orthanc without anything of its own: the index in PostgreSQL, the files in the bucket.
+//! A stateless Orthanc: the index in PostgreSQL, the attachments in the bucket.
+
+#[path = "common/cloud.rs"]
+mod cloud;
 
 use std::fs;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use fake_cloud::{BucketServer, Options};
+use cloud::S3;
+use conformance::{Cloud as _, eventually};
+use fake_cloud::BucketServer;
 use real_orthanc::dicom::Study;
 use real_orthanc::workspace::{Plugin, Profile, plugin_library};
 use real_orthanc::{Client, Orthanc, POSTGRESQL_INDEX_PLUGIN, Postgres};
 use serde_json::json;
 
-const BUCKET: &str = "bucket";
-
-/// What outlives an Orthanc.
+/// The state that outlives an Orthanc.
 struct Lasting {
     database: Postgres,
     bucket: BucketServer,
@@ -21,30 +23,21 @@ struct Lasting {
 
 impl Lasting {
     fn start() -> Result<Self> {
-        Ok(Self { database: Postgres::start()?, bucket: BucketServer::start(Options::default())? })
+        Ok(Self { database: Postgres::start()?, bucket: S3::server()? })
     }
 
-    /// An Orthanc in a folder of its own. With the lock, the index belongs to one Orthanc at a time.
+    /// Starts an Orthanc with its own folder. With the lock, only one Orthanc can use the index.
     fn orthanc(&self, lock: bool) -> Result<Orthanc> {
-        let options = Options::default();
-        let section = json!({
-            "BucketName": BUCKET,
-            "Region": options.region,
-            "AccessKey": options.access_key,
-            "SecretKey": options.secret_key,
-            "Endpoint": self.bucket.endpoint(),
-            "VirtualAddressing": false,
-        });
         let orthanc = Orthanc::builder()
             .plugin(POSTGRESQL_INDEX_PLUGIN)
             .plugin(plugin_library(Plugin::AwsS3, Profile::Dev)?)
             .section("PostgreSQL", self.database.section(lock))
-            .section("AwsS3Storage", section);
+            .section(S3::SECTION, S3::section(&self.bucket.endpoint()));
         Ok(orthanc.start()?)
     }
 }
 
-/// Slices of a study, and what Orthanc calls them.
+/// A study and its slices, with Orthanc's identifiers.
 struct Stored {
     study: String,
     instances: Vec<(String, Vec<u8>)>,
@@ -66,14 +59,14 @@ fn check(rest: &Client, stored: &Stored) -> Result<()> {
     let count = instances.as_array().map_or(0, Vec::len);
     ensure!(count == stored.instances.len(), "{count} instances of {}", stored.instances.len());
     for (id, slice) in &stored.instances {
-        ensure!(rest.file(id)? == *slice, "instance {id} came back as another one");
+        ensure!(rest.file(id)? == *slice, "the bytes of instance {id} differ");
         rest.get(&format!("/instances/{id}/tags"))?.ok()?;
     }
     Ok(())
 }
 
 #[test]
-fn a_new_orthanc_has_every_study_of_the_one_whose_folder_was_deleted() -> Result<()> {
+fn new_orthanc_has_all_studies() -> Result<()> {
     let lasting = Lasting::start()?;
     let mut first = lasting.orthanc(true)?;
     let studies = [store(first.rest(), 1, 10)?, store(first.rest(), 2, 5)?];
@@ -87,19 +80,14 @@ fn a_new_orthanc_has_every_study_of_the_one_whose_folder_was_deleted() -> Result
     for study in &studies {
         check(second.rest(), study)?;
     }
-    let own = walk(&second.storage_folder());
-    ensure!(own == 0, "{own} files are in the second Orthanc's own storage");
+    let own_files = fs::read_dir(second.storage_folder()).map_or(0, Iterator::count);
+    ensure!(own_files == 0, "{own_files} files are in the second Orthanc's own storage");
     for study in &studies {
         second.rest().delete(&format!("/studies/{}", study.study))?.ok()?;
     }
     second.stop()?;
-    ensure!(lasting.bucket.keys(BUCKET).is_empty(), "left: {:?}", lasting.bucket.keys(BUCKET));
+    ensure!(lasting.bucket.keys(S3::BUCKET).is_empty(), "left: {:?}", lasting.bucket.keys(S3::BUCKET));
     Ok(())
-}
-
-/// Number of entries in a folder that may not exist.
-fn walk(folder: &std::path::Path) -> usize {
-    fs::read_dir(folder).map_or(0, Iterator::count)
 }
 
 #[test]
@@ -112,7 +100,7 @@ fn two_orthancs_serve_each_others_uploads() -> Result<()> {
             check(orthanc.rest(), study)?;
         }
     }
-    // What one deletes, the other one does not have any more.
+    // Each deletes a study of the other.
     for (orthanc, study) in orthancs.iter().rev().zip(&studies) {
         orthanc.rest().delete(&format!("/studies/{}", study.study))?.ok()?;
     }
@@ -120,15 +108,5 @@ fn two_orthancs_serve_each_others_uploads() -> Result<()> {
         let left = orthanc.rest().get_json("/studies")?;
         ensure!(left == json!([]), "there are studies left: {left}");
     }
-    wait_until_empty(&lasting.bucket)
-}
-
-/// Deletions may end in the background.
-fn wait_until_empty(bucket: &BucketServer) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !bucket.keys(BUCKET).is_empty() {
-        ensure!(Instant::now() < deadline, "left: {:?}", bucket.keys(BUCKET));
-        thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
+    eventually("the bucket is empty", Duration::from_secs(10), || lasting.bucket.keys(S3::BUCKET).is_empty())
 }

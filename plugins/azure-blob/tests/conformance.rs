@@ -1,4 +1,4 @@
-//! The tests that every cloud's plugin must pass.
+//! Runs the conformance suite.
 
 #[path = "common/cloud.rs"]
 mod cloud;

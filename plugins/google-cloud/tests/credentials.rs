@@ -1,15 +1,15 @@
-//! Each place where Google's credentials may come from, and none.
+//! The sources of Google's credentials, and the attributes of uploads.
 
 #[path = "common/cloud.rs"]
 mod cloud;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use cloud::{Google, options};
 use conformance::{
-    DICOM, Machine, Outcome, Setup, UUID, configuration, content, done, section, with, without,
+    KEY, LoadedPlugin, Machine, Outcome, UUID, configuration, content, section, with, without,
 };
 use fake_cloud::{BucketServer, GoogleOptions, Interceptor, Operation};
 use serde_json::{Value, json};
@@ -19,202 +19,186 @@ fn child() -> Result<()> {
     conformance::child::<Google>()
 }
 
-/// The section without credentials.
-fn bare_section(server: &BucketServer) -> Value {
-    without(section::<Google>(server, &json!({})), &["ServiceAccountFile"])
+/// A machine without credentials, and a server.
+struct Setting {
+    options: GoogleOptions,
+    server: BucketServer,
+    machine: Machine,
 }
 
-/// Texts of the user's file, and of tokens, which must not be in a log.
-fn secrets(options: &GoogleOptions) -> Vec<String> {
-    let user = options.user.clone();
-    let key = options.service_accounts[0].private_key_pem().lines().nth(3).unwrap_or_default().to_owned();
-    vec![user.client_secret, user.refresh_token, key, "Bearer ".to_owned()]
+impl Setting {
+    fn new() -> Result<Self> {
+        let options = options()?;
+        let server = BucketServer::start_google(options.clone())?;
+        Ok(Self { options, server, machine: Machine::new()? })
+    }
+
+    /// Adds an environment variable to the machine.
+    fn set(self, variable: &'static str, value: impl Into<std::ffi::OsString>) -> Self {
+        Self { machine: self.machine.set(variable, value), ..self }
+    }
+
+    /// Runs the plugin with changes of a section without credentials. The log must contain no secret.
+    fn run(&self, changes: &Value) -> Result<Outcome> {
+        self.run_trusting(changes, None)
+    }
+
+    fn run_trusting(&self, changes: &Value, authority: Option<&Path>) -> Result<Outcome> {
+        let user = &self.options.user;
+        let pem = self.options.service_accounts[0].private_key_pem();
+        let key = pem.lines().nth(3).unwrap_or_default();
+        let secrets =
+            [user.client_secret.as_str(), user.refresh_token.as_str(), key, "Bearer ", "of-a-former-user"];
+        let bare = without(
+            section::<Google>(&self.server, &json!({"MaxRetries": 0, "EnableHttpLogs": true})),
+            &["ServiceAccountFile"],
+        );
+        let mut configuration = configuration::<Google>(with(bare, changes));
+        if let Some(authority) = authority {
+            configuration["HttpsCACertificates"] = json!(authority);
+        }
+        self.machine.run::<Google>(&configuration, &secrets)
+    }
+
+    /// Runs the plugin over TLS at Google's addresses, which a proxy redirects to the server.
+    fn run_at_googles_addresses(mut self) -> Result<(Self, Outcome)> {
+        let google = Interceptor::start(self.server.port())?;
+        let authority = self.machine.file("authority.pem", google.authority())?;
+        self = self.set("HTTPS_PROXY", google.proxy());
+        let outcome = self.run_trusting(&json!({"Endpoint": "storage.googleapis.com"}), Some(&authority))?;
+        Ok((self, outcome))
+    }
+
+    /// Checks that the plugin has found credentials with this number of requests for tokens.
+    fn expect_success(&self, outcome: &Outcome, tokens: u64) {
+        assert_eq!(outcome.errors, [""; 0]);
+        assert_eq!(self.server.keys("bucket").len(), 3);
+        let requests = self.server.requests();
+        // The check and three uploads, none of which was refused.
+        assert_eq!((requests.total, requests.of(Operation::Token)), (4 + tokens, tokens));
+    }
 }
 
-/// Runs the plugin on a machine.
-fn run(machine: &Machine, options: &GoogleOptions, section: Value) -> Result<Outcome> {
-    let secrets = secrets(options);
-    let secrets: Vec<_> = secrets.iter().map(String::as_str).collect();
-    machine.run::<Google>(section, &secrets)
-}
-
-/// Runs the plugin on a machine where it must find credentials, for which it asks so often.
-fn works(
-    machine: &Machine,
-    server: &BucketServer,
-    options: &GoogleOptions,
-    section: Value,
-    tokens: u64,
-) -> Result<()> {
-    server.reset_counts();
-    let outcome = run(machine, options, section)?;
-    assert_eq!(outcome.errors, [""; 0]);
-    assert_eq!(server.keys("bucket").len(), 3);
-    let requests = server.requests();
-    // The check and three creates: none was refused first.
-    assert_eq!((requests.total, requests.of(Operation::Token)), (4 + tokens, tokens));
+/// Checks that there is one error line, which contains all `fragments`.
+fn expect_one_error(outcome: &Outcome, fragments: &[&str]) -> Result<()> {
+    let [line] = outcome.errors.as_slice() else { bail!("{:#?}", outcome.errors) };
+    for fragment in fragments {
+        ensure!(line.contains(fragment), "{fragment:?} is not in {line:?}");
+    }
     Ok(())
 }
 
 #[test]
-fn a_service_account_is_found_in_the_environment_and_asks_no_token_service() -> Result<()> {
-    let (options, machine) = (options()?, Machine::new()?);
-    let server = BucketServer::start_google(options.clone())?;
-    let key = machine.file("key.json", &options.service_accounts[0].json(&server.endpoint()).to_string())?;
-    let machine = machine.set("GOOGLE_APPLICATION_CREDENTIALS", key);
-    works(&machine, &server, &options, bare_section(&server), 0)
+fn service_account_needs_no_token_service() -> Result<()> {
+    let setting = Setting::new()?;
+    let account = setting.options.service_accounts[0].json(&setting.server.endpoint());
+    let key = setting.machine.file("key.json", &account.to_string())?;
+    let setting = setting.set("GOOGLE_APPLICATION_CREDENTIALS", key);
+    let outcome = setting.run(&json!({}))?;
+    setting.expect_success(&outcome, 0);
+    Ok(())
 }
 
 #[test]
-fn a_user_of_gcloud_is_found_in_its_folder_and_gets_tokens_of_google() -> Result<()> {
+fn user_of_gcloud_gets_tokens_of_google() -> Result<()> {
+    let folder_of = |path: PathBuf| path.parent().map(Path::to_owned).context("no folder");
     for (file, variable) in [
         (".config/gcloud/application_default_credentials.json", None),
         ("elsewhere/application_default_credentials.json", Some("CLOUDSDK_CONFIG")),
         ("user.json", Some("GOOGLE_APPLICATION_CREDENTIALS")),
     ] {
-        let (options, mut machine) = (options()?, Machine::new()?);
-        let server = BucketServer::start_google(options.clone())?;
-        let google = Interceptor::start(server.port())?;
-        let path = machine.file(file, &options.user.json().to_string())?;
-        machine = match variable {
-            None => machine,
-            Some(variable @ "CLOUDSDK_CONFIG") => machine.set(variable, folder_of(&path)?),
-            Some(variable) => machine.set(variable, path),
-        };
-        // Over TLS, at the addresses of Google: the proxy leads there.
-        let authority = machine.file("authority.pem", google.authority())?;
-        let machine = machine.set("HTTPS_PROXY", google.proxy());
-        let mut section = bare_section(&server);
-        section["Endpoint"] = json!("storage.googleapis.com");
-        server.reset_counts();
-        let outcome = run_with_authority(&machine, &options, section, &authority)?;
-        assert_eq!(outcome.errors, [""; 0]);
-        assert_eq!(server.keys("bucket").len(), 3);
-        assert_eq!(server.requests().of(Operation::Token), 1, "a token is kept while it is valid");
+        let mut setting = Setting::new()?;
+        let path = setting.machine.file(file, &setting.options.user.json().to_string())?;
+        if let Some(variable) = variable {
+            let value = if variable == "CLOUDSDK_CONFIG" { folder_of(path)? } else { path };
+            setting = setting.set(variable, value);
+        }
+        let (setting, outcome) = setting.run_at_googles_addresses()?;
+        // A valid token is cached.
+        setting.expect_success(&outcome, 1);
     }
     Ok(())
 }
 
-fn folder_of(path: &std::path::Path) -> Result<PathBuf> {
-    Ok(path.parent().context("no folder")?.to_owned())
-}
-
-/// As [`run`], trusting one more authority.
-fn run_with_authority(
-    machine: &Machine,
-    options: &GoogleOptions,
-    section: Value,
-    authority: &std::path::Path,
-) -> Result<Outcome> {
-    let secrets = secrets(options);
-    let secrets: Vec<_> = secrets.iter().map(String::as_str).collect();
-    let section = with(section, &json!({"MaxRetries": 0}));
-    let mut configuration = configuration::<Google>(section);
-    configuration["HttpsCACertificates"] = json!(authority);
-    machine.run_configuration::<Google>(&configuration, &secrets)
+#[test]
+fn metadata_server_issues_tokens() -> Result<()> {
+    let setting = Setting::new()?;
+    let metadata = format!("127.0.0.1:{}", setting.server.port());
+    let setting = setting.set("GCE_METADATA_HOST", metadata);
+    let outcome = setting.run(&json!({}))?;
+    setting.expect_success(&outcome, 1);
+    Ok(())
 }
 
 #[test]
-fn without_any_file_the_metadata_server_gives_tokens() -> Result<()> {
-    let (options, machine) = (options()?, Machine::new()?);
-    let server = BucketServer::start_google(options.clone())?;
-    let machine = machine.set("GCE_METADATA_HOST", format!("127.0.0.1:{}", server.port()));
-    works(&machine, &server, &options, bare_section(&server), 1)
-}
-
-#[test]
-fn tokens_that_expire_soon_are_renewed() -> Result<()> {
-    let (options, machine) = (options()?, Machine::new()?);
-    // Less than the margin in which they are renewed: so each request asks again.
-    options.tokens.life(Duration::from_secs(60));
-    let server = BucketServer::start_google(options.clone())?;
-    let machine = machine.set("GCE_METADATA_HOST", format!("127.0.0.1:{}", server.port()));
-    // Requests within a tenth of a second share one.
-    server.latency(Duration::from_millis(150));
-    let outcome = run(&machine, &options, bare_section(&server))?;
+fn expiring_tokens_are_renewed() -> Result<()> {
+    let setting = Setting::new()?;
+    // Less than the margin of the renewal, so that each request renews the token.
+    setting.options.tokens.life(Duration::from_secs(60));
+    let metadata = format!("127.0.0.1:{}", setting.server.port());
+    let setting = setting.set("GCE_METADATA_HOST", metadata);
+    // Requests within a tenth of a second share a renewal.
+    setting.server.latency(Duration::from_millis(150));
+    let outcome = setting.run(&json!({}))?;
     assert_eq!(outcome.errors, [""; 0]);
-    let requests = server.requests();
+    let requests = setting.server.requests();
     assert!(requests.of(Operation::Token) > 1, "{requests:?}");
-    assert_eq!(server.keys("bucket").len(), 3);
+    assert_eq!(setting.server.keys("bucket").len(), 3);
     Ok(())
 }
 
 #[test]
-fn a_machine_that_is_none_of_googles_refuses_to_start_with_one_clear_line() -> Result<()> {
-    let (options, machine) = (options()?, Machine::new()?);
-    let server = BucketServer::start_google(options.clone())?;
-    // Nobody listens there.
-    let machine = machine.set("GCE_METADATA_HOST", "127.0.0.1:9").set("GCE_METADATA_IP", "127.0.0.1:9");
-    let outcome = run(&machine, &options, bare_section(&server))?;
-    let line = "Google Cloud Storage: cannot check gs://bucket: no credentials: the metadata server cannot be used: cannot \
-                connect: Connection refused (os error 111): name the key of a service account in ServiceAccountFile, or \
-                give this machine a service account";
-    assert_eq!(outcome.errors, [line]);
-    assert_eq!(server.requests().total, 0);
+fn missing_credentials_prevent_the_start() -> Result<()> {
+    // No service listens at this address.
+    let setting =
+        Setting::new()?.set("GCE_METADATA_HOST", "127.0.0.1:9").set("GCE_METADATA_IP", "127.0.0.1:9");
+    let outcome = setting.run(&json!({}))?;
+    expect_one_error(&outcome, &["gs://bucket", "Connection refused", "ServiceAccountFile"])?;
+    assert_eq!(setting.server.requests().total, 0);
     Ok(())
 }
 
 #[test]
-fn files_that_are_of_no_use_refuse_to_start_with_one_clear_line() -> Result<()> {
-    let (options, machine) = (options()?, Machine::new()?);
-    let server = BucketServer::start_google(options.clone())?;
+fn unusable_files_prevent_the_start() -> Result<()> {
+    let setting = Setting::new()?;
+    let machine = &setting.machine;
     let broken = machine.file("broken.json", "{\"type\": \"service_account\", \"private_key\": \"hunter2")?;
     let federated = machine.file("federated.json", "{\"type\": \"external_account\"}")?;
-    let option = "option GoogleCloudStorage.ServiceAccountFile names";
-    for (section, expected) in [
-        (
-            with(bare_section(&server), &json!({"ServiceAccountFile": "/nowhere/key.json"})),
-            format!(
-                "{option} \"/nowhere/key.json\", which cannot be read: No such file or directory (os error 2)"
-            ),
-        ),
-        (
-            with(bare_section(&server), &json!({"ServiceAccountFile": broken})),
-            format!("{option} {broken:?}, which is no JSON: download the key of the service account anew"),
-        ),
-        (
-            with(bare_section(&server), &json!({"ServiceAccountFile": federated})),
-            format!(
-                "{option} {federated:?}, whose \"type\" is not known here: service_account or authorized_user is needed"
-            ),
-        ),
+    for (file, fragment) in [
+        (PathBuf::from("/nowhere/key.json"), "No such file"),
+        (broken, "JSON"),
+        (federated, "authorized_user"),
     ] {
-        let outcome = run(&machine, &options, section)?;
-        assert_eq!(outcome.errors, [format!("Google Cloud Storage: {expected}")]);
+        let outcome = setting.run(&json!({ "ServiceAccountFile": file }))?;
+        let path = file.display().to_string();
+        expect_one_error(&outcome, &["GoogleCloudStorage.ServiceAccountFile", &path, fragment])?;
+        assert!(!outcome.errors[0].contains("hunter2"), "{:?}", outcome.errors);
     }
-    assert_eq!(server.requests().total, 0);
+    assert_eq!(setting.server.requests().total, 0);
     Ok(())
 }
 
 #[test]
-fn a_refusal_of_the_token_service_is_one_clear_line() -> Result<()> {
-    let (options, machine) = (options()?, Machine::new()?);
-    let server = BucketServer::start_google(options.clone())?;
-    let google = Interceptor::start(server.port())?;
-    let mut user = options.user.clone();
-    user.refresh_token = "1//of-somebody-who-has-left".to_owned();
-    machine.file(".config/gcloud/application_default_credentials.json", &user.json().to_string())?;
-    let authority = machine.file("authority.pem", google.authority())?;
-    let machine = machine.set("HTTPS_PROXY", google.proxy());
-    let mut section = bare_section(&server);
-    section["Endpoint"] = json!("storage.googleapis.com");
-    let outcome = run_with_authority(&machine, &options, section, &authority)?;
-    let [line] = outcome.errors.as_slice() else { panic!("{:#?}", outcome.errors) };
-    let expected = "Google Cloud Storage: cannot check gs://bucket: no credentials: Google's token service refused: run \
-                    gcloud auth application-default login again (HTTP 400 invalid_grant";
-    assert!(line.starts_with(expected), "{line}");
-    assert!(!line.contains("of-somebody"), "{line}");
-    Ok(())
+fn refusal_of_the_token_service_is_one_error() -> Result<()> {
+    let setting = Setting::new()?;
+    let mut user = setting.options.user.clone();
+    user.refresh_token = "1//of-a-former-user".to_owned();
+    setting.machine.file(".config/gcloud/application_default_credentials.json", &user.json().to_string())?;
+    let (_, outcome) = setting.run_at_googles_addresses()?;
+    expect_one_error(
+        &outcome,
+        &["gs://bucket", "gcloud auth application-default login", "HTTP 400 invalid_grant"],
+    )
 }
 
 #[test]
-fn uploads_carry_the_storage_class_and_a_checksum_that_google_compares() -> Result<()> {
+fn uploads_have_the_storage_class() -> Result<()> {
     for (changes, class) in [(json!({}), None), (json!({"StorageClass": "NEARLINE"}), Some("NEARLINE"))] {
-        let setup = Setup::<Google>::with(&changes)?;
-        done(setup.host.create(UUID, DICOM, &content(100_000)))?;
-        let stored = setup.server.object("bucket", conformance::KEY).context("nothing stored")?;
+        let plugin = LoadedPlugin::<Google>::with(&changes)?;
+        plugin.create(UUID, &content(100_000))?;
+        let stored = plugin.server.object("bucket", KEY).context("not stored")?;
         assert_eq!(stored.storage_class.as_deref(), class);
-        assert_eq!(setup.server.requests().total, 1);
+        assert_eq!(plugin.requests(), 1);
     }
     Ok(())
 }

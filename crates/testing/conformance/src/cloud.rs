@@ -1,4 +1,4 @@
-//! All that differs between the clouds.
+//! Everything that differs between the clouds.
 
 use std::fmt::Debug;
 use std::io;
@@ -9,119 +9,115 @@ use real_orthanc::workspace::Plugin;
 use serde_json::Value;
 use storage_plugin::Provider;
 
-/// A cloud whose plugin has to pass the suite.
+/// A cloud whose plugin must pass the suite.
 ///
-/// Every difference has a name here, and no test asks which cloud it runs for.
+/// Every difference between clouds is an item of this trait, and no test asks which cloud it runs for.
 pub trait Cloud: Debug + Send + Sync + 'static {
-    /// The plugin's own part, for tests of the engine on its protocol.
+    /// The provider in the plugin's crate, for tests of the bucket client.
     type Provider: Provider;
+
+    /// Whether the normal run tests the code that all clouds share with this cloud.
+    const WHOLE_SUITE: bool = false;
 
     /// The plugin's library.
     const PLUGIN: Plugin;
-    /// The plugin's name, with which its log lines begin.
+    /// The plugin's name, which begins its log lines.
     const NAME: &'static str;
-    /// What the plugin says of itself.
+    /// The description that the plugin registers.
     const DESCRIPTION: &'static str;
-    /// Its section of Orthanc's configuration.
+    /// The plugin's section of Orthanc's configuration.
     const SECTION: &'static str;
 
-    /// The bucket that the server has.
+    /// The bucket of the server.
     const BUCKET: &'static str;
-    /// How log lines name the bucket: with its name, once.
+    /// The URL of the bucket in log lines, which contains the bucket's name once.
     const URL: &'static str;
     /// The option with the bucket's name.
     const BUCKET_OPTION: &'static str;
-    /// The option that lets the HTTP client log.
+    /// The option that logs the HTTP client's requests.
     const HTTP_LOG_OPTION: &'static str = "EnableHttpLogs";
 
     /// The server's error code for a missing object.
     const NO_SUCH_OBJECT: &'static str;
     /// The server's error code for a missing bucket.
     const NO_SUCH_BUCKET: &'static str;
-    /// What this cloud calls an error that S3 calls so.
+    /// Returns this cloud's equivalent of an error code of S3.
     fn error_code(of_s3: &str) -> &str {
         of_s3
     }
 
-    /// The name under which the cloud lists an object that was stored under this name.
+    /// Returns the name under which the cloud lists an object that was stored as `name`.
     fn stored_name(name: &str) -> String {
         name.to_owned()
     }
 
-    /// What log lines call the checksum that comes with a whole object.
-    const CHECKSUM: &'static str;
-    /// Requests of a start: the check of the bucket, and what it takes to sign it.
+    /// Requests of a start: the check of the bucket, and those that get its credentials.
     const REQUESTS_AT_START: u64 = 1;
-    /// Requests with which an upload in parts begins, before the first part.
+    /// Requests of an upload in parts before the first part.
     const REQUESTS_BEFORE_PARTS: u64 = 1;
-    /// Whether the parts of an upload can be dropped. Otherwise the cloud forgets them by itself, some day.
+    /// Whether an upload in parts can be aborted. If not, the cloud discards its parts some days later.
     const PARTS_CAN_BE_DROPPED: bool = true;
 
     /// The feature of `object_store` for this cloud. Those of other clouds must not be linked.
     const STORE_FEATURE: &'static str;
-    /// How the names of packages begin that have no business in this plugin.
+    /// Prefixes of the names of packages that this plugin must not link.
     const FOREIGN_PACKAGES: &'static [&'static str];
 
-    /// A server with an empty bucket, which is [`BUCKET`](Self::BUCKET).
-    ///
-    /// # Errors
-    ///
-    /// When it does not start.
+    /// Starts a server with an empty bucket called [`BUCKET`](Self::BUCKET).
     fn server() -> io::Result<BucketServer>;
 
-    /// The section for the bucket of [`server`](Self::server), behind `endpoint` (`http://127.0.0.1:1234`).
+    /// Returns the section for the bucket of [`server`](Self::server) at `endpoint`
+    /// (`http://127.0.0.1:1234`).
     ///
-    /// Transfers in parts must be off: a busy machine makes connections slow, and the tests count requests.
+    /// The section must switch off transfers in parts: the tests count requests, and connections are slow on
+    /// a busy machine.
     fn section(endpoint: &str) -> Value;
 
-    /// A server, and its section, with a secret of every kind that there is.
-    ///
-    /// # Errors
-    ///
-    /// When it does not start.
+    /// Starts a server and returns a section for it with secrets of every kind.
     fn with_every_secret() -> io::Result<(BucketServer, Value)>;
 
-    /// Texts that must not be in any log: the secrets of both sections, and how signatures of requests begin.
+    /// Returns texts that no log may contain: the secrets of both sections and the prefixes of signatures.
     fn secrets() -> Vec<String>;
 
-    /// Changes of the section of [`section`](Self::section) or [`with_every_secret`](Self::with_every_secret) with which
-    /// the server behind `endpoint` refuses to serve.
+    /// Returns changes of the section of [`section`](Self::section) or
+    /// [`with_every_secret`](Self::with_every_secret) with which the server at `endpoint` refuses all
+    /// requests.
     fn refusals(endpoint: &str) -> Vec<Refusal>;
 
-    /// The options that are this cloud's own, but for those that are not of a simple kind.
+    /// Returns the options of this cloud only that have a simple kind.
     fn options() -> Vec<(&'static str, OptionKind)>;
 
-    /// Changes of the section in which all options of this cloud have a value, even if it is the default.
+    /// Returns changes of the section that set all options of this cloud.
     fn every_option() -> Value;
 
-    /// Whether it could be the number of a request in an answer of the server.
+    /// Whether `text` has the form of a request id of the server.
     fn is_request_id(text: &str) -> bool {
         text.len() == 16 && text.bytes().all(|letter| letter.is_ascii_hexdigit())
     }
 }
 
-/// Credentials or the like that the server does not accept.
+/// Credentials or other options that the server refuses.
 #[derive(Debug, Clone)]
 pub struct Refusal {
     /// Changes of the section.
     pub changes: Value,
-    /// How the error line goes on after the bucket.
-    pub cause: String,
-    /// What must not be in the log.
+    /// Status and code of the server's answer, which the error line contains: `HTTP 403 AccessDenied`.
+    pub answer: String,
+    /// The wrong secret, which no log may contain.
     pub secret: Option<String>,
 }
 
-/// What values an option takes.
+/// The values that an option takes.
 #[derive(Debug, Clone)]
 pub enum OptionKind {
-    /// Any text.
+    /// Any string.
     Text,
-    /// A text that messages do not show.
+    /// A string that messages do not show.
     Secret,
     /// True or false.
     Flag,
-    /// One of these.
+    /// One of these strings.
     Choice(&'static [&'static str]),
-    /// A whole number.
+    /// An integer in this range.
     Number(RangeInclusive<i64>),
 }

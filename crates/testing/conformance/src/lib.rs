@@ -1,16 +1,21 @@
-//! The tests that the plugin of every cloud must pass, at five levels: the engine on the cloud's protocol (`client`), the
-//! built plugin in an Orthanc that is played (`plugin`), with keys (`encryption`), in a real Orthanc (`orthanc`), and there with
-//! files beside the bucket (`hybrid`).
+//! The conformance suite: tests that the plugin of every cloud must pass.
 //!
-//! A plugin's tests implement [`Cloud`] and hand it to [`run`], which is the whole of a test binary without a harness of
-//! its own. Every test is a private function that is generic over the cloud, and is listed by the macro `tests!` in its
-//! module: one that is not listed is dead code, which CI refuses. So no cloud can leave one out.
+//! The tests have five levels: the bucket client on the cloud's protocol (`client`), the built plugin in a
+//! fake Orthanc (`plugin`), the same with master keys (`encryption`), the plugin in a real Orthanc
+//! (`orthanc`), and there with attachments both on the disk and in the bucket (`hybrid`).
+//!
+//! A plugin's tests implement [`Cloud`] and pass the type to [`run`], the `main` of a test binary without the
+//! standard harness. Each test is a private function that is generic over the cloud. The macro `tests!` of
+//! its module lists it and says for which clouds and in which runs it is needed; an unlisted test is dead
+//! code, which the compiler reports.
 //!
 //! ```ignore
 //! fn main() {
 //!     conformance::run::<cloud::S3>();
 //! }
 //! ```
+
+#![expect(clippy::missing_errors_doc, reason = "an error fails the test")]
 
 #[macro_use]
 mod registry;
@@ -28,7 +33,7 @@ mod small_server;
 pub use cloud::{Cloud, OptionKind, Refusal};
 pub use fixture::codes;
 pub use fixture::{
-    DICOM, KEY, Keys, Setup, Trials, UUID, configuration, content, done, eventually, library, load,
+    DICOM, KEY, Keys, LoadedPlugin, Trials, UUID, configuration, content, done, eventually, library, load,
     own_lines, section, uuid, with, without,
 };
 pub use machine::{Machine, Outcome, child};

@@ -1,6 +1,6 @@
-//! A plugin on a machine with an environment of its own: where credentials come from that are not in its section.
+//! A plugin on a machine with its own environment, for tests of credentials that are not in the section.
 //!
-//! Environment variables belong to a process, so the plugin is loaded in a child process: the test binary again.
+//! Environment variables belong to a process, so a child process loads the plugin: the test binary again.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,21 +13,21 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::Cloud;
-use crate::fixture::{DICOM, configuration, library, uuid};
+use crate::fixture::{DICOM, library, uuid};
 
-/// Holds the configuration of the child.
+/// The environment variable with the configuration of the child.
 const CHILD: &str = "ORTHANC_STORAGE_TEST_CHILD";
-/// Begins the line in which the child tells its parent how it went.
+/// The prefix of the line in which the child reports to its parent.
 const OUTCOME: &str = "outcome: ";
 
-/// A machine with a home folder and an environment in which nothing is to be found.
+/// A machine without credentials in its home folder and environment.
 #[derive(Debug)]
 pub struct Machine {
     home: TempDir,
     environment: Vec<(&'static str, OsString)>,
 }
 
-/// The log of a child, by level, with the plugin's name before each line.
+/// The log of a child. Each line begins with the plugin's name.
 #[derive(Debug)]
 pub struct Outcome {
     /// Error lines.
@@ -36,56 +36,45 @@ pub struct Outcome {
     pub warnings: Vec<String>,
 }
 
-/// The whole of a test with the name `child` that a binary must have for [`Machine::run`]: in the child process it stores
-/// three attachments, in other ones it does nothing.
+/// Stores three attachments in the child process of [`Machine::run`], and does nothing in others.
 ///
-/// # Errors
-///
-/// When the plugin cannot be loaded at all.
+/// The test binary must have a test called `child` that only calls this function.
 pub fn child<C: Cloud>() -> Result<()> {
     let Ok(configuration) = std::env::var(CHILD) else { return Ok(()) };
     let options = FakeOrthancOptions::with_configuration(serde_json::from_str(&configuration)?);
     let logs = match FakeOrthanc::load(library::<C>()?, options) {
-        Ok(host) => {
+        Ok(orthanc) => {
             for number in 0..3 {
-                // A failure is in the log.
-                let _ = host.create(&uuid(number), DICOM, b"x");
+                // The log reports failures.
+                let _ = orthanc.create(&uuid(number), DICOM, b"x");
             }
-            host.logs()
+            orthanc.logs()
         }
         Err(LoadError::Initialize { logs, .. }) => logs,
         Err(other) => bail!(other),
     };
     let lines = |level| logs.iter().filter(move |line| line.0 == level).map(|line| line.1.as_str());
-    let (errors, warnings): (Vec<_>, Vec<_>) =
-        (lines(LogLevel::Error).collect(), lines(LogLevel::Warning).collect());
+    let errors: Vec<_> = lines(LogLevel::Error).collect();
+    let warnings: Vec<_> = lines(LogLevel::Warning).collect();
     let all: Vec<_> = logs.iter().map(|line| line.1.as_str()).collect();
     println!("\n{OUTCOME}{}", json!({"errors": errors, "warnings": warnings, "all": all}));
     Ok(())
 }
 
 impl Machine {
-    /// One where no credentials are to be found.
-    ///
-    /// # Errors
-    ///
-    /// When there is no temporary folder.
+    /// Returns a machine without credentials.
     pub fn new() -> Result<Self> {
         Ok(Self { home: tempfile::tempdir()?, environment: Vec::new() })
     }
 
-    /// With an environment variable.
+    /// Adds an environment variable.
     #[must_use]
     pub fn set(mut self, variable: &'static str, value: impl Into<OsString>) -> Self {
         self.environment.push((variable, value.into()));
         self
     }
 
-    /// The path of a file in the home folder with this content.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written.
+    /// Writes a file in the home folder and returns its path.
     pub fn file(&self, name: &str, content: &str) -> Result<PathBuf> {
         let path = self.home.path().join(name);
         fs::create_dir_all(path.parent().context("no folder")?)?;
@@ -93,27 +82,12 @@ impl Machine {
         Ok(path)
     }
 
-    /// Runs the plugin here with a section, with all its logs on, and has it store three attachments. None of the secrets
-    /// may be in a log.
-    ///
-    /// # Errors
-    ///
-    /// When the child did not come to its end, or a secret is in its log.
-    pub fn run<C: Cloud>(&self, section: Value, secrets: &[&str]) -> Result<Outcome> {
-        let section = crate::with(section, &json!({C::HTTP_LOG_OPTION: true, "MaxRetries": 0}));
-        self.run_configuration::<C>(&configuration::<C>(section), secrets)
-    }
-
-    /// As [`run`](Self::run), with a whole configuration.
-    ///
-    /// # Errors
-    ///
-    /// As [`run`](Self::run).
-    pub fn run_configuration<C: Cloud>(&self, configuration: &Value, secrets: &[&str]) -> Result<Outcome> {
+    /// Runs the plugin and stores three attachments. The log must contain no secret.
+    pub fn run<C: Cloud>(&self, configuration: &Value, secrets: &[&str]) -> Result<Outcome> {
         let library = library::<C>()?;
         let output = Command::new(std::env::current_exe()?)
             .args(["--exact", "child", "--nocapture"])
-            // A developer's own credentials must not be found.
+            // Hides the developer's own credentials.
             .env_clear()
             .env("HOME", self.home.path())
             .env(real_orthanc::workspace::PLUGIN_FOLDER_VARIABLE, library.parent().context("no folder")?)
@@ -121,8 +95,8 @@ impl Machine {
             .envs(self.environment.iter().map(|(variable, value)| (variable, value)))
             .output()?;
         let text = String::from_utf8(output.stdout)?;
-        let line = text.lines().find_map(|line| line.strip_prefix(OUTCOME));
-        let line = line.with_context(|| format!("{text}\n{}", String::from_utf8_lossy(&output.stderr)))?;
+        let outcome = text.lines().find_map(|line| line.strip_prefix(OUTCOME));
+        let line = outcome.with_context(|| format!("{text}\n{}", String::from_utf8_lossy(&output.stderr)))?;
         for secret in secrets {
             ensure!(!line.contains(secret), "{secret} is in the log: {line}");
         }

@@ -1,4 +1,4 @@
-//! An HTTP server of a few lines, for the services that hand out credentials.
+//! A small HTTP server for tests of services that issue credentials.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
-/// A request, as far as anybody asks.
+/// The parts of a request that the tests inspect.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// `GET /path?query`.
     pub target: String,
     /// `name: value`, the names in lower case.
     pub headers: Vec<String>,
-    /// What followed the headers.
+    /// The body.
     pub body: String,
 }
 
@@ -26,7 +26,7 @@ impl Request {
 
 type Answer = dyn Fn(&Request) -> (u16, String) + Send + Sync;
 
-/// A server on the loopback, which lasts as long as the process.
+/// A server on the loopback interface, which runs until the process ends.
 #[derive(Debug)]
 pub struct SmallServer {
     port: u16,
@@ -35,31 +35,29 @@ pub struct SmallServer {
 
 impl SmallServer {
     /// Answers every request with a status and a body.
-    ///
-    /// # Errors
-    ///
-    /// When there is no port.
     pub fn start(answer: impl Fn(&Request) -> (u16, String) + Send + Sync + 'static) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let (answer, record): (Arc<Answer>, _) = (Arc::new(answer), Arc::clone(&requests));
+        let answer: Arc<Answer> = Arc::new(answer);
+        let record = Arc::clone(&requests);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (answer, record) = (Arc::clone(&answer), Arc::clone(&record));
-                // A client that goes away is no failure of the server.
+                let answer = Arc::clone(&answer);
+                let record = Arc::clone(&record);
+                // A client may close its connection early.
                 std::thread::spawn(move || serve(&stream, &*answer, &record).ok());
             }
         });
         Ok(Self { port, requests })
     }
 
-    /// Its address with this path.
+    /// Returns the server's URL with this path.
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    /// All requests so far.
+    /// Returns all requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -91,7 +89,7 @@ fn serve(stream: &TcpStream, answer: &Answer, record: &Mutex<Vec<Request>>) -> R
     record.lock().unwrap_or_else(PoisonError::into_inner).push(request);
     let length = body.len();
     let mut stream = stream;
-    // Only clients of EC2's metadata service look for the last header, and do not go on without it.
+    // Clients of EC2's metadata service require the last header; others ignore it.
     write!(
         stream,
         "HTTP/1.1 {status} OK\r\nContent-Length: {length}\r\nConnection: close\r\n\

@@ -1,4 +1,4 @@
-//! Azure, as the tests of every cloud see it.
+//! Azure for the conformance suite.
 #![allow(unreachable_pub)]
 
 use std::io;
@@ -28,7 +28,6 @@ impl Cloud for Azure {
 
     const NO_SUCH_OBJECT: &'static str = "BlobNotFound";
     const NO_SUCH_BUCKET: &'static str = "ContainerNotFound";
-    const CHECKSUM: &'static str = "MD5";
     const REQUESTS_BEFORE_PARTS: u64 = 0;
     const PARTS_CAN_BE_DROPPED: bool = false;
 
@@ -45,7 +44,7 @@ impl Cloud for Azure {
         }
     }
 
-    /// Azure takes a backslash for a slash.
+    /// Azure replaces a backslash by a slash.
     fn stored_name(name: &str) -> String {
         name.replace('\\', "/")
     }
@@ -66,7 +65,7 @@ impl Cloud for Azure {
 
     fn secrets() -> Vec<String> {
         let mut secrets = vec![AzureOptions::default().key];
-        // The signature itself, in the letters of a URL and without; and how a request is signed with a key.
+        // Prefixes of signatures in URLs and headers.
         let signatures = ["sig=", "SharedKey ", "SharedAccessSignature="];
         secrets.extend(signatures.map(str::to_owned));
         secrets
@@ -80,8 +79,7 @@ impl Cloud for Azure {
         let secret_of = |signature: &str| signature.split("sig=").nth(1).map(str::to_owned);
         let refused = |connection_string: String, secret: Option<String>| Refusal {
             changes: json!({ "ConnectionString": connection_string }),
-            cause: "access denied: check the credentials and their permissions on the bucket (HTTP 403 "
-                .to_owned(),
+            answer: "HTTP 403".to_owned(),
             secret,
         };
         let expired = options.account_sas(&Sas::until(SystemTime::now() - Duration::from_secs(3600)));
@@ -116,7 +114,7 @@ impl Cloud for Azure {
     }
 }
 
-/// A moment at which signatures are still valid.
+/// Returns the expiry time of valid signatures.
 pub fn later() -> SystemTime {
     SystemTime::now() + Duration::from_secs(3600)
 }
@@ -126,14 +124,14 @@ fn signed_connection_string(endpoint: &str) -> String {
     options.sas_connection_string(endpoint, &options.account_sas(&Sas::until(later())))
 }
 
-/// The section with a connection string.
+/// Returns the section with a connection string.
 pub fn section(connection_string: &str) -> Value {
     json!({
         "ConnectionString": connection_string,
         "ContainerName": Azure::BUCKET,
-        // A missing container is to be an error in most tests.
+        // In most tests, a missing container must be an error.
         "CreateContainerIfNotExists": false,
-        // A busy machine makes connections slow, and requests are counted: transfers in parts have tests of their own.
+        // No transfers in parts: see `Cloud::section`.
         "TransferPoolSize": 1,
     })
 }

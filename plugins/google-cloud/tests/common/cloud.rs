@@ -1,4 +1,4 @@
-//! Google, as the tests of every cloud see it.
+//! Google for the conformance suite.
 #![allow(unreachable_pub)]
 
 use std::fs::File;
@@ -17,15 +17,15 @@ use serde_json::{Value, json};
 #[derive(Debug)]
 pub struct Google;
 
-/// The account of all servers of this process, and two that are refused: one that the server does not know, and one that
-/// may do nothing.
+/// The account of all servers of this process, and two refused ones: one that the server does not know, and
+/// one without permissions.
 struct Accounts {
     good: KeyFile,
     unknown: KeyFile,
     powerless: KeyFile,
 }
 
-/// A service account, and its key in a file that vanishes with this process.
+/// A service account, and its key in a file that the system deletes with this process.
 struct KeyFile {
     account: ServiceAccount,
     file: File,
@@ -45,18 +45,18 @@ impl KeyFile {
     }
 
     fn new(account: ServiceAccount) -> io::Result<Self> {
-        // Without a name: nothing is left behind, however the test ends.
+        // The file has no name, so that no test can leave it behind.
         let mut file = tempfile::tempfile()?;
         file.write_all(account.json("https://oauth2.googleapis.com").to_string().as_bytes())?;
         Ok(Self { account, file })
     }
 
-    /// Where this process and its children find the file.
+    /// Returns the path of the file for this process and its children.
     fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()).into()
     }
 
-    /// A line of the key.
+    /// Returns a line of the key.
     fn secret(&self) -> String {
         self.account.private_key_pem().lines().nth(5).unwrap_or_default().to_owned()
     }
@@ -66,7 +66,7 @@ fn accounts() -> io::Result<&'static Accounts> {
     ACCOUNTS.as_ref().map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// A server that knows the accounts.
+/// Returns the options of a server that knows the accounts.
 pub fn options() -> io::Result<GoogleOptions> {
     let mut options = GoogleOptions::new().map_err(io::Error::other)?;
     let powerless = accounts()?.powerless.account.clone();
@@ -89,7 +89,6 @@ impl Cloud for Google {
 
     const NO_SUCH_OBJECT: &'static str = "NoSuchKey";
     const NO_SUCH_BUCKET: &'static str = "NoSuchBucket";
-    const CHECKSUM: &'static str = "CRC-32C";
 
     const STORE_FEATURE: &'static str = "gcp-base";
     const FOREIGN_PACKAGES: &'static [&'static str] =
@@ -111,9 +110,9 @@ impl Cloud for Google {
         json!({
             "BucketName": Self::BUCKET,
             "ServiceAccountFile": file,
-            // HTTPS is what a host without a protocol means.
+            // HTTPS is the default, so the tests use the short form.
             "Endpoint": endpoint.strip_prefix("https://").unwrap_or(endpoint),
-            // A busy machine makes connections slow, and requests are counted: transfers in parts have tests of their own.
+            // No transfers in parts: see `Cloud::section`.
             "TransferPoolSize": 1,
         })
     }
@@ -126,16 +125,14 @@ impl Cloud for Google {
 
     fn secrets() -> Vec<String> {
         let key = accounts().map(|accounts| accounts.good.secret()).unwrap_or_default();
-        // How a header with a token begins, and the token itself.
+        // Prefixes of the header with a token and of the token.
         vec![key, "Bearer ".to_owned(), "eyJ".to_owned()]
     }
 
     fn refusals(_endpoint: &str) -> Vec<Refusal> {
         let refused = |key: &KeyFile, answer: &str| Refusal {
             changes: json!({"ServiceAccountFile": key.path()}),
-            cause: format!(
-                "access denied: check the credentials and their permissions on the bucket (HTTP {answer}: "
-            ),
+            answer: format!("HTTP {answer}"),
             secret: Some(key.secret()),
         };
         let Ok(accounts) = accounts() else { return Vec::new() };

@@ -1,4 +1,4 @@
-//! A bucket as the engine sees it, made as the plugin makes it.
+//! A bucket client, configured as the plugin configures it.
 
 use std::marker::PhantomData;
 
@@ -13,63 +13,63 @@ use tokio::runtime::{Builder, Runtime};
 use crate::Cloud;
 use crate::fixture::{configuration, section};
 
-/// One bucket, its engine and its server.
+/// A client of one bucket, and the server.
 pub(crate) struct Client<C> {
-    pub(crate) storage: Bucket,
+    pub(crate) bucket: Bucket,
     pub(crate) runtime: Runtime,
     pub(crate) server: BucketServer,
     cloud: PhantomData<C>,
 }
 
 impl<C: Cloud> Client<C> {
-    /// An empty one.
+    /// Connects to an empty bucket.
     pub(crate) fn start() -> Result<Self> {
         Self::with(&json!({}))
     }
 
-    /// With changes of the section.
+    /// Connects with changes of the section.
     pub(crate) fn with(changes: &Value) -> Result<Self> {
         Self::of(C::server()?, changes)
     }
 
-    /// Of this server, with changes of the section.
+    /// Connects to this server with changes of the section.
     pub(crate) fn of(server: BucketServer, changes: &Value) -> Result<Self> {
         Self::connect(server, changes, None)
     }
 
-    /// With transfers in parts.
+    /// Connects with transfers in parts.
     pub(crate) fn in_parts(transfer: TransferOptions) -> Result<Self> {
         Self::connect(C::server()?, &json!({}), Some(transfer))
     }
 
     fn connect(server: BucketServer, changes: &Value, transfer: Option<TransferOptions>) -> Result<Self> {
         let configuration = configuration::<C>(section::<C>(&server, changes));
-        let configuration = configuration.as_object().context("the configuration is an object")?;
-        let mut section = Section::find(configuration, C::SECTION)?.context("there is no section")?;
+        let root = configuration.as_object().context("the configuration is not an object")?;
+        let mut section = Section::find(root, C::SECTION)?.context("there is no section")?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let provider = ProviderContext::read::<C::Provider>(&mut section, configuration, runtime.handle())?;
+        let provider = ProviderContext::read::<C::Provider>(&mut section, root, runtime.handle())?;
         let mut options = C::Provider::connect(&mut section, &provider)?;
         options.transfer = transfer.unwrap_or(options.transfer);
-        let storage = Bucket::new(options);
-        // Credentials may take requests of their own, which the tests do not count. What is wrong shows again later.
-        let _ = runtime.block_on(storage.check("", RetryPolicy::default()));
+        let bucket = Bucket::new(options);
+        // The tests do not count requests for credentials. An error occurs again in the test.
+        let _ = runtime.block_on(bucket.check("", RetryPolicy::default()));
         server.reset_counts();
-        Ok(Self { storage, runtime, server, cloud: PhantomData })
+        Ok(Self { bucket, runtime, server, cloud: PhantomData })
     }
 
     pub(crate) fn put(&self, name: &str, content: impl Into<Bytes>) -> Result<(), StorageError> {
-        self.runtime.block_on(self.storage.put(name, Payload::Owned(content.into())))
+        self.runtime.block_on(self.bucket.put(name, Payload::Owned(content.into())))
     }
 
-    pub(crate) fn get(&self, name: &str, part: ReadRange) -> Result<Vec<u8>, StorageError> {
-        self.runtime.block_on(async { all(self.storage.get(name, part).await?).await })
+    pub(crate) fn get(&self, name: &str, range: ReadRange) -> Result<Vec<u8>, StorageError> {
+        self.runtime.block_on(async { all(self.bucket.get(name, range).await?).await })
     }
 
     pub(crate) fn delete(&self, name: &str) -> Result<(), StorageError> {
-        self.runtime.block_on(self.storage.delete(name))
+        self.runtime.block_on(self.bucket.delete(name))
     }
 
-    /// The bytes that the server has.
+    /// Checks the bytes that the server has stored.
     #[track_caller]
     pub(crate) fn assert_stored(&self, name: &str, content: &[u8]) {
         let stored = self.server.object(C::BUCKET, name);
@@ -77,12 +77,12 @@ impl<C: Cloud> Client<C> {
         assert!(stored.is_some_and(|stored| stored.bytes == content), "the bytes of {name:?} differ");
     }
 
-    /// The names that the server has, in order.
+    /// Returns the names of all objects, sorted.
     pub(crate) fn keys(&self) -> Vec<String> {
         self.server.keys(C::BUCKET)
     }
 
-    /// Requests since the start or the last call of this.
+    /// Returns the number of requests since the start or the last call.
     pub(crate) fn requests(&self) -> u64 {
         let total = self.server.requests().total;
         self.server.reset_counts();
@@ -90,11 +90,16 @@ impl<C: Cloud> Client<C> {
     }
 }
 
-/// A download to its end.
+/// Reads all bytes of a download.
 pub(crate) async fn all(mut download: Download) -> Result<Vec<u8>, StorageError> {
     let mut bytes = Vec::new();
     while let Some(chunk) = download.next().await? {
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
+}
+
+/// Returns the error of an operation that must fail.
+pub(crate) fn failed<T>(outcome: Result<T, StorageError>) -> Result<StorageError> {
+    outcome.err().context("the operation succeeded")
 }

@@ -1,9 +1,9 @@
-//! The engine on the cloud's protocol: objects in a bucket, without Orthanc and without the plugin's library.
+//! The bucket client on the cloud's protocol: objects in a bucket, without Orthanc and without the plugin's
+//! library.
 
 mod fixture;
 mod multipart;
 mod names;
 mod objects;
-mod sizes;
 
-modules![names, objects, multipart, sizes];
+modules![names, objects, multipart];

@@ -1,152 +1,133 @@
-//! Large objects over several connections, on a server whose connections are slow.
+//! Transfers of large objects in parts, on a server with slow connections.
 
 use anyhow::Result;
 use bucket::{Cause, ReadRange, TransferOptions};
 use fake_cloud::{Fault, FaultRule, Operation};
 
 use crate::Cloud;
-use crate::client::fixture::Client;
-use crate::client::objects::failed;
+use crate::client::fixture::{Client, failed};
 use crate::fixture::{content, request};
 
-tests![
-    objects_that_are_not_large_are_one_request_each,
-    a_large_object_goes_in_parts_after_a_slow_one_and_is_whole,
-    a_large_object_in_parts_replaces_what_was_there,
-    a_part_that_the_server_cannot_take_now_is_sent_again,
-    a_failed_upload_in_parts_leaves_nothing_behind,
-    a_failed_upload_in_parts_leaves_what_was_there,
-    a_large_download_goes_on_in_parts_and_is_whole,
-    a_part_of_a_download_that_breaks_is_read_again,
-];
+tests! {
+    EveryCloud:
+        small_objects_take_one_request,
+        large_object_is_uploaded_in_parts,
+        failed_part_is_sent_again,
+        failed_upload_in_parts_changes_nothing,
+        large_download_continues_in_parts,
+}
 
 const MEBIBYTE: usize = 1024 * 1024;
-/// Bytes a second: a connection that is in the way.
+/// Bytes per second of a connection that is slow enough for transfers in parts.
 const SLOW: u64 = 20 * 1024 * 1024;
-/// What is split if a connection is slow.
+/// Size of an object that is transferred in parts over slow connections.
 const LARGE: usize = 17 * MEBIBYTE + 5;
-/// Parts of 5 MiB in it.
+/// Number of parts of 5 MiB in `LARGE`.
 const PARTS: u64 = 4;
 
-/// A bucket on slow connections.
 fn slow<C: Cloud>() -> Result<Client<C>> {
-    let bucket = Client::in_parts(TransferOptions { connections: 4, part_size: 5 * 1024 * 1024 })?;
-    bucket.server.bandwidth_per_connection(Some(SLOW));
-    Ok(bucket)
+    let client = Client::in_parts(TransferOptions { connections: 4, part_size: 5 * 1024 * 1024 })?;
+    client.server.bandwidth_per_connection(Some(SLOW));
+    Ok(client)
 }
 
-/// A bucket whose engine knows that its connections are slow: the next large upload goes in parts.
+/// Returns a client that has measured a slow connection, so that it uploads the next large object in parts.
 fn known_to_be_slow<C: Cloud>() -> Result<Client<C>> {
-    let bucket = slow()?;
-    bucket.put("first", content(LARGE))?;
-    assert_eq!(bucket.server.requests().of(request::CREATE), 1, "nothing was known yet");
-    bucket.server.reset_counts();
-    Ok(bucket)
+    let client = slow()?;
+    client.put("first", content(LARGE))?;
+    assert_eq!(client.server.requests().of(request::CREATE), 1, "the first upload must be one request");
+    client.server.reset_counts();
+    Ok(client)
 }
 
-fn objects_that_are_not_large_are_one_request_each<C: Cloud>() -> Result<()> {
-    let bucket = known_to_be_slow::<C>()?;
+/// Content of the same number of parts as `LARGE` that differs from `content(LARGE)`.
+fn other_content() -> Vec<u8> {
+    content(LARGE + 1)[1..].to_vec()
+}
+
+fn small_objects_take_one_request<C: Cloud>() -> Result<()> {
+    let client = known_to_be_slow::<C>()?;
     for size in [0, 1, MEBIBYTE, 6 * MEBIBYTE] {
-        bucket.put("object", content(size))?;
-        assert!(bucket.get("object", ReadRange::Whole)? == content(size), "{size}");
-        let requests = bucket.server.requests();
+        client.put("object", content(size))?;
+        assert!(client.get("object", ReadRange::Whole)? == content(size), "{size}");
+        let requests = client.server.requests();
         assert_eq!((requests.of(request::CREATE), requests.of(request::READ)), (1, 1), "{size}");
-        assert_eq!(bucket.requests(), 2, "{size}");
+        assert_eq!(client.requests(), 2, "{size}");
     }
     Ok(())
 }
 
-fn a_large_object_goes_in_parts_after_a_slow_one_and_is_whole<C: Cloud>() -> Result<()> {
-    let bucket = known_to_be_slow::<C>()?;
-    let name = "with 100% #odd/näme+";
-    bucket.put(name, content(LARGE))?;
-    bucket.assert_stored(name, &content(LARGE));
-    let requests = bucket.server.requests();
-    assert_eq!((requests.of(request::CREATE), requests.of(Operation::UploadPart)), (0, PARTS));
-    assert_eq!(requests.of(Operation::CompleteMultipartUpload), 1);
-    assert_eq!(requests.total, PARTS + 1 + C::REQUESTS_BEFORE_PARTS);
-    assert!(bucket.server.connections_accepted() > 1, "one after the other");
-    assert!(bucket.server.unfinished_uploads(C::BUCKET).is_empty());
-    assert_eq!(bucket.keys(), ["first", name]);
+fn large_object_is_uploaded_in_parts<C: Cloud>() -> Result<()> {
+    // A new object and a replaced one.
+    for name in ["with 100% #odd/näme+", "first"] {
+        let client = known_to_be_slow::<C>()?;
+        client.put(name, other_content())?;
+        client.assert_stored(name, &other_content());
+        let requests = client.server.requests();
+        assert_eq!((requests.of(request::CREATE), requests.of(Operation::UploadPart)), (0, PARTS));
+        assert_eq!(requests.of(Operation::CompleteMultipartUpload), 1);
+        assert_eq!(requests.total, PARTS + 1 + C::REQUESTS_BEFORE_PARTS);
+        assert!(client.server.connections_accepted() > 1, "the parts must be sent in parallel");
+        assert!(client.server.unfinished_uploads(C::BUCKET).is_empty());
+        assert_eq!(client.keys().len(), if name == "first" { 1 } else { 2 });
+    }
     Ok(())
 }
 
-fn a_large_object_in_parts_replaces_what_was_there<C: Cloud>() -> Result<()> {
-    let bucket = known_to_be_slow::<C>()?;
-    let other = content(LARGE + 1)[1..].to_vec();
-    bucket.put("first", other.clone())?;
-    bucket.assert_stored("first", &other);
-    assert_eq!(bucket.server.requests().of(Operation::UploadPart), PARTS);
-    assert_eq!(bucket.keys(), ["first"]);
-    Ok(())
-}
-
-fn a_part_that_the_server_cannot_take_now_is_sent_again<C: Cloud>() -> Result<()> {
+fn failed_part_is_sent_again<C: Cloud>() -> Result<()> {
     for fault in [Fault::slow_down(), Fault::CloseBeforeResponse, Fault::CloseAfterRequestBytes(1_000_000)] {
-        // A new one each time: a repeated part costs time, from which the engine learns that parts do not help.
-        let bucket = known_to_be_slow::<C>()?;
-        bucket.server.reset_counts();
+        // A repeated part is slow, and the client may stop using parts. So each fault has its own client.
+        let client = known_to_be_slow::<C>()?;
         let rule = FaultRule::new(fault.clone()).on(Operation::UploadPart).skip(1);
-        let rule = bucket.server.faults().push(rule);
-        bucket.put("second", content(LARGE))?;
-        assert_eq!(rule.fired(), 1, "{fault:?}");
-        assert_eq!(bucket.server.requests().of(Operation::UploadPart), PARTS + 1, "{fault:?}");
-        bucket.assert_stored("second", &content(LARGE));
-        bucket.delete("second")?;
-        assert!(bucket.server.unfinished_uploads(C::BUCKET).is_empty());
+        let pushed = client.server.faults().push(rule);
+        client.put("second", content(LARGE))?;
+        assert_eq!(pushed.fired(), 1, "{fault:?}");
+        assert_eq!(client.server.requests().of(Operation::UploadPart), PARTS + 1, "{fault:?}");
+        client.assert_stored("second", &content(LARGE));
+        client.delete("second")?;
+        assert!(client.server.unfinished_uploads(C::BUCKET).is_empty());
     }
     Ok(())
 }
 
-fn a_failed_upload_in_parts_leaves_nothing_behind<C: Cloud>() -> Result<()> {
-    for operation in [Operation::UploadPart, Operation::CompleteMultipartUpload] {
-        let bucket = known_to_be_slow::<C>()?;
+fn failed_upload_in_parts_changes_nothing<C: Cloud>() -> Result<()> {
+    for (name, operation, skipped) in [
+        ("first", Operation::UploadPart, 2),
+        ("second", Operation::UploadPart, 2),
+        ("second", Operation::CompleteMultipartUpload, 0),
+    ] {
+        let client = known_to_be_slow::<C>()?;
         let denied = FaultRule::new(Fault::status(403, "AccessDenied")).on(operation).times(usize::MAX);
-        let skipped = if operation == Operation::UploadPart { 2 } else { 0 };
-        bucket.server.faults().push(denied.skip(skipped));
-        let error = failed(bucket.put("second", content(LARGE)))?;
+        client.server.faults().push(denied.skip(skipped));
+        let error = failed(client.put(name, other_content()))?;
         assert_eq!(error.cause, Cause::Denied, "{operation:?}");
-        assert_eq!(bucket.keys(), ["first"], "{operation:?}");
-        let left = bucket.server.unfinished_uploads(C::BUCKET);
+        assert_eq!(client.keys(), ["first"], "{operation:?}");
+        client.assert_stored("first", &content(LARGE));
+        let left = client.server.unfinished_uploads(C::BUCKET);
         assert!(left.is_empty() || !C::PARTS_CAN_BE_DROPPED, "{operation:?}: {left:?}");
-        let dropped = bucket.server.requests().of(Operation::AbortMultipartUpload);
-        assert_eq!(dropped, u64::from(C::PARTS_CAN_BE_DROPPED), "{operation:?}");
-        // Nor do the parts get into the next object of that name.
-        bucket.server.faults().clear();
-        let other = content(LARGE + 1)[1..].to_vec();
-        bucket.put("second", other.clone())?;
-        bucket.assert_stored("second", &other);
+        let aborts = client.server.requests().of(Operation::AbortMultipartUpload);
+        assert_eq!(aborts, u64::from(C::PARTS_CAN_BE_DROPPED), "{operation:?}");
+        // The remaining parts must not become part of the next object with that name.
+        client.server.faults().clear();
+        client.put(name, other_content())?;
+        client.assert_stored(name, &other_content());
     }
     Ok(())
 }
 
-fn a_failed_upload_in_parts_leaves_what_was_there<C: Cloud>() -> Result<()> {
-    let bucket = known_to_be_slow::<C>()?;
-    let denied = FaultRule::new(Fault::status(403, "AccessDenied")).on(Operation::UploadPart).skip(2);
-    bucket.server.faults().push(denied);
-    failed(bucket.put("first", content(LARGE + 1)[1..].to_vec()))?;
-    bucket.assert_stored("first", &content(LARGE));
-    assert_eq!(bucket.keys(), ["first"]);
-    Ok(())
-}
-
-fn a_large_download_goes_on_in_parts_and_is_whole<C: Cloud>() -> Result<()> {
-    let bucket = slow::<C>()?;
-    bucket.server.insert(C::BUCKET, "object", content(40 * MEBIBYTE + 3));
-    assert!(bucket.get("object", ReadRange::Whole)? == content(40 * MEBIBYTE + 3), "the bytes differ");
-    let requests = bucket.server.requests();
-    assert_eq!(requests.of(request::READ), 1, "it begins with one plain request");
-    assert!(requests.of(request::READ_RANGE) > 1, "{requests:?}");
-    assert!(bucket.server.connections_accepted() > 1, "one after the other");
-    Ok(())
-}
-
-fn a_part_of_a_download_that_breaks_is_read_again<C: Cloud>() -> Result<()> {
-    let bucket = slow::<C>()?;
-    bucket.server.insert(C::BUCKET, "object", content(40 * MEBIBYTE));
-    let rule = FaultRule::new(Fault::ResetAfterResponseBytes(100_000)).on(request::READ_RANGE);
-    let rule = bucket.server.faults().push(rule);
-    assert!(bucket.get("object", ReadRange::Whole)? == content(40 * MEBIBYTE), "the bytes differ");
-    assert_eq!(rule.fired(), 1);
+fn large_download_continues_in_parts<C: Cloud>() -> Result<()> {
+    let bytes = content(40 * MEBIBYTE + 3);
+    for broken_parts in [0, 1] {
+        let client = slow::<C>()?;
+        client.server.insert(C::BUCKET, "object", bytes.clone());
+        let rule = FaultRule::new(Fault::ResetAfterResponseBytes(100_000)).on(request::READ_RANGE);
+        let pushed = client.server.faults().push(rule.times(broken_parts));
+        assert!(client.get("object", ReadRange::Whole)? == bytes, "the bytes differ");
+        assert_eq!(pushed.fired(), broken_parts);
+        let requests = client.server.requests();
+        assert_eq!(requests.of(request::READ), 1, "a download begins with one plain request");
+        assert!(requests.of(request::READ_RANGE) > 1, "{requests:?}");
+        assert!(client.server.connections_accepted() > 1, "the parts must be read in parallel");
+    }
     Ok(())
 }

@@ -1,290 +1,215 @@
-//! Every mistake in `StorageEncryption` stops Orthanc, with one line that says what to do.
+//! The section `StorageEncryption`. Each mistake prevents the start with one error line that contains no key.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
-use anyhow::{Context, Result};
-use fake_cloud::BucketServer;
-use fake_orthanc::{FakeOrthanc, LoadError, LogLevel, StorageAreaVersion};
+use anyhow::Result;
+use fake_orthanc::{LogLevel, StorageAreaVersion};
 use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::{Keys, Setup, UUID, configuration, load, own_lines, refusal, section, with};
+use crate::fixture::{Keys, LoadedPlugin, Trials, UUID, configuration, flat_encrypted, own_lines, with};
 
-tests![
-    mistakes_are_refused_with_the_option_the_value_and_what_is_needed,
-    a_key_file_that_this_user_may_not_read_or_that_is_a_folder_is_refused,
-    blanks_and_line_ends_in_a_key_file_do_not_matter,
-    an_empty_section_or_one_that_is_switched_off_means_clear_data_and_a_warning,
-    a1_is_storage_area_1_with_a_recommendation_and_a2_is_storage_area_2,
-    the_section_at_the_root_is_honoured_with_a_warning,
-    two_different_sections_are_refused,
-    a_key_file_that_others_can_use_gets_a_warning,
-    an_unknown_option_gets_a_warning,
-];
+tests! {
+    OneCloud:
+        mistakes_are_refused,
+        blanks_in_a_key_file_are_ignored,
+        clear_data_is_a_warning,
+        formats_have_their_storage_area_and_warning,
+        section_at_the_root_is_deprecated,
+        different_sections_are_refused,
+        readable_key_file_is_a_warning,
+        unknown_option_is_a_warning,
+}
 
-/// The plugin with this `StorageEncryption`, and `root` at the root of the configuration.
-fn start<C: Cloud>(
-    server: &BucketServer,
-    own: Option<Value>,
-    root: Option<Value>,
-) -> Result<Result<FakeOrthanc, LoadError>> {
-    let mut section = section::<C>(server, &json!({}));
-    if let Some(own) = own {
-        section["StorageEncryption"] = own;
+/// Returns a configuration with `StorageEncryption` in the plugin's section and at the root.
+fn both<C: Cloud>(trials: &Trials<C>, own: Option<&Value>, root: Option<&Value>) -> Value {
+    let section = own.map_or(json!({}), |own| json!({ "StorageEncryption": own }));
+    let configuration = configuration::<C>(trials.section(&section));
+    root.map_or(configuration.clone(), |root| with(configuration, &json!({ "StorageEncryption": root })))
+}
+
+/// Starts the plugin and returns its warnings.
+fn warnings<C: Cloud>(
+    trials: &mut Trials<C>,
+    own: Option<&Value>,
+    root: Option<&Value>,
+) -> Result<Vec<String>> {
+    let configuration = both(trials, own, root);
+    trials.orthanc.reset(fake_orthanc::FakeOrthancOptions::with_configuration(configuration))?;
+    Ok(own_lines::<C>(&trials.orthanc.logs(), LogLevel::Warning))
+}
+
+/// Checks that there is one warning, with all these fragments.
+#[track_caller]
+fn assert_one(warnings: &[String], fragments: &[&str]) {
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    for fragment in fragments {
+        assert!(warnings[0].contains(fragment), "{fragment:?} is not in {warnings:#?}");
     }
-    let mut configuration = configuration::<C>(section);
-    if let Some(root) = root {
-        configuration["StorageEncryption"] = root;
-    }
-    load::<C>(configuration)
 }
 
-/// The line with which the plugin refuses this, as [`start`] takes it.
-fn refused<C: Cloud>(server: &BucketServer, own: Option<Value>, root: Option<Value>) -> Result<String> {
-    refusal::<C, _>(start::<C>(server, own, root)?)
-}
-
-/// Lines at warning level.
-fn warnings<C: Cloud>(host: &FakeOrthanc) -> Vec<String> {
-    own_lines::<C>(&host.logs(), LogLevel::Warning)
-}
-
-fn mistakes_are_refused_with_the_option_the_value_and_what_is_needed<C: Cloud>() -> Result<()> {
-    let server = C::server()?;
+fn mistakes_are_refused<C: Cloud>() -> Result<()> {
+    let mut trials = Trials::<C>::start()?;
     let keys = Keys::new()?;
     let key = keys.entry(3);
-    let short = keys.write("short", "AAAA\n")?;
-    let long = keys.write("long", format!("{}A=\n", "A".repeat(44)))?;
-    let text = keys.write("text", "not a key!\n")?;
-    let empty = keys.write("empty", "")?;
-    let missing = keys.path("missing");
-    let needed = "[id, \"path of the key file\"] is needed";
-    let id_needed = "is malformed: [id, \"path of the key file\"] is needed, with an id from 0 to 4294967295";
-    let valid = "`openssl rand -base64 32` writes a valid one";
-    let cases = [
-        (json!({"Format": "A2"}), format!("MasterKey is missing: {needed} to encrypt")),
-        (json!({"Enable": true}), format!("MasterKey is missing: {needed} to encrypt")),
-        (json!({"MasterKey": []}), format!("MasterKey {id_needed}")),
-        (json!({"MasterKey": [3]}), format!("MasterKey {id_needed}")),
-        (json!({"MasterKey": [key[1], 3]}), format!("MasterKey {id_needed}")),
-        (json!({"MasterKey": [3, key[1], 4]}), format!("MasterKey {id_needed}")),
-        (json!({"MasterKey": [-1, key[1]]}), format!("MasterKey {id_needed}")),
-        (json!({"MasterKey": [4_294_967_296_u64, key[1]]}), format!("MasterKey {id_needed}")),
-        (json!({"MasterKey": [1.5, key[1]]}), format!("MasterKey {id_needed}")),
-        (json!({"MasterKey": "key"}), format!("MasterKey is no list: {needed}")),
-        (
-            json!({"MasterKey": [3, missing]}),
-            format!(
-                "MasterKey names the key file {missing:?}, which cannot be read: \
-                 No such file or directory (os error 2)"
-            ),
-        ),
-        (
-            json!({"MasterKey": [3, short]}),
-            format!(
-                "MasterKey names the key file {short:?}, which is refused: the key file holds 3 bytes \
-                 where a master key has exactly 32; {valid}"
-            ),
-        ),
-        (
-            json!({"MasterKey": [3, long]}),
-            format!(
-                "MasterKey names the key file {long:?}, which is refused: the key file holds 33 bytes \
-                 where a master key has exactly 32; {valid}"
-            ),
-        ),
-        (
-            json!({"MasterKey": [3, empty]}),
-            format!(
-                "MasterKey names the key file {empty:?}, which is refused: the key file holds 0 bytes \
-                 where a master key has exactly 32; {valid}"
-            ),
-        ),
-        (
-            json!({"MasterKey": [3, text]}),
-            format!(
-                "MasterKey names the key file {text:?}, which is refused: the key file is not base64 text: \
-                 unexpected byte at offset 9; {valid}"
-            ),
-        ),
-        (
-            json!({"MasterKey": key, "PreviousMasterKeys": "key"}),
-            "PreviousMasterKeys is no list: a list of [id, \"path of the key file\"] is needed".to_owned(),
-        ),
-        (
-            json!({"MasterKey": key, "PreviousMasterKeys": key}),
-            format!("PreviousMasterKeys has an entry that is no list: {needed}"),
-        ),
-        (json!({"MasterKey": key, "PreviousMasterKeys": [[7]]}), format!("PreviousMasterKeys {id_needed}")),
-        (
-            json!({"MasterKey": key, "PreviousMasterKeys": [[7, missing]]}),
-            format!(
-                "PreviousMasterKeys names the key file {missing:?}, which cannot be read: \
-                 No such file or directory (os error 2)"
-            ),
-        ),
-        (
-            json!({"MasterKey": key, "PreviousMasterKeys": [keys.entry(7), key]}),
-            "PreviousMasterKeys is refused: two master keys have the id 3; every key, current or previous, \
-             needs an id of its own"
-                .to_owned(),
-        ),
-        (json!({"MasterKey": key, "Format": "A3"}), "Format is \"A3\": one of A1, A2 is needed".to_owned()),
-        (json!({"MasterKey": key, "Format": 2}), "Format is 2: one of A1, A2 is needed".to_owned()),
-        (
-            json!({"MasterKey": key, "MaxConcurrentInputSize": 0}),
-            "MaxConcurrentInputSize is 0: a whole number from 1 to 1048576 is needed".to_owned(),
-        ),
-        (
-            json!({"MasterKey": key, "MaxConcurrentInputSize": "1"}),
-            "MaxConcurrentInputSize is \"1\": a whole number from 1 to 1048576 is needed".to_owned(),
-        ),
-        (json!({"MasterKey": key, "Enable": 1}), "Enable is 1: true or false is needed".to_owned()),
-        (
-            json!({"MasterKey": key, "ReadUnencrypted": "yes"}),
-            "ReadUnencrypted is \"yes\": true or false is needed".to_owned(),
-        ),
-    ];
-    for (encryption, problem) in cases {
-        let line = refused::<C>(&server, Some(encryption), None)?;
-        assert_eq!(line, format!("option {}.StorageEncryption.{problem}", C::SECTION));
-    }
-    let line = refused::<C>(&server, Some(json!(true)), None)?;
-    let expected = format!("option {}.StorageEncryption is true: an object {{…}} is needed", C::SECTION);
-    assert_eq!(line, expected);
-    Ok(())
-}
-
-fn a_key_file_that_this_user_may_not_read_or_that_is_a_folder_is_refused<C: Cloud>() -> Result<()> {
-    let server = C::server()?;
-    let keys = Keys::new()?;
-    let folder = keys.path("");
-    let line = refused::<C>(&server, Some(json!({"MasterKey": [3, folder]})), None)?;
-    assert!(line.contains("cannot be read: Is a directory"), "{line}");
-    Ok(())
-}
-
-fn blanks_and_line_ends_in_a_key_file_do_not_matter<C: Cloud>() -> Result<()> {
-    let keys = Keys::new()?;
     let text = fs::read_to_string(keys.path("key-3.b64"))?;
-    let (first, rest) = text.trim().split_at(20);
-    let spread = keys.write("spread", format!("\r\n {first}\r\n\t{rest} \n\n"))?;
-    let setup = Setup::<C>::encrypted_with(&json!({}), &json!({"MasterKey": [3, spread]}))?;
-    setup.create(UUID, b"content")?;
-    let object = setup.object(&format!("{UUID}.dcm.enc"))?;
-    assert_eq!(crypto_envelope::decrypt(&setup.keys.ring(3)?, UUID, &object)?, b"content");
-    Ok(())
-}
-
-fn an_empty_section_or_one_that_is_switched_off_means_clear_data_and_a_warning<C: Cloud>() -> Result<()> {
-    let server = C::server()?;
-    let missing = json!({"Enable": false, "MasterKey": [3, "/there/is/no/such.key"]});
-    for encryption in [None, Some(json!({})), Some(missing)] {
-        let host = start::<C>(&server, encryption, None)??;
-        assert_eq!(
-            warnings::<C>(&host),
-            [format!("{} will hold patient data in clear: there is no client-side encryption", C::URL)]
-        );
-        assert_eq!(host.registered(), StorageAreaVersion::Two);
-        assert_eq!(host.create(UUID, 1, b"content"), Ok(()));
-        assert_eq!(
-            &server.remove(C::BUCKET, &format!("{UUID}.dcm")).context("no object")?.bytes[..],
-            b"content"
-        );
-    }
-    Ok(())
-}
-
-fn a1_is_storage_area_1_with_a_recommendation_and_a2_is_storage_area_2<C: Cloud>() -> Result<()> {
-    let a1 = "new objects are encrypted in format A1, as the C++ plugins do; where no such plugin uses this bucket, \
-              \"Format\": \"A2\" is stronger and faster";
-    for options in [json!({}), json!({"Format": "A1"}), json!({"Enable": true})] {
-        let setup = Setup::<C>::encrypted_with(&json!({}), &options)?;
-        assert_eq!(setup.host.registered(), StorageAreaVersion::One);
-        assert_eq!(warnings::<C>(&setup.host), [a1]);
-    }
-    let setup = Setup::<C>::encrypted("A2")?;
-    assert_eq!(setup.host.registered(), StorageAreaVersion::Two);
-    assert_eq!(warnings::<C>(&setup.host), [""; 0]);
-    Ok(())
-}
-
-fn the_section_at_the_root_is_honoured_with_a_warning<C: Cloud>() -> Result<()> {
-    let server = C::server()?;
-    let keys = Keys::new()?;
-    let encryption = keys.section(&json!({"Format": "A2"}));
-    let host = start::<C>(&server, None, Some(encryption.clone()))??;
-    assert_eq!(
-        warnings::<C>(&host),
-        [format!(
-            "StorageEncryption at the root of the configuration is deprecated: move it into {}",
-            C::SECTION
-        )]
-    );
-    assert_eq!(host.create(UUID, 1, b"content"), Ok(()));
-    assert_eq!(server.keys(C::BUCKET), [format!("{UUID}.dcm.enc")]);
-
-    // The same twice is no contradiction, and an empty one says nothing.
-    let host = start::<C>(&server, Some(encryption.clone()), Some(encryption.clone()))??;
-    assert_eq!(warnings::<C>(&host), [""; 0]);
-    let host = start::<C>(&server, Some(encryption.clone()), Some(json!({})))??;
-    assert_eq!(warnings::<C>(&host), [""; 0]);
-    let host = start::<C>(&server, None, Some(json!({})))??;
-    assert_eq!(host.registered(), StorageAreaVersion::Two);
-
-    let mistaken = refused::<C>(&server, None, Some(json!({"Format": "A2"})))?;
-    assert!(mistaken.starts_with("option StorageEncryption.MasterKey is missing"), "{mistaken}");
-    Ok(())
-}
-
-fn two_different_sections_are_refused<C: Cloud>() -> Result<()> {
-    let server = C::server()?;
-    let keys = Keys::new()?;
-    let own = keys.section(&json!({"Format": "A2"}));
-    for root in [keys.section(&json!({})), with(own.clone(), &json!({"Enable": false}))] {
-        for (own, root) in
-            [(own.clone(), root.clone()), (root.clone(), own.clone()), (json!({}), root.clone())]
-        {
-            assert_eq!(
-                refused::<C>(&server, Some(own), Some(root))?,
-                format!(
-                    "option {}.StorageEncryption differs from the one at the root of the configuration: \
-                     remove one of the two",
-                    C::SECTION
-                )
-            );
+    let secret = text.trim();
+    let file = |name: &str, content: String| keys.write(name, content);
+    let short = file("short", "AAAA\n".to_owned())?;
+    let long = file("long", format!("{}A=\n", "A".repeat(44)))?;
+    let not_base64 = file("text", "not a key!\n".to_owned())?;
+    let empty = file("empty", String::new())?;
+    let doubled = file("doubled", format!("{secret}{secret}"))?;
+    let marked = file("marked", format!("{secret}!"))?;
+    let missing = keys.path("missing");
+    let previous = |value: Value| json!({"MasterKey": key, "PreviousMasterKeys": value});
+    let master = |value: Value| json!({ "MasterKey": value });
+    let other = |option: &str, value: Value| json!({"MasterKey": key, option: value});
+    for (encryption, option, fragment) in [
+        (json!({"Format": "A2"}), ".MasterKey", ""),
+        (json!({"Enable": true}), ".MasterKey", ""),
+        (master(json!([])), ".MasterKey", "4294967295"),
+        (master(json!([3])), ".MasterKey", "4294967295"),
+        (master(json!([key[1], 3])), ".MasterKey", "4294967295"),
+        (master(json!([3, key[1], 4])), ".MasterKey", "4294967295"),
+        (master(json!([-1, key[1]])), ".MasterKey", "4294967295"),
+        (master(json!([4_294_967_296_u64, key[1]])), ".MasterKey", "4294967295"),
+        (master(json!([1.5, key[1]])), ".MasterKey", "4294967295"),
+        (master(json!("key")), ".MasterKey", "list"),
+        (master(json!([3, missing])), ".MasterKey", &missing),
+        (master(json!([3, keys.path("")])), ".MasterKey", "Is a directory"),
+        (master(json!([3, short])), ".MasterKey", "3 bytes"),
+        (master(json!([3, long])), ".MasterKey", "33 bytes"),
+        (master(json!([3, empty])), ".MasterKey", "0 bytes"),
+        (master(json!([3, not_base64])), ".MasterKey", "offset 9"),
+        (master(json!([3, doubled])), ".MasterKey", &doubled),
+        (master(json!([3, marked])), ".MasterKey", &marked),
+        // The key itself instead of the path of its file.
+        (master(json!(secret)), ".MasterKey", ""),
+        (master(json!([3, secret])), ".MasterKey", ""),
+        (previous(json!("key")), ".PreviousMasterKeys", "list"),
+        (previous(key.clone()), ".PreviousMasterKeys", "list"),
+        (previous(json!([[7]])), ".PreviousMasterKeys", "4294967295"),
+        (previous(json!([[7, missing]])), ".PreviousMasterKeys", &missing),
+        (previous(json!([[3, keys.path("key-7.b64")]])), ".PreviousMasterKeys", "id 3"),
+        (previous(json!(secret)), ".PreviousMasterKeys", ""),
+        (previous(json!([[7, secret]])), ".PreviousMasterKeys", ""),
+        (other("Format", json!("A3")), ".Format", "\"A3\""),
+        (other("Format", json!(2)), ".Format", "2"),
+        (other("MaxConcurrentInputSize", json!(0)), ".MaxConcurrentInputSize", "1048576"),
+        (other("MaxConcurrentInputSize", json!("1")), ".MaxConcurrentInputSize", "\"1\""),
+        (other("Enable", json!(1)), ".Enable", "1"),
+        (other("ReadUnencrypted", json!("yes")), ".ReadUnencrypted", "\"yes\""),
+        (json!(true), "", "true"),
+    ] {
+        let configuration = both(&trials, Some(&encryption), None);
+        let name = format!("{}.StorageEncryption{option}", C::SECTION);
+        trials.refused(&configuration, &[&name, fragment])?;
+        for spelling in keys.spellings()? {
+            let leak = trials.orthanc.logs().into_iter().find(|(_, line)| line.contains(&spelling));
+            assert_eq!(leak, None, "{encryption}");
         }
     }
     Ok(())
 }
 
-fn a_key_file_that_others_can_use_gets_a_warning<C: Cloud>() -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let server = C::server()?;
+fn blanks_in_a_key_file_are_ignored<C: Cloud>() -> Result<()> {
     let keys = Keys::new()?;
-    let path = keys.path("key-7.b64");
-    for (mode, warned) in [(0o400, false), (0o600, false), (0o640, true), (0o604, true), (0o644, true)] {
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
-        let options = json!({"Format": "A2", "PreviousMasterKeys": [keys.entry(7)]});
-        let host = start::<C>(&server, Some(keys.section(&options)), None)??;
-        let warning = format!("the key file {path:?} can be used by others than its owner: chmod 600 it");
-        let expected = if warned { vec![warning] } else { Vec::new() };
-        assert_eq!(warnings::<C>(&host), expected, "{mode:o}");
+    let text = fs::read_to_string(keys.path("key-3.b64"))?;
+    let (first, rest) = text.trim().split_at(20);
+    let spread = keys.write("spread", format!("\r\n {first}\r\n\t{rest} \n\n"))?;
+    let plugin = LoadedPlugin::<C>::encrypted_with(&json!({}), &json!({"MasterKey": [3, spread]}))?;
+    plugin.create(UUID, b"content")?;
+    let object = plugin.object(&flat_encrypted(UUID))?;
+    assert_eq!(crypto_envelope::decrypt(&plugin.keys.ring(3)?, UUID, &object)?, b"content");
+    Ok(())
+}
+
+fn clear_data_is_a_warning<C: Cloud>() -> Result<()> {
+    let mut trials = Trials::<C>::start()?;
+    let disabled = json!({"Enable": false, "MasterKey": [3, "/there/is/no/such.key"]});
+    for encryption in [None, Some(json!({})), Some(disabled)] {
+        let warnings = warnings(&mut trials, encryption.as_ref(), None)?;
+        assert_one(&warnings, &[C::URL, "encrypt"]);
+        assert_eq!(trials.orthanc.registered(), StorageAreaVersion::Two);
+        assert_eq!(trials.orthanc.create(UUID, 1, b"content"), Ok(()));
+        let stored = trials.server.remove(C::BUCKET, &format!("{UUID}.dcm"));
+        assert_eq!(stored.map(|object| object.bytes), Some(b"content"[..].into()));
     }
     Ok(())
 }
 
-fn an_unknown_option_gets_a_warning<C: Cloud>() -> Result<()> {
-    let setup = Setup::<C>::encrypted_with(
-        &json!({}),
-        &json!({"Format": "A2", "MaxConcurentInputSize": 1, "Key": "x"}),
-    )?;
-    assert_eq!(
-        warnings::<C>(&setup.host),
-        [format!(
-            "unknown options in the section \"{}.StorageEncryption\", which have no effect: Key, MaxConcurentInputSize",
-            C::SECTION
-        )]
+fn formats_have_their_storage_area_and_warning<C: Cloud>() -> Result<()> {
+    let mut trials = Trials::<C>::start()?;
+    let keys = Keys::new()?;
+    for options in [json!({}), json!({"Format": "A1"}), json!({"Enable": true})] {
+        let warnings = warnings(&mut trials, Some(&keys.section(&options)), None)?;
+        assert_eq!(trials.orthanc.registered(), StorageAreaVersion::One);
+        assert_one(&warnings, &["A1", "\"Format\": \"A2\""]);
+    }
+    let warnings = warnings(&mut trials, Some(&keys.section(&json!({"Format": "A2"}))), None)?;
+    assert_eq!(trials.orthanc.registered(), StorageAreaVersion::Two);
+    assert_eq!(warnings, [""; 0]);
+    Ok(())
+}
+
+fn section_at_the_root_is_deprecated<C: Cloud>() -> Result<()> {
+    let mut trials = Trials::<C>::start()?;
+    let encryption = Keys::new()?;
+    let section = encryption.section(&json!({"Format": "A2"}));
+    assert_one(
+        &warnings(&mut trials, None, Some(&section))?,
+        &["StorageEncryption", "deprecated", C::SECTION],
     );
+    assert_eq!(trials.orthanc.create(UUID, 1, b"content"), Ok(()));
+    assert_eq!(trials.server.keys(C::BUCKET), [flat_encrypted(UUID)]);
+
+    // Two equal sections do not contradict each other, and an empty one is ignored.
+    for root in [&section, &json!({})] {
+        assert_eq!(warnings(&mut trials, Some(&section), Some(root))?, [""; 0]);
+    }
+    warnings(&mut trials, None, Some(&json!({})))?;
+    assert_eq!(trials.orthanc.registered(), StorageAreaVersion::Two);
+
+    let configuration = both(&trials, None, Some(&json!({"Format": "A2"})));
+    let line = trials.refused(&configuration, &["StorageEncryption.MasterKey"])?;
+    assert!(!line.contains(C::SECTION), "{line}");
+    Ok(())
+}
+
+fn different_sections_are_refused<C: Cloud>() -> Result<()> {
+    let mut trials = Trials::<C>::start()?;
+    let keys = Keys::new()?;
+    let own = keys.section(&json!({"Format": "A2"}));
+    for root in [keys.section(&json!({})), with(own.clone(), &json!({"Enable": false}))] {
+        for (own, root) in [(&own, &root), (&root, &own), (&json!({}), &root)] {
+            let configuration = both(&trials, Some(own), Some(root));
+            trials.refused(&configuration, &[&format!("{}.StorageEncryption", C::SECTION)])?;
+        }
+    }
+    Ok(())
+}
+
+fn readable_key_file_is_a_warning<C: Cloud>() -> Result<()> {
+    let mut trials = Trials::<C>::start()?;
+    let keys = Keys::new()?;
+    let path = keys.path("key-7.b64");
+    let section = keys.section(&json!({"Format": "A2", "PreviousMasterKeys": [keys.entry(7)]}));
+    for (mode, is_warning) in [(0o400, false), (0o600, false), (0o640, true), (0o604, true), (0o644, true)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+        let warnings = warnings(&mut trials, Some(&section), None)?;
+        assert_eq!(warnings.len(), usize::from(is_warning), "{mode:o}: {warnings:#?}");
+        assert!(warnings.iter().all(|line| line.contains(&path) && line.contains("600")), "{warnings:#?}");
+    }
+    Ok(())
+}
+
+fn unknown_option_is_a_warning<C: Cloud>() -> Result<()> {
+    let mut trials = Trials::<C>::start()?;
+    let keys = Keys::new()?;
+    let section = keys.section(&json!({"Format": "A2", "MaxConcurentInputSize": 1, "Key": "x"}));
+    let name = format!("{}.StorageEncryption", C::SECTION);
+    assert_one(&warnings(&mut trials, Some(&section), None)?, &[&name, "Key, MaxConcurentInputSize"]);
     Ok(())
 }

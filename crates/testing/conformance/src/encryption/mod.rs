@@ -1,5 +1,6 @@
-//! Client-side encryption as a user of the plugin meets it: in a host that plays Orthanc, and in Orthanc itself.
+//! Client-side encryption: the built plugin in a fake Orthanc and in a real one.
 
+mod concurrency;
 mod configuration;
 mod mixed;
 mod orthanc;
@@ -7,6 +8,5 @@ mod ranges;
 mod round_trips;
 mod secrets;
 mod tampering;
-mod together;
 
-modules![configuration, mixed, orthanc, ranges, round_trips, secrets, tampering, together];
+modules![concurrency, configuration, mixed, orthanc, ranges, round_trips, secrets, tampering];

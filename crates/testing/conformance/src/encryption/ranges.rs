@@ -1,21 +1,21 @@
-//! Ranges of A2 objects: the right bytes, and as few of them over the network as the segments allow.
+//! Ranges of encrypted objects: exact bytes, with as few requests and transferred bytes as possible.
 
 use anyhow::{Context, Result};
 use crypto_envelope::Format;
 
 use crate::Cloud;
 use crate::fixture::codes::{BAD_RANGE, CORRUPTED_FILE, INEXISTENT_FILE};
-use crate::fixture::{DICOM, Setup, UUID, content, done, flat, uuid};
+use crate::fixture::{DICOM, LoadedPlugin, Random, UUID, content, flat_encrypted, uuid};
 
-tests![
-    every_kind_of_range_is_the_slice_whether_the_header_is_known_or_not,
-    random_ranges_are_slices,
-    ranges_beyond_the_end_are_bad_ranges,
-    a_range_near_the_start_is_one_request_of_header_and_segments,
-    a_range_far_from_the_start_is_two_requests_and_one_when_the_object_is_known,
-    after_a_whole_read_the_object_is_known,
-    a_range_of_an_a1_object_is_taken_from_the_whole,
-];
+tests! {
+    OneCloud:
+        ranges_are_exact,
+        random_ranges_are_exact,
+        ranges_beyond_the_end_are_bad_ranges,
+        range_near_the_start_is_one_request,
+        known_object_saves_a_request,
+        range_of_an_a1_object_reads_it_whole,
+}
 
 const SEGMENT: u64 = 65_536;
 /// A segment in the bucket.
@@ -23,11 +23,11 @@ const SEALED: u64 = SEGMENT + 16;
 /// The header of an object.
 const HEADER: u64 = 82;
 
-fn every_kind_of_range_is_the_slice_whether_the_header_is_known_or_not<C: Cloud>() -> Result<()> {
-    let setup = Setup::<C>::encrypted("A2")?;
-    let size = 5 * 65_536 + 1234;
-    let whole = content(size);
+fn ranges_are_exact<C: Cloud>() -> Result<()> {
+    let plugin = LoadedPlugin::<C>::encrypted("A2")?;
     let segment = 65_536;
+    let size = 5 * segment + 1234;
+    let whole = content(size);
     let ranges = [
         (0, 1),
         (0, 4096),
@@ -46,122 +46,111 @@ fn every_kind_of_range_is_the_slice_whether_the_header_is_known_or_not<C: Cloud>
     ];
     for (number, (start, len)) in ranges.into_iter().enumerate() {
         let uuid = uuid(number);
-        setup.create(&uuid, &whole)?;
-        for known in [false, true] {
-            let range = setup.range(&uuid, start as u64, len)?;
-            assert!(range == whole[start..start + len], "{start} {len} {known}");
+        plugin.create(&uuid, &whole)?;
+        for is_known in [false, true] {
+            let range = plugin.range(&uuid, start as u64, len)?;
+            assert!(range == whole[start..start + len], "{start} {len} {is_known}");
         }
     }
-    assert_eq!(done(setup.host.read_range(&uuid(0), DICOM, 5, 0))?, b"");
-    setup.check()
+    assert_eq!(plugin.range(&uuid(0), 5, 0)?, b"");
+    plugin.check()
 }
 
-fn random_ranges_are_slices<C: Cloud>() -> Result<()> {
-    let setup = Setup::<C>::encrypted("A2")?;
-    let size: usize = 1_000_003;
-    let whole = content(size);
-    setup.create(UUID, &whole)?;
-    setup.cost();
-    let mut state = 42_u64;
-    let mut random = |bound: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(state >> 33).unwrap_or(0) % bound
-    };
+fn random_ranges_are_exact<C: Cloud>() -> Result<()> {
+    let plugin = LoadedPlugin::<C>::encrypted("A2")?;
+    let size = 1_000_003;
+    let whole = content(usize::try_from(size)?);
+    plugin.create(UUID, &whole)?;
+    plugin.cost();
+    let mut random = Random::new();
     for _ in 0..300 {
-        let start = random(size);
-        let len = 1 + random((size - start).min(200_000));
-        assert!(setup.range(UUID, start as u64, len)? == whole[start..start + len], "{start} {len}");
+        let start = random.below(size);
+        let len = usize::try_from(1 + random.below((size - start).min(200_000)))?;
+        let first = usize::try_from(start)?;
+        assert!(plugin.range(UUID, start, len)? == whole[first..first + len], "{start} {len}");
     }
-    // One request each, and two for the first one, perhaps.
-    assert!(setup.cost().0 <= 301);
-    setup.check()
+    // Only the first range may need a second request.
+    assert!(plugin.cost().0 <= 301);
+    plugin.check()
 }
 
 fn ranges_beyond_the_end_are_bad_ranges<C: Cloud>() -> Result<()> {
-    let setup = Setup::<C>::encrypted("A2")?;
+    let plugin = LoadedPlugin::<C>::encrypted("A2")?;
     for (number, size) in [0_u64, 1, SEGMENT, 5 * SEGMENT + 7].into_iter().enumerate() {
         let uuid = uuid(number);
-        setup.create(&uuid, &content(usize::try_from(size)?))?;
-        for (start, len) in [
-            (size, 1),
-            (size + 1, 1),
-            (size.saturating_sub(1), 2),
-            (0, 500_000),
-            (u64::MAX - 5, 5),
-            (u64::MAX, 9),
-        ] {
-            for known in [false, true] {
-                let read = setup.host.read_range(&uuid, DICOM, start, len);
-                assert_eq!(read, Err(BAD_RANGE), "{size} {start} {known}");
-                if known {
-                    assert_eq!(setup.read(&uuid)?.len() as u64, size);
-                }
+        plugin.create(&uuid, &content(usize::try_from(size)?))?;
+        for is_known in [false, true] {
+            for (start, len) in [
+                (size, 1),
+                (size + 1, 1),
+                (size.saturating_sub(1), 2),
+                (0, 500_000),
+                (u64::MAX - 5, 5),
+                (u64::MAX, 9),
+            ] {
+                let read = plugin.orthanc.read_range(&uuid, DICOM, start, len);
+                assert_eq!(read, Err(BAD_RANGE), "{size} {start} {is_known}");
             }
+            assert_eq!(plugin.read(&uuid)?.len() as u64, size);
         }
     }
-    assert_eq!(setup.host.read_range(&uuid(99), DICOM, 0, 1), Err(INEXISTENT_FILE));
-    assert_eq!(setup.host.read_range(&uuid(99), DICOM, SEGMENT * 9, 1), Err(INEXISTENT_FILE));
-    setup.check()
+    for start in [0, SEGMENT * 9] {
+        assert_eq!(plugin.orthanc.read_range(&uuid(99), DICOM, start, 1), Err(INEXISTENT_FILE));
+    }
+    plugin.check()
 }
 
-fn a_range_near_the_start_is_one_request_of_header_and_segments<C: Cloud>() -> Result<()> {
-    let setup = Setup::<C>::encrypted("A2")?;
-    setup.create(UUID, &content(20_000_000))?;
-    setup.cost();
-    setup.range(UUID, 0, 4096)?;
-    assert_eq!(setup.cost(), (1, HEADER + SEALED));
-    setup.range(UUID, 0, 4096)?;
-    assert_eq!(setup.cost(), (1, SEALED));
-    // Of another object, with two segments in vain.
-    setup.create(&uuid(1), &content(20_000_000))?;
-    setup.cost();
-    setup.range(&uuid(1), 2 * SEGMENT - 1, 2)?;
-    assert_eq!(setup.cost(), (1, HEADER + 3 * SEALED));
-    setup.range(&uuid(1), 2 * SEGMENT - 1, 2)?;
-    assert_eq!(setup.cost(), (1, 2 * SEALED));
+fn range_near_the_start_is_one_request<C: Cloud>() -> Result<()> {
+    let plugin = LoadedPlugin::<C>::encrypted("A2")?;
+    plugin.create(UUID, &content(20_000_000))?;
+    plugin.create(&uuid(1), &content(20_000_000))?;
+    plugin.cost();
+    plugin.range(UUID, 0, 4096)?;
+    assert_eq!(plugin.cost(), (1, HEADER + SEALED));
+    plugin.range(UUID, 0, 4096)?;
+    assert_eq!(plugin.cost(), (1, SEALED));
+    // Three segments from the start of an unknown object cost less than a second request.
+    plugin.range(&uuid(1), 2 * SEGMENT - 1, 2)?;
+    assert_eq!(plugin.cost(), (1, HEADER + 3 * SEALED));
+    plugin.range(&uuid(1), 2 * SEGMENT - 1, 2)?;
+    assert_eq!(plugin.cost(), (1, 2 * SEALED));
     Ok(())
 }
 
-fn a_range_far_from_the_start_is_two_requests_and_one_when_the_object_is_known<C: Cloud>() -> Result<()> {
-    let setup = Setup::<C>::encrypted("A2")?;
-    setup.create(UUID, &content(20_000_000))?;
-    setup.cost();
-    setup.range(UUID, 10_000_000, 4096)?;
-    assert_eq!(setup.cost(), (2, HEADER + SEALED));
+fn known_object_saves_a_request<C: Cloud>() -> Result<()> {
+    let plugin = LoadedPlugin::<C>::encrypted("A2")?;
+    plugin.create(UUID, &content(20_000_000))?;
+    plugin.cost();
+    plugin.range(UUID, 10_000_000, 4096)?;
+    assert_eq!(plugin.cost(), (2, HEADER + SEALED));
     for start in [15_000_000, 10_000_000, 5] {
-        setup.range(UUID, start, 4096)?;
-        assert_eq!(setup.cost(), (1, SEALED));
+        plugin.range(UUID, start, 4096)?;
+        assert_eq!(plugin.cost(), (1, SEALED));
     }
-    let last = 20_000_000 % SEGMENT + 16;
-    setup.range(UUID, 19_999_999, 1)?;
-    assert_eq!(setup.cost(), (1, last));
+    plugin.range(UUID, 19_999_999, 1)?;
+    assert_eq!(plugin.cost(), (1, 20_000_000 % SEGMENT + 16));
+
+    // A whole read makes an object known too.
+    plugin.create(&uuid(1), &content(1_000_000))?;
+    plugin.read(&uuid(1))?;
+    plugin.cost();
+    plugin.range(&uuid(1), 900_000, 10)?;
+    assert_eq!(plugin.cost().0, 1);
     Ok(())
 }
 
-fn after_a_whole_read_the_object_is_known<C: Cloud>() -> Result<()> {
-    let setup = Setup::<C>::encrypted("A2")?;
-    setup.create(UUID, &content(1_000_000))?;
-    setup.read(UUID)?;
-    setup.cost();
-    setup.range(UUID, 900_000, 10)?;
-    assert_eq!(setup.cost().0, 1);
-    Ok(())
-}
-
-fn a_range_of_an_a1_object_is_taken_from_the_whole<C: Cloud>() -> Result<()> {
-    let setup = Setup::<C>::encrypted("A2")?;
+fn range_of_an_a1_object_reads_it_whole<C: Cloud>() -> Result<()> {
+    let plugin = LoadedPlugin::<C>::encrypted("A2")?;
     let whole = content(500_000);
-    let key = format!("{}.enc", flat(UUID));
-    let object = setup.keys.seal(Format::A1, UUID, &whole)?;
-    setup.insert(&key, object.clone());
+    let mut object = plugin.keys.seal(Format::A1, UUID, &whole)?;
+    plugin.insert(&flat_encrypted(UUID), object.clone());
     for (start, len) in [(0, 10), (250_000, 100_000), (499_999, 1), (0, 500_000)] {
-        assert!(setup.range(UUID, start as u64, len)? == whole[start..start + len], "{start}");
+        assert!(plugin.range(UUID, start as u64, len)? == whole[start..start + len], "{start}");
     }
-    assert_eq!(setup.host.read_range(UUID, DICOM, 499_999, 2), Err(BAD_RANGE));
-    assert_eq!(setup.host.read_range(UUID, DICOM, u64::MAX, 2), Err(BAD_RANGE));
-    let mut altered = object;
-    *altered.last_mut().context("it is empty")? ^= 1;
-    setup.insert(&key, altered);
-    assert_eq!(setup.host.read_range(UUID, DICOM, 0, 10), Err(CORRUPTED_FILE));
-    setup.check()
+    assert_eq!(plugin.orthanc.read_range(UUID, DICOM, 499_999, 2), Err(BAD_RANGE));
+    assert_eq!(plugin.orthanc.read_range(UUID, DICOM, u64::MAX, 2), Err(BAD_RANGE));
+    *object.last_mut().context("the object is empty")? ^= 1;
+    plugin.insert(&flat_encrypted(UUID), object);
+    assert_eq!(plugin.orthanc.read_range(UUID, DICOM, 0, 10), Err(CORRUPTED_FILE));
+    plugin.check()
 }

@@ -1,25 +1,28 @@
-//! From years on plain files to a bucket, without a stop (docs/hybrid.md).
+//! From an Orthanc with its own storage to a bucket, while it serves its clients (docs/hybrid.md).
 
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use real_orthanc::Client;
-use serde_json::json;
+use real_orthanc::{Client, Orthanc};
+use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::library;
-use crate::hybrid::support::{Keys, after_years_on_files, files, locations, move_to, stored_files};
+use crate::fixture::{Keys, library, with};
+use crate::hybrid::support::{
+    encryption, expect_all_at, expect_no_errors, files, move_to, stored_files, with_existing_files,
+};
 use crate::orthanc::fixture::{Fixture, at_once, slice, slices};
 
-tests![
-    an_orthanc_of_plain_files_moves_into_the_bucket_study_by_study_while_it_serves,
-    the_same_with_encryption_switched_on_at_that_moment,
-    a_relative_storage_directory_is_beside_the_configuration_as_it_is_for_orthanc,
-    what_a_killed_orthanc_was_writing_is_cleared_away_at_the_next_start,
-];
+tests! {
+    OneCloud:
+        plain_files_move_into_the_bucket,
+        plain_files_move_into_an_encrypted_bucket,
+        relative_storage_directory_is_resolved,
+        unfinished_files_are_deleted_at_the_start,
+}
 
-/// Three studies of two patients, with an attachment of a user. Returns instances and their files.
-fn years(rest: &Client) -> Result<Vec<(String, Vec<u8>)>> {
+/// Stores three studies, each with an attachment of a user. Returns instances and their files.
+fn store_studies(rest: &Client) -> Result<Vec<(String, Vec<u8>)>> {
     let mut sent = Vec::new();
     for study in 1..=3 {
         for file in slices(study, 4)? {
@@ -31,69 +34,63 @@ fn years(rest: &Client) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(sent)
 }
 
-fn migrate<C: Cloud>(encryption: &serde_json::Value) -> Result<()> {
+fn migrate<C: Cloud>(encryption: &Value, prefix: &[u8]) -> Result<()> {
     let mut sent = Vec::new();
     let section = json!({"HybridMode": "WriteToObjectStorage", "StorageEncryption": encryption});
-    let fixture = after_years_on_files::<C>(&section, |rest| {
-        sent = years(rest)?;
+    let fixture = with_existing_files::<C>(&section, |rest| {
+        sent = store_studies(rest)?;
         Ok(())
     })?;
     let rest = fixture.rest();
     ensure!(stored_files(&fixture.orthanc).len() == 15);
-    let readable = || -> Result<()> {
+    let expect_served = || -> Result<()> {
         for (instance, file) in &sent {
             ensure!(rest.file(instance)? == *file, "{instance}");
             rest.get_json(&format!("/instances/{instance}/tags"))?;
         }
         Ok(())
     };
-    readable()?;
-    // It keeps serving and storing while its studies move one by one.
-    let studies = rest.get_json("/studies")?;
-    let studies: Vec<_> =
-        studies.as_array().context("no list")?.iter().filter_map(|id| id.as_str()).collect();
+    expect_served()?;
+    let list = rest.get_json("/studies")?;
+    let studies: Vec<_> = list.as_array().context("no list")?.iter().filter_map(Value::as_str).collect();
     at_once(2, |client| {
         if client == 0 {
-            return studies
-                .iter()
-                .try_for_each(|study| move_to(&fixture, "object-storage", &[study]).map(|_| ()));
+            let mut moves = studies.iter().map(|study| move_to(&fixture, "object-storage", &[study]));
+            return moves.try_for_each(|moved| moved.map(drop));
         }
         for file in slices(9, 10)? {
             rest.upload(&file)?;
-            readable()?;
+            expect_served()?;
         }
         Ok(())
     })?;
     ensure!(files(&fixture.orthanc.storage_folder()).is_empty(), "{:?}", stored_files(&fixture.orthanc));
     for study in &studies {
-        ensure!(locations(&fixture, study)?.iter().all(|place| place == "object-storage"));
+        expect_all_at(&fixture, study, "object-storage")?;
     }
-    readable()?;
-    let encrypted = encryption.as_object().is_some_and(|section| !section.is_empty());
+    expect_served()?;
     for (key, object) in fixture.bucket.objects(C::BUCKET) {
-        ensure!(key.ends_with(".enc") == encrypted && object.bytes.starts_with(b"A2") == encrypted, "{key}");
+        ensure!(key.ends_with(".enc") != prefix.is_empty() && object.bytes.starts_with(prefix), "{key}");
     }
-    ensure!(fixture.keys().len() == 25 && fixture.log_lines('E').is_empty(), "{:?}", fixture.log_lines('E'));
-    Ok(())
+    ensure!(fixture.keys().len() == 25, "{:?}", fixture.keys());
+    expect_no_errors(&fixture)
 }
 
-fn an_orthanc_of_plain_files_moves_into_the_bucket_study_by_study_while_it_serves<C: Cloud>() -> Result<()> {
-    migrate::<C>(&json!({}))
+fn plain_files_move_into_the_bucket<C: Cloud>() -> Result<()> {
+    migrate::<C>(&json!({}), b"")
 }
 
-fn the_same_with_encryption_switched_on_at_that_moment<C: Cloud>() -> Result<()> {
-    migrate::<C>(&Keys::new()?.section("A2"))
+fn plain_files_move_into_an_encrypted_bucket<C: Cloud>() -> Result<()> {
+    migrate::<C>(&encryption(&Keys::new()?, "A2"), b"A2")
 }
 
-fn a_relative_storage_directory_is_beside_the_configuration_as_it_is_for_orthanc<C: Cloud>() -> Result<()> {
+fn relative_storage_directory_is_resolved<C: Cloud>() -> Result<()> {
     let bucket = C::server()?;
-    let mut orthanc =
-        real_orthanc::Orthanc::builder().section("StorageDirectory", "relative/files").start()?;
+    let mut orthanc = Orthanc::builder().section("StorageDirectory", "relative/files").start()?;
     let uploaded = orthanc.rest().upload(&slice()?)?;
     ensure!(files(&orthanc.folder().join("relative/files")).len() == 1);
     orthanc.stop()?;
-    let section =
-        crate::fixture::with(C::section(&bucket.endpoint()), &json!({"HybridMode": "WriteToObjectStorage"}));
+    let section = with(C::section(&bucket.endpoint()), &json!({"HybridMode": "WriteToObjectStorage"}));
     let library = library::<C>()?;
     orthanc.configure(|builder| builder.plugin(library).section(C::SECTION, section));
     orthanc.start_again()?;
@@ -101,7 +98,7 @@ fn a_relative_storage_directory_is_beside_the_configuration_as_it_is_for_orthanc
     Ok(())
 }
 
-fn what_a_killed_orthanc_was_writing_is_cleared_away_at_the_next_start<C: Cloud>() -> Result<()> {
+fn unfinished_files_are_deleted_at_the_start<C: Cloud>() -> Result<()> {
     let mut fixture = Fixture::<C>::with(&json!({"HybridMode": "WriteToFileSystem"}))?;
     fixture.orthanc.kill()?;
     let folder = fixture.orthanc.storage_folder().join(".orthanc-object-storage");

@@ -1,4 +1,4 @@
-//! Files beside the bucket: both storages, in a real Orthanc.
+//! Hybrid storage: attachments on the disk and in the bucket, in a real Orthanc.
 
 mod failing;
 mod killing;

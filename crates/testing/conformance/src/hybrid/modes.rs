@@ -1,156 +1,152 @@
-//! Where attachments are written, and in which order they are looked for.
+//! The storage that new files go to, and the order in which the storages are read.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use anyhow::{Result, ensure};
+use real_orthanc::Orthanc;
 use serde_json::json;
 
 use crate::Cloud;
-use crate::fixture::request;
-use crate::hybrid::support::{Keys, expect_readable, path_of, reads, stored_files, upload, uuid_of};
+use crate::fixture::{Keys, request};
+use crate::hybrid::support::{
+    encryption, expect_counts, expect_no_errors, expect_readable, path_of, upload, uuid_of, write_file,
+};
 use crate::orthanc::fixture::{Fixture, slice};
 
-tests![
-    writes_go_to_the_storage_of_the_mode_and_to_no_other,
-    an_attachment_on_the_second_storage_costs_one_failed_request_and_no_error_line,
-    what_neither_storage_has_is_an_error_and_is_looked_for_no_longer,
-    another_failure_of_the_first_storage_is_a_warning_and_the_second_is_tried,
-    an_attachment_on_both_storages_is_read_and_deleted_from_both,
-    the_deprecated_option_is_understood_and_loses_against_hybrid_mode,
-    files_are_written_as_orthanc_itself_writes_them,
-];
+tests! {
+    OneCloud:
+        new_files_go_to_the_storage_of_the_mode,
+        second_storage_costs_one_request,
+        missing_attachment_is_one_error,
+        failure_of_the_first_storage_is_a_warning,
+        both_copies_are_deleted,
+        deprecated_option_selects_a_mode,
+        files_are_like_those_of_orthanc,
+}
 
-/// Each mode with each form of encryption and each structure.
-fn in_all_ways<C: Cloud>(test: impl Fn(&str, &str, &str, &Fixture<C>) -> Result<()>) -> Result<()> {
+const MODES: [&str; 2] = ["WriteToFileSystem", "WriteToObjectStorage"];
+
+fn new_files_go_to_the_storage_of_the_mode<C: Cloud>() -> Result<()> {
     let keys = Keys::new()?;
-    for mode in ["WriteToFileSystem", "WriteToObjectStorage"] {
-        for (format, structure) in [("clear", "flat"), ("A1", "legacy"), ("A2", "flat")] {
-            let encryption = if format == "clear" { json!({}) } else { keys.section(format) };
-            let section =
-                json!({"HybridMode": mode, "StorageStructure": structure, "StorageEncryption": encryption});
-            let fixture = Fixture::<C>::configured(&section, |builder| builder.verbose(true))?;
-            test(mode, format, structure, &fixture)?;
+    for mode in MODES {
+        // In A1, Orthanc stores headers as separate attachments.
+        for (format, structure, count) in [("clear", "flat", 2), ("A1", "legacy", 4), ("A2", "flat", 2)] {
+            let is_clear = format == "clear";
+            let section = if is_clear { json!({}) } else { encryption(&keys, format) };
+            let fixture = Fixture::<C>::with(&json!({
+                "HybridMode": mode, "StorageStructure": structure, "StorageEncryption": section,
+            }))?;
+            let sent = upload(&fixture, 1, 2)?;
+            let (files, objects) = if mode == MODES[0] { (count, 0) } else { (0, count) };
+            expect_counts(&fixture, files, objects)?;
+            expect_readable(&fixture, &sent)?;
+            for (uploaded, file) in &sent {
+                fixture.rest().get_json(&format!("/instances/{}/tags", uploaded.id))?;
+                if mode == MODES[0] {
+                    let bytes = fs::read(path_of(&fixture.orthanc, &uuid_of(&fixture, &uploaded.id)?))?;
+                    ensure!((bytes == *file) == is_clear, "{format}");
+                    ensure!(is_clear || bytes.starts_with(format.as_bytes()), "{format}");
+                }
+            }
+            ensure!(fixture.keys().iter().all(|key| key.contains('/') == (structure == "legacy")));
+            fixture.rest().delete(&format!("/studies/{}", sent[0].0.study))?.ok()?;
+            expect_counts(&fixture, 0, 0)?;
+            expect_no_errors(&fixture)?;
         }
     }
     Ok(())
 }
 
-fn writes_go_to_the_storage_of_the_mode_and_to_no_other<C: Cloud>() -> Result<()> {
-    in_all_ways::<C>(|mode, format, structure, fixture| {
-        let sent = upload(fixture, 1, 2)?;
-        // In A1, Orthanc stores headers as attachments of their own.
-        let count = if format == "A1" { 4 } else { 2 };
-        let (on_files, in_bucket) = if mode == "WriteToFileSystem" { (count, 0) } else { (0, count) };
-        let files = stored_files(&fixture.orthanc);
-        ensure!(files.len() == on_files, "{mode} {format}: {files:?}");
-        ensure!(fixture.keys().len() == in_bucket, "{mode} {format}: {:?}", fixture.keys());
-        expect_readable(fixture, &sent)?;
-        for (uploaded, file) in &sent {
-            fixture.rest().get_json(&format!("/instances/{}/tags", uploaded.id))?;
-            if mode == "WriteToFileSystem" {
-                let bytes = std::fs::read(path_of(&fixture.orthanc, &uuid_of(fixture, &uploaded.id)?))?;
-                ensure!((bytes == *file) == (format == "clear"), "{format}");
-                ensure!(format == "clear" || bytes.starts_with(format.as_bytes()), "{format}");
-            }
-        }
-        ensure!(fixture.keys().iter().all(|key| key.contains('/') == (structure == "legacy")));
-        fixture.rest().delete(&format!("/studies/{}", sent[0].0.study))?.ok()?;
-        ensure!(stored_files(&fixture.orthanc).is_empty() && fixture.keys().is_empty(), "{mode} {format}");
-        ensure!(fixture.log_lines('E').is_empty(), "{:?}", fixture.log_lines('E'));
-        Ok(())
-    })
-}
-
-fn an_attachment_on_the_second_storage_costs_one_failed_request_and_no_error_line<C: Cloud>() -> Result<()> {
-    // Written to the bucket, then read in the mode that looks at the files first; and the other way round.
-    for (written, read) in
-        [("WriteToObjectStorage", "WriteToFileSystem"), ("WriteToFileSystem", "WriteToObjectStorage")]
-    {
-        let mut fixture =
-            Fixture::<C>::configured(&json!({"HybridMode": written}), |builder| builder.verbose(true))?;
+fn second_storage_costs_one_request<C: Cloud>() -> Result<()> {
+    for (write_mode, read_mode) in [(MODES[1], MODES[0]), (MODES[0], MODES[1])] {
+        let mut fixture = Fixture::<C>::with(&json!({"HybridMode": write_mode}))?;
         let sent = upload(&fixture, 1, 1)?;
-        fixture.start_again_with(&json!({"HybridMode": read}))?;
-        let ((), counts) = fixture.counted(|| expect_readable(&fixture, &sent))?;
-        // In the bucket: found. On the file system: asked for in vain.
-        ensure!((reads(&counts), counts.total) == (1, 1), "{read}: {counts:?}");
-        let (_, counts) = fixture
-            .counted(|| Ok(fixture.rest().get_json(&format!("/instances/{}/tags", sent[0].0.id))?))?;
-        ensure!((counts.of(request::READ_RANGE), counts.total) == (1, 1), "{read}: {counts:?}");
+        fixture.start_again_with(&json!({"HybridMode": read_mode}))?;
+        // The request finds the object, or finds that there is none before the file is read.
+        let ((), read) = fixture.counted(|| expect_readable(&fixture, &sent))?;
+        ensure!((read.of(request::READ), read.total) == (1, 1), "{read_mode}: {read:?}");
+        let tags = format!("/instances/{}/tags", sent[0].0.id);
+        let (_, range) = fixture.counted(|| Ok(fixture.rest().get_json(&tags)?))?;
+        ensure!((range.of(request::READ_RANGE), range.total) == (1, 1), "{read_mode}: {range:?}");
         let status = fixture.rest().get_json("/object-storage/status")?;
         ensure!(status["ReadsFromSecondStorage"] == 2, "{status}");
-        ensure!(fixture.log_lines('E').is_empty(), "{:?}", fixture.log_lines('E'));
-        let infos = fixture.log_lines('I');
-        ensure!(infos.iter().any(|line| line.contains("does not exist, trying")), "{infos:?}");
+        expect_no_errors(&fixture)?;
     }
     Ok(())
 }
 
-fn what_neither_storage_has_is_an_error_and_is_looked_for_no_longer<C: Cloud>() -> Result<()> {
-    for mode in ["WriteToFileSystem", "WriteToObjectStorage"] {
+fn missing_attachment_is_one_error<C: Cloud>() -> Result<()> {
+    for mode in MODES {
         let fixture = Fixture::<C>::with(&json!({"HybridMode": mode}))?;
         let sent = upload(&fixture, 1, 1)?;
         let uuid = uuid_of(&fixture, &sent[0].0.id)?;
-        let _ = std::fs::remove_file(path_of(&fixture.orthanc, &uuid));
+        let _ = fs::remove_file(path_of(&fixture.orthanc, &uuid));
         fixture.bucket.remove(C::BUCKET, &format!("{uuid}.dcm"));
         let answer = fixture.rest().get(&format!("/instances/{}/file", sent[0].0.id))?;
         ensure!(answer.status == 404, "{}", answer.status);
         let errors = fixture.log_lines('E');
-        ensure!(errors.len() == 1 && errors[0].contains("no such object"), "{errors:?}");
+        ensure!(errors.len() == 1 && errors[0].contains(&uuid), "{errors:?}");
     }
     Ok(())
 }
 
-fn another_failure_of_the_first_storage_is_a_warning_and_the_second_is_tried<C: Cloud>() -> Result<()> {
-    let mut fixture = Fixture::<C>::with(&json!({"HybridMode": "WriteToFileSystem"}))?;
+fn failure_of_the_first_storage_is_a_warning<C: Cloud>() -> Result<()> {
+    let mut fixture = Fixture::<C>::with(&json!({"HybridMode": MODES[0]}))?;
     let sent = upload(&fixture, 1, 1)?;
-    fixture.start_again_with(&json!({"HybridMode": "WriteToObjectStorage", "MaxRetries": 0}))?;
+    let uuid = uuid_of(&fixture, &sent[0].0.id)?;
+    fixture.start_again_with(&json!({"HybridMode": MODES[1], "MaxRetries": 0}))?;
     fixture.bucket.stop();
     expect_readable(&fixture, &sent)?;
     let warnings = fixture.log_lines('W');
-    ensure!(warnings.iter().any(|line| line.contains("; trying ") && line.contains(C::URL)), "{warnings:?}");
-    ensure!(fixture.log_lines('E').is_empty(), "{:?}", fixture.log_lines('E'));
-    Ok(())
+    let is_about_read = |line: &String| line.contains(&uuid) && line.contains(C::URL);
+    ensure!(warnings.iter().any(is_about_read), "{warnings:?}");
+    expect_no_errors(&fixture)
 }
 
-fn an_attachment_on_both_storages_is_read_and_deleted_from_both<C: Cloud>() -> Result<()> {
-    for mode in ["WriteToFileSystem", "WriteToObjectStorage"] {
+fn both_copies_are_deleted<C: Cloud>() -> Result<()> {
+    for mode in MODES {
         let fixture = Fixture::<C>::with(&json!({"HybridMode": mode}))?;
         let sent = upload(&fixture, 1, 1)?;
-        let (uuid, file) = (uuid_of(&fixture, &sent[0].0.id)?, &sent[0].1);
-        // As a move leaves it that was broken off.
-        let path = path_of(&fixture.orthanc, &uuid);
-        std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
-        std::fs::write(&path, file)?;
+        let (uploaded, file) = &sent[0];
+        let uuid = uuid_of(&fixture, &uploaded.id)?;
+        // An interrupted move leaves both copies.
+        write_file(&fixture.orthanc, &uuid, file)?;
         fixture.bucket.insert(C::BUCKET, &format!("{uuid}.dcm"), file.clone());
         expect_readable(&fixture, &sent)?;
-        fixture.rest().delete(&format!("/instances/{}", sent[0].0.id))?.ok()?;
-        ensure!(fixture.keys().is_empty() && stored_files(&fixture.orthanc).is_empty(), "{mode}");
+        fixture.rest().delete(&uploaded.path)?.ok()?;
+        expect_counts(&fixture, 0, 0)?;
     }
     Ok(())
 }
 
-fn the_deprecated_option_is_understood_and_loses_against_hybrid_mode<C: Cloud>() -> Result<()> {
-    let fixture = Fixture::<C>::with(&json!({"MigrationFromFileSystemEnabled": true}))?;
+fn deprecated_option_selects_a_mode<C: Cloud>() -> Result<()> {
+    let mut section = json!({"MigrationFromFileSystemEnabled": true});
+    let fixture = Fixture::<C>::with(&section)?;
     ensure!(fixture.rest().get_json("/object-storage/status")?["HybridMode"] == "WriteToObjectStorage");
     let warnings = fixture.log_lines('W');
-    ensure!(warnings.iter().any(|line| line.contains("MigrationFromFileSystemEnabled is deprecated")));
-    let explicit = json!({"MigrationFromFileSystemEnabled": true, "HybridMode": "Disabled"});
-    let fixture = Fixture::<C>::with(&explicit)?;
-    ensure!(fixture.rest().get_json("/object-storage/status")?["HybridMode"] == "Disabled");
-    ensure!(fixture.rest().post("/move-storage", b"{}")?.status == 404);
+    let is_about_option = |line: &String| line.contains("MigrationFromFileSystemEnabled");
+    ensure!(warnings.iter().any(is_about_option), "{warnings:?}");
+    section["HybridMode"] = json!("Disabled");
+    let disabled = Fixture::<C>::with(&section)?;
+    ensure!(disabled.rest().get_json("/object-storage/status")?["HybridMode"] == "Disabled");
+    ensure!(disabled.rest().post("/move-storage", b"{}")?.status == 404);
     Ok(())
 }
 
-fn files_are_written_as_orthanc_itself_writes_them<C: Cloud>() -> Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let fixture = Fixture::<C>::with(&json!({"HybridMode": "WriteToFileSystem"}))?;
-    let own = real_orthanc::Orthanc::builder().start()?;
-    let (ours, theirs) = (fixture.rest().upload(&slice()?)?, own.rest().upload(&slice()?)?);
-    let uuid = uuid_of(&fixture, &ours.id)?;
-    let info = own.rest().get_json(&format!("/instances/{}/attachments/dicom/info", theirs.id))?;
-    let paths = [path_of(&fixture.orthanc, &uuid), path_of(&own, info["Uuid"].as_str().unwrap_or_default())];
-    let modes = |path: &std::path::Path| -> Result<Vec<u32>> {
+fn files_are_like_those_of_orthanc<C: Cloud>() -> Result<()> {
+    let fixture = Fixture::<C>::with(&json!({"HybridMode": MODES[0]}))?;
+    let other = Fixture::<C>::new(Orthanc::builder().start()?, C::server()?);
+    let path = |fixture: &Fixture<C>| -> Result<_> {
+        let uploaded = fixture.rest().upload(&slice()?)?;
+        Ok(path_of(&fixture.orthanc, &uuid_of(fixture, &uploaded.id)?))
+    };
+    let paths = [path(&fixture)?, path(&other)?];
+    let modes = |path: &Path| -> Result<Vec<u32>> {
         path.ancestors().take(3).map(|path| Ok(path.metadata()?.permissions().mode())).collect()
     };
     ensure!(modes(&paths[0])? == modes(&paths[1])?, "{paths:?}");
-    ensure!(std::fs::read(&paths[0])? == std::fs::read(&paths[1])?);
+    ensure!(fs::read(&paths[0])? == fs::read(&paths[1])?);
     Ok(())
 }

@@ -1,136 +1,131 @@
-//! `POST /move-storage`.
+//! `POST /move-storage` and its jobs.
+
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use real_orthanc::Client;
+use real_orthanc::dicom::Study;
 use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::within;
+use crate::fixture::{Keys, with, within};
 use crate::hybrid::support::{
-    JOB, Keys, expect_readable, expect_readable_by, locations, move_to, start_moving, stored_files, upload,
+    JOB, encryption, expect_all_at, expect_counts, expect_no_errors, expect_readable, expect_readable_by,
+    move_to, start_moving, stored_files, upload,
 };
 use crate::orthanc::fixture::Fixture;
 
-tests![
-    patients_studies_series_and_instances_are_moved_there_and_back,
-    attachments_of_all_levels_and_of_users_own_types_are_moved,
-    a_request_with_a_mistake_moves_nothing_and_says_what_is_wrong,
-    an_asynchronous_move_is_a_job_with_progress_content_and_priority,
-    a_job_can_be_paused_resumed_cancelled_and_resubmitted,
-    a_job_goes_on_after_a_restart_of_orthanc_and_after_a_reset,
-    the_memory_of_moves_is_that_of_one_large_attachment,
-];
+tests! {
+    EveryCloud:
+        attachments_of_all_levels_are_moved;
+    OneCloud:
+        each_level_can_be_moved,
+        malformed_requests_are_refused,
+        asynchronous_move_is_a_job,
+        job_can_be_paused_and_cancelled,
+        job_continues_after_restart_and_reset,
+        move_needs_the_memory_of_one_attachment,
+}
 
 fn hybrid<C: Cloud>() -> Result<Fixture<C>> {
     Fixture::<C>::with(&json!({"HybridMode": "WriteToFileSystem"}))
 }
 
-fn patients_studies_series_and_instances_are_moved_there_and_back<C: Cloud>() -> Result<()> {
+fn patient_of<C: Cloud>(fixture: &Fixture<C>, study: &str) -> Result<String> {
+    let answer = fixture.rest().get_json(&format!("/studies/{study}"))?;
+    Ok(answer["ParentPatient"].as_str().context("no patient")?.to_owned())
+}
+
+fn each_level_can_be_moved<C: Cloud>() -> Result<()> {
     let keys = Keys::new()?;
     for (format, structure) in [("clear", "flat"), ("A1", "legacy"), ("A2", "flat")] {
-        let encryption = if format == "clear" { json!({}) } else { keys.section(format) };
-        let section = json!({
-            "HybridMode": "WriteToFileSystem", "StorageStructure": structure, "StorageEncryption": encryption,
-        });
-        let fixture = Fixture::<C>::with(&section)?;
+        let section = if format == "clear" { json!({}) } else { encryption(&keys, format) };
+        let fixture = Fixture::<C>::with(&json!({
+            "HybridMode": "WriteToFileSystem", "StorageStructure": structure, "StorageEncryption": section,
+        }))?;
         let sent = upload(&fixture, 1, 4)?;
-        let patient = fixture.rest().get_json(&format!("/studies/{}", sent[0].0.study))?;
-        let patient = patient["ParentPatient"].as_str().context("no patient")?.to_owned();
-        for resource in [&patient, &sent[0].0.study, &sent[0].0.series, &sent[0].0.id] {
-            let before = stored_files(&fixture.orthanc).len();
+        let first = &sent[0].0;
+        let patient = patient_of(&fixture, &first.study)?;
+        let before = stored_files(&fixture.orthanc).len();
+        for resource in [&patient, &first.study, &first.series, &first.id] {
             let content = move_to(&fixture, "object-storage", &[resource])?;
+            let objects = fixture.keys().len();
             ensure!(content["TargetStorage"] == "object-storage" && content["Error"].is_null(), "{content}");
-            ensure!(locations(&fixture, resource)?.iter().all(|place| place == "object-storage"));
-            ensure!(content["MovedAttachments"] == fixture.keys().len(), "{content}");
-            ensure!(before - stored_files(&fixture.orthanc).len() == fixture.keys().len());
+            ensure!(content["MovedAttachments"] == objects, "{content}");
+            expect_all_at(&fixture, resource, "object-storage")?;
+            expect_counts(&fixture, before - objects, objects)?;
             expect_readable(&fixture, &sent)?;
             let again = move_to(&fixture, "object-storage", &[resource])?;
-            ensure!(
-                again["MovedAttachments"] == 0 && again["AlreadyThere"] == content["MovedAttachments"],
-                "{again}"
-            );
+            ensure!(again["MovedAttachments"] == 0 && again["AlreadyThere"] == objects, "{again}");
             move_to(&fixture, "file-system", &[resource])?;
-            ensure!(fixture.keys().is_empty() && stored_files(&fixture.orthanc).len() == before);
+            expect_counts(&fixture, before, 0)?;
             expect_readable(&fixture, &sent)?;
         }
-        move_to(&fixture, "object-storage", &[&sent[0].0.study])?;
-        ensure!(stored_files(&fixture.orthanc).is_empty(), "{:?}", stored_files(&fixture.orthanc));
-        ensure!(fixture.log_lines('E').is_empty(), "{:?}", fixture.log_lines('E'));
+        expect_no_errors(&fixture)?;
     }
     Ok(())
 }
 
-fn attachments_of_all_levels_and_of_users_own_types_are_moved<C: Cloud>() -> Result<()> {
-    let fixture = Fixture::<C>::configured(&json!({"HybridMode": "WriteToFileSystem"}), |builder| {
-        builder.section("UserContentType", json!({"report": 1030}))
-    })?;
+fn attachments_of_all_levels_are_moved<C: Cloud>() -> Result<()> {
+    let section = json!({"HybridMode": "WriteToFileSystem"});
+    let types = json!({"report": 1030});
+    let fixture = Fixture::<C>::configured(&section, |builder| builder.section("UserContentType", types))?;
     let sent = upload(&fixture, 1, 2)?;
-    let (instance, study, series) = (&sent[0].0.id, &sent[0].0.study, &sent[0].0.series);
-    let patient = fixture.rest().get_json(&format!("/studies/{study}"))?;
-    let patient = patient["ParentPatient"].as_str().context("no patient")?.to_owned();
+    let first = &sent[0].0;
+    let patient = patient_of(&fixture, &first.study)?;
     let owners = [
         format!("/patients/{patient}"),
-        format!("/studies/{study}"),
-        format!("/series/{series}"),
-        format!("/instances/{instance}"),
+        format!("/studies/{}", first.study),
+        format!("/series/{}", first.series),
+        format!("/instances/{}", first.id),
     ];
     for owner in &owners {
         fixture.rest().put(&format!("{owner}/attachments/report"), owner.as_bytes())?.ok()?;
         fixture.rest().put(&format!("{owner}/attachments/1055"), b"")?.ok()?;
     }
-    ensure!(stored_files(&fixture.orthanc).len() == 10);
-    let content = move_to(&fixture, "object-storage", &[study])?;
-    ensure!(content["MovedAttachments"] == 8, "the patient's own stay: {content}");
+    expect_counts(&fixture, 10, 0)?;
+    let content = move_to(&fixture, "object-storage", &[&first.study])?;
+    ensure!(content["MovedAttachments"] == 8, "the patient's attachments stay: {content}");
     move_to(&fixture, "object-storage", &[&patient])?;
-    ensure!(stored_files(&fixture.orthanc).is_empty() && fixture.keys().len() == 10);
+    expect_counts(&fixture, 0, 10)?;
+    expect_all_at(&fixture, &patient, "object-storage")?;
     for owner in &owners {
         let read = fixture.rest().get(&format!("{owner}/attachments/report/data"))?.ok()?;
         ensure!(read.body == owner.as_bytes());
     }
-    let found = locations(&fixture, &patient)?;
-    ensure!(found.len() == 10 && found.iter().all(|place| place == "object-storage"), "{found:?}");
+    expect_readable(&fixture, &sent)?;
     move_to(&fixture, "file-system", &[&patient])?;
-    ensure!(stored_files(&fixture.orthanc).len() == 10 && fixture.keys().is_empty());
+    expect_counts(&fixture, 10, 0)?;
     for owner in &owners {
         fixture.rest().delete(&format!("{owner}/attachments/report"))?.ok()?;
         fixture.rest().delete(&format!("{owner}/attachments/1055"))?.ok()?;
     }
-    ensure!(stored_files(&fixture.orthanc).len() == 2);
-    Ok(())
+    expect_counts(&fixture, 2, 0)
 }
 
-fn a_request_with_a_mistake_moves_nothing_and_says_what_is_wrong<C: Cloud>() -> Result<()> {
+fn malformed_requests_are_refused<C: Cloud>() -> Result<()> {
     let fixture = hybrid::<C>()?;
     let sent = upload(&fixture, 1, 1)?;
     let study = &sent[0].0.study;
     let unknown = "00000000-00000000-00000000-00000000-00000000";
-    let cases = [
-        (json!({"Resources": [study], "TargetStorage": "moon"}), 400, "TargetStorage"),
+    let valid = json!({"Resources": [study], "TargetStorage": "object-storage"});
+    let changed = |changes: Value| with(valid.clone(), &changes);
+    for (body, status, fragment) in [
+        (changed(json!({"TargetStorage": "moon"})), 400, "TargetStorage"),
         (json!({"Resources": [study]}), 400, "TargetStorage"),
         (json!({"TargetStorage": "object-storage"}), 400, "Resources"),
-        (json!({"Resources": study, "TargetStorage": "object-storage"}), 400, "Resources"),
-        (json!({"Resources": [1], "TargetStorage": "object-storage"}), 400, "Resources"),
-        (json!({"Resources": [study, unknown], "TargetStorage": "object-storage"}), 404, unknown),
-        (json!({"Resources": ["../system"], "TargetStorage": "object-storage"}), 404, "../system"),
-        (
-            json!({"Resources": [study], "TargetStorage": "object-storage", "Priority": "high"}),
-            400,
-            "Priority",
-        ),
-        (
-            json!({"Resources": [study], "TargetStorage": "object-storage", "Asynchronous": 1}),
-            400,
-            "Asynchronous",
-        ),
+        (changed(json!({"Resources": study})), 400, "Resources"),
+        (changed(json!({"Resources": [1]})), 400, "Resources"),
+        (changed(json!({"Resources": [study, unknown]})), 404, unknown),
+        (changed(json!({"Resources": ["../system"]})), 404, "../system"),
+        (changed(json!({"Priority": "high"})), 400, "Priority"),
+        (changed(json!({"Asynchronous": 1})), 400, "Asynchronous"),
         (json!([study]), 400, "object"),
-    ];
-    for (body, status, text) in cases {
+    ] {
         let answer = fixture.rest().post_json("/move-storage", &body)?;
-        ensure!(
-            answer.status == status && answer.text().contains(text),
-            "{body}: {} {}",
-            answer.status,
-            answer.text()
-        );
+        let text = answer.text();
+        ensure!(answer.status == status && text.contains(fragment), "{body}: {} {text}", answer.status);
     }
     ensure!(fixture.rest().post("/move-storage", b"{")?.status == 400);
     ensure!(fixture.rest().get("/move-storage")?.status == 405);
@@ -139,7 +134,7 @@ fn a_request_with_a_mistake_moves_nothing_and_says_what_is_wrong<C: Cloud>() -> 
     Ok(())
 }
 
-fn an_asynchronous_move_is_a_job_with_progress_content_and_priority<C: Cloud>() -> Result<()> {
+fn asynchronous_move_is_a_job<C: Cloud>() -> Result<()> {
     let fixture = hybrid::<C>()?;
     let sent = upload(&fixture, 1, 3)?;
     let study = sent[0].0.study.as_str();
@@ -155,24 +150,26 @@ fn an_asynchronous_move_is_a_job_with_progress_content_and_priority<C: Cloud>() 
     Ok(())
 }
 
-/// The state of a job.
-fn state<C: Cloud>(fixture: &Fixture<C>, id: &str) -> Result<Value> {
-    Ok(fixture.rest().get_json(&format!("/jobs/{id}"))?["State"].clone())
+/// Waits until a job has this state.
+fn expect_state(rest: &Client, id: &str, state: &str) -> Result<()> {
+    let job = || rest.get_json(&format!("/jobs/{id}"));
+    ensure!(within(JOB, || job().is_ok_and(|job| job["State"] == state)), "not {state}: {:?}", job());
+    Ok(())
 }
 
-fn a_job_can_be_paused_resumed_cancelled_and_resubmitted<C: Cloud>() -> Result<()> {
+fn job_can_be_paused_and_cancelled<C: Cloud>() -> Result<()> {
     let fixture = hybrid::<C>()?;
     let sent = upload(&fixture, 1, 60)?;
-    fixture.bucket.latency(std::time::Duration::from_millis(60));
-    let control = |id: &str, what: &str| fixture.rest().post(&format!("/jobs/{id}/{what}"), b"");
+    fixture.bucket.latency(Duration::from_millis(60));
+    let control = |id: &str, action: &str| fixture.rest().post(&format!("/jobs/{id}/{action}"), b"");
     let id = start_moving(&fixture, "object-storage", &[&sent[0].0.study])?;
     within(JOB, || !fixture.keys().is_empty());
     control(&id, "pause")?.ok()?;
-    ensure!(within(JOB, || state(&fixture, &id).is_ok_and(|state| state == "Paused")));
+    expect_state(fixture.rest(), &id, "Paused")?;
     let while_paused = fixture.keys().len();
     ensure!((1..60).contains(&while_paused), "{while_paused}");
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    ensure!(fixture.keys().len() == while_paused, "it moves on while it is paused");
+    thread::sleep(Duration::from_millis(500));
+    ensure!(fixture.keys().len() == while_paused, "the paused job moves attachments");
     expect_readable(&fixture, &sent)?;
     control(&id, "resume")?.ok()?;
     ensure!(within(JOB, || fixture.keys().len() > while_paused));
@@ -180,51 +177,49 @@ fn a_job_can_be_paused_resumed_cancelled_and_resubmitted<C: Cloud>() -> Result<(
     let job = fixture.rest().wait_job(&id, JOB)?;
     ensure!(job["State"] == "Failure" && job["ErrorCode"] == 37, "{job}");
     ensure!(fixture.keys().len() < 60);
-    fixture.bucket.latency(std::time::Duration::ZERO);
+    fixture.bucket.latency(Duration::ZERO);
     control(&id, "resubmit")?.ok()?;
-    ensure!(within(JOB, || state(&fixture, &id).is_ok_and(|state| state == "Success")));
-    ensure!(fixture.keys().len() == 60 && stored_files(&fixture.orthanc).is_empty());
+    expect_state(fixture.rest(), &id, "Success")?;
+    expect_counts(&fixture, 0, 60)?;
     expect_readable(&fixture, &sent)
 }
 
-fn a_job_goes_on_after_a_restart_of_orthanc_and_after_a_reset<C: Cloud>() -> Result<()> {
+fn job_continues_after_restart_and_reset<C: Cloud>() -> Result<()> {
     let mut fixture = hybrid::<C>()?;
     let sent = upload(&fixture, 1, 60)?;
-    fixture.bucket.latency(std::time::Duration::from_millis(80));
+    fixture.bucket.latency(Duration::from_millis(80));
     let id = start_moving(&fixture, "object-storage", &[&sent[0].0.study])?;
     within(JOB, || !fixture.keys().is_empty());
-    fixture.orthanc.restart().map_err(|error| anyhow::anyhow!(error))?;
-    ensure!(fixture.keys().len() < 60, "it was done before the restart");
+    fixture.restart()?;
+    ensure!(fixture.keys().len() < 60, "the move ended before the restart");
     ensure!(fixture.rest().get_json(&format!("/jobs/{id}"))?["Content"]["MovedAttachments"].is_u64());
     fixture.rest().post("/tools/reset", b"")?.ok()?;
-    fixture.bucket.latency(std::time::Duration::ZERO);
-    // The connections of the former client lead nowhere.
-    let rest = real_orthanc::Client::new(fixture.orthanc.url());
-    let done = || rest.get_json(&format!("/jobs/{id}")).is_ok_and(|job| job["State"] == "Success");
-    ensure!(within(JOB, done), "{:?}", rest.get_json(&format!("/jobs/{id}")));
-    ensure!(fixture.keys().len() == 60 && stored_files(&fixture.orthanc).is_empty());
-    ensure!(fixture.log_lines('E').is_empty(), "{:?}", fixture.log_lines('E'));
+    fixture.bucket.latency(Duration::ZERO);
+    // The reset has closed the connections of the other client.
+    let rest = Client::new(fixture.orthanc.url());
+    expect_state(&rest, &id, "Success")?;
+    expect_counts(&fixture, 0, 60)?;
+    expect_no_errors(&fixture)?;
     expect_readable_by(&rest, &sent)
 }
 
-fn the_memory_of_moves_is_that_of_one_large_attachment<C: Cloud>() -> Result<()> {
+fn move_needs_the_memory_of_one_attachment<C: Cloud>() -> Result<()> {
     const MEGABYTES: u32 = 48;
     let section = json!({"HybridMode": "WriteToFileSystem"});
     let mut fixture = Fixture::<C>::configured(&section, |builder| {
-        // Memory that is freed goes back to the system.
+        // Freed memory must return to the system, or the peak would include it.
         builder.environment("MALLOC_TRIM_THRESHOLD_", "0").environment("MALLOC_ARENA_MAX", "2")
     })?;
     let mut instances = Vec::new();
     for study in 0..4 {
-        instances.push(fixture.rest().upload(&real_orthanc::dicom::Study(study).multi_frame(MEGABYTES)?)?.id);
+        instances.push(fixture.rest().upload(&Study(study).multi_frame(MEGABYTES)?)?.id);
     }
-    let instances: Vec<&str> = instances.iter().map(String::as_str).collect();
+    let resources: Vec<&str> = instances.iter().map(String::as_str).collect();
     for target in ["object-storage", "file-system"] {
-        // Without what is left of the uploads.
         fixture.start_again_with(&section)?;
         let before = fixture.orthanc.memory_bytes()?;
         fixture.orthanc.reset_peak_memory()?;
-        move_to(&fixture, target, &instances)?;
+        move_to(&fixture, target, &resources)?;
         let megabytes = fixture.orthanc.peak_memory_bytes()?.saturating_sub(before) / 1_000_000;
         println!("{target}: {megabytes} MB for four attachments of {MEGABYTES} MB");
         ensure!(megabytes < u64::from(MEGABYTES) + 32 + 4, "{target}: {megabytes} MB");

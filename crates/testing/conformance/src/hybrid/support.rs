@@ -1,4 +1,4 @@
-//! What the tests of hybrid storage have in common.
+//! Shared parts of the tests of hybrid storage.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,31 +10,18 @@ use real_orthanc::rest::Uploaded;
 use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::{library, request};
+use crate::fixture::{Keys, library};
 use crate::orthanc::fixture::{Fixture, slices};
 
-/// How long a job may take.
+/// Maximum duration of a job.
 pub(crate) const JOB: Duration = Duration::from_secs(60);
 
-/// A master key in a file, and the section that names it.
-pub(crate) struct Keys {
-    folder: tempfile::TempDir,
+/// Returns `StorageEncryption` with this format.
+pub(crate) fn encryption(keys: &Keys, format: &str) -> Value {
+    keys.section(&json!({"Format": format, "ReadUnencrypted": true}))
 }
 
-impl Keys {
-    pub(crate) fn new() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        fs::write(folder.path().join("key"), "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=")?;
-        Ok(Self { folder })
-    }
-
-    /// `StorageEncryption` with this format.
-    pub(crate) fn section(&self, format: &str) -> Value {
-        json!({"MasterKey": [7, self.folder.path().join("key")], "Format": format, "ReadUnencrypted": true})
-    }
-}
-
-/// All files under a folder, relative, in order. Folders that are empty count with a slash at their end.
+/// Returns all files below a folder, relative and sorted. Empty folders are included with a slash at the end.
 pub(crate) fn files(folder: &Path) -> Vec<String> {
     fn collect(folder: &Path, root: &Path, found: &mut Vec<String>) {
         let entries: Vec<_> =
@@ -56,26 +43,26 @@ pub(crate) fn files(folder: &Path) -> Vec<String> {
     found
 }
 
-/// The files that hold attachments, and nothing else that may be in `StorageDirectory`.
+/// Returns the files of attachments, without anything else in `StorageDirectory`.
 pub(crate) fn stored_files(orthanc: &Orthanc) -> Vec<String> {
     let mut found = files(&orthanc.storage_folder());
-    // Where files are before they have their names.
+    // The folder of unfinished files.
     found.retain(|name| name != ".orthanc-object-storage/");
     found
 }
 
-/// Where Orthanc files an attachment.
+/// Returns the path of an attachment's file.
 pub(crate) fn path_of(orthanc: &Orthanc, uuid: &str) -> PathBuf {
     orthanc.storage_folder().join(&uuid[0..2]).join(&uuid[2..4]).join(uuid)
 }
 
-/// The UUID of an instance's DICOM file.
+/// Returns the UUID of an instance's DICOM file.
 pub(crate) fn uuid_of<C: Cloud>(fixture: &Fixture<C>, instance: &str) -> Result<String> {
     let info = fixture.rest().get_json(&format!("/instances/{instance}/attachments/dicom/info"))?;
     Ok(info["Uuid"].as_str().context("no Uuid")?.to_owned())
 }
 
-/// Uploads a study. Returns what Orthanc says of each instance, and its file.
+/// Uploads a study. Returns Orthanc's answer for each instance, and its file.
 pub(crate) fn upload<C: Cloud>(
     fixture: &Fixture<C>,
     study: u64,
@@ -84,7 +71,7 @@ pub(crate) fn upload<C: Cloud>(
     slices(study, count)?.into_iter().map(|file| Ok((fixture.rest().upload(&file)?, file))).collect()
 }
 
-/// Moves resources and waits.
+/// Moves resources and waits until the move is done.
 pub(crate) fn move_to<C: Cloud>(fixture: &Fixture<C>, target: &str, resources: &[&str]) -> Result<Value> {
     let body = json!({"Resources": resources, "TargetStorage": target});
     Ok(fixture.rest().post_json("/move-storage", &body)?.ok()?.json()?)
@@ -101,19 +88,48 @@ pub(crate) fn start_moving<C: Cloud>(
     Ok(answer["ID"].as_str().context("no ID")?.to_owned())
 }
 
-/// Where each attachment of a resource is.
+/// Returns the location of each attachment of a resource.
 pub(crate) fn locations<C: Cloud>(fixture: &Fixture<C>, resource: &str) -> Result<Vec<String>> {
     let locations = fixture.rest().get_json(&format!("/object-storage/locations/{resource}"))?;
     let locations = locations.as_array().context("no list")?;
     Ok(locations.iter().map(|location| location["Location"].as_str().unwrap_or("?").to_owned()).collect())
 }
 
-/// That all these instances can be read as they were sent.
+/// Checks that the attachments of a resource are all at `location`.
+pub(crate) fn expect_all_at<C: Cloud>(fixture: &Fixture<C>, resource: &str, location: &str) -> Result<()> {
+    let found = locations(fixture, resource)?;
+    ensure!(found.iter().all(|found| found == location), "not at {location}: {found:?}");
+    Ok(())
+}
+
+/// Checks the number of attachments on the disk and in the bucket.
+pub(crate) fn expect_counts<C: Cloud>(fixture: &Fixture<C>, files: usize, objects: usize) -> Result<()> {
+    let stored = stored_files(&fixture.orthanc);
+    let keys = fixture.keys();
+    ensure!((stored.len(), keys.len()) == (files, objects), "{stored:?} {keys:?}");
+    Ok(())
+}
+
+/// Checks that the plugin has logged no error.
+pub(crate) fn expect_no_errors<C: Cloud>(fixture: &Fixture<C>) -> Result<()> {
+    let errors = fixture.log_lines('E');
+    ensure!(errors.is_empty(), "{errors:#?}");
+    Ok(())
+}
+
+/// Writes a file in the place of an attachment.
+pub(crate) fn write_file(orthanc: &Orthanc, uuid: &str, content: &[u8]) -> Result<()> {
+    let path = path_of(orthanc, uuid);
+    fs::create_dir_all(path.parent().context("no folder")?)?;
+    Ok(fs::write(&path, content)?)
+}
+
+/// Checks that all these instances are read as they were sent.
 pub(crate) fn expect_readable<C: Cloud>(fixture: &Fixture<C>, sent: &[(Uploaded, Vec<u8>)]) -> Result<()> {
     expect_readable_by(fixture.rest(), sent)
 }
 
-/// As [`expect_readable`], by another client.
+/// Checks the same as [`expect_readable`] with another client.
 pub(crate) fn expect_readable_by(rest: &real_orthanc::Client, sent: &[(Uploaded, Vec<u8>)]) -> Result<()> {
     for (uploaded, file) in sent {
         ensure!(rest.file(&uploaded.id)? == *file, "instance {} is not as it was sent", uploaded.id);
@@ -121,8 +137,8 @@ pub(crate) fn expect_readable_by(rest: &real_orthanc::Client, sent: &[(Uploaded,
     Ok(())
 }
 
-/// An Orthanc with its own storage, which has the files, and then the plugin beside a bucket with these options.
-pub(crate) fn after_years_on_files<C: Cloud>(
+/// Runs `before` on an Orthanc without the plugin, and restarts it with the plugin and these options.
+pub(crate) fn with_existing_files<C: Cloud>(
     changes: &Value,
     before: impl FnOnce(&real_orthanc::Client) -> Result<()>,
 ) -> Result<Fixture<C>> {
@@ -135,9 +151,4 @@ pub(crate) fn after_years_on_files<C: Cloud>(
     orthanc.configure(|builder| builder.plugin(library).section(C::SECTION, section));
     orthanc.start_again()?;
     Ok(Fixture::new(orthanc, bucket))
-}
-
-/// Requests for an object that is read whole.
-pub(crate) fn reads(counts: &fake_cloud::RequestCounts) -> u64 {
-    counts.of(request::READ) + counts.of(request::READ_RANGE)
 }

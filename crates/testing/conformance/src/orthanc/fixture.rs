@@ -1,4 +1,4 @@
-//! A bucket, and an Orthanc whose storage area it is.
+//! A real Orthanc with the plugin, and the bucket of its storage area.
 
 use std::marker::PhantomData;
 use std::thread;
@@ -13,38 +13,38 @@ use serde_json::{Value, json};
 use crate::Cloud;
 use crate::fixture::{library, with, within};
 
-/// A real Orthanc with the plugin, and the bucket behind it.
+/// A real Orthanc with the plugin, and the server of the bucket.
 pub(crate) struct Fixture<C> {
-    // Declared first: Orthanc ends before the bucket that it uses.
+    // Declared first, so that Orthanc is dropped before its bucket.
     pub(crate) orthanc: Orthanc,
     pub(crate) bucket: BucketServer,
     cloud: PhantomData<C>,
 }
 
 impl<C: Cloud> Fixture<C> {
-    /// Of what was started otherwise.
+    /// Combines what was started separately.
     pub(crate) fn new(orthanc: Orthanc, bucket: BucketServer) -> Self {
         Self { orthanc, bucket, cloud: PhantomData }
     }
 
-    /// With the section as it is.
+    /// Starts Orthanc with the required options.
     pub(crate) fn start() -> Result<Self> {
         Self::with(&json!({}))
     }
 
-    /// With `changes` of the plugin's section: options are added or replaced.
+    /// Starts Orthanc with `changes` of the plugin's section.
     pub(crate) fn with(changes: &Value) -> Result<Self> {
         Self::configured(changes, |builder| builder)
     }
 
-    /// With changes of the section and of Orthanc's own options.
+    /// Starts Orthanc with changes of the section and of Orthanc's own options.
     pub(crate) fn configured(changes: &Value, orthanc: impl FnOnce(Builder) -> Builder) -> Result<Self> {
         let bucket = C::server()?;
         let builder = builder::<C>(&with(C::section(&bucket.endpoint()), changes))?;
         Ok(Self::new(orthanc(builder).start()?, bucket))
     }
 
-    /// With a proxy on the way to the bucket.
+    /// Starts Orthanc with a proxy in front of the bucket.
     pub(crate) fn behind_proxy(changes: &Value) -> Result<(Self, Proxy)> {
         let bucket = C::server()?;
         let proxy = Proxy::start(([127, 0, 0, 1], bucket.port()).into())?;
@@ -52,33 +52,27 @@ impl<C: Cloud> Fixture<C> {
         Ok((Self::new(orthanc, bucket), proxy))
     }
 
-    /// Starts Orthanc anew, without the three seconds of an orderly end, with other changes of the section.
+    /// Kills Orthanc, which is faster than stopping it, and starts it with other changes of the section.
     pub(crate) fn start_again_with(&mut self, changes: &Value) -> Result<()> {
         self.orthanc.kill()?;
         self.configure(changes);
         Ok(self.orthanc.start_again()?)
     }
 
-    /// Ends Orthanc in order and starts it anew.
+    /// Stops Orthanc and starts it again.
     pub(crate) fn restart(&mut self) -> Result<()> {
         self.orthanc.stop()?;
         Ok(self.orthanc.start_again()?)
     }
 
-    /// Ends Orthanc in order and starts it anew, with other changes of the section.
-    pub(crate) fn restart_with(&mut self, changes: &Value) -> Result<()> {
-        self.configure(changes);
-        self.restart()
-    }
-
-    /// Lets Orthanc end and begin anew in its process, and waits until it has.
+    /// Resets Orthanc (`POST /tools/reset`) and waits until it has started.
     pub(crate) fn reset(&self) -> Result<()> {
         let started = || self.orthanc.log().matches("Orthanc has started").count();
         let before = started();
         let answer = self.rest().post("/tools/reset", b"")?;
         ensure!(answer.status == 200, "{}", answer.text());
         let ended = within(Duration::from_secs(30), || started() > before);
-        ensure!(ended, "the reset does not end:\n{}", end_of_log(&self.orthanc));
+        ensure!(ended, "the reset takes too long:\n{}", end_of_log(&self.orthanc));
         Ok(())
     }
 
@@ -92,12 +86,12 @@ impl<C: Cloud> Fixture<C> {
         self.orthanc.rest()
     }
 
-    /// Names of all objects, in order.
+    /// Returns the names of all objects, sorted.
     pub(crate) fn keys(&self) -> Vec<String> {
         self.bucket.keys(C::BUCKET)
     }
 
-    /// Name and bytes of the only object.
+    /// Returns name and bytes of the only object.
     pub(crate) fn only_object(&self) -> Result<(String, Vec<u8>)> {
         let mut objects = self.bucket.objects(C::BUCKET);
         let (key, object) = objects.pop_first().context("the bucket is empty")?;
@@ -105,19 +99,19 @@ impl<C: Cloud> Fixture<C> {
         Ok((key, object.bytes.to_vec()))
     }
 
-    /// Runs `work`, and returns what it gave and the requests that it took.
+    /// Runs `work` and returns its result and the number of its requests.
     pub(crate) fn counted<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, RequestCounts)> {
         self.bucket.reset_counts();
         let result = work()?;
         Ok((result, self.bucket.requests()))
     }
 
-    /// The plugin's lines in the log, of a level (`E`, `W`, `I`), without time and place.
+    /// Returns the plugin's log lines of a level (`E`, `W`, `I`), without their prefix.
     pub(crate) fn log_lines(&self, level: char) -> Vec<String> {
         log_lines::<C>(&self.orthanc.log(), level)
     }
 
-    /// Whether Orthanc's index mentions `text`.
+    /// Whether Orthanc's index contains `text`.
     pub(crate) fn is_in_index(&self, text: &str) -> Result<bool> {
         for entry in std::fs::read_dir(self.orthanc.folder().join("index"))? {
             let bytes = std::fs::read(entry?.path())?;
@@ -129,12 +123,12 @@ impl<C: Cloud> Fixture<C> {
     }
 }
 
-/// An Orthanc with the plugin and its section.
+/// Returns the builder of an Orthanc with the plugin and this section.
 pub(crate) fn builder<C: Cloud>(section: &Value) -> Result<Builder> {
     Ok(Orthanc::builder().plugin(library::<C>()?).section(C::SECTION, section.clone()))
 }
 
-/// All that an Orthanc logged whose plugin stopped it.
+/// Returns the log of an Orthanc whose start the plugin has prevented.
 pub(crate) fn log_of_refused_start<C: Cloud>(section: &Value) -> Result<String> {
     match builder::<C>(section)?.start() {
         Err(StartError::Exited { log, .. }) => Ok(log),
@@ -143,11 +137,11 @@ pub(crate) fn log_of_refused_start<C: Cloud>(section: &Value) -> Result<String> 
     }
 }
 
-/// The plugin's lines of a level in a log, without time and place.
+/// Returns the plugin's lines of a level in a log, without their prefix.
 pub(crate) fn log_lines<C: Cloud>(log: &str, level: char) -> Vec<String> {
     let begin = format!("{}: ", C::NAME);
     let of_level = log.lines().filter(|line| line.starts_with(level));
-    // After the place in Orthanc's source comes, in lines at info level, a category: `(plugins)`.
+    // In info lines, the category `(plugins)` follows the place in Orthanc's source.
     let texts = of_level.filter_map(|line| Some(line.split_once("] ")?.1));
     texts
         .filter_map(|text| text.trim_start_matches("(plugins) ").strip_prefix(&begin))
@@ -155,17 +149,17 @@ pub(crate) fn log_lines<C: Cloud>(log: &str, level: char) -> Vec<String> {
         .collect()
 }
 
-/// Slices of a series, of about 9 kB each. Different studies have different ones.
+/// Returns slices of a series, of about 9 kB each, which differ between studies.
 pub(crate) fn slices(study: u64, count: u32) -> Result<Vec<Vec<u8>>> {
     Ok(Study(study).ct_series(count, 64, 64).collect::<Result<_, _>>()?)
 }
 
-/// One slice of about 9 kB.
+/// Returns one slice of about 9 kB.
 pub(crate) fn slice() -> Result<Vec<u8>> {
     slices(0, 1)?.pop().context("no slice")
 }
 
-/// Calls `work` in as many threads at once, each with its number. The first error counts.
+/// Calls `work` in parallel with the number of each client. Returns the first error, if any.
 pub(crate) fn at_once<T: Send>(clients: u64, work: impl Fn(u64) -> Result<T> + Sync) -> Result<Vec<T>> {
     let work = &work;
     thread::scope(|scope| {
@@ -175,7 +169,7 @@ pub(crate) fn at_once<T: Send>(clients: u64, work: impl Fn(u64) -> Result<T> + S
     })
 }
 
-/// The end of what Orthanc logged, for messages of failed tests.
+/// Returns the end of Orthanc's log, for messages of failed tests.
 fn end_of_log(orthanc: &Orthanc) -> String {
     let log = orthanc.log();
     let lines: Vec<_> = log.lines().collect();

@@ -1,11 +1,10 @@
-//! The plugin in a real Orthanc, on a server that behaves as the cloud does, and misbehaves when told to.
+//! The plugin in a real Orthanc, on a server that behaves as the cloud does and injects faults.
 
 mod faults;
 pub(crate) mod fixture;
-mod lasting;
 mod life;
 mod neighbours;
 mod starting;
 mod storing;
 
-modules![faults, lasting, life, neighbours, starting, storing];
+modules![faults, life, neighbours, starting, storing];

@@ -1,4 +1,4 @@
-//! The built plugin in a host that plays Orthanc.
+//! The built plugin in a fake Orthanc.
 
 mod availability;
 mod configuration;

@@ -1,19 +1,20 @@
-//! `POST /tools/reset`: the plugin is ended and begun again in one process.
+//! Resets of Orthanc (`POST /tools/reset`), which finalize and initialize the plugin in one process.
 //!
-//! It counts the threads and descriptors of the whole process, of which a test has its own.
+//! The test counts threads and descriptors of its process, which runs no other test.
 
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use fake_orthanc::FakeOrthancOptions;
 use serde_json::json;
 
 use crate::Cloud;
-use crate::fixture::{DICOM, Setup, UUID, configuration, content, done, eventually, section, uuid};
+use crate::fixture::{LoadedPlugin, UUID, configuration, content, eventually, section, uuid};
 
-tests![resets_leave_no_thread_descriptor_or_memory_behind,];
+tests! { EveryCloud: resets_leak_nothing }
 
-/// What the process has: threads, file descriptors, resident memory in MiB.
+/// Returns threads, file descriptors and resident memory in MiB of this process.
 fn used() -> Result<(u64, usize, u64)> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let number = |name: &str| -> Option<u64> {
@@ -25,48 +26,41 @@ fn used() -> Result<(u64, usize, u64)> {
     Ok((threads, descriptors, number("VmRSS:").context("no VmRSS")? / 1024))
 }
 
-fn resets_leave_no_thread_descriptor_or_memory_behind<C: Cloud>() -> Result<()> {
-    let mut setup = Setup::<C>::start()?;
+fn resets_leak_nothing<C: Cloud>() -> Result<()> {
+    let limit = Duration::from_secs(30);
+    let mut plugin = LoadedPlugin::<C>::start()?;
     let bytes = content(8_000_000);
-    let cycle = |setup: &mut Setup<C>| -> Result<()> {
-        std::thread::scope(|scope| {
-            let host = &setup.host;
-            let others = [1, 2, 3].map(|other| scope.spawn(move || host.create(&uuid(other), DICOM, b"x")));
-            done(host.create(UUID, DICOM, &bytes))?;
-            assert!(done(host.read_whole(UUID, DICOM))? == bytes);
-            done(host.read_range(UUID, DICOM, 100, 5000))?;
-            done(host.remove(UUID, DICOM))?;
-            for other in others {
-                done(other.join().unwrap_or(Err(-1)))?;
-            }
-            anyhow::Ok(())
+    let cycle = |plugin: &mut LoadedPlugin<C>| -> Result<()> {
+        thread::scope(|scope| {
+            let store = |number: usize| plugin.create(&uuid(number), b"x");
+            let others = [1, 2, 3].map(|number| scope.spawn(move || store(number)));
+            plugin.create(UUID, &bytes)?;
+            assert!(plugin.read(UUID)? == bytes);
+            plugin.range(UUID, 100, 5000)?;
+            plugin.remove(UUID)?;
+            others.into_iter().try_for_each(|other| other.join().map_err(|_| anyhow!("panicked"))?)
         })?;
-        let configuration = configuration::<C>(section::<C>(&setup.server, &json!({})));
-        setup.host.reset(FakeOrthancOptions::with_configuration(configuration))?;
-        Ok(())
+        let configuration = configuration::<C>(section::<C>(&plugin.server, &json!({})));
+        Ok(plugin.orthanc.reset(FakeOrthancOptions::with_configuration(configuration))?)
     };
-    // The first ones may load and cache what stays for good.
+    // The first cycles may allocate what the process keeps.
     for _ in 0..3 {
-        cycle(&mut setup)?;
+        cycle(&mut plugin)?;
     }
-    let closed = |setup: &Setup<C>| setup.server.connections_open() <= 1;
-    eventually("the connections of former plugins are closed", Duration::from_secs(30), || closed(&setup))?;
+    eventually("old connections are closed", limit, || plugin.server.connections_open() <= 1)?;
     let before = used()?;
     for _ in 0..20 {
-        cycle(&mut setup)?;
+        cycle(&mut plugin)?;
     }
-    eventually("threads and descriptors are as before", Duration::from_secs(30), || {
-        used().is_ok_and(|now| now.0 <= before.0 && now.1 <= before.1)
-    })
-    .with_context(|| format!("before {before:?}, after {:?}", used()))?;
-    // One leaked attachment for each cycle would be 160 MB.
+    let is_as_before = || used().is_ok_and(|now| now.0 <= before.0 && now.1 <= before.1);
+    eventually("threads and descriptors are as before", limit, is_as_before)
+        .with_context(|| format!("before {before:?}, after {:?}", used()))?;
+    // Leaking one attachment per cycle would add 160 MB.
     let (_, _, memory) = used()?;
     assert!(memory < before.2 + 80, "{} MiB before, {memory} MiB after", before.2);
 
-    setup.host.finalize();
-    eventually("all connections are closed", Duration::from_secs(30), || {
-        setup.server.connections_open() == 0
-    })?;
-    assert_eq!(setup.errors(), [""; 0]);
-    setup.check()
+    plugin.orthanc.finalize();
+    eventually("all connections are closed", limit, || plugin.server.connections_open() == 0)?;
+    assert_eq!(plugin.errors(), [""; 0]);
+    plugin.check()
 }
