@@ -65,7 +65,7 @@ async fn objects_that_are_not_large_are_one_request_each() {
         assert!(read(&storage, name).await == content);
     }
     let requests = server.requests();
-    assert_eq!((requests.put_object(), requests.get_object(), requests.total), (3, 3, 6));
+    assert_eq!((requests.of(Operation::PutObject), requests.of(Operation::GetObject), requests.total), (3, 3, 6));
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn after_a_slow_upload_the_next_one_goes_in_parts() {
         assert!(server.object(BUCKET, name).unwrap().bytes == content, "{name}");
     }
     let requests = server.requests();
-    assert_eq!(requests.put_object(), 1);
+    assert_eq!(requests.of(Operation::PutObject), 1);
     assert_eq!(requests.of(Operation::CreateMultipartUpload), 1);
     assert_eq!(requests.of(Operation::UploadPart), 5);
     assert_eq!(requests.of(Operation::CompleteMultipartUpload), 1);
@@ -93,8 +93,8 @@ async fn a_slow_download_goes_on_in_parts_and_is_whole() {
     server.bandwidth_per_connection(Some(SLOW));
     assert!(read(&storage, "large").await == content);
     let requests = server.requests();
-    assert_eq!(requests.get_object(), 1, "it begins with one plain request");
-    assert!(requests.get_object_range() > 1, "{requests:?}");
+    assert_eq!(requests.of(Operation::GetObject), 1, "it begins with one plain request");
+    assert!(requests.of(Operation::GetObjectRange) > 1, "{requests:?}");
     assert!(server.connections_accepted() > 1);
 }
 
