@@ -5,7 +5,7 @@
 //! clouds, limit the bandwidth, and hold requests, in the same way for every cloud:
 //!
 //! - [`BucketServer::start`] serves S3 with `s3s`, which checks signatures, from buckets in memory.
-//! - [`BucketServer::start_azure`] forwards to Azurite, Microsoft's emulator, in a process of its own.
+//! - [`BucketServer::start_azure`] forwards to Azurite, Microsoft's emulator, in a separate process.
 //! - [`BucketServer::start_google`] serves the same buckets as S3, with Google's tokens, headers and errors.
 //!
 //! All servers listen on 127.0.0.1 only, and implement only the operations that the plugins use.

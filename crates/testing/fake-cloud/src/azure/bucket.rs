@@ -23,7 +23,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 /// Life of the signature for the requests of one server.
 const SIGNATURE_LIFE: Duration = Duration::from_hours(24 * 7);
 
-/// A minimal client of its own, because tests must not check the client under test with itself.
+/// A minimal client, because tests must not check the client under test with itself.
 #[derive(Debug)]
 pub(crate) struct Inspector {
     port: u16,
