@@ -66,7 +66,10 @@ async fn small_objects_take_one_request_each() {
         assert!(read(&bucket, name).await == content);
     }
     let requests = server.requests();
-    assert_eq!((requests.put_object(), requests.get_object(), requests.total), (3, 3, 6));
+    assert_eq!(
+        (requests.of(Operation::PutObject), requests.of(Operation::GetObject), requests.total),
+        (3, 3, 6)
+    );
 }
 
 #[tokio::test]
@@ -80,7 +83,7 @@ async fn upload_after_a_slow_one_is_multipart() {
         assert!(server.object(BUCKET, name).unwrap().bytes == content, "{name}");
     }
     let requests = server.requests();
-    assert_eq!(requests.put_object(), 1);
+    assert_eq!(requests.of(Operation::PutObject), 1);
     assert_eq!(requests.of(Operation::CreateMultipartUpload), 1);
     assert_eq!(requests.of(Operation::UploadPart), 5);
     assert_eq!(requests.of(Operation::CompleteMultipartUpload), 1);
@@ -96,8 +99,8 @@ async fn slow_download_continues_in_ranges() {
     server.bandwidth_per_connection(Some(SLOW));
     assert!(read(&bucket, "large").await == content);
     let requests = server.requests();
-    assert_eq!(requests.get_object(), 1, "the download begins with one plain request");
-    assert!(requests.get_object_range() > 1, "{requests:?}");
+    assert_eq!(requests.of(Operation::GetObject), 1, "the download begins with one plain request");
+    assert!(requests.of(Operation::GetObjectRange) > 1, "{requests:?}");
     assert!(server.connections_accepted() > 1);
 }
 

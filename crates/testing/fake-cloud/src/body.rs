@@ -1,8 +1,7 @@
-//! Bodies on their way through the server: counted, and spoiled where a fault says so.
+//! Bodies on their way through the server: counted, and damaged where a fault says so.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +14,10 @@ use crate::count::Counters;
 use crate::dialect::AnswerBody;
 use crate::link::{Control, Cut};
 
-/// What happens in place of the rest of a body.
+/// Maximum size of one frame of an answer, so that the counters follow a download.
+const FRAME: usize = 1024 * 1024;
+
+/// The event that replaces the rest of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Cut(Cut),
@@ -28,7 +30,7 @@ pub(crate) struct Upload {
     pub(crate) inner: Incoming,
     pub(crate) counters: Arc<Counters>,
     pub(crate) control: Arc<Control>,
-    /// After how many bytes what happens.
+    /// A number of bytes, and the event that follows them.
     pub(crate) end: Option<(u64, End)>,
     pub(crate) received: u64,
 }
@@ -53,7 +55,7 @@ impl Body for Upload {
         if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref) {
             let bytes = data.len() as u64;
             self.received += bytes;
-            self.counters.body_bytes_received.fetch_add(bytes, Ordering::Relaxed);
+            self.counters.received(bytes);
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
@@ -67,7 +69,7 @@ impl Body for Upload {
     }
 }
 
-/// Reads a body to its end.
+/// Reads a body to its end, so that the client can read the answer on a connection that stays open.
 pub(crate) async fn drain(mut upload: Upload) {
     while let Some(Ok(_)) = upload.frame().await {}
 }
@@ -76,44 +78,46 @@ pub(crate) async fn drain(mut upload: Upload) {
 #[derive(Debug)]
 pub(crate) struct Download {
     inner: AnswerBody,
+    /// The rest of a frame of `inner`.
+    rest: Bytes,
+    length: SizeHint,
     counters: Arc<Counters>,
     control: Arc<Control>,
-    /// After how many bytes what happens; only where there are more.
+    /// A number of bytes, and the event that follows them. Only set if the body is longer.
     end: Option<(u64, End)>,
-    /// Offset of the byte to flip.
+    /// Offset of the byte to invert.
     corrupt: Option<u64>,
     sent: u64,
 }
 
 impl Download {
     pub(crate) fn new(inner: AnswerBody, counters: Arc<Counters>, control: Arc<Control>) -> Self {
-        Self { inner, counters, control, end: None, corrupt: None, sent: 0 }
+        let length = inner.size_hint();
+        Self { inner, rest: Bytes::new(), length, counters, control, end: None, corrupt: None, sent: 0 }
     }
 
-    /// Ends the body after so many bytes, if it has more.
+    /// Ends the body after this many bytes, if it is longer.
     pub(crate) fn end_after(&mut self, bytes: u64, end: End) {
-        let longer = self.inner.size_hint().exact().is_none_or(|length| length > bytes);
+        let longer = self.length.exact().is_none_or(|length| length > bytes);
         self.end = longer.then_some((bytes, end));
     }
 
-    /// Flips the byte at this offset.
+    /// Inverts the byte at this offset.
     pub(crate) fn corrupt(&mut self, offset: u64) {
         self.corrupt = Some(offset);
     }
 
-    fn spoil(&self, mut data: Bytes) -> Bytes {
+    fn damage(&self, mut data: Bytes) -> Bytes {
         if let Some((limit, _)) = self.end {
             data.truncate(usize::try_from(limit - self.sent).unwrap_or(usize::MAX));
         }
-        let here = self.corrupt.and_then(|offset| usize::try_from(offset.checked_sub(self.sent)?).ok());
-        if here.is_some_and(|index| index < data.len()) {
-            let mut copy = BytesMut::from(data.as_ref());
-            if let Some(byte) = here.and_then(|index| copy.get_mut(index)) {
-                *byte = !*byte;
-            }
-            data = copy.freeze();
+        let index = self.corrupt.and_then(|offset| usize::try_from(offset.checked_sub(self.sent)?).ok());
+        let Some(index) = index.filter(|index| *index < data.len()) else { return data };
+        let mut copy = BytesMut::from(data.as_ref());
+        if let Some(byte) = copy.get_mut(index) {
+            *byte = !*byte;
         }
-        data
+        copy.freeze()
     }
 }
 
@@ -133,23 +137,28 @@ impl Body for Download {
             }
             return Poll::Pending;
         }
-        let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(cx)?) else { return Poll::Ready(None) };
-        match frame.into_data() {
-            Ok(data) => {
-                let data = self.spoil(data);
-                self.sent += data.len() as u64;
-                self.counters.body_bytes_sent.fetch_add(data.len() as u64, Ordering::Relaxed);
-                Poll::Ready(Some(Ok(Frame::data(data))))
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.inner).poll_frame(cx)?).map(Frame::into_data) {
+                Some(Ok(data)) => self.rest = data,
+                Some(Err(frame)) => return Poll::Ready(Some(Ok(frame))),
+                None => return Poll::Ready(None),
             }
-            Err(frame) => Poll::Ready(Some(Ok(frame))),
         }
+        let size = self.rest.len().min(FRAME);
+        let whole = self.rest.split_to(size);
+        let data = self.damage(whole);
+        let bytes = data.len() as u64;
+        self.sent += bytes;
+        self.counters.sent(bytes);
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.end.is_none() && self.inner.is_end_stream()
+        self.end.is_none() && self.rest.is_empty() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let Some(length) = self.length.exact() else { return SizeHint::new() };
+        SizeHint::with_exact(length.saturating_sub(self.sent))
     }
 }

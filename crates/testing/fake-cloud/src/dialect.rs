@@ -1,67 +1,76 @@
-//! What differs between the clouds: how requests are read, carried out and refused, and where objects are kept.
+//! The protocol of one cloud: how requests are read, carried out and refused.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
 use s3s::StdError;
 
 use crate::body::Upload;
 use crate::operation::Target;
-use crate::stored::{StoredObject, UnfinishedUpload};
+use crate::stored::Buckets;
 
-/// The body of an answer before faults.
+/// The body of an answer, before a fault damages it.
 pub(crate) type AnswerBody = UnsyncBoxBody<Bytes, StdError>;
 
-/// A refusal that a test asked for.
+/// The reason why a request is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
-    /// As S3 calls it; the dialect may have its own word.
+    /// The error's name in S3; a dialect may replace it.
     pub(crate) code: String,
+    pub(crate) message: String,
 }
 
-/// The protocol of one cloud, on buckets of its own.
-///
-/// The methods that look into the buckets are called by tests and may block; the others are called by the server.
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, code: &str, message: &str) -> Self {
+        Self { status, code: code.to_owned(), message: message.to_owned() }
+    }
+}
+
+/// The protocol of one cloud, with its buckets.
 #[async_trait::async_trait]
 pub(crate) trait Dialect: fmt::Debug + Send + Sync {
-    /// What a request asks for.
+    /// Returns the bucket, key and operation of a request.
     fn target(&self, head: &Parts) -> Target;
 
     /// Carries out a request.
     async fn call(&self, request: Request<Upload>) -> Response<AnswerBody>;
 
-    /// The answer in place of carrying it out, in this cloud's words.
+    /// Returns the answer that this cloud gives for a refusal.
     fn refuse(&self, head: &Parts, refusal: &Refusal) -> Response<AnswerBody>;
 
-    /// Replaces an object, unless there is no such bucket.
+    /// Replaces an object.
     async fn replace(&self, target: &Target, content: Bytes);
 
-    /// The keys of a bucket in order.
-    fn keys(&self, bucket: &str) -> Vec<String>;
+    /// Returns the buckets.
+    fn buckets(&self) -> &dyn Buckets;
+}
 
-    /// One object.
-    fn object(&self, bucket: &str, key: &str) -> Option<StoredObject>;
+/// Returns a body of these bytes.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> AnswerBody {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
 
-    /// All objects of a bucket.
-    fn objects(&self, bucket: &str) -> BTreeMap<String, StoredObject> {
-        let keys = self.keys(bucket).into_iter();
-        keys.filter_map(|key| self.object(bucket, &key).map(|object| (key, object))).collect()
-    }
+/// Returns an answer with a document, which is left out for a `HEAD`.
+pub(crate) fn document(
+    method: &Method,
+    status: StatusCode,
+    content_type: &'static str,
+    text: String,
+) -> Response<AnswerBody> {
+    let body = if method == Method::HEAD { Bytes::new() } else { text.into() };
+    let mut answer = Response::new(full(body));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
 
-    /// Puts an object; creates the bucket if need be.
-    fn insert(&self, bucket: &str, key: &str, content: Bytes);
-
-    /// Removes an object, and returns it.
-    fn remove(&self, bucket: &str, key: &str) -> Option<StoredObject>;
-
-    /// Uploads in parts that were not completed.
-    fn unfinished_uploads(&self, bucket: &str) -> Vec<UnfinishedUpload>;
-
-    /// Empties all buckets.
-    fn clear(&self);
+/// Escapes text for an XML document.
+pub(crate) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
 }

@@ -1,4 +1,4 @@
-//! What stands between HTTP and the cloud's own protocol: counting, holding, faults.
+//! The layer between HTTP and the protocol of a cloud: counters, holds, latency and faults.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +15,7 @@ use crate::fault::{Fault, Faults};
 use crate::hold::Holds;
 use crate::link::{Control, Cut};
 
-/// A request that was not answered after so long is given up, whatever holds it.
-const REQUEST_LIMIT: Duration = Duration::from_mins(10);
-
-/// All that answers requests, shared by the connections of one server.
+/// The state of one server, shared by its connections.
 #[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) dialect: Arc<dyn Dialect>,
@@ -27,36 +24,28 @@ pub(crate) struct Front {
     pub(crate) holds: Arc<Holds>,
     /// Nanoseconds.
     pub(crate) latency: AtomicU64,
-    /// Bytes for each second; 0 is without limit.
+    /// Bytes per second; 0 means unlimited.
     pub(crate) bandwidth: Arc<AtomicU64>,
 }
 
 impl Front {
-    /// Nothing in the way of the requests yet.
     pub(crate) fn new(dialect: Arc<dyn Dialect>) -> Self {
         Self {
             dialect,
-            counters: Arc::new(Counters::default()),
+            counters: Arc::default(),
             faults: Faults::default(),
-            holds: Arc::new(Holds::default()),
+            holds: Arc::default(),
             latency: AtomicU64::new(0),
-            bandwidth: Arc::new(AtomicU64::new(0)),
+            bandwidth: Arc::default(),
         }
     }
 
-    /// Answers one request, or has its connection cut and never returns.
+    /// Answers one request, or cuts its connection and never returns.
     pub(crate) async fn answer(
         &self,
         control: &Arc<Control>,
         request: Request<Incoming>,
     ) -> Response<Download> {
-        match tokio::time::timeout(REQUEST_LIMIT, Box::pin(self.carry_out(control, request))).await {
-            Ok(answer) => answer,
-            Err(_) => cut(control, Cut::Reset).await,
-        }
-    }
-
-    async fn carry_out(&self, control: &Arc<Control>, request: Request<Incoming>) -> Response<Download> {
         let (head, body) = request.into_parts();
         let target = self.dialect.target(&head);
         let number = self.counters.arrived(target.operation, &head);
@@ -65,7 +54,7 @@ impl Front {
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
-        let fault = self.faults.meet(&target);
+        let fault = self.faults.meet(target.operation);
         let end = match fault {
             Some(Fault::CloseAfterRequestBytes(0)) => cut(control, Cut::Reset).await,
             Some(Fault::CloseAfterRequestBytes(bytes)) => Some((bytes, End::Cut(Cut::Reset))),
@@ -77,9 +66,8 @@ impl Front {
         }
         let counters = Arc::clone(&self.counters);
         let upload = Upload { inner: body, counters, control: Arc::clone(control), end, received: 0 };
-        let answer = match refusal(fault.as_ref()) {
+        let mut answer = match refusal(fault.as_ref()) {
             Some(refusal) => {
-                // Read to its end, so that the client can read the answer on a connection that lives on.
                 drain(upload).await;
                 self.dialect.refuse(&head, &refusal)
             }
@@ -88,37 +76,36 @@ impl Front {
         match fault {
             Some(Fault::CloseBeforeResponse) => cut(control, Cut::Close).await,
             Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
+            Some(Fault::DropEtag) => drop(answer.headers_mut().remove(ETAG)),
+            Some(Fault::Status { retry_after_seconds: Some(seconds), .. }) => {
+                answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            }
             _ => {}
         }
         self.counters.answered(number, answer.status());
-        let (mut head, body) = answer.into_parts();
-        if matches!(fault, Some(Fault::DropEtag)) {
-            head.headers.remove(ETAG);
-        }
-        if let Some(Fault::Status { retry_after_seconds: Some(seconds), .. }) = fault {
-            head.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        let mut body = Download::new(body, Arc::clone(&self.counters), Arc::clone(control));
-        match fault {
-            Some(Fault::ResetAfterResponseBytes(bytes)) => body.end_after(bytes, End::Cut(Cut::Reset)),
-            Some(Fault::CloseAfterResponseBytes(bytes)) => body.end_after(bytes, End::Cut(Cut::Close)),
-            Some(Fault::StallResponseAfter(bytes)) => body.end_after(bytes, End::Stall),
-            Some(Fault::CorruptResponseByte(offset)) => body.corrupt(offset),
-            _ => {}
-        }
-        Response::from_parts(head, body)
+        answer.map(|body| {
+            let mut body = Download::new(body, Arc::clone(&self.counters), Arc::clone(control));
+            match fault {
+                Some(Fault::ResetAfterResponseBytes(bytes)) => body.end_after(bytes, End::Cut(Cut::Reset)),
+                Some(Fault::CloseAfterResponseBytes(bytes)) => body.end_after(bytes, End::Cut(Cut::Close)),
+                Some(Fault::StallResponseAfter(bytes)) => body.end_after(bytes, End::Stall),
+                Some(Fault::CorruptResponseByte(offset)) => body.corrupt(offset),
+                _ => {}
+            }
+            body
+        })
     }
 }
 
-/// Ends the connection; its task drops this future with it.
+/// Ends the connection, whose task drops this future.
 async fn cut(control: &Control, how: Cut) -> ! {
     control.cut(how);
     std::future::pending().await
 }
 
-/// The refusal in place of carrying out the request.
+/// Returns the refusal that a fault demands.
 fn refusal(fault: Option<&Fault>) -> Option<Refusal> {
     let Some(Fault::Status { code, s3_code, .. }) = fault else { return None };
     let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    Some(Refusal { status, code: s3_code.clone() })
+    Some(Refusal::new(status, s3_code, "Injected by the test server"))
 }

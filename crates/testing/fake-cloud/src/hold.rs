@@ -1,4 +1,4 @@
-//! Holding requests back until a test lets them go.
+//! Holds, which keep requests back until a test releases them.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -6,10 +6,9 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
-use crate::fault::matches;
 use crate::operation::{Operation, Target};
 
-/// Requests held back, from [`crate::BucketServer::hold`] until this is released or dropped.
+/// Keeps requests back from [`crate::BucketServer::hold`] until this is released or dropped.
 #[derive(Debug)]
 pub struct Hold {
     gate: Arc<Gate>,
@@ -17,20 +16,21 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Requests held at this moment. Their headers have arrived; of their bodies nothing was read.
+    /// Returns the number of requests held now. The server has read their headers and nothing of their
+    /// bodies.
     #[must_use]
     pub fn waiting(&self) -> usize {
         *self.gate.waiting.lock()
     }
 
-    /// Waits until at least so many requests are held at once; `false` when `timeout` passed before.
+    /// Waits until at least this many requests are held at once. Returns `false` after `timeout`.
     #[must_use]
     pub fn wait_until(&self, requests: usize, timeout: Duration) -> bool {
         let mut waiting = self.gate.waiting.lock();
         !self.gate.changed.wait_while_for(&mut waiting, |waiting| *waiting < requests, timeout).timed_out()
     }
 
-    /// Lets all go, and later ones pass. Dropping does the same.
+    /// Releases all held requests; later ones pass. Dropping does the same.
     pub fn release(self) {
         drop(self);
     }
@@ -60,6 +60,13 @@ struct Gate {
     open: watch::Sender<bool>,
 }
 
+impl Gate {
+    fn stops(&self, target: &Target) -> bool {
+        self.operation == target.operation
+            && self.key_contains.as_ref().is_none_or(|text| target.key.contains(text))
+    }
+}
+
 impl Holds {
     pub(crate) fn hold(self: &Arc<Self>, operation: Operation, key_contains: Option<String>) -> Hold {
         let gate = Arc::new(Gate {
@@ -73,25 +80,18 @@ impl Holds {
         Hold { gate, holds: Arc::downgrade(self) }
     }
 
-    /// Waits at every gate that is shut for this request.
+    /// Waits at every closed gate that stops this request.
     pub(crate) async fn pass(&self, target: &Target) {
-        let shut: Vec<_> = {
-            let gates = self.gates.lock();
-            gates
-                .iter()
-                .filter(|gate| matches(target, Some(gate.operation), gate.key_contains.as_deref()))
-                .cloned()
-                .collect()
-        };
-        for gate in shut {
+        let gates: Vec<_> = self.gates.lock().iter().filter(|gate| gate.stops(target)).cloned().collect();
+        for gate in gates {
             let _waiting = Waiting::at(&gate);
-            // The sender is in the gate, so the wait cannot fail.
+            // Never fails: the gate owns the sender.
             let _ = gate.open.subscribe().wait_for(|open| *open).await;
         }
     }
 }
 
-/// Counts a request as waiting, also when its connection breaks meanwhile.
+/// Counts a request as waiting until it is released or its connection breaks.
 struct Waiting<'a>(&'a Gate);
 
 impl<'a> Waiting<'a> {

@@ -1,13 +1,14 @@
-//! Cloud storage for tests, the demonstration and benchmarks, which behaves as that of S3, Azure and Google does.
+//! Cloud storage servers for tests, the demonstration and benchmarks, with the behaviour of S3, Azure and
+//! Google.
 //!
-//! A test can look into the buckets, count requests and connections, let requests fail in all the ways that networks
-//! and clouds let them fail, slow the line down, and hold requests back, in the same way for every cloud. Behind that,
+//! A test can access the buckets directly, count requests and connections, inject the faults of networks and
+//! clouds, limit the bandwidth, and hold requests, in the same way for every cloud:
 //!
-//! - [`BucketServer::start`] has `s3s`, which checks signatures, and buckets in memory;
-//! - [`BucketServer::start_azure`] has Azurite, Microsoft's emulator, in a process of its own;
-//! - [`BucketServer::start_google`] has the buckets of S3, with Google's tokens, headers and errors before them.
+//! - [`BucketServer::start`] serves S3 with `s3s`, which checks signatures, from buckets in memory.
+//! - [`BucketServer::start_azure`] forwards to Azurite, Microsoft's emulator, in a separate process.
+//! - [`BucketServer::start_google`] serves the same buckets as S3, with Google's tokens, headers and errors.
 //!
-//! It listens on 127.0.0.1 only.
+//! All servers listen on 127.0.0.1 only, and implement only the operations that the plugins use.
 //!
 //! ```
 //! use fake_cloud::{BucketServer, Fault, FaultRule, Operation, Options};
@@ -16,37 +17,39 @@
 //! let server = BucketServer::start(Options::default())?;
 //! server.insert("bucket", "key", "content");
 //! let rule = server.faults().push(FaultRule::new(Fault::slow_down()).on(Operation::GetObject).times(2));
-//! // … a client of server.endpoint() reads the key, is told twice to slow down, and succeeds …
+//! // Let a client of `server.endpoint()` read the key. It is refused twice and retries, then:
+//! // assert_eq!(rule.fired(), 2);
 //! # let _ = rule.fired();
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Faults are given by the names of S3; each cloud answers in its own words: see `src/azure/error.rs` and
-//! `src/google/error.rs`.
+//! Faults have the names of S3. Each cloud answers with its own error code.
 //!
 //! # Where it differs from S3
 //!
-//! - An ETag has 32 hexadecimal digits and depends on the content alone, but is not its MD5, which would take more time
-//!   than all the rest (`…-N` for an upload in N parts, as in S3).
-//! - Everything is consistent at once, and there are no versions, access lists or lifecycle rules.
-//! - Storage classes are labels; but `GLACIER` and `DEEP_ARCHIVE` objects cannot be read, as in S3.
-//! - `Content-Length` is believed when memory is reserved. Nothing here is meant for strangers.
+//! - An `ETag` has 32 hexadecimal digits and depends on the content alone, but is not its MD5, which would be
+//!   too slow. The `ETag` of an upload in N parts ends with `-N`, as in S3.
+//! - There are no listings, copies, bulk deletions, versions, access lists or lifecycle rules.
+//! - Storage classes, tags and encryption are labels without effect.
+//! - The server holds whole requests in memory, so it must not serve untrusted clients.
 //!
 //! # Where it differs from Azure
 //!
-//! - In whatever Azurite does, but for two answers that are corrected: ranges behind the end of a blob are refused
-//!   (Azurite: 206 without bytes), and a wrong or expired signature is `AuthenticationFailed` (`AuthorizationFailure`).
-//! - Whole blobs have a `Content-MD5` even where none was stored, and `Put Blob` answers without a CRC-64.
-//! - An account that does not exist is 404 `ResourceNotFound`; Azure's have host names, which are not found at all.
-//! - Batches with a shared access signature in place of the key are refused with HTTP 500.
-//! - Azurite keeps what is deleted or replaced in memory for some minutes.
+//! - Everything that Azurite does differently, except for two corrections: a range beyond the end of a blob
+//!   is refused (Azurite: 206 without bytes), and the code for a wrong or expired signature is
+//!   `AuthenticationFailed` (Azurite: `AuthorizationFailure`).
+//! - Whole blobs have a `Content-MD5` even if the client sent none, and `Put Blob` answers without a CRC-64.
+//! - The answer for a missing account is 404 `ResourceNotFound`. In Azure, the account's host name does not
+//!   exist.
+//! - Batches with a shared access signature fail with HTTP 500.
+//! - Azurite keeps deleted and replaced blobs in memory for some minutes.
 //!
 //! # Where it differs from Google Cloud Storage
 //!
-//! - As from S3. Generations are the time of the put in microseconds, metagenerations are always 1.
-//! - A token may do everything or, for [`GoogleOptions::without_access`], nothing; there are no roles.
-//! - There are no signed addresses, resumable uploads or customer-supplied keys.
+//! - The differences from S3 apply, except for tags and encryption, which do not exist.
+//! - A token gives all permissions or, for [`GoogleOptions::without_access`], none.
+//! - There are no generations, signed URLs, resumable uploads or customer-supplied keys.
 
 mod azure;
 mod body;
@@ -63,6 +66,7 @@ mod operation;
 mod s3;
 mod server;
 mod stored;
+mod tls;
 
 pub use azure::{AzureOptions, AzuriteOverTls, Sas};
 pub use count::{RequestCounts, RequestRecord};
@@ -72,4 +76,4 @@ pub use hold::Hold;
 pub use operation::Operation;
 pub use s3::Options;
 pub use server::BucketServer;
-pub use stored::{StoredObject, UnfinishedUpload};
+pub use stored::StoredObject;

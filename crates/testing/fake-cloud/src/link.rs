@@ -1,4 +1,4 @@
-//! The server's end of one TCP connection: at a given speed, and cut when a fault says so.
+//! The server's end of one TCP connection, with limited bandwidth, which faults can cut.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,12 +13,12 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How a connection ends before its time.
+/// How a connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// FIN: the client gets what was sent.
+    /// With FIN: the client receives everything sent before.
     Close,
-    /// RST.
+    /// With RST.
     Reset,
 }
 
@@ -37,12 +37,12 @@ impl Control {
         self.requested.notify_one();
     }
 
-    /// Ends the connection when all that was given to it has gone out.
+    /// Ends the connection after everything written to it was sent.
     pub(crate) fn cut_when_flushed(&self, how: Cut) {
         *self.when_flushed.lock() = Some(how);
     }
 
-    /// Waits until the connection is to end.
+    /// Waits until a fault cuts the connection.
     pub(crate) async fn cut_requested(&self) -> Cut {
         loop {
             if let Some(how) = *self.cut.lock() {
@@ -65,7 +65,7 @@ impl Control {
 pub(crate) struct Link {
     stream: TcpStream,
     control: Arc<Control>,
-    /// Bytes for each second in either direction; 0 is without limit.
+    /// Bytes per second in each direction; 0 means unlimited.
     bandwidth: Arc<AtomicU64>,
     reading: Pace,
     writing: Pace,
@@ -75,16 +75,12 @@ impl Link {
     pub(crate) fn new(stream: TcpStream, control: Arc<Control>, bandwidth: Arc<AtomicU64>) -> Self {
         Self { stream, control, bandwidth, reading: Pace::new(), writing: Pace::new() }
     }
-
-    fn poll_write_allowance(&mut self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
-        self.writing.poll(cx, self.bandwidth.load(Ordering::Relaxed))
-    }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
         if *self.control.cut.lock() == Some(Cut::Reset) {
-            // If it fails, the client sees an orderly end instead.
+            // If this fails, the client sees FIN instead.
             let _ = self.stream.set_zero_linger();
         }
     }
@@ -101,9 +97,9 @@ impl AsyncRead for Link {
         let Some(allowance) = ready!(this.reading.poll(cx, rate)) else {
             return Pin::new(&mut this.stream).poll_read(cx, buf);
         };
-        let mut part = ReadBuf::new(buf.initialize_unfilled_to(allowance.min(buf.remaining())));
-        ready!(Pin::new(&mut this.stream).poll_read(cx, &mut part))?;
-        let read = part.filled().len();
+        let mut limited = ReadBuf::new(buf.initialize_unfilled_to(allowance.min(buf.remaining())));
+        ready!(Pin::new(&mut this.stream).poll_read(cx, &mut limited))?;
+        let read = limited.filled().len();
         buf.advance(read);
         this.reading.spend(read, rate);
         Poll::Ready(Ok(()))
@@ -113,9 +109,10 @@ impl AsyncRead for Link {
 impl AsyncWrite for Link {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let allowance = ready!(this.poll_write_allowance(cx)).unwrap_or(usize::MAX);
+        let rate = this.bandwidth.load(Ordering::Relaxed);
+        let allowance = ready!(this.writing.poll(cx, rate)).unwrap_or(usize::MAX);
         let written = ready!(Pin::new(&mut this.stream).poll_write(cx, &buf[..allowance.min(buf.len())]))?;
-        this.writing.spend(written, this.bandwidth.load(Ordering::Relaxed));
+        this.writing.spend(written, rate);
         Poll::Ready(Ok(written))
     }
 
@@ -146,23 +143,24 @@ impl AsyncWrite for Link {
     }
 }
 
-/// Keeps one direction of a connection at its speed: what was sent must have had its time before more is.
+/// Limits the bandwidth of one direction of a connection: more bytes pass only after the time that earlier
+/// ones take.
 #[derive(Debug)]
 struct Pace {
-    /// When the bytes so far would have passed at the given speed.
+    /// The time at which the bytes so far would have passed at the given rate.
     busy_until: Instant,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Pace {
-    /// What a late timer may make up for.
+    /// Maximum delay of a timer that later bytes make up for.
     const CATCH_UP: Duration = Duration::from_millis(50);
 
     fn new() -> Self {
         Self { busy_until: Instant::now(), sleep: None }
     }
 
-    /// How many bytes may pass now; `None` for any number.
+    /// Returns the number of bytes that may pass now; `None` means any number.
     fn poll(&mut self, cx: &mut Context<'_>, rate: u64) -> Poll<Option<usize>> {
         if rate == 0 {
             return Poll::Ready(None);
@@ -174,7 +172,7 @@ impl Pace {
             }
             ready!(sleep.as_mut().poll(cx));
         }
-        // 10 ms worth, or a packet.
+        // The bytes of 10 ms, or one packet.
         Poll::Ready(Some(usize::try_from(rate / 100).unwrap_or(usize::MAX).max(1460)))
     }
 

@@ -1,8 +1,7 @@
-//! Accepting connections and serving HTTP on them until told to stop.
+//! Accepts connections and serves HTTP on them until stopped.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -17,18 +16,20 @@ use crate::count::Counters;
 use crate::front::Front;
 use crate::link::{Control, Cut, Link};
 
-/// Bytes that hyper may read at once.
-/// 1 MiB costs a tenth less CPU than 256 KiB for 100 MB, and nothing measurable for small objects.
+/// Maximum number of bytes that hyper reads at once. For 100 MB, 1 MiB costs a tenth less CPU than 256 KiB;
+/// for small objects there is no measurable difference.
 const READ_BUFFER: usize = 1024 * 1024;
 
-/// Time for the kernel to hand over what was written before a connection is reset.
+/// Maximum number of open connections; further ones are closed as they arrive.
+const CONNECTION_LIMIT: usize = 1024;
+
+/// Time for the kernel to deliver what was written before a connection is reset.
 const RESET_DELAY: Duration = Duration::from_millis(30);
 
-/// Serves until `stop` speaks or is dropped; then closes the port, cuts every connection and drops `stopped`.
+/// Serves until `stop` is sent or dropped, then closes the port, cuts every connection and drops `stopped`.
 pub(crate) async fn listen(
     listener: TcpListener,
     front: Arc<Front>,
-    connection_limit: usize,
     stop: oneshot::Receiver<()>,
     stopped: mpsc::Sender<Infallible>,
 ) {
@@ -40,13 +41,12 @@ pub(crate) async fn listen(
             _ = &mut stop => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if connections.len() < connection_limit => {
-                    front.counters.connections_accepted.fetch_add(1, Ordering::SeqCst);
+                Ok((stream, _)) if connections.len() < CONNECTION_LIMIT => {
                     let open = OpenConnection::count(&front.counters);
                     connections.spawn(serve(stream, Arc::clone(&front), open));
                 }
                 Ok(_) => {}
-                // Out of file descriptors, most likely: some will be free again.
+                // Most likely there are no file descriptors left; wait for connections to close.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
         }
@@ -57,12 +57,13 @@ pub(crate) async fn listen(
 }
 
 async fn serve(stream: TcpStream, front: Arc<Front>, _open: OpenConnection) {
-    // Without it small answers would wait; with it failing they are only slower.
+    // Without this option small answers are delayed. If it cannot be set, they are only slower.
     let _ = stream.set_nodelay(true);
     let control = Arc::new(Control::default());
     let link = Link::new(stream, Arc::clone(&control), Arc::clone(&front.bandwidth));
     let service = service_fn(|request| {
-        let (front, control) = (Arc::clone(&front), Arc::clone(&control));
+        let front = Arc::clone(&front);
+        let control = Arc::clone(&control);
         async move { Ok::<_, Infallible>(front.answer(&control, request).await) }
     });
     let connection = http1::Builder::new()
@@ -70,7 +71,8 @@ async fn serve(stream: TcpStream, front: Arc<Front>, _open: OpenConnection) {
         .max_buf_size(READ_BUFFER)
         .serve_connection(TokioIo::new(link), service);
     tokio::select! {
-        // The client went away or sent nonsense: nothing to do either way.
+        // Errors mean that the client closed the connection or sent no HTTP: there is nobody to report them
+        // to.
         _ = connection => {}
         how = control.cut_requested() => if how == Cut::Reset {
             tokio::time::sleep(RESET_DELAY).await;
@@ -78,18 +80,18 @@ async fn serve(stream: TcpStream, front: Arc<Front>, _open: OpenConnection) {
     }
 }
 
-/// Counts a connection for as long as it is open.
+/// Counts a connection while it is open.
 struct OpenConnection(Arc<Counters>);
 
 impl OpenConnection {
     fn count(counters: &Arc<Counters>) -> Self {
-        counters.connections_open.fetch_add(1, Ordering::SeqCst);
+        counters.connected();
         Self(Arc::clone(counters))
     }
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.connections_open.fetch_sub(1, Ordering::SeqCst);
+        self.0.disconnected();
     }
 }

@@ -1,14 +1,14 @@
-//! What a request asks for.
-//!
-//! Counting, faults and holds need this before anything else has looked at the request.
+//! The operation that a request asks for, which counters, faults and holds need to know first.
 
-/// An operation by its name in S3, as requests are counted and as faults are aimed. The other clouds have the same with
-/// other names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+use http::request::Parts;
+use percent_encoding::percent_decode_str;
+
+/// An operation under its name in S3. The other clouds have equivalents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// `PUT` of an object (Azure: Put Blob).
     PutObject,
-    /// `GET` of a whole object, without a `Range` header.
+    /// `GET` of an object without a `Range` header.
     GetObject,
     /// `GET` of an object with a `Range` header.
     GetObjectRange,
@@ -16,47 +16,20 @@ pub enum Operation {
     HeadObject,
     /// `DELETE` of one object.
     DeleteObject,
-    /// `POST ?delete` (Azure: `comp=batch`): many objects at once.
-    DeleteObjects,
-    /// `GET ?list-type=2` of a bucket (Azure: `comp=list`).
-    ListObjectsV2,
-    /// `POST ?uploads` (Azure has none).
+    /// `POST ?uploads` (no equivalent in Azure).
     CreateMultipartUpload,
     /// `PUT ?partNumber=…&uploadId=…` (Azure: Put Block).
     UploadPart,
     /// `POST ?uploadId=…` (Azure: Put Block List).
     CompleteMultipartUpload,
-    /// `DELETE ?uploadId=…` (Azure has none).
+    /// `DELETE ?uploadId=…` (no equivalent in Azure).
     AbortMultipartUpload,
-    /// `HEAD` of a bucket (Azure: `GET` or `HEAD` of a container).
-    HeadBucket,
-    /// `PUT` of a bucket (Azure: Create Container).
+    /// Create Container, counted for Azure only.
     CreateBucket,
-    /// A token asked for at Google's OAuth endpoint or metadata server.
+    /// Request for a token at Google's OAuth endpoint or metadata server.
     Token,
-    /// Anything else: tags, copies, bucket lists.
+    /// Anything else.
     Other,
-}
-
-impl Operation {
-    /// Every operation, in the order of the declaration.
-    pub const ALL: [Self; 15] = [
-        Self::PutObject,
-        Self::GetObject,
-        Self::GetObjectRange,
-        Self::HeadObject,
-        Self::DeleteObject,
-        Self::DeleteObjects,
-        Self::ListObjectsV2,
-        Self::CreateMultipartUpload,
-        Self::UploadPart,
-        Self::CompleteMultipartUpload,
-        Self::AbortMultipartUpload,
-        Self::HeadBucket,
-        Self::CreateBucket,
-        Self::Token,
-        Self::Other,
-    ];
 }
 
 /// The bucket, key and operation of one request.
@@ -65,4 +38,16 @@ pub(crate) struct Target {
     pub(crate) bucket: String,
     pub(crate) key: String,
     pub(crate) operation: Operation,
+}
+
+/// Returns the decoded path of a request without its leading slash.
+pub(crate) fn decoded_path(head: &Parts) -> String {
+    let path = percent_decode_str(head.uri.path()).decode_utf8_lossy();
+    path.strip_prefix('/').unwrap_or(&path).to_owned()
+}
+
+/// Returns the value of a query parameter as sent, empty if it has none.
+pub(crate) fn query_value<'a>(head: &'a Parts, name: &str) -> Option<&'a str> {
+    let mut pairs = head.uri.query()?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }

@@ -1,4 +1,4 @@
-//! The server as a test sees it.
+//! The server, with everything that tests ask of it.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -23,25 +23,24 @@ use crate::hold::Hold;
 use crate::listen::listen;
 use crate::operation::Operation;
 use crate::s3::{Options, S3Dialect};
-use crate::stored::{StoredObject, UnfinishedUpload};
+use crate::stored::{Buckets, StoredObject};
 
-/// How long [`BucketServer::stop`] waits for the port to be closed.
+/// Maximum time that [`BucketServer::stop`] waits until the port is closed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// An S3 server on a free port of 127.0.0.1, with its own threads and its buckets in memory.
+/// A cloud storage server on a port of 127.0.0.1, with its own threads.
 ///
-/// No method blocks for long, and all may be called from synchronous code as from a runtime. Dropping it ends all.
+/// All methods can be called from synchronous and from asynchronous code. Dropping the server stops it.
 #[derive(Debug)]
 pub struct BucketServer {
     front: Arc<Front>,
     address: SocketAddr,
-    connection_limit: usize,
     running: Mutex<Option<Running>>,
-    /// `None` only while it is dropped.
+    /// `None` only during drop.
     runtime: Option<Runtime>,
 }
 
-/// A listener at work.
+/// An open port.
 #[derive(Debug)]
 struct Running {
     stop: oneshot::Sender<()>,
@@ -49,43 +48,38 @@ struct Running {
 }
 
 impl BucketServer {
-    /// Starts an S3 server.
+    /// Starts an S3 server on a free port, with the bucket `bucket`.
     ///
     /// # Errors
     ///
-    /// When the port is taken or the threads cannot be started.
+    /// Fails if the port or the threads cannot be opened.
     pub fn start(options: Options) -> io::Result<Self> {
-        let (port, connection_limit) = (options.port, options.connection_limit);
-        Self::with(port, connection_limit, |_| Ok(Arc::new(S3Dialect::new(options))))
+        Self::with(None, |_| Ok(Arc::new(S3Dialect::new(options)?)))
     }
 
-    /// Starts an Azure server: Azurite, with everything of this type before it.
+    /// Starts an Azure server with the container `bucket`: Azurite behind this crate's counters and faults.
     ///
-    /// Methods that look into the buckets ask Azurite, uncounted, and take some milliseconds; they panic if it is gone.
+    /// Methods that access the buckets ask Azurite, uncounted. They take some milliseconds, and panic if
+    /// Azurite fails.
     ///
     /// # Errors
     ///
-    /// When Azurite is not installed or does not start, or the port is taken.
+    /// Fails if Azurite is not installed or does not start, or if the port is in use.
     pub fn start_azure(options: &AzureOptions) -> io::Result<Self> {
-        Self::with(options.port, options.connection_limit, |runtime| {
-            Ok(Arc::new(AzureDialect::start(options, runtime.handle())?))
-        })
+        Self::with(options.port, |runtime| Ok(Arc::new(AzureDialect::start(options, runtime.handle())?)))
     }
 
-    /// Starts a Google Cloud Storage server.
+    /// Starts a Google Cloud Storage server on a free port, with the bucket `bucket`.
     ///
     /// # Errors
     ///
-    /// When the port is taken or the threads cannot be started.
+    /// Fails if the port or the threads cannot be opened.
     pub fn start_google(options: GoogleOptions) -> io::Result<Self> {
-        let (port, connection_limit) = (options.port, options.connection_limit);
-        Self::with(port, connection_limit, |_| Ok(Arc::new(GoogleDialect::new(options))))
+        Self::with(None, |_| Ok(Arc::new(GoogleDialect::new(options))))
     }
 
-    /// Starts a server of any kind; its dialect may use its threads.
     fn with(
         port: Option<u16>,
-        connection_limit: usize,
         dialect: impl FnOnce(&Runtime) -> io::Result<Arc<dyn Dialect>>,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.unwrap_or(0)))?;
@@ -93,8 +87,7 @@ impl BucketServer {
         let runtime =
             Builder::new_multi_thread().worker_threads(2).thread_name("fake-cloud").enable_all().build()?;
         let front = Arc::new(Front::new(dialect(&runtime)?));
-        let server =
-            Self { front, address, connection_limit, running: Mutex::new(None), runtime: Some(runtime) };
+        let server = Self { front, address, running: Mutex::new(None), runtime: Some(runtime) };
         server.run(listener)?;
         Ok(server)
     }
@@ -108,38 +101,39 @@ impl BucketServer {
         };
         let (stop, stop_asked) = oneshot::channel();
         let (at_end, stopped) = mpsc::channel();
-        runtime.spawn(listen(listener, Arc::clone(&self.front), self.connection_limit, stop_asked, at_end));
+        runtime.spawn(listen(listener, Arc::clone(&self.front), stop_asked, at_end));
         *self.running.lock() = Some(Running { stop, stopped });
         Ok(())
     }
 
-    /// `http://127.0.0.1:PORT`, the same after a stop and a new start.
+    /// Returns `http://127.0.0.1:PORT`, which is the same after [`BucketServer::start_again`].
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The port on 127.0.0.1.
+    /// Returns the port on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Closes the port and cuts every connection, whatever goes on. Objects and counts stay. Twice is as good as once.
+    /// Closes the port and cuts every connection. Objects and counters remain. Does nothing if already
+    /// stopped.
     pub fn stop(&self) {
         if let Some(running) = self.running.lock().take() {
-            // It has ended already if nobody listens.
+            // Fails only if the task has already ended.
             let _ = running.stop.send(());
-            // The sender is dropped at the end and sends nothing.
+            // The sender is dropped without sending when the port is closed.
             let _ = running.stopped.recv_timeout(STOP_LIMIT);
         }
     }
 
-    /// Opens the same port again after [`BucketServer::stop`]; does nothing while running.
+    /// Opens the same port again after [`BucketServer::stop`]. Does nothing while running.
     ///
     /// # Errors
     ///
-    /// When another program took the port meanwhile.
+    /// Fails if another program has taken the port.
     pub fn start_again(&self) -> io::Result<()> {
         if self.running.lock().is_some() {
             return Ok(());
@@ -147,101 +141,106 @@ impl BucketServer {
         self.run(TcpListener::bind(self.address)?)
     }
 
-    /// All objects of a bucket by key; none for a bucket that does not exist.
+    fn buckets(&self) -> &dyn Buckets {
+        self.front.dialect.buckets()
+    }
+
+    /// Returns all objects of a bucket by key, none if the bucket does not exist.
     #[must_use]
     pub fn objects(&self, bucket: &str) -> BTreeMap<String, StoredObject> {
-        self.front.dialect.objects(bucket)
+        let keys = self.keys(bucket).into_iter();
+        keys.filter_map(|key| self.object(bucket, &key).map(|object| (key, object))).collect()
     }
 
-    /// The keys of a bucket in order, without a look at the content.
+    /// Returns the keys of a bucket in order.
     #[must_use]
     pub fn keys(&self, bucket: &str) -> Vec<String> {
-        self.front.dialect.keys(bucket)
+        self.buckets().keys(bucket)
     }
 
-    /// One object.
+    /// Returns one object.
     #[must_use]
     pub fn object(&self, bucket: &str, key: &str) -> Option<StoredObject> {
-        self.front.dialect.object(bucket, key)
+        self.buckets().object(bucket, key)
     }
 
-    /// Puts an object without a request; creates the bucket if need be.
+    /// Puts an object without a request; creates the bucket if necessary.
     pub fn insert(&self, bucket: &str, key: &str, bytes: impl Into<Bytes>) {
-        self.front.dialect.insert(bucket, key, bytes.into());
+        self.buckets().insert(bucket, key, bytes.into());
     }
 
     /// Removes an object without a request, and returns it.
     pub fn remove(&self, bucket: &str, key: &str) -> Option<StoredObject> {
-        self.front.dialect.remove(bucket, key)
+        self.buckets().remove(bucket, key)
     }
 
-    /// Multipart uploads that were neither completed nor aborted, oldest first.
+    /// Returns the keys of multipart uploads that were neither completed nor aborted.
     #[must_use]
-    pub fn unfinished_uploads(&self, bucket: &str) -> Vec<UnfinishedUpload> {
-        self.front.dialect.unfinished_uploads(bucket)
+    pub fn unfinished_uploads(&self, bucket: &str) -> Vec<String> {
+        self.buckets().unfinished_uploads(bucket)
     }
 
     /// Empties all buckets, unfinished uploads included.
     pub fn clear(&self) {
-        self.front.dialect.clear();
+        self.buckets().clear();
     }
 
-    /// Requests so far.
+    /// Returns the counters of requests.
     #[must_use]
     pub fn requests(&self) -> RequestCounts {
         self.front.counters.requests()
     }
 
-    /// The last 10,000 requests in the order they arrived.
+    /// Returns the last 10,000 requests in the order of arrival.
     #[must_use]
     pub fn last_requests(&self) -> Vec<RequestRecord> {
         self.front.counters.records()
     }
 
-    /// Connections accepted so far.
+    /// Returns the number of connections accepted.
     #[must_use]
     pub fn connections_accepted(&self) -> u64 {
-        self.front.counters.connections_accepted.load(Ordering::SeqCst)
+        self.front.counters.connections_accepted()
     }
 
-    /// Connections open now.
+    /// Returns the number of connections open now.
     #[must_use]
     pub fn connections_open(&self) -> u64 {
-        self.front.counters.connections_open.load(Ordering::SeqCst)
+        self.front.counters.connections_open()
     }
 
-    /// Sets all counts to zero, but for open connections, and forgets the last requests.
+    /// Resets all counters except the number of open connections, and clears the record of requests.
     pub fn reset_counts(&self) {
         self.front.counters.reset();
     }
 
-    /// The fault rules.
+    /// Returns the fault rules.
     #[must_use]
     pub fn faults(&self) -> &Faults {
         &self.front.faults
     }
 
-    /// Lets every request wait so long before it is carried out, as on a line with this round-trip time.
+    /// Delays every request by this time before carrying it out, like a line with this round-trip time.
     pub fn latency(&self, latency: Duration) {
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         self.front.latency.store(nanos, Ordering::Relaxed);
     }
 
-    /// Limits each connection to so many bytes for each second and direction; `None` and 0 are without limit.
+    /// Limits each direction of each connection to this many bytes per second; `None` means unlimited.
     pub fn bandwidth_per_connection(&self, bytes_per_second: Option<u64>) {
         self.front.bandwidth.store(bytes_per_second.unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// Holds back requests for an operation from now until the [`Hold`] is released or dropped.
+    /// Holds requests for an operation until the [`Hold`] is released or dropped.
     #[must_use]
     pub fn hold(&self, operation: Operation) -> Hold {
         self.front.holds.hold(operation, None)
     }
 
-    /// As [`BucketServer::hold`], only for keys that contain `part`.
+    /// Like [`BucketServer::hold`], only for keys that contain `text`.
     #[must_use]
-    pub fn hold_key(&self, operation: Operation, part: impl Into<String>) -> Hold {
-        self.front.holds.hold(operation, Some(part.into()))
+    pub fn hold_key(&self, operation: Operation, text: impl Into<String>) -> Hold {
+        self.front.holds.hold(operation, Some(text.into()))
     }
 }
 
@@ -249,7 +248,7 @@ impl Drop for BucketServer {
     fn drop(&mut self) {
         self.stop();
         if let Some(runtime) = self.runtime.take() {
-            // Waiting for the threads would panic inside of another runtime.
+            // Waiting for the threads would panic inside another runtime.
             runtime.shutdown_background();
         }
     }

@@ -1,7 +1,7 @@
-//! Azurite, Microsoft's emulator, as a child process that never outlives this one.
+//! Azurite, Microsoft's emulator, as a child process that ends with this one.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -9,22 +9,22 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// Names the folder where `npm` has installed Azurite.
+/// The environment variable with the folder where `npm` has installed Azurite.
 const VARIABLE: &str = "AZURITE";
 
-/// Below cargo's target folder.
+/// The folder of `cargo xtask install`, below cargo's target folder.
 const FOLDER: &str = "tools/azurite";
 
-/// Below that folder.
+/// The program, below that folder.
 const PROGRAM: &str = "node_modules/azurite/dist/src/blob/main.js";
 
-/// It starts within a second, but a machine may be very busy.
+/// Maximum time to start. Azurite needs a second, but the machine may be very busy.
 const START_LIMIT: Duration = Duration::from_mins(1);
 
-/// The end of its standard input is the end of it: the kernel closes the pipe when this process dies, however it does.
+/// Has Node stop at the end of its standard input, which the kernel closes even if this process is killed.
 const BOOTSTRAP: &str = "process.stdin.resume().on('end', () => process.exit()); require(process.argv[1])";
 
-/// A running Azurite with nothing stored. Killed when dropped.
+/// A running Azurite, empty at first. Killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Azurite {
     child: Child,
@@ -33,13 +33,13 @@ pub(crate) struct Azurite {
 }
 
 impl Azurite {
-    /// Starts it on a free port with one account.
+    /// Starts Azurite on a free port with one account.
     pub(crate) fn start(account: &str, key: &str) -> io::Result<Self> {
-        Self::start_with(account, key, Vec::new())
+        Self::start_with(account, key, &[])
     }
 
-    /// As [`Azurite::start`], with more arguments of its command line.
-    pub(crate) fn start_with(account: &str, key: &str, arguments: Vec<OsString>) -> io::Result<Self> {
+    /// Like [`Azurite::start`], with more arguments on the command line.
+    pub(crate) fn start_with(account: &str, key: &str, arguments: &[&OsStr]) -> io::Result<Self> {
         let program = program()?;
         let mut command = Command::new("node");
         command.args(["-e", BOOTSTRAP]).arg(&program);
@@ -50,12 +50,13 @@ impl Azurite {
         let mut child =
             command.spawn().map_err(|error| io::Error::new(error.kind(), format!("node: {error}")))?;
         let lifeline = child.stdin.take();
-        let (output, errors) = (child.stdout.take(), child.stderr.take());
+        let output = child.stdout.take();
+        let errors = child.stderr.take();
         let mut azurite = Self { child, port: 0, _lifeline: lifeline };
-        let lines = Box::new(output.ok_or_else(no_output)?) as Box<dyn Read + Send>;
+        let lines = BufReader::new(output.ok_or_else(|| io::Error::other("Azurite has no standard output"))?);
         let (port, started) = mpsc::channel();
-        // Read on to the end: with the pipe full, Azurite would stop.
-        thread::spawn(move || read_port(BufReader::new(lines), &port));
+        // The thread reads to the end, because a full pipe would block Azurite.
+        thread::spawn(move || read_port(lines, &port));
         match started.recv_timeout(START_LIMIT) {
             Ok(port) => azurite.port = port,
             Err(_) => {
@@ -69,7 +70,7 @@ impl Azurite {
         Ok(azurite)
     }
 
-    /// Its port on 127.0.0.1.
+    /// Returns the port on 127.0.0.1.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -77,28 +78,24 @@ impl Azurite {
 
 impl Drop for Azurite {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only if Azurite has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-fn no_output() -> io::Error {
-    io::Error::other("no output of Azurite")
-}
-
-/// Azurite tells where it listens once it does.
+/// Sends the port, which Azurite prints once it listens.
 fn read_port(output: impl BufRead, port: &mpsc::Sender<u16>) {
     for line in output.lines().map_while(Result::ok) {
         let number = line.contains("successfully listens on").then(|| line.rsplit(':').next()?.parse().ok());
         if let Some(number) = number.flatten() {
-            // The other side waits for the first one only.
+            // The receiver waits for the first port only.
             let _ = port.send(number);
         }
     }
 }
 
-/// Where `npm` has put it: the folder of the variable, or that of `cargo xtask install`.
+/// Finds the program: in the folder of the variable, or in that of `cargo xtask install`.
 fn program() -> io::Result<PathBuf> {
     if let Some(folder) = env::var_os(VARIABLE) {
         return found(Path::new(&folder)).ok_or_else(missing);
@@ -111,13 +108,13 @@ fn program() -> io::Result<PathBuf> {
 }
 
 fn found(folder: &Path) -> Option<PathBuf> {
-    // Absolute, since Node would look for another one below its own folder.
+    // The path must be absolute, because Node's working directory is another one.
     folder.join(PROGRAM).canonicalize().ok()
 }
 
 fn missing() -> io::Error {
     io::Error::new(
         io::ErrorKind::NotFound,
-        format!("Azurite is not installed: run `cargo xtask install`, or name its folder in {VARIABLE}"),
+        format!("Azurite is not installed: run `cargo xtask install`, or set {VARIABLE} to its folder"),
     )
 }

@@ -1,31 +1,33 @@
-//! Where Azurite answers otherwise than Azure, and it matters to a client.
+//! Corrects answers of Azurite that differ from Azure's in a way that matters to clients.
 
-use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 
 use crate::azure::error;
-use crate::dialect::{AnswerBody, Refusal};
+use crate::dialect::{AnswerBody, Refusal, full};
 
 const ERROR_CODE: &str = "x-ms-error-code";
 
-/// Azure's answer in place of Azurite's.
-pub(crate) async fn corrected(answer: Response<AnswerBody>, head: &Parts) -> Response<AnswerBody> {
-    if let Some(total) = length_behind_range(&answer) {
-        return unsatisfiable(&answer, head, &total);
+/// Returns Azure's answer in place of Azurite's.
+pub(crate) async fn corrected(
+    answer: Response<AnswerBody>,
+    head: &Parts,
+    number: u64,
+) -> Response<AnswerBody> {
+    if let Some(total) = length_before_range(&answer) {
+        return unsatisfiable(head, &total, number);
     }
-    let code = answer.headers().get(ERROR_CODE);
-    if code.is_some_and(|code| code == "AuthorizationFailure") {
-        unauthenticated(answer).await
-    } else {
-        answer
+    match answer.headers().get(ERROR_CODE) {
+        Some(code) if code == "AuthorizationFailure" => unauthenticated(answer).await,
+        _ => answer,
     }
 }
 
-/// The length of the blob if the range begins behind its end, which Azurite takes for a range without bytes.
-fn length_behind_range(answer: &Response<AnswerBody>) -> Option<String> {
+/// Returns the length of the blob if the range starts beyond its end, which Azurite answers with 206 and no
+/// bytes.
+fn length_before_range(answer: &Response<AnswerBody>) -> Option<String> {
     if answer.status() != StatusCode::PARTIAL_CONTENT {
         return None;
     }
@@ -35,27 +37,24 @@ fn length_behind_range(answer: &Response<AnswerBody>) -> Option<String> {
     (start >= total.parse().ok()?).then(|| total.to_owned())
 }
 
-fn unsatisfiable(answer: &Response<AnswerBody>, head: &Parts, total: &str) -> Response<AnswerBody> {
-    let refusal = Refusal { status: StatusCode::RANGE_NOT_SATISFIABLE, code: "InvalidRange".to_owned() };
+fn unsatisfiable(head: &Parts, total: &str, number: u64) -> Response<AnswerBody> {
     let message = "The range specified is invalid for the current size of the resource.";
-    let mut refused = error::answer(head, &refusal, 0, message);
-    if let Some(id) = answer.headers().get("x-ms-request-id") {
-        refused.headers_mut().insert("x-ms-request-id", id.clone());
-    }
+    let refusal = Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", message);
+    let mut refused = error::answer(head, &refusal, number);
     if let Ok(range) = HeaderValue::try_from(format!("bytes */{total}")) {
         refused.headers_mut().insert(CONTENT_RANGE, range);
     }
     refused
 }
 
-/// A signature that is wrong or no longer valid; what Azurite calls it is a matter of firewalls in Azure.
+/// Corrects the code for a wrong or expired signature. In Azure, Azurite's code means that a firewall refused
+/// the request.
 async fn unauthenticated(answer: Response<AnswerBody>) -> Response<AnswerBody> {
     let (mut head, body) = answer.into_parts();
-    let document = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let document = String::from_utf8_lossy(&document)
-        .replace("<Code>AuthorizationFailure<", "<Code>AuthenticationFailed<");
+    let bytes = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let document =
+        String::from_utf8_lossy(&bytes).replace("<Code>AuthorizationFailure<", "<Code>AuthenticationFailed<");
     head.headers.insert(ERROR_CODE, HeaderValue::from_static("AuthenticationFailed"));
     head.headers.remove(CONTENT_LENGTH);
-    let body = Full::new(Bytes::from(document)).map_err(|never| match never {}).boxed_unsync();
-    Response::from_parts(head, body)
+    Response::from_parts(head, full(document))
 }

@@ -1,59 +1,36 @@
-//! Refusals as Azure words them.
+//! Refusals in Azure's form.
 
 use std::time::SystemTime;
 
-use bytes::Bytes;
-use http::header::{CONTENT_TYPE, DATE, SERVER};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Response};
-use http_body_util::{BodyExt, Empty, Full};
+use http::{HeaderName, HeaderValue, Response};
 
-use crate::azure::sign::{VERSION, iso};
-use crate::dialect::{AnswerBody, Refusal};
+use crate::azure::sas::{VERSION, iso};
+use crate::dialect::{AnswerBody, Refusal, document, escaped};
 
-/// What Azure calls the errors that tests name as S3 does.
-const CODES: [(&str, &str); 12] = [
+/// The names in S3 and in Azure of errors that tests inject under the name in S3.
+const CODES: [(&str, &str); 3] = [
     ("SlowDown", "ServerBusy"),
-    ("ServiceUnavailable", "ServerBusy"),
-    ("NoSuchBucket", "ContainerNotFound"),
-    ("NoSuchKey", "BlobNotFound"),
     ("AccessDenied", "AuthorizationFailure"),
     ("SignatureDoesNotMatch", "AuthenticationFailed"),
-    ("InvalidAccessKeyId", "AuthenticationFailed"),
-    ("RequestTimeout", "OperationTimedOut"),
-    ("BadDigest", "Md5Mismatch"),
-    ("PreconditionFailed", "ConditionNotMet"),
-    ("EntityTooLarge", "RequestBodyTooLarge"),
-    ("InvalidObjectState", "BlobArchived"),
 ];
 
-/// The answer with this refusal. `number` makes it recognisable.
-pub(crate) fn answer(head: &Parts, refusal: &Refusal, number: u64, message: &str) -> Response<AnswerBody> {
-    let code = CODES.iter().find(|(s3, _)| *s3 == refusal.code).map_or(refusal.code.as_str(), |(_, own)| own);
+/// Returns the answer with this refusal. The request's identifier contains `number`.
+pub(crate) fn answer(head: &Parts, refusal: &Refusal, number: u64) -> Response<AnswerBody> {
+    let Refusal { status, code, message } = refusal;
+    let code = CODES.iter().find(|(s3, _)| s3 == code).map_or(code.as_str(), |(_, azure)| azure);
     let id = format!("00000000-0000-4000-8000-{number:012x}");
-    let now = SystemTime::now();
-    let escaped = code.replace('&', "&amp;").replace('<', "&lt;");
-    let document = format!(
-        "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>{escaped}</Code><Message>{message}\n\
+    let text = format!(
+        "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>{}</Code><Message>{}\n\
          RequestId:{id}\nTime:{}</Message></Error>",
-        iso(now)
+        escaped(code),
+        escaped(message),
+        iso(SystemTime::now())
     );
-    let body = match head.method {
-        Method::HEAD => Empty::new().map_err(|never| match never {}).boxed_unsync(),
-        _ => Full::new(Bytes::from(document)).map_err(|never| match never {}).boxed_unsync(),
-    };
-    let mut answer = Response::new(body);
-    *answer.status_mut() = refusal.status;
-    for (name, value) in [
-        (CONTENT_TYPE, "application/xml"),
-        (SERVER, "Windows-Azure-Blob/1.0 Microsoft-HTTPAPI/2.0"),
-        (HeaderName::from_static("x-ms-error-code"), code),
-        (HeaderName::from_static("x-ms-request-id"), &id),
-        (HeaderName::from_static("x-ms-version"), VERSION),
-        (DATE, &httpdate::fmt_http_date(now)),
-    ] {
+    let mut answer = document(&head.method, *status, "application/xml", text);
+    for (name, value) in [("x-ms-error-code", code), ("x-ms-request-id", &id), ("x-ms-version", VERSION)] {
         if let Ok(value) = HeaderValue::from_str(value) {
-            answer.headers_mut().insert(name, value);
+            answer.headers_mut().insert(HeaderName::from_static(name), value);
         }
     }
     answer

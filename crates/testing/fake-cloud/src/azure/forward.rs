@@ -1,4 +1,4 @@
-//! A request handed on to Azurite, and its answer handed back, both as they come.
+//! Forwards requests to Azurite, and streams both bodies.
 
 use std::net::Ipv4Addr;
 use std::pin::Pin;
@@ -18,10 +18,10 @@ use tokio::task::JoinHandle;
 
 use crate::dialect::AnswerBody;
 
-/// Bytes to read at once.
+/// Maximum number of bytes that hyper reads at once.
 const READ_BUFFER: usize = 1024 * 1024;
 
-/// Sends a request on a connection of its own, so that nothing is left over from another one.
+/// Sends a request on a new connection, so that no earlier request can affect it.
 pub(crate) async fn forward<B>(port: u16, request: Request<B>) -> Result<Response<AnswerBody>, StdError>
 where
     B: Body<Data = Bytes, Error = StdError> + Send + Unpin + 'static,
@@ -31,22 +31,22 @@ where
     let mut builder = http1::Builder::new();
     let (mut sender, connection) = builder.max_buf_size(READ_BUFFER).handshake(TokioIo::new(stream)).await?;
     let (sent, all_sent) = oneshot::channel::<()>();
-    // Nothing is ever sent on it: it is dropped with the body.
+    // The sender is dropped with the body, without sending.
     let mut request = request.map(|inner| Keeping { inner, _kept: sent });
     for name in [CONNECTION, EXPECT] {
         request.headers_mut().remove(name);
     }
     let task = Task(tokio::spawn(async move {
-        // The one who waits for the answer learns of errors.
+        // The request below reports errors.
         let _ = connection.await;
     }));
     let answer = sender.send_request(request).await?;
-    // Azurite refuses before it has the body, but a client wants to send it before it hears of that.
+    // Azurite can refuse a request before the whole body has arrived, but clients send it first.
     let _ = all_sent.await;
     Ok(answer.map(|inner| Keeping { inner, _kept: task }.boxed_unsync()))
 }
 
-/// A body that keeps something as long as it is needed.
+/// A body that owns another value as long as it exists.
 struct Keeping<B, K> {
     inner: B,
     _kept: K,
@@ -76,7 +76,8 @@ where
     }
 }
 
-/// The connection at work; cut when dropped, so that Azurite forgets a request whose client is gone.
+/// The task of a connection. Dropping it cuts the connection, so that Azurite drops the request of a client
+/// that has disconnected.
 struct Task(JoinHandle<()>);
 
 impl Drop for Task {

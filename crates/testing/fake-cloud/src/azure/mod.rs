@@ -1,4 +1,4 @@
-//! Azure Blob Storage: Azurite behind our front.
+//! Azure Blob Storage: Azurite behind this crate's front.
 
 mod azurite;
 mod bucket;
@@ -7,12 +7,10 @@ mod error;
 mod forward;
 mod options;
 mod over_tls;
-mod sign;
+mod sas;
 mod target;
-mod xml;
 
 use std::io;
-use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
@@ -27,16 +25,15 @@ use crate::azure::azurite::Azurite;
 use crate::azure::bucket::Inspector;
 use crate::azure::correct::corrected;
 use crate::azure::forward::forward;
-use crate::azure::sign::Signer;
 use crate::body::Upload;
 use crate::dialect::{AnswerBody, Dialect, Refusal};
 use crate::operation::Target;
-use crate::stored::{StoredObject, UnfinishedUpload};
+use crate::stored::{Buckets, StoredObject};
 
 pub use options::{AzureOptions, Sas};
 pub use over_tls::AzuriteOverTls;
 
-/// Azurite, which checks signatures and keeps the blobs.
+/// Azurite, which checks signatures and stores the blobs.
 #[derive(Debug)]
 pub(crate) struct AzureDialect {
     azurite: Azurite,
@@ -46,28 +43,20 @@ pub(crate) struct AzureDialect {
 }
 
 impl AzureDialect {
-    /// Starts Azurite and creates the containers.
+    /// Starts Azurite and creates the container.
     pub(crate) fn start(options: &AzureOptions, runtime: &Handle) -> io::Result<Self> {
         let azurite = Azurite::start(&options.account, &options.key)?;
-        let signer = Signer::new(&options.account, &options.key);
-        let inspector = Inspector::new(azurite.port(), options.account.clone(), signer);
         let dialect = Self {
+            inspector: Arc::new(Inspector::new(azurite.port(), options)),
             azurite,
-            inspector: Arc::new(inspector),
             runtime: runtime.clone(),
             next_request: AtomicU64::new(1),
         };
-        let containers = options.containers.clone();
-        dialect.wait(async move |inspector| {
-            for container in &containers {
-                inspector.create_container(container).await?;
-            }
-            Ok(())
-        })?;
+        dialect.wait(async |inspector| inspector.create_container("bucket").await)?;
         Ok(dialect)
     }
 
-    /// Has the server's threads do something and waits for it, whichever runtime the caller may be in.
+    /// Runs `act` on the server's threads and waits for it, inside any other runtime.
     fn wait<T, F>(&self, act: impl FnOnce(Arc<Inspector>) -> F + Send + 'static) -> io::Result<T>
     where
         T: Send + 'static,
@@ -79,8 +68,9 @@ impl AzureDialect {
         outcome.recv().map_err(io::Error::other)?.map_err(io::Error::other)
     }
 
-    /// As [`AzureDialect::wait`]. A test that cannot look into its buckets must not go on.
-    #[expect(clippy::panic, reason = "for tests, whose questions are answered or which fail")]
+    /// Like [`AzureDialect::wait`], but panics on an error, because a test without access to its buckets must
+    /// fail.
+    #[expect(clippy::panic, reason = "called by tests only, which must fail")]
     fn must<T, F>(&self, act: impl FnOnce(Arc<Inspector>) -> F + Send + 'static) -> T
     where
         T: Send + 'static,
@@ -105,42 +95,49 @@ impl Dialect for AzureDialect {
         let request = Request::from_parts(head.clone(), upload);
         match forward(self.azurite.port(), request).await {
             Ok(mut answer) => {
-                // Of the connection behind, not of ours.
+                // These headers belong to the connection with Azurite.
                 for name in [CONNECTION.as_str(), TRANSFER_ENCODING.as_str(), "keep-alive"] {
                     answer.headers_mut().remove(name);
                 }
-                corrected(answer, &head).await
+                corrected(answer, &head, self.number()).await
             }
             Err(error) => {
-                let refusal =
-                    Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, code: "InternalError".to_owned() };
-                let host = Ipv4Addr::LOCALHOST;
-                error::answer(&head, &refusal, self.number(), &format!("Azurite on {host}: {error}"))
+                let message = format!("Azurite: {error}");
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                self.refuse(&head, &Refusal::new(status, "InternalError", &message))
             }
         }
     }
 
     fn refuse(&self, head: &Parts, refusal: &Refusal) -> Response<AnswerBody> {
-        error::answer(head, refusal, self.number(), "Injected by the test server")
+        error::answer(head, refusal, self.number())
     }
 
     async fn replace(&self, target: &Target, content: Bytes) {
-        // Without the container there is nothing to replace; the client learns that anyway.
+        // Fails only without the container, which the client sees in its own answer.
         let _ = self.inspector.put(&target.bucket, &target.key, content).await;
     }
 
+    fn buckets(&self) -> &dyn Buckets {
+        self
+    }
+}
+
+impl Buckets for AzureDialect {
     fn keys(&self, bucket: &str) -> Vec<String> {
         let bucket = bucket.to_owned();
         self.must(async move |inspector| inspector.keys(&bucket).await)
     }
 
     fn object(&self, bucket: &str, key: &str) -> Option<StoredObject> {
-        let (bucket, key) = (bucket.to_owned(), key.to_owned());
+        let bucket = bucket.to_owned();
+        let key = key.to_owned();
         self.must(async move |inspector| inspector.object(&bucket, &key).await)
     }
 
     fn insert(&self, bucket: &str, key: &str, content: Bytes) {
-        let (bucket, key) = (bucket.to_owned(), key.to_owned());
+        let bucket = bucket.to_owned();
+        let key = key.to_owned();
         self.must(async move |inspector| {
             inspector.create_container(&bucket).await?;
             inspector.put(&bucket, &key, content).await
@@ -148,11 +145,12 @@ impl Dialect for AzureDialect {
     }
 
     fn remove(&self, bucket: &str, key: &str) -> Option<StoredObject> {
-        let (bucket, key) = (bucket.to_owned(), key.to_owned());
+        let bucket = bucket.to_owned();
+        let key = key.to_owned();
         self.must(async move |inspector| inspector.remove(&bucket, &key).await)
     }
 
-    fn unfinished_uploads(&self, bucket: &str) -> Vec<UnfinishedUpload> {
+    fn unfinished_uploads(&self, bucket: &str) -> Vec<String> {
         let bucket = bucket.to_owned();
         self.must(async move |inspector| inspector.unfinished_uploads(&bucket).await)
     }

@@ -1,40 +1,29 @@
-//! How an Azure server is set up, and what clients need to reach it.
+//! The settings of an Azure server, and the credentials for its clients.
 
 use std::fmt;
 use std::time::SystemTime;
 
-use crate::azure::sign::Signer;
+use crate::azure::sas;
 
-/// The account that every installation of Azurite knows.
+/// The account that every installation of Azurite has.
 const ACCOUNT: &str = "devstoreaccount1";
-/// Its key, which Microsoft publishes: no secret.
+/// The account's key, which Microsoft publishes.
 const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-/// The settings of [`crate::BucketServer::start_azure`]. The default has one container, `bucket`, in Azurite's usual
-/// account, on a free port.
+/// The settings of [`crate::BucketServer::start_azure`].
 #[derive(Clone)]
 pub struct AzureOptions {
-    /// The storage account's name; `devstoreaccount1` by default.
+    /// Name of the storage account; `devstoreaccount1` by default.
     pub account: String,
     /// The account's key in base64; Azurite's published one by default.
     pub key: String,
-    /// Containers to begin with.
-    pub containers: Vec<String>,
     /// Port on 127.0.0.1; a free one by default.
     pub port: Option<u16>,
-    /// Connections open at once; further ones are closed as they come. 1024 by default.
-    pub connection_limit: usize,
 }
 
 impl Default for AzureOptions {
     fn default() -> Self {
-        Self {
-            account: ACCOUNT.to_owned(),
-            key: KEY.to_owned(),
-            containers: vec!["bucket".to_owned()],
-            port: None,
-            connection_limit: 1024,
-        }
+        Self { account: ACCOUNT.to_owned(), key: KEY.to_owned(), port: None }
     }
 }
 
@@ -42,40 +31,36 @@ impl fmt::Debug for AzureOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AzureOptions")
             .field("account", &self.account)
-            .field("containers", &self.containers)
             .field("port", &self.port)
-            .field("connection_limit", &self.connection_limit)
             .finish_non_exhaustive()
     }
 }
 
-/// What a shared access signature allows, and for how long.
+/// The permissions and the validity of a shared access signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sas {
     /// `sp`: letters in Azure's order `racwdxyltmeop`.
     pub permissions: String,
-    /// `st`: not valid before.
-    pub start: Option<SystemTime>,
-    /// `se`: not valid after. Whole seconds count.
+    /// `se`: the end of validity, in whole seconds.
     pub expiry: SystemTime,
 }
 
 impl Sas {
-    /// Everything a client needs to read, write, delete and list, until `expiry`.
+    /// Returns permissions to read, write, delete and list until `expiry`.
     #[must_use]
     pub fn until(expiry: SystemTime) -> Self {
-        Self { permissions: "racwdl".to_owned(), start: None, expiry }
+        Self { permissions: "racwdl".to_owned(), expiry }
     }
 }
 
 impl AzureOptions {
-    /// `http://127.0.0.1:PORT/ACCOUNT`, from [`crate::BucketServer::endpoint`].
+    /// Returns `http://127.0.0.1:PORT/ACCOUNT`, given [`crate::BucketServer::endpoint`].
     #[must_use]
     pub fn blob_endpoint(&self, endpoint: &str) -> String {
         format!("{endpoint}/{}", self.account)
     }
 
-    /// The connection string with the account's key.
+    /// Returns the connection string with the account's key.
     #[must_use]
     pub fn connection_string(&self, endpoint: &str) -> String {
         format!(
@@ -86,21 +71,21 @@ impl AzureOptions {
         )
     }
 
-    /// The connection string with a shared access signature in place of the key.
+    /// Returns the connection string with a shared access signature in place of the key.
     #[must_use]
     pub fn sas_connection_string(&self, endpoint: &str, sas: &str) -> String {
         format!("BlobEndpoint={};SharedAccessSignature={sas};", self.blob_endpoint(endpoint))
     }
 
-    /// A signature for the whole account's blobs, as the part of an address after `?`.
+    /// Returns a signature for all containers and blobs of the account, as the query of a URL.
     #[must_use]
     pub fn account_sas(&self, sas: &Sas) -> String {
-        Signer::new(&self.account, &self.key).account_sas(sas)
+        sas::of_account(&self.account, &self.key, sas)
     }
 
-    /// A signature for one container and its blobs, as the part of an address after `?`.
+    /// Returns a signature for one container and its blobs, as the query of a URL.
     #[must_use]
     pub fn service_sas(&self, container: &str, sas: &Sas) -> String {
-        Signer::new(&self.account, &self.key).service_sas(container, sas)
+        sas::of_container(&self.account, &self.key, container, sas)
     }
 }

@@ -1,5 +1,5 @@
-//! Azurite over TLS, where it takes tokens of Entra ID: it has their claims checked, though not their signature, which only
-//! Microsoft could make.
+//! Azurite over TLS, where it accepts tokens of Entra ID. Azurite checks their claims, but not their
+//! signature, which only Microsoft can make.
 
 use std::fs;
 use std::io;
@@ -8,13 +8,13 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::json;
 
 use crate::azure::azurite::Azurite;
 use crate::azure::options::AzureOptions;
+use crate::tls::Certificates;
 
-/// An Azurite that takes tokens, without our front: nothing is counted, and no fault can be put before it.
+/// An Azurite that accepts tokens. Clients connect to it directly, so there are no counters and no faults.
 #[derive(Debug)]
 pub struct AzuriteOverTls {
     azurite: Azurite,
@@ -23,43 +23,49 @@ pub struct AzuriteOverTls {
 }
 
 impl AzuriteOverTls {
-    /// Starts it, with its certificate in `folder`. It has no container yet.
+    /// Starts Azurite without a container, with its certificate in `folder`.
     ///
     /// # Errors
     ///
-    /// When no certificate can be made, or Azurite does not start.
+    /// Fails if the certificate cannot be created or Azurite does not start.
     pub fn start(folder: &Path) -> io::Result<Self> {
         let options = AzureOptions::default();
-        let (authority, certificate, key) = certificates().map_err(io::Error::other)?;
-        let (certificate_file, key_file) = (folder.join("azurite.pem"), folder.join("azurite.key"));
-        fs::write(&certificate_file, certificate)?;
-        fs::write(&key_file, key)?;
-        let arguments =
-            ["--oauth".into(), "basic".into(), "--cert".into(), certificate_file.into_os_string()];
-        let arguments = arguments.into_iter().chain(["--key".into(), key_file.into_os_string()]).collect();
-        let azurite = Azurite::start_with(&options.account, &options.key, arguments)?;
-        Ok(Self { azurite, account: options.account, authority })
+        let certificates = Certificates::issue("Not Microsoft", &["127.0.0.1"]).map_err(io::Error::other)?;
+        let certificate_file = folder.join("azurite.pem");
+        fs::write(&certificate_file, certificates.server.pem())?;
+        let key_file = folder.join("azurite.key");
+        fs::write(&key_file, certificates.key.serialize_pem())?;
+        let arguments = [
+            "--oauth".as_ref(),
+            "basic".as_ref(),
+            "--cert".as_ref(),
+            certificate_file.as_os_str(),
+            "--key".as_ref(),
+            key_file.as_os_str(),
+        ];
+        let azurite = Azurite::start_with(&options.account, &options.key, &arguments)?;
+        Ok(Self { azurite, account: options.account, authority: certificates.authority })
     }
 
-    /// `https://127.0.0.1:PORT/ACCOUNT`.
+    /// Returns `https://127.0.0.1:PORT/ACCOUNT`.
     #[must_use]
     pub fn blob_endpoint(&self) -> String {
         format!("https://127.0.0.1:{}/{}", self.azurite.port(), self.account)
     }
 
-    /// The account's name.
+    /// Returns the account's name.
     #[must_use]
     pub fn account(&self) -> &str {
         &self.account
     }
 
-    /// The certificate of the authority that clients must trust, in PEM format.
+    /// Returns the certificate of the authority that clients must trust, in PEM format.
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// A token as Entra ID gives it for storage, valid for so long.
+    /// Returns a token like Entra ID's for storage, valid for `life`.
     #[must_use]
     pub fn token(life: Duration) -> String {
         let seconds =
@@ -73,15 +79,4 @@ impl AzuriteOverTls {
         });
         format!("{}.{}.c2lnbmF0dXJl", part(json!({"typ": "JWT", "alg": "RS256"})), part(claims))
     }
-}
-
-/// In PEM format: the authority's certificate, a server's for 127.0.0.1, and its key.
-fn certificates() -> Result<(String, String, String), rcgen::Error> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "Not Microsoft");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-    let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(["127.0.0.1".to_owned()])?.signed_by(&key, &issuer)?;
-    Ok((issuer.pem(), certificate.pem(), key.serialize_pem()))
 }

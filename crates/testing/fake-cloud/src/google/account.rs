@@ -1,21 +1,20 @@
-//! Who may use a Google server: service accounts with real keys, and users with refresh tokens.
+//! The accounts of a Google server: service accounts with real keys, and users with refresh tokens.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::error::Unspecified;
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
-use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey};
+use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-/// One account for all tests of a process: a key takes its time.
+/// One account for all tests of a process, because generating a key is slow.
 static SHARED: LazyLock<Result<ServiceAccount, Unspecified>> = LazyLock::new(ServiceAccount::generate);
 
-/// A service account with its RSA key of 2048 bits.
+/// A service account with an RSA key of 2048 bits.
 #[derive(Clone)]
 pub struct ServiceAccount {
     /// `…@….iam.gserviceaccount.com`.
@@ -35,30 +34,30 @@ impl fmt::Debug for ServiceAccount {
 }
 
 impl ServiceAccount {
-    /// An account with a new key.
+    /// Returns an account with a new key.
     ///
     /// # Errors
     ///
-    /// When the key cannot be generated.
+    /// Fails if the key cannot be generated.
     pub fn generate() -> Result<Self, Unspecified> {
         let key = KeyPair::generate(KeySize::Rsa2048)?;
-        let mut id = [0; 20];
-        aws_lc_rs::rand::fill(&mut id)?;
-        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let client_email = format!("storage-{}@test-project.iam.gserviceaccount.com", &id[..6]);
-        Ok(Self { client_email, private_key_id: id, key: Arc::new(key) })
+        let mut bytes = [0; 20];
+        aws_lc_rs::rand::fill(&mut bytes)?;
+        let private_key_id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let client_email = format!("storage-{}@test-project.iam.gserviceaccount.com", &private_key_id[..6]);
+        Ok(Self { client_email, private_key_id, key: Arc::new(key) })
     }
 
-    /// The one account that all servers of this process know by default.
+    /// Returns the account that all servers of this process know by default.
     ///
     /// # Errors
     ///
-    /// When its key cannot be generated.
+    /// Fails if its key cannot be generated.
     pub fn shared() -> Result<Self, Unspecified> {
         SHARED.clone()
     }
 
-    /// The file that Google's console hands out for it, with the token endpoint of the server at `endpoint`.
+    /// Returns the key file of Google's console, with the token endpoint of the server at `endpoint`.
     #[must_use]
     pub fn json(&self, endpoint: &str) -> Value {
         json!({
@@ -68,53 +67,49 @@ impl ServiceAccount {
             "private_key": self.private_key_pem(),
             "client_email": self.client_email,
             "client_id": "100000000000000000001",
-            "auth_uri": "https://accounts.google.com/o/oauth2/auth",
             "token_uri": format!("{endpoint}/token"),
-            "auth_provider_x509_cert_url": "https://www.googleapis.com/oauth2/v1/certs",
-            "client_x509_cert_url": format!(
-                "https://www.googleapis.com/robot/v1/metadata/x509/{}",
-                self.client_email.replace('@', "%40")
-            ),
             "universe_domain": "googleapis.com",
         })
     }
 
-    /// The private key as PKCS#8 in PEM format.
+    /// Returns the private key as PKCS#8 in PEM format.
     #[must_use]
     pub fn private_key_pem(&self) -> String {
-        // A key that was just made can be written.
+        // Never fails for a key that was generated.
         let der: Option<Pkcs8V1Der<'_>> = self.key.as_der().ok();
         let text = BASE64.encode(der.as_ref().map_or(&[][..], |der| der.as_ref()));
         let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
         format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
     }
 
-    /// A signature with RS256, for tests that make tokens of their own.
-    ///
-    /// # Errors
-    ///
-    /// When signing fails.
-    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
+    /// Returns a signature with RS256.
+    #[cfg(test)]
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
         let mut signature = vec![0; self.key.public_modulus_len()];
-        self.key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)?;
+        self.key.sign(
+            &aws_lc_rs::signature::RSA_PKCS1_SHA256,
+            &aws_lc_rs::rand::SystemRandom::new(),
+            message,
+            &mut signature,
+        )?;
         Ok(signature)
     }
 
-    /// Whether a signature is this account's.
+    /// Whether this account made a signature.
     pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, self.key.public_key().as_ref());
         key.verify(message, signature).is_ok()
     }
 }
 
-/// A person who has signed in with `gcloud auth application-default login`.
+/// A user who has signed in with `gcloud auth application-default login`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthorizedUser {
     /// The client's identifier.
     pub client_id: String,
     /// The client's secret.
     pub client_secret: String,
-    /// What access tokens are had for.
+    /// The token that is exchanged for access tokens.
     pub refresh_token: String,
 }
 
@@ -129,7 +124,7 @@ impl Default for AuthorizedUser {
 }
 
 impl AuthorizedUser {
-    /// The file that `gcloud` writes for the user.
+    /// Returns the file that `gcloud` writes for the user.
     #[must_use]
     pub fn json(&self) -> Value {
         json!({

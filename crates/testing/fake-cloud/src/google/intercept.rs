@@ -1,11 +1,9 @@
-//! Google's own host names on this machine: a proxy for `CONNECT` that answers as they would, with a certificate of a
-//! test authority.
+//! An HTTP proxy that answers for Google's host names, with a certificate of a test authority.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -13,11 +11,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
-/// The hosts that are answered for. Others are refused, so that no test reaches the network.
-const HOSTS: [&str; 4] =
-    ["accounts.google.com", "oauth2.googleapis.com", "storage.googleapis.com", "www.googleapis.com"];
+use crate::tls::Certificates;
 
-/// An HTTP proxy that leads clients of Google to a server of this machine. It ends when dropped.
+/// The hosts that the proxy answers for. It refuses others, so that no test reaches the network.
+const HOSTS: [&str; 2] = ["accounts.google.com", "storage.googleapis.com"];
+
+/// An HTTP proxy that connects clients of Google to a server on this machine. Stops when dropped.
 #[derive(Debug)]
 pub struct Interceptor {
     address: SocketAddr,
@@ -26,13 +25,15 @@ pub struct Interceptor {
 }
 
 impl Interceptor {
-    /// Leads `https://accounts.google.com` and the like to a port of 127.0.0.1, as plain HTTP.
+    /// Connects `https://accounts.google.com` and `https://storage.googleapis.com` to a port of 127.0.0.1, as
+    /// plain HTTP.
     ///
     /// # Errors
     ///
-    /// When no certificate can be made, or no port or thread is to be had.
+    /// Fails if the certificate, the port or the thread cannot be created.
     pub fn start(port: u16) -> io::Result<Self> {
-        let (authority, config) = certificates().map_err(io::Error::other)?;
+        let certificates = Certificates::issue("Not Google", &HOSTS).map_err(io::Error::other)?;
+        let config = tls_config(&certificates).map_err(io::Error::other)?;
         let runtime =
             Builder::new_multi_thread().worker_threads(1).thread_name("interceptor").enable_all().build()?;
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -45,20 +46,20 @@ impl Interceptor {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                // A client that does not trust the certificate hangs up.
+                // A client that does not trust the certificate closes the connection.
                 tokio::spawn(serve(stream, acceptor.clone(), port));
             }
         });
-        Ok(Self { address, authority, runtime: Some(runtime) })
+        Ok(Self { address, authority: certificates.authority, runtime: Some(runtime) })
     }
 
-    /// The proxy's address, for `HTTPS_PROXY` or a client's settings.
+    /// Returns the proxy's URL, for `HTTPS_PROXY`.
     #[must_use]
     pub fn proxy(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The certificate of the authority that clients must trust, in PEM format.
+    /// Returns the certificate of the authority that clients must trust, in PEM format.
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority
@@ -68,25 +69,17 @@ impl Interceptor {
 impl Drop for Interceptor {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Waiting for the thread would panic inside of another runtime.
+            // Waiting for the thread would panic inside another runtime.
             runtime.shutdown_background();
         }
     }
 }
 
-/// The authority's certificate, and a server's with its name on it.
-fn certificates() -> Result<(String, ServerConfig), Box<dyn std::error::Error + Send + Sync>> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "Not Google");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-    let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(HOSTS.map(str::to_owned))?.signed_by(&key, &issuer)?;
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-    let config = ServerConfig::builder()
+fn tls_config(certificates: &Certificates) -> Result<ServerConfig, tokio_rustls::rustls::Error> {
+    let key = PrivatePkcs8KeyDer::from(certificates.key.serialize_der());
+    ServerConfig::builder()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key.into())?;
-    Ok((issuer.pem(), config))
+        .with_single_cert(vec![certificates.server.der().clone()], key.into())
 }
 
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, port: u16) -> io::Result<()> {
@@ -94,7 +87,7 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, port: u16) -> io::Resul
     let mut request = String::new();
     stream.read_line(&mut request).await?;
     let mut header = String::from("-");
-    // An empty line ends the headers, as does the end of the stream.
+    // The headers end with an empty line or the end of the stream.
     while !header.trim_end().is_empty() {
         header.clear();
         stream.read_line(&mut header).await?;

@@ -1,7 +1,7 @@
-//! Google Cloud Storage: its XML interface is a dialect of S3's, so `s3s` stands behind, with Google's tokens before it.
+//! Google Cloud Storage. Its XML interface is a dialect of S3's, so `s3s` serves it behind Google's tokens
+//! and headers.
 
 mod account;
-mod error;
 mod headers;
 mod intercept;
 mod jwt;
@@ -13,37 +13,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, IF_NONE_MATCH};
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use s3s::Body;
 use s3s::service::{S3Service, S3ServiceBuilder};
 
 use crate::body::{Upload, drain};
-use crate::dialect::{AnswerBody, Dialect, Refusal};
-use crate::google::error::Refused;
+use crate::dialect::{AnswerBody, Dialect, Refusal, document, escaped};
 use crate::operation::{Operation, Target};
-use crate::s3::object::Object;
+use crate::s3::carry_out;
 use crate::s3::service::Service;
 use crate::s3::store::Store;
-use crate::s3::{injected, internal_error};
-use crate::stored::{StoredObject, UnfinishedUpload};
+use crate::stored::Buckets;
 
 pub use account::{AuthorizedUser, ServiceAccount};
 pub use intercept::Interceptor;
 pub use options::GoogleOptions;
 pub use tokens::Tokens;
-
-const STORAGE_CLASSES: [&str; 7] = [
-    "STANDARD",
-    "NEARLINE",
-    "COLDLINE",
-    "ARCHIVE",
-    "MULTI_REGIONAL",
-    "REGIONAL",
-    "DURABLE_REDUCED_AVAILABILITY",
-];
 
 /// Google Cloud Storage as `storage.googleapis.com` speaks XML.
 #[derive(Debug)]
@@ -56,147 +43,108 @@ pub(crate) struct GoogleDialect {
 
 impl GoogleDialect {
     pub(crate) fn new(options: GoogleOptions) -> Self {
-        let store = Arc::new(Store::new(options.buckets.iter().cloned()));
-        let service = Service {
-            store: Arc::clone(&store),
-            region: "us".to_owned(),
-            body_limit: options.body_limit,
-            storage_classes: &STORAGE_CLASSES,
-            also: headers::of_object,
-        };
+        let store = Arc::new(Store::new());
+        let service = Service { store: Arc::clone(&store), more_headers: headers::hashes };
         let service = S3ServiceBuilder::new(service).build();
         Self { service, store, options, next_request: AtomicU64::new(1) }
     }
 
-    /// Whether the request has a good token.
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Refused> {
-        let value = headers.get(AUTHORIZATION).ok_or(Refused::ANONYMOUS)?;
+    /// Refuses a request without a valid token.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let denied = |message| Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", message);
+        let Some(value) = headers.get(AUTHORIZATION) else {
+            return Err(denied("Anonymous caller does not have access."));
+        };
         let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
-        let holder = token.and_then(|token| self.options.tokens.holder(token).or_else(|| self.signer(token)));
-        let holder = holder.ok_or(Refused::UNAUTHENTICATED)?;
-        if self.options.without_access.contains(&holder) { Err(Refused::DENIED) } else { Ok(()) }
-    }
-
-    /// Who signed a token that was not handed out here.
-    fn signer(&self, token: &str) -> Option<String> {
-        let refused = self.options.tokens.self_signed_refused();
-        (!refused).then(|| jwt::verify(token, &self.options.service_accounts, None).ok()).flatten()
-    }
-
-    /// What Google checks and S3 does not: generations, and that there is something to delete.
-    fn check(&self, head: &mut Parts, target: &Target) -> Result<(), Refused> {
-        let existing = self.store.get(&target.bucket, &target.key);
-        if target.operation == Operation::DeleteObject && existing.is_err() {
-            let no_bucket = self.store.check_bucket(&target.bucket).is_err();
-            return Err(if no_bucket { Refused::NO_BUCKET } else { Refused::NO_KEY });
-        }
-        let generation = existing.ok().map(|object| headers::generation(&object).to_string());
-        let query = head.uri.query().unwrap_or("");
-        let asked = query.split('&').find_map(|pair| pair.strip_prefix("generation="));
-        if asked.is_some_and(|asked| generation.as_deref() != Some(asked)) {
-            return Err(Refused::NO_KEY);
-        }
-        let expected = head.headers.remove("x-goog-if-generation-match");
-        match expected.as_ref().and_then(|expected| expected.to_str().ok()) {
-            // Left to the store, which does it at once with the put.
-            Some("0") => {
-                head.headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
-                Ok(())
-            }
-            Some(expected) if generation.as_deref() != Some(expected) => Err(Refused::PRECONDITION),
-            _ => Ok(()),
+        let signer = |token: &str| jwt::verify(token, &self.options.service_accounts).ok();
+        let holder = token.and_then(|token| self.options.tokens.holder(token).or_else(|| signer(token)));
+        match holder {
+            Some(holder) if self.options.without_access.contains(&holder) => Err(denied("Access denied.")),
+            Some(_) => Ok(()),
+            None => Err(Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                "AuthenticationRequired",
+                "Authentication required.",
+            )),
         }
     }
 
-    async fn carry_out(&self, mut head: Parts, upload: Upload) -> Response<Body> {
-        let target = self.target(&head);
-        let refused = self.admit(&head.headers).and_then(|()| self.check(&mut head, &target));
-        if let Err(refused) = refused {
-            drain(upload).await;
-            return refused.answer();
+    /// Refuses to delete an object that does not exist, which S3 would accept.
+    fn check_exists(&self, target: &Target) -> Result<(), Refusal> {
+        if target.operation != Operation::DeleteObject {
+            return Ok(());
         }
-        headers::to_s3(&mut head.headers);
-        let request = Request::from_parts(head, Body::http_body(upload));
-        let mut answer = self.service.call(request).await.unwrap_or_else(|_| internal_error());
-        headers::to_google(answer.headers_mut());
-        answer
+        self.store.get(&target.bucket, &target.key).map(drop).map_err(|error| {
+            Refusal::new(StatusCode::NOT_FOUND, error.code().as_str(), error.message().unwrap_or_default())
+        })
     }
 
-    /// Adds what every answer of Google has.
+    /// Adds the headers that every answer of Google has.
     fn sign_off(&self, mut answer: Response<AnswerBody>) -> Response<AnswerBody> {
         let id = format!("ABgVH8-test-{:06}", self.next_request.fetch_add(1, Ordering::Relaxed));
         if let Ok(id) = HeaderValue::from_str(&id) {
             answer.headers_mut().insert("x-guploader-uploadid", id);
         }
-        answer.headers_mut().insert(http::header::SERVER, HeaderValue::from_static("UploadServer"));
         answer
-    }
-}
-
-fn inspect(object: &Object) -> StoredObject {
-    let hashes = object.hashes();
-    StoredObject {
-        checksum_crc32c: Some(hashes.crc32c.clone()),
-        checksum_md5: hashes.md5.clone(),
-        ..object.inspect()
     }
 }
 
 #[async_trait::async_trait]
 impl Dialect for GoogleDialect {
     fn target(&self, head: &Parts) -> Target {
-        let mut target = Target::of(head, None);
         if oauth::is_token_request(head) {
-            target = Target { bucket: String::new(), key: String::new(), operation: Operation::Token };
-        } else if head.headers.contains_key("x-goog-copy-source") {
-            target.operation = Operation::Other;
+            return Target { bucket: String::new(), key: String::new(), operation: Operation::Token };
         }
-        target
+        Target::of(head, None)
     }
 
     async fn call(&self, request: Request<Upload>) -> Response<AnswerBody> {
-        let (head, upload) = request.into_parts();
+        let (mut head, upload) = request.into_parts();
         if oauth::is_token_request(&head) {
             let body = upload.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
             return oauth::answer(&head, &body, &self.options);
         }
-        let answer = self.carry_out(head.clone(), upload).await;
-        self.sign_off(error::finish(answer, &head))
+        let target = self.target(&head);
+        if let Err(refusal) = self.admit(&head.headers).and_then(|()| self.check_exists(&target)) {
+            drain(upload).await;
+            return self.refuse(&head, &refusal);
+        }
+        headers::to_s3(&mut head.headers);
+        match carry_out(&self.service, head.clone(), upload).await {
+            Ok(mut answer) => {
+                headers::to_google(answer.headers_mut());
+                self.sign_off(answer)
+            }
+            Err(refusal) => self.refuse(&head, &refusal),
+        }
     }
 
     fn refuse(&self, head: &Parts, refusal: &Refusal) -> Response<AnswerBody> {
+        let Refusal { status, code, message } = refusal;
         if oauth::is_token_request(head) {
-            return oauth::failure(refusal.status, &refusal.code, "Injected by the test server");
+            return oauth::failure(*status, code, message);
         }
-        self.sign_off(error::finish(injected(refusal), head))
+        let code = if code == "SignatureDoesNotMatch" { "AuthenticationRequired" } else { code };
+        let text = format!(
+            "<?xml version='1.0' encoding='UTF-8'?><Error><Code>{}</Code><Message>{}</Message>\
+             <Details>{}</Details></Error>",
+            escaped(code),
+            escaped(message),
+            escaped(head.uri.path())
+        );
+        let mut answer = document(&head.method, *status, "application/xml; charset=UTF-8", text);
+        if *status == StatusCode::UNAUTHORIZED {
+            let realm = HeaderValue::from_static("Bearer realm=\"https://accounts.google.com/\"");
+            answer.headers_mut().insert(WWW_AUTHENTICATE, realm);
+        }
+        self.sign_off(answer)
     }
 
     async fn replace(&self, target: &Target, content: Bytes) {
-        self.store.replace(&target.bucket, &target.key, content);
+        self.store.insert(&target.bucket, &target.key, content);
     }
 
-    fn keys(&self, bucket: &str) -> Vec<String> {
-        self.store.objects(bucket).into_keys().collect()
-    }
-
-    fn object(&self, bucket: &str, key: &str) -> Option<StoredObject> {
-        self.store.get(bucket, key).ok().map(|object| inspect(&object))
-    }
-
-    fn insert(&self, bucket: &str, key: &str, content: Bytes) {
-        self.store.create_bucket(bucket);
-        self.store.replace(bucket, key, content);
-    }
-
-    fn remove(&self, bucket: &str, key: &str) -> Option<StoredObject> {
-        self.store.remove(bucket, key).ok().flatten().map(|object| inspect(&object))
-    }
-
-    fn unfinished_uploads(&self, bucket: &str) -> Vec<UnfinishedUpload> {
-        self.store.uploads(bucket).unwrap_or_default()
-    }
-
-    fn clear(&self) {
-        self.store.clear();
+    fn buckets(&self) -> &dyn Buckets {
+        &*self.store
     }
 }

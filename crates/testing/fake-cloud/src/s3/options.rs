@@ -1,28 +1,21 @@
-//! How a server is set up.
+//! The settings of an S3 server.
 
 use std::fmt;
 
-/// The settings of a [`crate::BucketServer`]. The default has one bucket, `bucket`, in `us-east-1`, on a free port.
+/// The settings of [`crate::BucketServer::start`].
 #[derive(Clone)]
 pub struct Options {
     /// Access key; `test-access-key` by default.
     pub access_key: String,
     /// Secret key; `test-secret-key` by default.
     pub secret_key: String,
-    /// Where there is one, requests must bring it; where there is none, they must not bring any.
+    /// Session token that requests must carry. Without one, requests with a token are refused.
     pub session_token: Option<String>,
-    /// The region that requests must be signed for.
+    /// Region that requests must be signed for; `us-east-1` by default.
     pub region: String,
-    /// Buckets to begin with.
-    pub buckets: Vec<String>,
-    /// Port on 127.0.0.1; a free one by default.
-    pub port: Option<u16>,
-    /// `localhost` by default: `bucket.localhost` is then the host name of a bucket. `None` leaves only paths.
+    /// Domain of virtual-hosted buckets: with `s3.test`, all requests must be for `BUCKET.s3.test`. Without
+    /// one, buckets are in the path.
     pub virtual_host_domain: Option<String>,
-    /// Bytes that one object or part may have; 5 GiB by default, as in S3.
-    pub body_limit: u64,
-    /// Connections open at once; further ones are closed as they come. 1024 by default.
-    pub connection_limit: usize,
 }
 
 impl Default for Options {
@@ -32,11 +25,7 @@ impl Default for Options {
             secret_key: "test-secret-key".to_owned(),
             session_token: None,
             region: "us-east-1".to_owned(),
-            buckets: vec!["bucket".to_owned()],
-            port: None,
-            virtual_host_domain: Some("localhost".to_owned()),
-            body_limit: 5 * 1024 * 1024 * 1024,
-            connection_limit: 1024,
+            virtual_host_domain: None,
         }
     }
 }
@@ -46,11 +35,7 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("access_key", &self.access_key)
             .field("region", &self.region)
-            .field("buckets", &self.buckets)
-            .field("port", &self.port)
             .field("virtual_host_domain", &self.virtual_host_domain)
-            .field("body_limit", &self.body_limit)
-            .field("connection_limit", &self.connection_limit)
             .finish_non_exhaustive()
     }
 }

@@ -1,55 +1,51 @@
-//! Buckets in memory, with the rules of S3 for objects and multipart uploads. Knows nothing of HTTP.
+//! Buckets in memory, with S3's rules for objects and multipart uploads.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use s3s::{S3Result, s3_error};
 
-use crate::s3::object::{Attributes, Content, Object};
-use crate::stored::UnfinishedUpload;
+use crate::checksum;
+use crate::stored::{Buckets, StoredObject};
 
-/// Every part but the last has at least this many bytes.
-pub(crate) const MINIMUM_PART: u64 = 5 * 1024 * 1024;
+/// Minimum size of every part except the last.
+const MINIMUM_PART: usize = 5 * 1024 * 1024;
 
-/// Part numbers go from 1 to this.
+/// Maximum part number; the first is 1.
 const MAXIMUM_PART_NUMBER: i32 = 10_000;
 
-/// What the store refuses.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(crate) enum StoreError {
-    #[error("The specified bucket does not exist")]
-    NoSuchBucket,
-    #[error("The specified key does not exist.")]
-    NoSuchKey,
-    #[error(
-        "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."
-    )]
-    NoSuchUpload,
-    #[error("One or more of the specified parts could not be found, or its entity tag did not match.")]
-    InvalidPart,
-    #[error("The list of parts was not in ascending order.")]
-    InvalidPartOrder,
-    #[error("Part number must be an integer between 1 and 10000, inclusive")]
-    InvalidPartNumber,
-    #[error("A complete request must list at least one part")]
-    NoParts,
-    #[error("Your proposed upload is smaller than the minimum allowed size")]
-    EntityTooSmall,
-    #[error("At least one of the pre-conditions you specified did not hold")]
-    PreconditionFailed,
+/// An object in the store. It is replaced as a whole and never changed, so a reader keeps the object it
+/// started with.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) stored: StoredObject,
+    pub(crate) etag: String,
+    pub(crate) last_modified: SystemTime,
+    /// The values of Google's `x-goog-hash`, computed on first use.
+    pub(crate) google_hashes: OnceLock<Vec<String>>,
 }
 
-/// Under which condition a write takes place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Condition {
-    Always,
-    /// `If-None-Match: *`
-    Absent,
-    /// `If-Match`; `None` for `*`.
-    Matches(Option<String>),
+impl Object {
+    fn new(stored: StoredObject) -> Self {
+        let crc = checksum::crc64nvme(&stored.bytes);
+        let etag = etag(&stored.bytes, crc);
+        let stored = StoredObject { checksum_crc64nvme: checksum::crc64nvme_header(crc), ..stored };
+        Self { stored, etag, last_modified: SystemTime::now(), google_hashes: OnceLock::new() }
+    }
+
+    /// Whether the object was uploaded in parts, which its `ETag` shows.
+    pub(crate) fn is_in_parts(&self) -> bool {
+        self.etag.contains('-')
+    }
+}
+
+/// Returns an `ETag` that depends on the content alone and costs less than the MD5 of S3.
+fn etag(bytes: &[u8], crc64nvme: u64) -> String {
+    format!("{crc64nvme:016x}{:016x}", bytes.len())
 }
 
 #[derive(Debug, Default)]
@@ -61,32 +57,15 @@ struct Bucket {
 #[derive(Debug)]
 struct Upload {
     key: String,
-    attributes: Attributes,
-    parts: BTreeMap<i32, Content>,
+    /// The future object, still without bytes.
+    object: StoredObject,
+    parts: BTreeMap<i32, Part>,
 }
 
-/// A part that the client lists to complete an upload: its number and, without quotation marks, its ETag.
 #[derive(Debug)]
-pub(crate) struct ListedPart {
-    pub(crate) number: i32,
-    pub(crate) etag: Option<String>,
-}
-
-/// One entry of a listing.
-#[derive(Debug, Clone)]
-pub(crate) enum Entry {
-    Object(String, Arc<Object>),
-    /// A common prefix, its delimiter included.
-    Prefix(String),
-}
-
-impl Entry {
-    /// The key or prefix.
-    pub(crate) fn name(&self) -> &str {
-        match self {
-            Self::Object(name, _) | Self::Prefix(name) => name,
-        }
-    }
+struct Part {
+    bytes: Bytes,
+    etag: String,
 }
 
 /// The buckets of one server.
@@ -97,241 +76,141 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// A store with empty buckets.
-    pub(crate) fn new(buckets: impl IntoIterator<Item = String>) -> Self {
-        let buckets = buckets.into_iter().map(|name| (name, Bucket::default())).collect();
+    /// Returns a store with one empty bucket, `bucket`.
+    pub(crate) fn new() -> Self {
+        let buckets = BTreeMap::from([("bucket".to_owned(), Bucket::default())]);
         Self { buckets: Mutex::new(buckets), next_upload: AtomicU64::new(1) }
     }
 
-    fn with<T>(
-        &self,
-        bucket: &str,
-        act: impl FnOnce(&mut Bucket) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        act(self.buckets.lock().get_mut(bucket).ok_or(StoreError::NoSuchBucket)?)
-    }
-
-    pub(crate) fn bucket_names(&self) -> Vec<String> {
-        self.buckets.lock().keys().cloned().collect()
-    }
-
-    /// Whether it was new.
-    pub(crate) fn create_bucket(&self, name: &str) -> bool {
+    fn with<T>(&self, bucket: &str, act: impl FnOnce(&mut Bucket) -> S3Result<T>) -> S3Result<T> {
         let mut buckets = self.buckets.lock();
-        let new = !buckets.contains_key(name);
-        buckets.entry(name.to_owned()).or_default();
-        new
+        let bucket = buckets
+            .get_mut(bucket)
+            .ok_or_else(|| s3_error!(NoSuchBucket, "The specified bucket does not exist"))?;
+        act(bucket)
     }
 
-    pub(crate) fn check_bucket(&self, bucket: &str) -> Result<(), StoreError> {
-        self.with(bucket, |_| Ok(()))
-    }
-
-    /// Puts an object; the one it replaces lives on for those who read it.
-    pub(crate) fn put(
-        &self,
-        bucket: &str,
-        key: &str,
-        object: Object,
-        condition: &Condition,
-    ) -> Result<Arc<Object>, StoreError> {
-        let object = Arc::new(object);
+    pub(crate) fn put(&self, bucket: &str, key: &str, stored: StoredObject) -> S3Result<Arc<Object>> {
+        let object = Arc::new(Object::new(stored));
         self.with(bucket, |bucket| {
-            check_condition(bucket, key, condition)?;
-            bucket.objects.insert(key.to_owned(), Arc::clone(&object));
-            Ok(())
-        })?;
-        Ok(object)
-    }
-
-    pub(crate) fn get(&self, bucket: &str, key: &str) -> Result<Arc<Object>, StoreError> {
-        self.with(bucket, |bucket| bucket.objects.get(key).cloned().ok_or(StoreError::NoSuchKey))
-    }
-
-    /// Puts an object without attributes. Without the bucket nothing happens.
-    pub(crate) fn replace(&self, bucket: &str, key: &str, content: Bytes) {
-        let object = Object::new(Content::of(content), Attributes::default());
-        let _ = self.put(bucket, key, object, &Condition::Always);
-    }
-
-    /// Removes an object; `None` if there was none, which S3 does not mind.
-    pub(crate) fn remove(&self, bucket: &str, key: &str) -> Result<Option<Arc<Object>>, StoreError> {
-        self.with(bucket, |bucket| Ok(bucket.objects.remove(key)))
-    }
-
-    /// Empties every bucket, uploads included.
-    pub(crate) fn clear(&self) {
-        self.buckets.lock().values_mut().for_each(|bucket| *bucket = Bucket::default());
-    }
-
-    pub(crate) fn objects(&self, bucket: &str) -> BTreeMap<String, Arc<Object>> {
-        self.with(bucket, |bucket| Ok(bucket.objects.clone())).unwrap_or_default()
-    }
-
-    /// Up to `limit` entries after `after` (a key or, where it ends so, a common prefix), and whether there are more.
-    pub(crate) fn list(
-        &self,
-        bucket: &str,
-        prefix: &str,
-        delimiter: &str,
-        after: &str,
-        limit: usize,
-    ) -> Result<(Vec<Entry>, bool), StoreError> {
-        self.with(bucket, |bucket| {
-            let mut entries: Vec<Entry> = Vec::new();
-            let start = if prefix > after { Bound::Included(prefix) } else { Bound::Excluded(after) };
-            for (key, object) in bucket.objects.range::<str, _>((start, Bound::Unbounded)) {
-                let Some(rest) = key.strip_prefix(prefix) else { break };
-                let entry = match rest.split_once(delimiter).filter(|_| !delimiter.is_empty()) {
-                    Some((folder, _)) => {
-                        let name = format!("{prefix}{folder}{delimiter}");
-                        // Told already, on this page or the one before.
-                        if entries.last().map_or(after, Entry::name) == name {
-                            continue;
-                        }
-                        Entry::Prefix(name)
-                    }
-                    None => Entry::Object(key.clone(), Arc::clone(object)),
-                };
-                if entries.len() == limit {
-                    return Ok((entries, true));
-                }
-                entries.push(entry);
-            }
-            Ok((entries, false))
-        })
-    }
-
-    /// Begins a multipart upload and returns its identifier.
-    pub(crate) fn begin_upload(
-        &self,
-        bucket: &str,
-        key: &str,
-        attributes: Attributes,
-    ) -> Result<String, StoreError> {
-        self.with(bucket, |bucket| {
-            let id = format!("upload-{:06}", self.next_upload.fetch_add(1, Ordering::Relaxed));
-            let upload = Upload { key: key.to_owned(), attributes, parts: BTreeMap::new() };
-            bucket.uploads.insert(id.clone(), upload);
-            Ok(id)
-        })
-    }
-
-    /// The attributes of an unfinished upload; tells early that there is none such.
-    pub(crate) fn upload_attributes(
-        &self,
-        bucket: &str,
-        key: &str,
-        upload_id: &str,
-        number: i32,
-    ) -> Result<Attributes, StoreError> {
-        if !(1..=MAXIMUM_PART_NUMBER).contains(&number) {
-            return Err(StoreError::InvalidPartNumber);
-        }
-        self.with(bucket, |bucket| Ok(upload(bucket, key, upload_id)?.attributes.clone()))
-    }
-
-    /// Stores a part, in place of an earlier one with its number.
-    pub(crate) fn put_part(
-        &self,
-        bucket: &str,
-        key: &str,
-        upload_id: &str,
-        number: i32,
-        content: Content,
-    ) -> Result<(), StoreError> {
-        self.with(bucket, |bucket| {
-            upload(bucket, key, upload_id)?.parts.insert(number, content);
-            Ok(())
-        })
-    }
-
-    /// Makes an object of the parts listed and forgets the upload.
-    pub(crate) fn complete_upload(
-        &self,
-        bucket: &str,
-        key: &str,
-        upload_id: &str,
-        listed: &[ListedPart],
-        condition: &Condition,
-    ) -> Result<Arc<Object>, StoreError> {
-        self.with(bucket, |bucket| {
-            let upload = upload(bucket, key, upload_id)?;
-            let parts = listed_parts(upload, listed)?;
-            let content = Content::joined(parts);
-            let mut object = Object::new(content, upload.attributes.clone());
-            object.etag = format!("{}-{}", object.etag, listed.len());
-            object.parts = Some(listed.len());
-            let object = Arc::new(object);
-            check_condition(bucket, key, condition)?;
-            bucket.uploads.remove(upload_id);
             bucket.objects.insert(key.to_owned(), Arc::clone(&object));
             Ok(object)
         })
     }
 
-    pub(crate) fn abort_upload(&self, bucket: &str, key: &str, upload_id: &str) -> Result<(), StoreError> {
+    pub(crate) fn get(&self, bucket: &str, key: &str) -> S3Result<Arc<Object>> {
+        let missing = || s3_error!(NoSuchKey, "The specified key does not exist.");
+        self.with(bucket, |bucket| bucket.objects.get(key).cloned().ok_or_else(missing))
+    }
+
+    /// Deletes an object. Succeeds if there is none, as in S3.
+    pub(crate) fn delete(&self, bucket: &str, key: &str) -> S3Result<Option<Arc<Object>>> {
+        self.with(bucket, |bucket| Ok(bucket.objects.remove(key)))
+    }
+
+    /// Starts a multipart upload and returns its identifier.
+    pub(crate) fn begin_upload(&self, bucket: &str, key: &str, object: StoredObject) -> S3Result<String> {
         self.with(bucket, |bucket| {
-            upload(bucket, key, upload_id)?;
-            bucket.uploads.remove(upload_id);
+            let id = format!("upload-{:06}", self.next_upload.fetch_add(1, Ordering::Relaxed));
+            let upload = Upload { key: key.to_owned(), object, parts: BTreeMap::new() };
+            bucket.uploads.insert(id.clone(), upload);
+            Ok(id)
+        })
+    }
+
+    /// Stores a part, replacing an earlier one with the same number, and returns its `ETag`.
+    pub(crate) fn put_part(&self, bucket: &str, id: &str, number: i32, bytes: Bytes) -> S3Result<String> {
+        if !(1..=MAXIMUM_PART_NUMBER).contains(&number) {
+            return Err(s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000"));
+        }
+        let etag = etag(&bytes, checksum::crc64nvme(&bytes));
+        self.with(bucket, |bucket| {
+            let part = Part { bytes, etag: etag.clone() };
+            upload(bucket, id)?.parts.insert(number, part);
+            Ok(etag)
+        })
+    }
+
+    /// Joins the listed parts, given as number and `ETag`, to an object and forgets the upload.
+    pub(crate) fn complete_upload(
+        &self,
+        bucket: &str,
+        id: &str,
+        listed: &[(i32, String)],
+    ) -> S3Result<Arc<Object>> {
+        self.with(bucket, |bucket| {
+            let upload = upload(bucket, id)?;
+            let bytes = join(&upload.parts, listed)?;
+            let mut object = Object::new(StoredObject { bytes, ..upload.object.clone() });
+            object.etag = format!("{}-{}", object.etag, listed.len());
+            let key = upload.key.clone();
+            bucket.uploads.remove(id);
+            let object = Arc::new(object);
+            bucket.objects.insert(key, Arc::clone(&object));
+            Ok(object)
+        })
+    }
+
+    pub(crate) fn abort_upload(&self, bucket: &str, id: &str) -> S3Result<()> {
+        self.with(bucket, |bucket| {
+            upload(bucket, id)?;
+            bucket.uploads.remove(id);
             Ok(())
         })
     }
-
-    pub(crate) fn uploads(&self, bucket: &str) -> Result<Vec<UnfinishedUpload>, StoreError> {
-        self.with(bucket, |bucket| {
-            let unfinished = bucket.uploads.iter().map(|(id, upload)| UnfinishedUpload {
-                upload_id: id.clone(),
-                key: upload.key.clone(),
-                parts: upload
-                    .parts
-                    .iter()
-                    .map(|(number, part)| (*number, usize::try_from(part.length()).unwrap_or(usize::MAX)))
-                    .collect(),
-            });
-            Ok(unfinished.collect())
-        })
-    }
 }
 
-fn check_condition(bucket: &Bucket, key: &str, condition: &Condition) -> Result<(), StoreError> {
-    let existing = bucket.objects.get(key);
-    match condition {
-        Condition::Always => Ok(()),
-        Condition::Absent if existing.is_some() => Err(StoreError::PreconditionFailed),
-        Condition::Absent => Ok(()),
-        Condition::Matches(etag) => {
-            let existing = existing.ok_or(StoreError::NoSuchKey)?;
-            match etag {
-                Some(etag) if *etag != existing.etag => Err(StoreError::PreconditionFailed),
-                _ => Ok(()),
-            }
-        }
-    }
+fn upload<'a>(bucket: &'a mut Bucket, id: &str) -> S3Result<&'a mut Upload> {
+    bucket.uploads.get_mut(id).ok_or_else(|| s3_error!(NoSuchUpload, "The specified upload does not exist."))
 }
 
-fn upload<'a>(bucket: &'a mut Bucket, key: &str, upload_id: &str) -> Result<&'a mut Upload, StoreError> {
-    bucket.uploads.get_mut(upload_id).filter(|upload| upload.key == key).ok_or(StoreError::NoSuchUpload)
-}
-
-/// The parts that the client listed, if the list is in order and all but the last are large enough.
-fn listed_parts<'a>(upload: &'a Upload, listed: &[ListedPart]) -> Result<Vec<&'a Content>, StoreError> {
+/// Joins the listed parts, which must exist, be in order and, except for the last, have the minimum size.
+fn join(parts: &BTreeMap<i32, Part>, listed: &[(i32, String)]) -> S3Result<Bytes> {
     if listed.is_empty() {
-        return Err(StoreError::NoParts);
+        return Err(s3_error!(MalformedXML, "A complete request must list at least one part"));
     }
-    if !listed.is_sorted_by(|a, b| a.number < b.number) {
-        return Err(StoreError::InvalidPartOrder);
+    if !listed.is_sorted_by(|(a, _), (b, _)| a < b) {
+        return Err(s3_error!(InvalidPartOrder, "The list of parts was not in ascending order."));
     }
-    let found = |part: &ListedPart| {
-        let content = upload.parts.get(&part.number)?;
-        part.etag.as_ref().is_none_or(|etag| *etag == content.etag()).then_some(content)
-    };
-    let parts = listed.iter().map(found).collect::<Option<Vec<_>>>().ok_or(StoreError::InvalidPart)?;
-    match parts.split_last() {
-        Some((_, rest)) if rest.iter().any(|part| part.length() < MINIMUM_PART) => {
-            Err(StoreError::EntityTooSmall)
+    let mut whole = Vec::new();
+    for (index, (number, etag)) in listed.iter().enumerate() {
+        let part = parts.get(number).filter(|part| part.etag == *etag);
+        let part =
+            part.ok_or_else(|| s3_error!(InvalidPart, "One or more of the specified parts were not found"))?;
+        if part.bytes.len() < MINIMUM_PART && index + 1 < listed.len() {
+            return Err(s3_error!(EntityTooSmall, "Your proposed upload is smaller than the minimum"));
         }
-        _ => Ok(parts),
+        whole.extend_from_slice(&part.bytes);
+    }
+    Ok(whole.into())
+}
+
+impl Buckets for Store {
+    fn keys(&self, bucket: &str) -> Vec<String> {
+        self.with(bucket, |bucket| Ok(bucket.objects.keys().cloned().collect())).unwrap_or_default()
+    }
+
+    fn object(&self, bucket: &str, key: &str) -> Option<StoredObject> {
+        self.get(bucket, key).ok().map(|object| object.stored.clone())
+    }
+
+    fn insert(&self, bucket: &str, key: &str, content: Bytes) {
+        let object = Object::new(StoredObject { bytes: content, ..StoredObject::default() });
+        let mut buckets = self.buckets.lock();
+        buckets.entry(bucket.to_owned()).or_default().objects.insert(key.to_owned(), Arc::new(object));
+    }
+
+    fn remove(&self, bucket: &str, key: &str) -> Option<StoredObject> {
+        self.delete(bucket, key).ok().flatten().map(|object| object.stored.clone())
+    }
+
+    fn unfinished_uploads(&self, bucket: &str) -> Vec<String> {
+        let keys = |bucket: &mut Bucket| bucket.uploads.values().map(|upload| upload.key.clone()).collect();
+        self.with(bucket, |bucket| Ok(keys(bucket))).unwrap_or_default()
+    }
+
+    fn clear(&self) {
+        self.buckets.lock().values_mut().for_each(|bucket| *bucket = Bucket::default());
     }
 }
 
@@ -339,37 +218,46 @@ fn listed_parts<'a>(upload: &'a Upload, listed: &[ListedPart]) -> Result<Vec<&'a
 mod tests {
     use super::*;
 
-    fn store(keys: &[&str]) -> Store {
-        let store = Store::new(["bucket".to_owned()]);
-        for key in keys {
-            let object = Object::new(Content::of(Bytes::from_static(b"x")), Attributes::default());
-            store.put("bucket", key, object, &Condition::Always).unwrap();
-        }
-        store
-    }
-
-    fn pages(store: &Store, prefix: &str, delimiter: &str, limit: usize) -> Vec<String> {
-        let (mut names, mut after) = (Vec::new(), String::new());
-        loop {
-            let (entries, more) = store.list("bucket", prefix, delimiter, &after, limit).unwrap();
-            assert!(entries.len() <= limit);
-            names.extend(entries.iter().map(|entry| entry.name().to_owned()));
-            match entries.last() {
-                Some(last) if more => after = last.name().to_owned(),
-                _ => return names,
-            }
-        }
+    fn complete(parts: &[(i32, usize)], listed: &[(i32, &str)]) -> Result<Arc<Object>, String> {
+        let store = Store::new();
+        let id = store.begin_upload("bucket", "key", StoredObject::default()).unwrap();
+        let etags: BTreeMap<_, _> = parts
+            .iter()
+            .map(|(number, size)| {
+                let bytes = vec![u8::try_from(*number).unwrap(); *size];
+                (*number, store.put_part("bucket", &id, *number, bytes.into()).unwrap())
+            })
+            .collect();
+        let listed: Vec<_> = listed
+            .iter()
+            .map(|(number, etag)| {
+                let etag = if etag.is_empty() { etags[number].clone() } else { (*etag).to_owned() };
+                (*number, etag)
+            })
+            .collect();
+        let outcome = store.complete_upload("bucket", &id, &listed);
+        assert_eq!(store.unfinished_uploads("bucket").is_empty(), outcome.is_ok());
+        outcome.map_err(|error| error.code().as_str().to_owned())
     }
 
     #[test]
-    fn a_listing_is_the_same_whatever_the_page_size() {
-        let store = store(&["a", "a/b", "a/c", "a0", "b/x/1", "b/x/2", "b/y", "c"]);
-        for limit in 1..10 {
-            assert_eq!(pages(&store, "", "", limit).len(), 8);
-            assert_eq!(pages(&store, "", "/", limit), ["a", "a/", "a0", "b/", "c"]);
-            assert_eq!(pages(&store, "b/", "/", limit), ["b/x/", "b/y"]);
-            assert_eq!(pages(&store, "a/", "", limit), ["a/b", "a/c"]);
-            assert!(pages(&store, "d", "/", limit).is_empty());
+    fn parts_are_joined_in_the_order_of_their_numbers() {
+        let object = complete(&[(2, 3), (1, MINIMUM_PART)], &[(1, ""), (2, "")]).unwrap();
+        assert!(object.etag.ends_with("-2"));
+        assert!(object.stored.bytes == [vec![1; MINIMUM_PART], vec![2; 3]].concat());
+    }
+
+    #[test]
+    fn invalid_lists_of_parts_are_refused() {
+        let sizes = [(1, MINIMUM_PART - 1), (2, MINIMUM_PART)];
+        for (listed, code) in [
+            (&[][..], "MalformedXML"),
+            (&[(2, ""), (1, "")], "InvalidPartOrder"),
+            (&[(2, "other")], "InvalidPart"),
+            (&[(3, "missing")], "InvalidPart"),
+            (&[(1, ""), (2, "")], "EntityTooSmall"),
+        ] {
+            assert_eq!(complete(&sizes, listed).unwrap_err(), code);
         }
     }
 }

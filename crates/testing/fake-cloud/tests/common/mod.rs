@@ -1,37 +1,30 @@
-//! A client for the tests.
+//! A client of the S3 server.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::time::Duration;
 
 use fake_cloud::{BucketServer, Options};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+use object_store::path::Path;
+use object_store::{ClientOptions, RetryConfig};
 
-pub use object_store::path::Path;
+pub const KEY: &str = "key";
 
-/// Names with letters that mean something in a URL.
-pub const ODD_NAMES: [&str; 13] = [
-    "a",
-    "a/b",
-    "with blank",
-    "#",
-    "100%",
-    "100%25",
-    "~",
-    "+",
-    "a+b c",
-    "Ünïcödé/病院",
-    "a=b&c",
-    "[x]*?",
-    "'\"",
-];
-
-/// A server with default settings.
 pub fn server() -> BucketServer {
     BucketServer::start(Options::default()).unwrap()
 }
 
-/// Settings for a client with the right keys, without retries.
+/// Options of clients that give up after `timeout`.
+pub fn client_options(timeout: Duration) -> ClientOptions {
+    ClientOptions::new().with_allow_http(true).with_timeout(timeout)
+}
+
+/// Never tries again.
+pub fn no_retries() -> RetryConfig {
+    RetryConfig { max_retries: 0, ..RetryConfig::default() }
+}
+
+/// Settings of a client with the right keys.
 pub fn builder(server: &BucketServer) -> AmazonS3Builder {
     AmazonS3Builder::new()
         .with_endpoint(server.endpoint())
@@ -41,27 +34,12 @@ pub fn builder(server: &BucketServer) -> AmazonS3Builder {
         .with_secret_access_key("test-secret-key")
         .with_unsigned_payload(true)
         .with_disable_bulk_delete(true)
-        .with_client_options(ClientOptions::new().with_allow_http(true).with_timeout(Duration::from_secs(20)))
-        .with_retry(retries(0))
+        .with_client_options(client_options(Duration::from_secs(20)))
+        .with_retry(no_retries())
 }
 
-/// A client that tries once.
 pub fn client(server: &BucketServer) -> AmazonS3 {
     builder(server).build().unwrap()
-}
-
-/// A client that tries again so often, soon.
-pub fn patient_client(server: &BucketServer, times: usize) -> AmazonS3 {
-    builder(server).with_retry(retries(times)).build().unwrap()
-}
-
-pub fn retries(max_retries: usize) -> RetryConfig {
-    let backoff = BackoffConfig {
-        init_backoff: Duration::from_millis(1),
-        max_backoff: Duration::from_millis(10),
-        base: 2.0,
-    };
-    RetryConfig { backoff, max_retries, retry_timeout: Duration::from_secs(20) }
 }
 
 /// Bytes that differ from their neighbours.
@@ -73,7 +51,7 @@ pub fn path(key: &str) -> Path {
     Path::parse(key).unwrap()
 }
 
-/// The whole chain of causes, as one text.
+/// Returns the error and its causes as one text.
 pub fn text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
