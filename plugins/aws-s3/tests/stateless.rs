@@ -37,7 +37,7 @@ impl Lasting {
         });
         let orthanc = Orthanc::builder()
             .plugin(POSTGRESQL_INDEX_PLUGIN)
-            .plugin(plugin_library(Plugin::AwsS3, Profile::Dev)?)
+            .plugin(plugin_library(Plugin::named("aws-s3")?, Profile::Dev)?)
             .section("PostgreSQL", self.database.section(lock))
             .section("AwsS3Storage", section);
         Ok(orthanc.start()?)

@@ -5,7 +5,6 @@ use std::io;
 use std::ops::RangeInclusive;
 
 use fake_cloud::BucketServer;
-use real_orthanc::workspace::Plugin;
 use serde_json::Value;
 use storage_plugin::Provider;
 
@@ -16,8 +15,8 @@ pub trait Cloud: Debug + Send + Sync + 'static {
     /// The plugin's own part, for tests of the engine on its protocol.
     type Provider: Provider;
 
-    /// The plugin's library.
-    const PLUGIN: Plugin;
+    /// The plugin's cargo package.
+    const PLUGIN: &'static str;
     /// The plugin's name, with which its log lines begin.
     const NAME: &'static str;
     /// What the plugin says of itself.

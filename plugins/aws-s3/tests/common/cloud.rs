@@ -6,7 +6,6 @@ use std::io;
 use OrthancAwsS3Storage::S3 as Plugin;
 use conformance::{Cloud, OptionKind, Refusal};
 use fake_cloud::{BucketServer, Options};
-use real_orthanc::workspace;
 use serde_json::{Value, json};
 
 /// Amazon S3.
@@ -16,7 +15,7 @@ pub struct S3;
 impl Cloud for S3 {
     type Provider = Plugin;
 
-    const PLUGIN: workspace::Plugin = workspace::Plugin::AwsS3;
+    const PLUGIN: &'static str = env!("CARGO_PKG_NAME");
     const NAME: &'static str = "AWS S3 Storage";
     const DESCRIPTION: &'static str = "Stores the Orthanc storage area in AWS S3";
     const SECTION: &'static str = "AwsS3Storage";

@@ -39,7 +39,7 @@ fn packages<C: Cloud>() -> Result<BTreeSet<(String, String)>> {
         "tree",
         "--locked",
         "--package",
-        C::PLUGIN.package(),
+        C::PLUGIN,
         "--edges=normal",
         "--prefix=none",
         "--format={p};{f}",
