@@ -1,5 +1,5 @@
-//! Linker options of the shared library.
+//! Facts of the plugin and linker options of its library.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    plugin_build::link()
+    plugin_build::build()
 }

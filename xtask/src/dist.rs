@@ -61,7 +61,7 @@ impl Options {
             options.platforms.extend(Platform::ALL);
         }
         if options.plugins.is_empty() {
-            options.plugins.extend(Plugin::ALL);
+            options.plugins.extend(Plugin::all());
         }
         Ok(options)
     }
@@ -69,7 +69,7 @@ impl Options {
 
 /// A plugin by the name of its folder.
 fn plugin(name: &str) -> Result<Plugin> {
-    for plugin in Plugin::ALL {
+    for plugin in Plugin::all() {
         if contents::names(plugin)?.folder == name {
             return Ok(plugin);
         }
@@ -103,7 +103,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             eprintln!("{}: {} took {} s", platform.name(), plugin.package(), begin.elapsed().as_secs());
         }
         // It offers all of them: with fewer, there is none.
-        if *platform == Platform::Windows && options.plugins.len() == Plugin::ALL.len() {
+        if *platform == Platform::Windows && options.plugins.len() == Plugin::all().len() {
             installer::build(&files, seconds, &folder)?;
         }
     }

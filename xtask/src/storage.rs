@@ -114,7 +114,7 @@ fn launch_plugin(cloud: Cloud, encryption: Option<Encryption>) -> Result<Launche
     if let Some(format) = encryption {
         options["StorageEncryption"] = encryption_section(format, keys.path())?;
     }
-    let library = plugin_library(cloud.plugin(), Profile::Release)?;
+    let library = plugin_library(cloud.plugin()?, Profile::Release)?;
     let orthanc = Orthanc::builder().plugin(library).section(name, options).start()?;
     Ok(Launched { orthanc, bucket: Box::new(ServedBucket(server)) })
 }
@@ -131,12 +131,13 @@ pub(crate) struct Served {
 impl Cloud {
     pub(crate) const ALL: [Self; 3] = [Self::S3, Self::Azure, Self::Google];
 
-    pub(crate) fn plugin(self) -> Plugin {
-        match self {
-            Self::S3 => Plugin::AwsS3,
-            Self::Azure => Plugin::AzureBlob,
-            Self::Google => Plugin::GoogleCloud,
-        }
+    pub(crate) fn plugin(self) -> Result<Plugin> {
+        let package = match self {
+            Self::S3 => "aws-s3",
+            Self::Azure => "azure-blob",
+            Self::Google => "google-cloud",
+        };
+        Ok(Plugin::named(package)?)
     }
 
     /// Starts a server with an empty bucket. What the plugin needs in a file goes into `folder`, and `path` tells how the

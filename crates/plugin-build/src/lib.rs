@@ -1,26 +1,49 @@
-//! Linker options of the plugins' shared libraries, for their build scripts.
+//! Build script of the plugins: passes the facts in a plugin's `Cargo.toml` to its crate and sets the linker options
+//! of its shared library.
+//!
+//! The whole of a plugin's `build.rs`:
+//!
+//! ```no_run
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     plugin_build::build()
+//! }
+//! ```
+
+mod facts;
 
 use std::env;
+use std::error::Error;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// All that Orthanc calls.
+pub use facts::Facts;
+
+/// All functions that Orthanc calls.
 const EXPORTS: &str = "{ global: OrthancPlugin*; local: *; };";
 
-/// Has the library show the four entry points of Orthanc's interface and nothing else. The whole of a build script.
+/// Sets `ORTHANC_PLUGIN_NAME` and `ORTHANC_PLUGIN_SECTION` for `env!` in the plugin, and hides all functions of its
+/// library but the entry points of Orthanc's interface.
 ///
 /// # Errors
 ///
-/// When cargo did not say what it builds, or its folder cannot be written to.
-pub fn link() -> Result<(), Box<dyn std::error::Error>> {
+/// Returns an error if cargo's variables are not set, a fact is missing in `Cargo.toml`, or cargo's output folder is not
+/// writable.
+pub fn build() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
-    if env::var("CARGO_CFG_TARGET_OS")? != "linux" {
-        return Ok(());
+    println!("cargo::rerun-if-changed=Cargo.toml");
+    let facts = Facts::read(Path::new(&env::var("CARGO_MANIFEST_DIR")?))?;
+    println!("cargo::rustc-env=ORTHANC_PLUGIN_NAME={}", facts.name);
+    println!("cargo::rustc-env=ORTHANC_PLUGIN_SECTION={}", facts.section);
+    if env::var("CARGO_CFG_TARGET_OS")? == "linux" {
+        hide_symbols()?;
     }
-    // A dependency marks functions for C as exported. Only the four entry points are to be seen: two plugins in one
-    // process must not find each other's functions.
+    Ok(())
+}
+
+/// A dependency marks C functions as exported, but two plugins in one process must not find each other's functions.
+fn hide_symbols() -> Result<(), Box<dyn Error>> {
     if env::var("RUSTC_LINKER").is_ok_and(|linker| linker.contains("zigcc")) {
-        // zig's linker lacks the option below. Of two lists of exports, it takes the last one; others refuse a second.
+        // zig's linker lacks `--exclude-libs`. Of two lists of exports it takes the last; other linkers refuse a second.
         let list = PathBuf::from(env::var("OUT_DIR")?).join("exports.map");
         fs::write(&list, EXPORTS)?;
         println!("cargo::rustc-link-arg-cdylib=-Wl,--version-script={}", list.display());

@@ -1,4 +1,4 @@
-//! Credentials that somebody else gives out, with errors that say who did not.
+//! Wraps a credential provider so that its errors name the service and the remedy.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,29 +9,28 @@ use async_trait::async_trait;
 use cloud_http::{CredentialError, TransportError, observe_nested};
 use object_store::CredentialProvider;
 
-/// A provider of credentials from a token service, whose failures become a [`CredentialError`] that names the service
-/// and what its user can do.
+/// Credentials from a token service. Failures become a [`CredentialError`] that names the service and the remedy.
 ///
-/// A service that could not be reached before it ever gave anything is not waited for: most likely this machine has
-/// none. Once it has given credentials, its failures are taken for transient.
+/// A service that has never returned credentials and cannot be reached most likely does not exist on this machine, so
+/// this error is permanent. Once the service has returned credentials, its failures are transient.
 pub struct NamedCredentials<C> {
     provider: Arc<dyn CredentialProvider<Credential = C>>,
     service: &'static str,
     advice: &'static str,
     limit: Duration,
-    has_given: AtomicBool,
+    has_answered: AtomicBool,
 }
 
 impl<C: fmt::Debug + Send + Sync + 'static> NamedCredentials<C> {
-    /// Those of `provider`, which may take as long as `limit`. Errors begin with `service`, as "the metadata server", and
-    /// end with `advice`, as "name a file in ServiceAccountFile".
+    /// Wraps `provider`, whose requests may take `limit`. Errors begin with `service`, such as "the metadata server", and
+    /// end with `advice`, such as "set ServiceAccountFile".
     pub fn new(
         provider: Arc<dyn CredentialProvider<Credential = C>>,
         service: &'static str,
         advice: &'static str,
         limit: Duration,
     ) -> Self {
-        Self { provider, service, advice, limit, has_given: AtomicBool::new(false) }
+        Self { provider, service, advice, limit, has_answered: AtomicBool::new(false) }
     }
 
     fn explain(&self, error: Option<&object_store::Error>, status: Option<u16>) -> CredentialError {
@@ -41,19 +40,20 @@ impl<C: fmt::Debug + Send + Sync + 'static> NamedCredentials<C> {
             None => Some("did not answer in time".to_owned()),
             Some(error) => TransportError::find(error).map(|error| format!("cannot be used: {error}")),
         };
-        let known = self.has_given.load(Ordering::Relaxed);
+        let known = self.has_answered.load(Ordering::Relaxed);
         match (unreachable, refused) {
             (Some(reason), _) => {
-                CredentialError { reason: format!("{service} {reason}: {advice}"), transient: known }
+                CredentialError { reason: format!("{service} {reason}; {advice}"), transient: known }
             }
             (None, Some(status)) => CredentialError {
-                reason: format!("{service} refused: {advice}"),
+                reason: format!("{service} refused the request; {advice}"),
                 transient: matches!(status, 408 | 410 | 429 | 500..),
             },
-            // The errors below are not quoted: they can hold answers of token services.
-            (None, None) => {
-                CredentialError { reason: format!("{service} gave none: {advice}"), transient: known }
-            }
+            // The source errors are not quoted, because they can contain answers of token services.
+            (None, None) => CredentialError {
+                reason: format!("{service} returned no credentials; {advice}"),
+                transient: known,
+            },
         }
     }
 }
@@ -64,12 +64,12 @@ impl<C: fmt::Debug + Send + Sync + 'static> CredentialProvider for NamedCredenti
 
     async fn get_credential(&self) -> object_store::Result<Arc<C>> {
         let fetch = tokio::time::timeout(self.limit, self.provider.get_credential());
-        // What the service said belongs to the error of the operation that needed the credentials.
+        // The service's answer becomes part of the error of the operation that needs the credentials.
         let (result, exchange) = observe_nested(fetch).await;
         let status = exchange.status;
         let error = match result {
             Ok(Ok(credential)) => {
-                self.has_given.store(true, Ordering::Relaxed);
+                self.has_answered.store(true, Ordering::Relaxed);
                 return Ok(credential);
             }
             Ok(Err(error)) => self.explain(Some(&error), status),
@@ -89,7 +89,7 @@ impl<C> fmt::Debug for NamedCredentials<C> {
 mod tests {
     use super::*;
 
-    /// Gives what its turn has, and then waits forever.
+    /// Returns the last result of the list until the list is empty, then never answers.
     #[derive(Debug)]
     struct Scripted(parking_lot::Mutex<Vec<Result<(), TransportError>>>);
 
@@ -114,38 +114,38 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_service_that_never_gave_anything_is_not_waited_for_and_one_that_did_is() {
+    async fn failures_are_transient_after_a_first_answer() {
         let script = vec![Err(refused()), Ok(()), Err(refused())];
         let provider = Arc::new(Scripted(parking_lot::Mutex::new(script)));
         let limit = Duration::from_secs(5);
         let named = NamedCredentials::new(provider, "the metadata server", "name a file", limit);
         let fail = async || {
             let error = named.get_credential().await.unwrap_err();
-            let error = CredentialError::find(&error).unwrap();
-            (error.to_string(), error.transient)
+            let found = CredentialError::find(&error).unwrap();
+            (found.to_string(), found.transient)
         };
         let unreachable =
-            "the metadata server cannot be used: cannot connect: connection refused: name a file".to_owned();
+            "the metadata server cannot be used: cannot connect: connection refused; name a file".to_owned();
         assert_eq!(fail().await, (unreachable.clone(), false));
         named.get_credential().await.unwrap();
         assert_eq!(fail().await, (unreachable, true));
         assert_eq!(
             fail().await,
-            ("the metadata server did not answer in time: name a file".to_owned(), true)
+            ("the metadata server did not answer in time; name a file".to_owned(), true)
         );
     }
 
     #[test]
-    fn a_refusal_is_final_unless_the_service_is_only_busy() {
+    fn refusal_is_permanent_unless_the_service_is_busy() {
         let provider = Arc::new(Scripted(parking_lot::Mutex::default()));
         let named = NamedCredentials::<()>::new(provider, "Entra ID", "check AZURE_CLIENT_ID", Duration::MAX);
         let error =
             object_store::Error::NotImplemented { operation: String::new(), implementer: String::new() };
         let explained = |status| {
-            let error = named.explain(Some(&error), Some(status));
-            (error.reason, error.transient)
+            let explained = named.explain(Some(&error), Some(status));
+            (explained.reason, explained.transient)
         };
-        assert_eq!(explained(401), ("Entra ID refused: check AZURE_CLIENT_ID".to_owned(), false));
+        assert_eq!(explained(401), ("Entra ID refused the request; check AZURE_CLIENT_ID".to_owned(), false));
         assert!(explained(503).1);
     }
 }

@@ -2,7 +2,9 @@
 
 use url::{Host, Url};
 
-/// The address of a server, where `text` is one and nothing more: `http` or `https`, a host, perhaps a path.
+use crate::config::{ConfigError, Section};
+
+/// Parses the address of a server: `http` or `https`, a host, perhaps a port and a path, and nothing else.
 pub fn parse_endpoint(text: &str) -> Option<Url> {
     let url: Url = text.parse().ok()?;
     let plain = url.username().is_empty()
@@ -13,12 +15,36 @@ pub fn parse_endpoint(text: &str) -> Option<Url> {
     (plain && matches!(url.scheme(), "http" | "https")).then_some(url)
 }
 
-/// Whether what is sent to `endpoint` can be read or changed on its way, which is worth a warning: `http`, and not on
-/// this machine.
+/// Parses `text`, the value of `option`, as the address of a server in which `https://` may be missing.
+///
+/// # Errors
+///
+/// Returns an error about `option` if `text` is anything else. The message does not quote a value that may hold a
+/// password or a signature.
+pub fn endpoint_option(section: &Section<'_>, option: &str, text: &str) -> Result<Url, ConfigError> {
+    const EXPECTED: &str = "must be [https://]host[:port]";
+    let text = text.trim();
+    let address = text.trim_end_matches('/');
+    let parsed = if text.contains("://") {
+        parse_endpoint(address)
+    } else {
+        parse_endpoint(&format!("https://{address}"))
+    };
+    parsed.ok_or_else(|| {
+        let problem = if text.contains(['@', '?', '#']) {
+            format!("{EXPECTED} without user name, password, query or fragment")
+        } else {
+            format!("{EXPECTED}, got {text:?}")
+        };
+        section.error(option, problem)
+    })
+}
+
+/// Whether others can read or change what is sent to `endpoint`: `http` to another machine. Logs a warning if so.
 pub fn warn_if_exposed(endpoint: &Url) -> bool {
     let exposed = is_exposed(endpoint);
     if exposed {
-        tracing::warn!("the endpoint {endpoint} is not encrypted: use https");
+        tracing::warn!("the endpoint {endpoint} is not encrypted; use https");
     }
     exposed
 }
@@ -38,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_http_beyond_this_machine_is_exposed() {
+    fn only_http_to_other_machines_is_exposed() {
         let exposed = |url: &str| is_exposed(&url.parse().unwrap());
         assert!(exposed("http://minio:9000"));
         assert!(exposed("http://192.168.1.2:9000"));
@@ -54,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_an_address_and_nothing_more() {
+    fn endpoint_is_nothing_but_an_address() {
         for good in ["http://127.0.0.1:10000/devstoreaccount1", "https://storage.googleapis.com"] {
             assert!(parse_endpoint(good).is_some(), "{good}");
         }

@@ -30,6 +30,6 @@ mod runtime;
 
 pub use config::{ConfigError, NetworkOptions, Secret, Section};
 pub use credentials::NamedCredentials;
-pub use endpoint::{parse_endpoint, warn_if_exposed};
+pub use endpoint::{endpoint_option, parse_endpoint, warn_if_exposed};
 pub use plugin::StoragePlugin;
-pub use provider::{Provider, ProviderContext};
+pub use provider::{Provider, ProviderContext, c_str, client_error, connect};

@@ -1,107 +1,158 @@
-//! What a cloud's plugin has to bring.
+//! The interface between a cloud's plugin and the code that all plugins share.
 
 use std::ffi::CStr;
 use std::fmt;
+use std::sync::Arc;
 
 use bucket::BucketOptions;
 use cloud_http::{CloudHttp, HttpConfigError, HttpOptions};
+use object_store::multipart::MultipartStore;
+use object_store::{ObjectStore, PutOptions};
 use orthanc_ffi::InitializeError;
 use serde_json::{Map, Value};
+use tokio::runtime::Handle;
 
 use crate::config::{ConfigError, NetworkOptions, Section};
 
-/// A cloud.
+/// A cloud that stores objects in buckets.
 pub trait Provider: Send + Sync + 'static {
-    /// The plugin's name, as Orthanc lists it and log lines begin.
+    /// The plugin's name in Orthanc's list of plugins and at the beginning of log lines.
     const NAME: &'static CStr;
-    /// The plugin's description, as Orthanc shows it.
+    /// The description that Orthanc shows.
     const DESCRIPTION: &'static str;
     /// The plugin's section of Orthanc's configuration.
     const SECTION: &'static str;
-    /// The section that older releases had, which is read where [`Self::SECTION`] is missing.
+    /// The section's name in older releases, which is read if [`Self::SECTION`] is missing.
     const OLDER_SECTION: Option<&'static str> = None;
-    /// Another name of `EnableHttpLogs` in the section.
+    /// An alternative name of the option `EnableHttpLogs`.
     const HTTP_LOG_OPTION: Option<&'static str> = None;
 
-    /// Reads the options of this cloud's own, and makes the client of its bucket. No request is sent yet.
+    /// Reads this cloud's options and returns a client of the bucket. Does not send a request.
     ///
     /// # Errors
     ///
-    /// A mistake in the configuration.
+    /// Returns an error if the configuration is not valid.
     fn connect(
         section: &mut Section<'_>,
         context: &ProviderContext<'_>,
     ) -> Result<BucketOptions, InitializeError>;
 }
 
-/// What a provider is given besides its section.
+/// Returns the bucket that a configuration of Orthanc names, as [`StoragePlugin`](crate::StoragePlugin) connects to it.
+///
+/// # Errors
+///
+/// Returns an error if the section of `P` is missing or the configuration is not valid.
+pub fn connect<P: Provider>(
+    configuration: &Map<String, Value>,
+    runtime: &Handle,
+) -> Result<BucketOptions, InitializeError> {
+    let mut section = Section::find(configuration, P::SECTION)?
+        .ok_or_else(|| InitializeError::new(format!("no section {:?} in the configuration", P::SECTION)))?;
+    let context = ProviderContext::read::<P>(&mut section, configuration, runtime)?;
+    P::connect(&mut section, &context)
+}
+
+/// Converts an error of creating a cloud's client, for [`Provider::connect`].
+#[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
+pub fn client_error(error: object_store::Error) -> InitializeError {
+    InitializeError::new(format!("cannot create the bucket client: {error}"))
+}
+
+/// Converts a text that ends with a zero byte, for [`Provider::NAME`].
+pub const fn c_str(text: &'static str) -> &'static CStr {
+    match CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(text) => text,
+        Err(_) => c"unknown",
+    }
+}
+
+/// The configuration and the runtime that a provider uses besides its section.
 pub struct ProviderContext<'a> {
     configuration: &'a Map<String, Value>,
-    runtime: &'a tokio::runtime::Handle,
+    runtime: &'a Handle,
     network: NetworkOptions,
 }
 
 impl<'a> ProviderContext<'a> {
-    /// Reads how the bucket is reached from the section of `P`, which is in `configuration`, Orthanc's.
+    /// Reads the network options in the section of `P`, which is part of Orthanc's `configuration`.
     ///
     /// # Errors
     ///
-    /// A mistake in the options that all clouds have.
+    /// Returns an error if an option is not valid.
     pub fn read<P: Provider>(
         section: &mut Section<'_>,
         configuration: &'a Map<String, Value>,
-        runtime: &'a tokio::runtime::Handle,
+        runtime: &'a Handle,
     ) -> Result<Self, ConfigError> {
         Ok(Self { configuration, runtime, network: NetworkOptions::read(section, P::HTTP_LOG_OPTION)? })
     }
 
-    /// How the bucket is reached.
+    /// Returns the network options.
     pub fn network(&self) -> &NetworkOptions {
         &self.network
     }
 
-    /// The runtime on which requests are made.
-    pub fn runtime(&self) -> &tokio::runtime::Handle {
+    /// Returns the runtime on which requests are made.
+    pub fn runtime(&self) -> &Handle {
         self.runtime
     }
 
-    /// An HTTP client, with the proxy and the additional certificates of Orthanc's configuration (`HttpProxy`,
-    /// `HttpsCACertificates`).
+    /// Returns the bucket behind `store` with the network options. `largest_put` is the largest object, in bytes, that the
+    /// cloud accepts in one request.
+    pub fn bucket<S: ObjectStore + MultipartStore>(
+        &self,
+        store: Arc<S>,
+        url: String,
+        put_options: PutOptions,
+        largest_put: u64,
+    ) -> BucketOptions {
+        BucketOptions {
+            store: Arc::<S>::clone(&store),
+            multipart: store,
+            url,
+            put_options,
+            retry: self.network.retry,
+            transfer: self.network.transfer,
+            largest_put,
+            create: None,
+        }
+    }
+
+    /// Returns an HTTP client that uses Orthanc's proxy (`HttpProxy`) and additional certificates
+    /// (`HttpsCACertificates`).
     ///
     /// # Errors
     ///
-    /// When one of the two is not usable.
+    /// Returns an error if one of the two options is not valid.
     pub fn http(&self) -> Result<CloudHttp, InitializeError> {
+        const CERTIFICATES: &str = "HttpsCACertificates";
+        const PROXY: &str = "HttpProxy";
         let mut root = Section::root(self.configuration);
-        // Empty ones are none.
-        let proxy = root.text("HttpProxy")?.filter(|proxy| !proxy.is_empty());
-        let certificates = root.text("HttpsCACertificates")?.filter(|path| !path.is_empty());
-        let refused = |path: &str, problem: String| {
-            InitializeError::new(format!("option HttpsCACertificates is {path:?}: {problem}"))
-        };
-        let root_certificates = match &certificates {
-            None => None,
-            Some(path) => Some(
-                std::fs::read(path)
-                    .map_err(|error| refused(path, format!("the file cannot be read: {error}")))?,
-            ),
-        };
+        let proxy = root.non_empty(PROXY)?;
+        let path = root.non_empty(CERTIFICATES)?;
+        let shown = path.as_deref().unwrap_or_default();
+        let unreadable =
+            |error| root.error(CERTIFICATES, format!("must name a readable file, got {shown:?}: {error}"));
+        let root_certificates = path.as_ref().map(std::fs::read).transpose().map_err(unreadable)?;
         let options = HttpOptions { proxy, root_certificates, ..self.network.http };
-        CloudHttp::new(&options).map_err(|error| match (error, &certificates) {
-            (error @ HttpConfigError::Certificates, Some(path)) => {
-                refused(path, format!("{error}: a file of -----BEGIN CERTIFICATE----- blocks is needed"))
+        CloudHttp::new(&options).map_err(|error| match error {
+            HttpConfigError::Certificates => {
+                let problem =
+                    format!("must name a file of -----BEGIN CERTIFICATE----- blocks, got {shown:?}");
+                root.error(CERTIFICATES, problem).into()
             }
-            // It may hold a password.
-            (error @ HttpConfigError::Proxy, _) => InitializeError::new(format!(
-                "option HttpProxy is {error}: [protocol://][user:password@]host[:port] is needed"
-            )),
-            (error, _) => InitializeError::new(error.to_string()),
+            // The proxy's address may contain a password.
+            HttpConfigError::Proxy => {
+                root.error(PROXY, "must be [protocol://][user:password@]host[:port]").into()
+            }
+            error => InitializeError::new(error.to_string()),
         })
     }
 }
 
 impl fmt::Debug for ProviderContext<'_> {
-    /// Without the configuration: there are secrets in it.
+    /// Omits the configuration, since parts of it are secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProviderContext").finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! Credentials from where the AWS command line finds them.
+//! The credentials that the AWS command line would use.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use tokio::sync::Mutex;
 
 use crate::smithy_http::ReqwestClient;
 
-/// Credentials are renewed so long before they expire.
+/// How long before their expiry credentials are renewed.
 const RENEWAL: Duration = Duration::from_secs(5 * 60);
 
-/// The default credential chain of AWS: environment, shared configuration with profiles and SSO, web identity, EKS Pod
+/// AWS' default credential chain: environment, shared configuration with profiles and SSO, web identity, EKS Pod
 /// Identity, ECS, EC2 instance metadata v2.
 pub(crate) struct CredentialChain {
     provider: Option<SharedCredentialsProvider>,
-    /// Also makes sure that one task renews them, and the others wait for it.
+    /// The lock also ensures that one task renews the credentials while the others wait.
     current: Mutex<Option<Current>>,
 }
 
@@ -33,7 +33,7 @@ struct Current {
 }
 
 impl CredentialChain {
-    /// Reads the environment and the shared files. Requests are only made when credentials are needed.
+    /// Reads the environment and the shared files. Sends requests only when credentials are needed.
     pub(crate) async fn load(region: &str, client: reqwest::Client) -> Self {
         let loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(ReqwestClient::new(client))
@@ -45,7 +45,7 @@ impl CredentialChain {
     async fn renew(&self) -> Result<Current, CredentialError> {
         let Some(provider) = &self.provider else {
             return Err(CredentialError {
-                reason: "there is no credential provider".to_owned(),
+                reason: "the AWS SDK has no credential provider".to_owned(),
                 transient: false,
             });
         };
@@ -97,20 +97,20 @@ fn convert(credentials: &Credentials) -> AwsCredential {
     }
 }
 
-/// One line about credentials that could not be had. The errors below are not quoted: they can hold answers of token
+/// Describes missing credentials in one line. The source errors are not quoted, because they can contain answers of token
 /// services.
-fn explain(error: &CredentialsError) -> CredentialError {
+pub(crate) fn explain(error: &CredentialsError) -> CredentialError {
     let (reason, transient) = match error {
         CredentialsError::CredentialsNotLoaded(_) => (
-            "give AccessKey and SecretKey, or credentials in the environment, the shared AWS files or the machine's role",
+            "set AccessKey and SecretKey, or provide credentials in the environment, the shared AWS files or the machine's role",
             false,
         ),
-        CredentialsError::ProviderTimedOut(_) => ("the service that gives them did not answer in time", true),
+        CredentialsError::ProviderTimedOut(_) => ("the credential service did not answer in time", true),
         CredentialsError::InvalidConfiguration(_) => {
             ("the AWS configuration (files or environment) is not valid", false)
         }
         CredentialsError::ProviderError(_) => {
-            ("the service that gives them refused, or could not be reached", true)
+            ("the credential service refused the request or is unreachable", true)
         }
         _ => ("the AWS credential chain failed", true),
     };

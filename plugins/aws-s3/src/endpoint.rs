@@ -1,72 +1,53 @@
-//! Where a bucket is: the URL under which its objects are.
+//! The URL under which a bucket's objects are.
 
+use storage_plugin::{ConfigError, Section, endpoint_option};
 use url::{Host, Url};
 
-use crate::options::Options;
+const ENDPOINT: &str = "Endpoint";
+const VIRTUAL_ADDRESSING: &str = "VirtualAddressing";
 
 /// An S3 endpoint.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
-    /// With the bucket in its host name, if `bucket_in_host`.
+    /// Has the bucket in its host name if `bucket_in_host`.
     pub(crate) url: Url,
-    /// `bucket.host/key` rather than `host/bucket/key`.
+    /// Whether objects are at `bucket.host/key` rather than `host/bucket/key`.
     pub(crate) bucket_in_host: bool,
 }
 
 impl Endpoint {
-    /// # Errors
-    ///
-    /// The option that is wrong, and how.
-    pub(crate) fn new(options: &Options) -> Result<Self, (&'static str, String)> {
-        let spelled = spelled(options);
-        let invalid = |problem: &str| {
-            ("Endpoint", format!("is {:?}: {problem}: [https://]host[:port] is needed", options.endpoint))
-        };
-        let mut url: Url = spelled.parse().map_err(|_| invalid("not a URL"))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(invalid("neither https nor http"));
-        }
-        if !url.username().is_empty()
-            || url.password().is_some()
-            || url.query().is_some()
-            || url.fragment().is_some()
-        {
-            return Err(("Endpoint", "has more than a host: [https://]host[:port] is needed".to_owned()));
-        }
-        let Some(host) = url.host() else { return Err(invalid("it has no host")) };
-        if !options.virtual_addressing {
+    /// Reads the options `Endpoint` and `VirtualAddressing`.
+    pub(crate) fn read(section: &mut Section<'_>, bucket: &str, region: &str) -> Result<Self, ConfigError> {
+        let virtual_addressing = section.flag(VIRTUAL_ADDRESSING, true)?;
+        let configured = section.non_empty(ENDPOINT)?.filter(|endpoint| !endpoint.trim().is_empty());
+        let text = configured.unwrap_or_else(|| amazon(region));
+        let mut url = endpoint_option(section, ENDPOINT, &text)?;
+        if !virtual_addressing {
             return Ok(Self { url, bucket_in_host: false });
         }
-        let Host::Domain(domain) = host else {
-            let problem =
-                format!("is true, but {:?} has an IP address for a host: false is needed", options.endpoint);
-            return Err(("VirtualAddressing", problem));
+        let Some(Host::Domain(domain)) = url.host() else {
+            let problem = format!("must be false for the endpoint {text:?}, whose host is an IP address");
+            return Err(section.error(VIRTUAL_ADDRESSING, problem));
         };
-        if !fits_host_name(&options.bucket, url.scheme()) {
+        if !fits_host_name(bucket, url.scheme()) {
             return Ok(Self { url, bucket_in_host: false });
         }
-        let host = format!("{}.{domain}", options.bucket);
-        url.set_host(Some(&host)).map_err(|_| invalid("not a host name"))?;
+        let host = format!("{bucket}.{domain}");
+        url.set_host(Some(&host))
+            .map_err(|_| section.error(ENDPOINT, format!("must have a host name, got {text:?}")))?;
         Ok(Self { url, bucket_in_host: true })
     }
 }
 
-/// The URL, before it is checked.
-fn spelled(options: &Options) -> String {
-    let endpoint = options.endpoint.trim();
-    if endpoint.is_empty() {
-        // Amazon's partition in China has a domain of its own.
-        let china = if options.region.starts_with("cn-") { ".cn" } else { "" };
-        format!("https://s3.{}.amazonaws.com{china}", options.region)
-    } else if endpoint.contains("://") {
-        endpoint.trim_end_matches('/').to_owned()
-    } else {
-        format!("https://{}", endpoint.trim_end_matches('/'))
-    }
+/// Returns Amazon's endpoint for a region.
+fn amazon(region: &str) -> String {
+    // Amazon's partition in China has its own domain.
+    let china = if region.starts_with("cn-") { ".cn" } else { "" };
+    format!("https://s3.{region}.amazonaws.com{china}")
 }
 
-/// Whether a bucket can be part of a host name. A dot in it would not match the server's certificate, so that such
-/// buckets are addressed by path, as AWS' own tools do.
+/// Whether a bucket can be part of a host name. With a dot in its name, the bucket would not match the server's
+/// certificate, so that such buckets are addressed by path, as AWS' own tools do.
 fn fits_host_name(bucket: &str, scheme: &str) -> bool {
     let allowed = |letter: char| {
         letter.is_ascii_lowercase()

@@ -1,10 +1,26 @@
-//! The AWS S3 plugin: Orthanc's storage area in a bucket of S3, or of a server that speaks its protocol.
+//! Orthanc plugin that stores DICOM files in a bucket of AWS S3 or of a server with the same protocol.
 //!
-//! All that is particular to S3: its options, its endpoint, its credentials. The rest is `storage-plugin`.
-#![allow(non_snake_case, reason = "the name of the library is given")]
+//! This crate contains only the options, endpoint and credentials of S3. All else is in `storage-plugin`. Copy this
+//! configuration to use the plugin:
+//!
+//! ```json
+//! {
+//!   "AwsS3Storage": {
+//!     "BucketName": "my-hospital-images",
+//!     "Region": "eu-central-1",
+//!     "AccessKey": "my-access-key",
+//!     "SecretKey": "my-secret-key"
+//!   }
+//! }
+//! ```
+//!
+//! Without the two keys, the plugin uses the credentials that the AWS command line would use.
+#![allow(non_snake_case, reason = "the library keeps the name of the C++ plugin")]
 
 mod credentials;
 mod endpoint;
+#[cfg(test)]
+mod messages;
 mod options;
 mod smithy_http;
 
@@ -17,23 +33,24 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use object_store::ClientOptions;
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 use orthanc_ffi::InitializeError;
-use storage_plugin::{Provider, ProviderContext, Section, StoragePlugin, warn_if_exposed};
+use storage_plugin::{
+    Provider, ProviderContext, Section, StoragePlugin, c_str, client_error, warn_if_exposed,
+};
 
 use crate::credentials::CredentialChain;
-use crate::endpoint::Endpoint;
 use crate::options::{Credentials, Options};
 
-/// The largest object in one request, in bytes.
+/// Maximum size of an object in one request, in bytes.
 const LARGEST_PUT: u64 = 5 * 1024 * 1024 * 1024;
 
-/// Amazon S3 and its kind.
+/// AWS S3 and servers with the same protocol.
 #[derive(Debug)]
 pub struct S3;
 
 impl Provider for S3 {
-    const NAME: &'static CStr = c"AWS S3 Storage";
-    const DESCRIPTION: &'static str = "Stores the Orthanc storage area in AWS S3";
-    const SECTION: &'static str = "AwsS3Storage";
+    const NAME: &'static CStr = c_str(concat!(env!("ORTHANC_PLUGIN_NAME"), "\0"));
+    const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
+    const SECTION: &'static str = env!("ORTHANC_PLUGIN_SECTION");
     const HTTP_LOG_OPTION: Option<&'static str> = Some("EnableAwsSdkLogs");
 
     fn connect(
@@ -41,31 +58,20 @@ impl Provider for S3 {
         context: &ProviderContext<'_>,
     ) -> Result<BucketOptions, InitializeError> {
         let options = Options::read(section)?;
-        let endpoint = Endpoint::new(&options).map_err(|(option, problem)| section.error(option, problem))?;
-        let store = store(&options, &endpoint, &context.http()?, context.runtime())
-            .map_err(|error| InitializeError::new(format!("cannot set up the client of S3: {error}")))?;
-        let store = Arc::new(store);
-        Ok(BucketOptions {
-            store: Arc::<AmazonS3>::clone(&store),
-            multipart: store,
-            url: format!("s3://{}", options.bucket),
-            put_options: options.put_options,
-            retry: context.network().retry,
-            transfer: context.network().transfer,
-            largest_put: LARGEST_PUT,
-            create: None,
-        })
+        let store = store(&options, &context.http()?, context.runtime()).map_err(client_error)?;
+        let url = format!("s3://{}", options.bucket);
+        Ok(context.bucket(Arc::new(store), url, options.put_options, LARGEST_PUT))
     }
 }
 
 fn store(
     options: &Options,
-    endpoint: &Endpoint,
     http: &CloudHttp,
     runtime: &tokio::runtime::Handle,
 ) -> object_store::Result<AmazonS3> {
-    // Over TLS nobody can change the payload, and a checksum guards it against faults: signing it too would cost a
-    // SHA-256 of all that is stored. In clear, beyond this machine, the signature is what guards it.
+    let endpoint = &options.endpoint;
+    // Over TLS nobody can change the payload, and a checksum detects faults, so that signing it would only cost a SHA-256
+    // of every object. Over plain HTTP to another machine, only the signature protects the payload.
     let exposed = warn_if_exposed(&endpoint.url);
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&options.bucket)
@@ -78,7 +84,7 @@ fn store(
         .with_retry(no_retries())
         .with_client_options(ClientOptions::new().with_default_headers(default_headers()))
         .with_http_connector(http.clone());
-    // The enum of these keys is not public, their names are.
+    // The variants of these keys are not public, but their names are.
     if let Some(algorithm) = options.server_side_encryption {
         builder = builder.with_config("aws_server_side_encryption".parse()?, algorithm);
     }
@@ -87,11 +93,11 @@ fn store(
     }
     builder = match &options.credentials {
         Credentials::Static { access_key, secret_key, session_token } => {
-            let builder =
+            let signed =
                 builder.with_access_key_id(access_key.expose()).with_secret_access_key(secret_key.expose());
             match session_token {
-                Some(token) => builder.with_token(token.expose()),
-                None => builder,
+                Some(token) => signed.with_token(token.expose()),
+                None => signed,
             }
         }
         Credentials::DefaultChain => {
@@ -102,7 +108,7 @@ fn store(
     builder.build()
 }
 
-/// Asks for the checksum of what is read, which the engine compares.
+/// Requests the checksum of objects that are read. `cloud-http` compares it.
 fn default_headers() -> HeaderMap {
     let mode = HeaderName::from_static("x-amz-checksum-mode");
     HeaderMap::from_iter([(mode, HeaderValue::from_static("ENABLED"))])
@@ -126,11 +132,10 @@ mod tests {
         };
         let mut section = Section::find(&configuration, S3::SECTION).unwrap().unwrap();
         let options = Options::read(&mut section).unwrap();
-        let endpoint = Endpoint::new(&options).unwrap();
         let http = CloudHttp::new(&HttpOptions::default()).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let store = store(&options, &endpoint, &http, runtime.handle()).unwrap();
-        let text = format!("{section:?} {options:?} {endpoint:?} {http:?} {store:?}");
+        let store = store(&options, &http, runtime.handle()).unwrap();
+        let text = format!("{section:?} {options:?} {http:?} {store:?}");
         assert!(text.contains("bucket"), "{text}");
         assert!(!text.contains("hunter2") && !text.contains("swordfish"), "{text}");
     }

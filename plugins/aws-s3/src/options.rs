@@ -1,7 +1,9 @@
-//! The options of the section `AwsS3Storage` that are S3's own.
+//! The options in the section `AwsS3Storage` that are specific to S3.
 
 use object_store::{Attribute, PutOptions, TagSet};
 use storage_plugin::{ConfigError, Secret, Section};
+
+use crate::endpoint::Endpoint;
 
 const STORAGE_CLASSES: &[&str] = &[
     "STANDARD",
@@ -16,15 +18,15 @@ const STORAGE_CLASSES: &[&str] = &[
     "SNOW",
 ];
 const SERVER_SIDE_ENCRYPTIONS: &[&str] = &["AES256", "aws:kms", "aws:kms:dsse"];
-/// What S3 allows for one object.
-const MOST_TAGS: usize = 10;
+/// Maximum number of tags that S3 accepts for one object.
+const MAX_TAGS: usize = 10;
 
-/// How requests are signed.
+/// The credentials that sign requests.
 #[derive(Debug)]
 pub(crate) enum Credentials {
     /// `AccessKey`, `SecretKey`, `SessionToken`.
     Static { access_key: Secret, secret_key: Secret, session_token: Option<Secret> },
-    /// Whatever the AWS command line would use.
+    /// The credentials that the AWS command line would use.
     DefaultChain,
 }
 
@@ -33,9 +35,7 @@ pub(crate) struct Options {
     pub(crate) bucket: String,
     pub(crate) region: String,
     pub(crate) credentials: Credentials,
-    /// Empty for AWS itself.
-    pub(crate) endpoint: String,
-    pub(crate) virtual_addressing: bool,
+    pub(crate) endpoint: Endpoint,
     pub(crate) put_options: PutOptions,
     pub(crate) server_side_encryption: Option<&'static str>,
     pub(crate) kms_key_id: Option<String>,
@@ -43,15 +43,17 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn read(section: &mut Section<'_>) -> Result<Self, ConfigError> {
-        // Of the C++ plugin. Whether several connections are used is not asked: they are where that is faster.
+        // Accepted for compatibility and ignored: parallel transfers are chosen automatically.
         section.flag("UseTransferManager", false)?;
+        let bucket = section.required("BucketName")?;
+        let region = section.required("Region")?;
+        let endpoint = Endpoint::read(section, &bucket, &region)?;
         let (server_side_encryption, kms_key_id) = server_side_encryption(section)?;
         Ok(Self {
-            bucket: section.required_text("BucketName")?,
-            region: section.required_text("Region")?,
+            bucket,
+            region,
             credentials: credentials(section)?,
-            endpoint: section.text("Endpoint")?.unwrap_or_default(),
-            virtual_addressing: section.flag("VirtualAddressing", true)?,
+            endpoint,
             put_options: put_options(section)?,
             server_side_encryption,
             kms_key_id,
@@ -60,42 +62,41 @@ impl Options {
 }
 
 fn credentials(section: &mut Section<'_>) -> Result<Credentials, ConfigError> {
-    // Empty ones are none: templates leave them so.
-    let given = |secret: &Secret| !secret.expose().is_empty();
-    let access_key = section.secret("AccessKey")?.filter(given);
-    let secret_key = section.secret("SecretKey")?.filter(given);
-    let session_token = section.secret("SessionToken")?.filter(given);
+    let access_key = section.secret("AccessKey")?;
+    let secret_key = section.secret("SecretKey")?;
+    let session_token = section.secret("SessionToken")?;
     match (access_key, secret_key) {
         (Some(access_key), Some(secret_key)) => {
             Ok(Credentials::Static { access_key, secret_key, session_token })
         }
         (None, None) if session_token.is_none() => Ok(Credentials::DefaultChain),
         (None, _) => {
-            Err(section.error("AccessKey", "is missing: it goes together with SecretKey and SessionToken"))
+            Err(section
+                .error("AccessKey", "is missing; it must be set together with SecretKey or SessionToken"))
         }
-        (Some(_), None) => Err(section.error("SecretKey", "is missing: it goes together with AccessKey")),
+        (Some(_), None) => {
+            Err(section.error("SecretKey", "is missing; it must be set together with AccessKey"))
+        }
     }
 }
 
-/// What is sent with each upload.
+/// Reads the options that are sent with each upload.
 fn put_options(section: &mut Section<'_>) -> Result<PutOptions, ConfigError> {
     let mut options = PutOptions::default();
     if let Some(class) = section.choice("StorageClass", STORAGE_CLASSES)? {
         options.attributes.insert(Attribute::StorageClass, class.into());
     }
-    let tags = section.texts("Tags")?;
-    if tags.len() > MOST_TAGS {
-        return Err(
-            section.error("Tags", format!("has {} tags: at most {MOST_TAGS} are allowed", tags.len()))
-        );
+    let tags = section.strings("Tags")?;
+    if tags.len() > MAX_TAGS {
+        let problem = format!("must have at most {MAX_TAGS} tags, got {}", tags.len());
+        return Err(section.error("Tags", problem));
     }
     let mut set = TagSet::default();
     for (key, value) in &tags {
-        // The limits of S3, in characters.
+        // S3 limits the characters, not the bytes.
         if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
-            let problem = format!(
-                "has the tag {key:?}: a key of 1 to 128 and a value of up to 256 characters is needed"
-            );
+            let problem =
+                format!("must have keys of 1 to 128 and values of up to 256 characters, got the key {key:?}");
             return Err(section.error("Tags", problem));
         }
         set.push(key, value);
@@ -108,12 +109,10 @@ fn server_side_encryption(
     section: &mut Section<'_>,
 ) -> Result<(Option<&'static str>, Option<String>), ConfigError> {
     let algorithm = section.choice("ServerSideEncryption", SERVER_SIDE_ENCRYPTIONS)?;
-    let key = section.text("KmsKeyId")?;
+    let key = section.string("KmsKeyId")?;
     if key.is_some() && !algorithm.is_some_and(|algorithm| algorithm.starts_with("aws:kms")) {
-        return Err(section.error(
-            "KmsKeyId",
-            "is given: \"ServerSideEncryption\": \"aws:kms\" or \"aws:kms:dsse\" is needed too",
-        ));
+        let problem = "requires \"ServerSideEncryption\": \"aws:kms\" or \"aws:kms:dsse\"";
+        return Err(section.error("KmsKeyId", problem));
     }
     Ok((algorithm, key))
 }

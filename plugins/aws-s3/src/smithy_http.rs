@@ -1,5 +1,5 @@
-//! The HTTP client of the plugin, for the AWS SDK: so that tokens and roles are fetched through the same proxy, with the
-//! same certificates, and without a second TLS stack.
+//! Adapts the plugin's HTTP client to the AWS SDK, which then requests tokens and roles through the same proxy, with the
+//! same certificates and without a second TLS stack.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 
-/// Makes connectors on one `reqwest` client.
+/// Creates connectors that share one `reqwest` client.
 #[derive(Debug, Clone)]
 pub(crate) struct ReqwestClient(reqwest::Client);
 
@@ -27,7 +27,7 @@ impl HttpClient for ReqwestClient {
         settings: &HttpConnectorSettings,
         _components: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        // Only the sum matters here: how long a metadata service that does not exist on this machine is waited for.
+        // Only the sum matters: how long to wait for a metadata service that does not exist on this machine.
         let timeout = match (settings.connect_timeout(), settings.read_timeout()) {
             (None, None) => None,
             (connect, read) => Some(connect.unwrap_or_default() + read.unwrap_or_default()),
@@ -44,15 +44,16 @@ struct Connector {
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (client, timeout) = (self.client.clone(), self.timeout);
+        let client = self.client.clone();
+        let timeout = self.timeout;
         HttpConnectorFuture::new(async move {
-            let mut request = convert(request)?;
-            *request.timeout_mut() = timeout;
-            let response = client.execute(request).await.map_err(failed)?;
-            let (status, headers) = (response.status(), response.headers().clone());
-            let mut answer = http::Response::new(SdkBody::from(response.bytes().await.map_err(failed)?));
-            *answer.status_mut() = status;
-            *answer.headers_mut() = headers;
+            let mut converted = convert(request)?;
+            *converted.timeout_mut() = timeout;
+            let mut response = client.execute(converted).await.map_err(failed)?;
+            let mut answer = http::Response::new(SdkBody::empty());
+            *answer.status_mut() = response.status();
+            *answer.headers_mut() = std::mem::take(response.headers_mut());
+            *answer.body_mut() = SdkBody::from(response.bytes().await.map_err(failed)?);
             HttpResponse::try_from(answer).map_err(|error| ConnectorError::other(error.into(), None))
         })
     }
@@ -60,14 +61,14 @@ impl HttpConnector for Connector {
 
 fn convert(request: HttpRequest) -> Result<reqwest::Request, ConnectorError> {
     let unusable = |reason: &'static str| ConnectorError::user(reason.into());
-    let request = request.try_into_http1x().map_err(|_| unusable("the request is not valid"))?;
-    let (parts, body) = request.into_parts();
+    let standard = request.try_into_http1x().map_err(|_| unusable("the request is not valid"))?;
+    let (parts, body) = standard.into_parts();
     let url = parts.uri.to_string().parse().map_err(|_| unusable("the URL is not valid"))?;
     let mut converted = reqwest::Request::new(parts.method, url);
     *converted.headers_mut() = parts.headers;
-    let body = body.bytes().ok_or_else(|| unusable("the body is a stream"))?.to_vec();
-    if !body.is_empty() {
-        *converted.body_mut() = Some(body.into());
+    let bytes = body.bytes().ok_or_else(|| unusable("the body is a stream"))?.to_vec();
+    if !bytes.is_empty() {
+        *converted.body_mut() = Some(bytes.into());
     }
     Ok(converted)
 }

@@ -30,7 +30,7 @@ impl Lasting {
     fn orthanc(&self, lock: bool) -> Result<Orthanc> {
         let orthanc = Orthanc::builder()
             .plugin(POSTGRESQL_INDEX_PLUGIN)
-            .plugin(plugin_library(Plugin::AwsS3, Profile::Dev)?)
+            .plugin(plugin_library(Plugin::named("aws-s3")?, Profile::Dev)?)
             .section("PostgreSQL", self.database.section(lock))
             .section(S3::SECTION, S3::section(&self.bucket.endpoint()));
         Ok(orthanc.start()?)

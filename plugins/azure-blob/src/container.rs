@@ -1,9 +1,9 @@
-//! One container, and the requests of it that `object_store` does not make, or makes in another way.
+//! A container, with the requests that `object_store` does not make or makes differently.
 //!
-//! - A blob is deleted by a request of its own. `object_store` sends a batch, which hides the answer in a second one, and
-//!   which a SAS for the container cannot always send.
-//! - A blob in blocks gets its access tier with the list of its blocks: `object_store` refuses a tier there.
-//! - The container itself is made.
+//! - Each blob is deleted with one request. `object_store` sends a batch, whose answer is nested in another answer, and for
+//!   which a container-level SAS may lack the permission.
+//! - The list of a blob's blocks sets its access tier. `object_store` does not support a tier there.
+//! - The container can be created.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ use object_store::{
 };
 use url::Url;
 
-use crate::account::Account;
+use crate::options::Account;
 
 const ACCESS_TIER: HeaderName = HeaderName::from_static("x-ms-access-tier");
 const DELETE_SNAPSHOTS: HeaderName = HeaderName::from_static("x-ms-delete-snapshots");
@@ -44,7 +44,7 @@ pub(crate) struct Container {
     http: CloudHttp,
 }
 
-/// A request that was answered with a refusal, which `cloud-http` has noted.
+/// The server refused a request. `cloud-http` has recorded its answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the server refused")]
 struct Refused {
@@ -52,7 +52,7 @@ struct Refused {
 }
 
 impl Container {
-    /// The container `name` of `account`, whose blobs `store` reads and writes.
+    /// Returns the container `name` of `account`, whose blobs `store` reads and writes.
     pub(crate) fn new(
         store: MicrosoftAzure,
         credentials: AzureCredentialProvider,
@@ -62,7 +62,7 @@ impl Container {
         http: CloudHttp,
     ) -> Self {
         let mut url = account.endpoint.clone();
-        // Never fails: the endpoint is of HTTP.
+        // Never fails: HTTP URLs have a path.
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().push(name);
         }
@@ -77,7 +77,7 @@ impl Container {
         url
     }
 
-    /// Signs a request and sends it. Only success is an answer.
+    /// Signs and sends a request. Every status but success is an error.
     async fn send(
         &self,
         method: Method,
@@ -103,7 +103,7 @@ impl Container {
         Err(failed(Box::new(Refused { code: answer.headers().get(ERROR_CODE).cloned() })))
     }
 
-    /// Delete Blob. Its snapshots too: what Orthanc deletes is to be gone.
+    /// Sends Delete Blob, which also deletes the blob's snapshots, so that nothing of it remains.
     async fn delete_blob(&self, path: &Path) -> Result<()> {
         let url = self.blob_url(path);
         self.send(Method::DELETE, &url, &[(DELETE_SNAPSHOTS, "include")], String::new()).await.map(|_| ())
@@ -112,19 +112,19 @@ impl Container {
 
 #[async_trait]
 impl CreateBucket for Container {
-    /// Create Container. Without the header `x-ms-blob-public-access`, nobody reads it without credentials.
+    /// Sends Create Container without the header `x-ms-blob-public-access`, so that the container is private.
     async fn create_bucket(&self) -> Result<()> {
         let mut url = self.url.clone();
         url.set_query(Some("restype=container"));
         match self.send(Method::PUT, &url, &[], String::new()).await {
-            // Somebody else made it first.
-            Err(object_store::Error::Generic { source, .. }) if is_there_already(&*source) => Ok(()),
+            // Another client was faster.
+            Err(object_store::Error::Generic { source, .. }) if already_exists(&*source) => Ok(()),
             result => result.map(|_| ()),
         }
     }
 }
 
-fn is_there_already(error: &(dyn std::error::Error + 'static)) -> bool {
+fn already_exists(error: &(dyn std::error::Error + 'static)) -> bool {
     let code = error.downcast_ref().and_then(|refused: &Refused| refused.code.as_ref());
     code.is_some_and(|code| code == "ContainerAlreadyExists")
 }
@@ -135,9 +135,9 @@ impl MultipartStore for Container {
         self.store.create_multipart(path).await
     }
 
-    /// Blocks need no beginning, and the options come with their list: nothing is sent.
+    /// Sends nothing: blocks need no preparation, and the options are sent with the list of blocks.
     async fn create_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<MultipartId> {
-        // The one attribute that this plugin gives is known to `complete_multipart`.
+        // This plugin sets no other attribute, and `complete_multipart` knows its value.
         debug_assert!(options.attributes.iter().all(|(name, _)| *name == Attribute::StorageClass));
         self.store.create_multipart(path).await
     }
@@ -152,7 +152,7 @@ impl MultipartStore for Container {
         self.store.put_part(path, id, index, payload).await
     }
 
-    /// Put Block List.
+    /// Sends Put Block List.
     async fn complete_multipart(
         &self,
         path: &Path,
@@ -173,7 +173,7 @@ impl MultipartStore for Container {
     }
 }
 
-/// The blocks of a blob in order, by the base64 of their names, as `object_store` has given them.
+/// Returns the list of a blob's blocks in order, by the base64 of the names that `object_store` gave them.
 fn block_list(parts: &[PartId]) -> String {
     let mut list = String::from("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>");
     for part in parts {
@@ -236,7 +236,7 @@ impl fmt::Display for Container {
 }
 
 impl fmt::Debug for Container {
-    /// Without the credentials, and without those in `store`.
+    /// Omits the credentials, including those in `store`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Container")
             .field("url", &self.url.as_str())
@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_list_names_the_blocks_in_order() {
+    fn block_list_is_in_order() {
         let parts = ["b", "a"].map(|name| PartId { content_id: name.to_owned() });
         assert_eq!(
             block_list(&parts),

@@ -1,7 +1,7 @@
-//! What requests are signed with.
+//! Credentials: the key of an account, a shared access signature, or the identity of this machine or program.
 //!
-//! With an `AccountName` alone, the identity is looked for where Azure's own tools look: a service principal or a
-//! workload identity in the environment, else the machine's managed identity, else the user of the Azure CLI.
+//! With an `AccountName` alone, the plugin uses the same identity as Azure's own tools: a service principal or a workload
+//! identity in the environment, else the machine's managed identity, else the user of the Azure CLI.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,55 +9,79 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cloud_http::{CloudHttp, CredentialError, no_retries};
-use object_store::azure::{AzureCredential, AzureCredentialProvider, MicrosoftAzureBuilder};
+use object_store::azure::{AzureAccessKey, AzureCredential, AzureCredentialProvider, MicrosoftAzureBuilder};
 use object_store::{CredentialProvider, Result, StaticCredentialProvider};
 use parking_lot::Mutex;
 use storage_plugin::NamedCredentials;
 use tokio::runtime::Handle;
 
-use crate::account::Credentials;
-
-/// The longest time for a token of Entra ID, in the whole.
+/// Maximum time to get a token from Entra ID.
 const ENTRA: Duration = Duration::from_secs(30);
-/// The service answers from the same machine or not at all. Less than the check at start takes, with the next.
+/// The service answers from the same machine or not at all. This limit and the next together are below the limit of the
+/// check at start.
 const MANAGED_IDENTITY: Duration = Duration::from_secs(4);
-/// It is a program that asks Entra ID.
+/// The program `az` itself calls Entra ID, so allow as long.
 const COMMAND_LINE: Duration = Duration::from_secs(30);
 
-/// A provider of `credentials`.
-pub(crate) fn provider(credentials: &Credentials, http: &CloudHttp) -> Result<AzureCredentialProvider> {
-    let fixed =
-        |credential| Ok(Arc::new(StaticCredentialProvider::new(credential)) as AzureCredentialProvider);
-    match credentials.clone() {
-        Credentials::Key(key) => fixed(AzureCredential::AccessKey(key)),
-        Credentials::Signature(pairs) => fixed(AzureCredential::SASToken(pairs)),
-        Credentials::Identity => identity(http),
+/// What opens an account.
+#[derive(Clone)]
+pub(crate) enum Credentials {
+    /// The account's key.
+    Key(AzureAccessKey),
+    /// A shared access signature of the account or the container: the parameters of its query.
+    Signature(Vec<(String, String)>),
+    /// The identity of this machine or program.
+    Identity,
+}
+
+impl Credentials {
+    /// Returns a provider of these credentials.
+    pub(crate) fn provider(&self, http: &CloudHttp) -> Result<AzureCredentialProvider> {
+        let credential = match self {
+            Self::Key(key) => AzureCredential::AccessKey(key.clone()),
+            Self::Signature(pairs) => AzureCredential::SASToken(pairs.clone()),
+            Self::Identity => return identity(http),
+        };
+        Ok(Arc::new(StaticCredentialProvider::new(credential)))
+    }
+}
+
+impl fmt::Debug for Credentials {
+    /// Shows only the kind, since keys and signatures are secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key(_) => "Key(…)",
+            Self::Signature(_) => "Signature(…)",
+            Self::Identity => "Identity",
+        })
     }
 }
 
 fn identity(http: &CloudHttp) -> Result<AzureCredentialProvider> {
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let mut builder = MicrosoftAzureBuilder::new()
-        // Both are asked for, and of no importance to tokens.
+    let tenant = variable("AZURE_TENANT_ID");
+    let client = variable("AZURE_CLIENT_ID");
+    let authority = variable("AZURE_AUTHORITY_HOST");
+    let unspecific = MicrosoftAzureBuilder::new()
+        // The builder requires both; tokens do not depend on them.
         .with_account("account")
         .with_container_name("container")
         .with_retry(no_retries())
         .with_http_connector(http.clone());
-    if let Some(host) = variable("AZURE_AUTHORITY_HOST") {
-        builder = builder.with_authority_host(host.trim_end_matches('/'));
-    }
-    let (tenant, client) = (variable("AZURE_TENANT_ID"), variable("AZURE_CLIENT_ID"));
-    if let (Some(tenant), Some(client)) = (tenant, client.clone()) {
-        let builder = builder.clone().with_tenant_id(tenant).with_client_id(client);
+    let builder = match authority {
+        Some(host) => unspecific.with_authority_host(host.trim_end_matches('/')),
+        None => unspecific,
+    };
+    if let (Some(tenant), Some(client)) = (tenant, &client) {
+        let principal = builder.clone().with_tenant_id(tenant).with_client_id(client);
         if let Some(secret) = variable("AZURE_CLIENT_SECRET") {
             let advice = "check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET";
-            let provider = of_type("client_secret", builder.with_client_secret(secret))?;
+            let provider = of_type("client_secret", principal.with_client_secret(secret))?;
             return Ok(Arc::new(NamedCredentials::new(provider, "Entra ID", advice, ENTRA)));
         }
         if let Some(file) = variable("AZURE_FEDERATED_TOKEN_FILE") {
             let advice =
                 "check AZURE_TENANT_ID, AZURE_CLIENT_ID and the file that AZURE_FEDERATED_TOKEN_FILE names";
-            let provider = of_type("workload_identity", builder.with_federated_token_file(file))?;
+            let provider = of_type("workload_identity", principal.with_federated_token_file(file))?;
             return Ok(Arc::new(NamedCredentials::new(provider, "Entra ID", advice, ENTRA)));
         }
     }
@@ -65,7 +89,7 @@ fn identity(http: &CloudHttp) -> Result<AzureCredentialProvider> {
     if let Some(client) = client {
         managed = managed.with_client_id(client);
     }
-    // App Service and Container Apps have their own; virtual machines have the one that `object_store` knows.
+    // App Service and Container Apps have an endpoint of their own. `object_store` knows that of virtual machines.
     if let Some(endpoint) = variable("IDENTITY_ENDPOINT") {
         managed = managed.with_msi_endpoint(endpoint);
     }
@@ -77,7 +101,7 @@ fn identity(http: &CloudHttp) -> Result<AzureCredentialProvider> {
             MANAGED_IDENTITY,
         ),
         user: NamedCredentials::new(
-            Arc::new(OnThreadOfItsOwn(of_type("azure_cli", builder)?)),
+            Arc::new(OnBlockingThread(of_type("azure_cli", builder)?)),
             "the Azure CLI",
             "run az login as the user that Orthanc runs as",
             COMMAND_LINE,
@@ -86,12 +110,17 @@ fn identity(http: &CloudHttp) -> Result<AzureCredentialProvider> {
     }))
 }
 
-/// The provider that `object_store` has for a type of credentials.
+/// Returns an environment variable, unless it is empty.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Returns `object_store`'s provider for a type of credentials.
 fn of_type(credential_type: &str, builder: MicrosoftAzureBuilder) -> Result<AzureCredentialProvider> {
     Ok(Arc::clone(builder.with_credential_type(credential_type).build()?.credentials()))
 }
 
-/// The identity of the machine, or else that of the user of the Azure CLI: whichever gave credentials first.
+/// The identity of the machine, or else that of the user of the Azure CLI. The first that works is kept.
 #[derive(Debug)]
 struct MachineOrUser {
     machine: NamedCredentials<AzureCredential>,
@@ -116,7 +145,7 @@ impl CredentialProvider for MachineOrUser {
             Some(Identity::User) => return self.user.get_credential().await,
             None => {}
         }
-        let of_machine = match self.machine.get_credential().await {
+        let machine_error = match self.machine.get_credential().await {
             Ok(credential) => {
                 *self.chosen.lock() = Some(Identity::Machine);
                 return Ok(credential);
@@ -128,28 +157,30 @@ impl CredentialProvider for MachineOrUser {
                 *self.chosen.lock() = Some(Identity::User);
                 Ok(credential)
             }
-            Err(of_user) => Err(neither(&of_machine, &of_user)),
+            Err(user_error) => Err(join(&machine_error, &user_error)),
         }
     }
 }
 
-fn neither(of_machine: &object_store::Error, of_user: &object_store::Error) -> object_store::Error {
-    let errors = [of_machine, of_user].into_iter().filter_map(|error| CredentialError::find(error));
+/// Joins the errors of both identities.
+fn join(machine: &object_store::Error, user: &object_store::Error) -> object_store::Error {
+    let errors = [machine, user].into_iter().filter_map(|error| CredentialError::find(error));
     let (reasons, transient): (Vec<_>, Vec<_>) =
         errors.map(|error| (error.reason.as_str(), error.transient)).unzip();
     let error = CredentialError { reason: reasons.join("; "), transient: transient.contains(&true) };
     object_store::Error::Generic { store: "credentials", source: Box::new(error) }
 }
 
-/// `object_store` waits for the program `az` where it is called: not on a thread that other requests need.
-struct OnThreadOfItsOwn(AzureCredentialProvider);
+/// Runs a provider on a blocking thread: `object_store` blocks while it waits for the program `az`.
+struct OnBlockingThread(AzureCredentialProvider);
 
 #[async_trait]
-impl CredentialProvider for OnThreadOfItsOwn {
+impl CredentialProvider for OnBlockingThread {
     type Credential = AzureCredential;
 
     async fn get_credential(&self) -> Result<Arc<AzureCredential>> {
-        let (provider, handle) = (Arc::clone(&self.0), Handle::current());
+        let provider = Arc::clone(&self.0);
+        let handle = Handle::current();
         let fetch = move || handle.block_on(provider.get_credential());
         tokio::task::spawn_blocking(fetch)
             .await
@@ -157,8 +188,8 @@ impl CredentialProvider for OnThreadOfItsOwn {
     }
 }
 
-impl fmt::Debug for OnThreadOfItsOwn {
+impl fmt::Debug for OnBlockingThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("OnThreadOfItsOwn")
+        f.write_str("OnBlockingThread")
     }
 }

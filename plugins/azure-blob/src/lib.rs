@@ -1,13 +1,27 @@
-//! The Azure plugin: Orthanc's storage area in a container of Azure Blob Storage.
+//! Orthanc plugin that stores DICOM files in a container of Azure Blob Storage.
 //!
-//! All that is particular to Azure: its options, connection strings, credentials, and the requests that `object_store`
-//! does not make. The rest is `storage-plugin`.
-#![allow(non_snake_case, reason = "the name of the library is given")]
+//! This crate contains only Azure's options, endpoint, connection strings and credentials, and the requests that
+//! `object_store` does not make. All else is in `storage-plugin`. Copy this configuration to use the plugin:
+//!
+//! ```json
+//! {
+//!   "AzureBlobStorage": {
+//!     "ConnectionString": "DefaultEndpointsProtocol=https;AccountName=my-account;AccountKey=my-key;EndpointSuffix=core.windows.net",
+//!     "ContainerName": "orthanc"
+//!   }
+//! }
+//! ```
+//!
+//! With `"AccountName"` instead of the connection string, the plugin uses a managed identity, a service principal or the
+//! user of the Azure CLI.
+#![allow(non_snake_case, reason = "the library keeps the name of the C++ plugin")]
 
-mod account;
 mod connection_string;
 mod container;
 mod credentials;
+mod endpoint;
+#[cfg(test)]
+mod messages;
 mod options;
 
 use std::ffi::CStr;
@@ -17,23 +31,26 @@ use bucket::BucketOptions;
 use cloud_http::{CloudHttp, no_retries};
 use object_store::azure::MicrosoftAzureBuilder;
 use orthanc_ffi::InitializeError;
-use storage_plugin::{Provider, ProviderContext, Section, StoragePlugin, warn_if_exposed};
+use storage_plugin::{
+    Provider, ProviderContext, Section, StoragePlugin, c_str, client_error, warn_if_exposed,
+};
 
 use crate::container::Container;
 use crate::options::Options;
 
-/// Microsoft Azure.
+/// Azure Blob Storage.
 #[derive(Debug)]
 pub struct Azure;
 
-/// The largest blob in one request, and the largest block, in bytes (Put Blob and Put Block, from version 2019-12-12 on).
+/// Maximum size of a blob in one request, in bytes (Put Blob since version 2019-12-12).
 const LARGEST_PUT: u64 = 5000 * 1024 * 1024;
+/// Maximum size of a block, in bytes (Put Block since version 2019-12-12).
 const LARGEST_BLOCK: u64 = 4000 * 1024 * 1024;
 
 impl Provider for Azure {
-    const NAME: &'static CStr = c"Azure Blob Storage";
-    const DESCRIPTION: &'static str = "Stores the Orthanc storage area in Azure Blob";
-    const SECTION: &'static str = "AzureBlobStorage";
+    const NAME: &'static CStr = c_str(concat!(env!("ORTHANC_PLUGIN_NAME"), "\0"));
+    const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
+    const SECTION: &'static str = env!("ORTHANC_PLUGIN_SECTION");
     const OLDER_SECTION: Option<&'static str> = Some("BlobStorage");
 
     fn connect(
@@ -41,29 +58,21 @@ impl Provider for Azure {
         context: &ProviderContext<'_>,
     ) -> Result<BucketOptions, InitializeError> {
         let options = Options::read(section)?;
-        let container = container(&options, &context.http()?).map_err(|error| {
-            InitializeError::new(format!("cannot set up the client of Azure Blob Storage: {error}"))
-        })?;
-        let container = Arc::new(container);
-        let mut transfer = context.network().transfer;
-        transfer.part_size = transfer.part_size.min(LARGEST_BLOCK);
-        Ok(BucketOptions {
-            store: Arc::<Container>::clone(&container),
-            multipart: Arc::<Container>::clone(&container),
-            url: format!("azure://{}", options.container),
-            put_options: options.put_options,
-            retry: context.network().retry,
-            transfer,
-            largest_put: LARGEST_PUT,
-            create: if options.create_container { Some(container) } else { None },
-        })
+        let container = Arc::new(container(&options, &context.http()?).map_err(client_error)?);
+        let url = format!("azure://{}", options.container);
+        let mut bucket = context.bucket(Arc::clone(&container), url, options.put_options, LARGEST_PUT);
+        bucket.transfer.part_size = bucket.transfer.part_size.min(LARGEST_BLOCK);
+        if options.create_container {
+            bucket.create = Some(container);
+        }
+        Ok(bucket)
     }
 }
 
 fn container(options: &Options, http: &CloudHttp) -> object_store::Result<Container> {
     let account = &options.account;
     warn_if_exposed(&account.endpoint);
-    let credentials = credentials::provider(&account.credentials, http)?;
+    let credentials = account.credentials.provider(http)?;
     let store = MicrosoftAzureBuilder::new()
         .with_account(&account.name)
         .with_container_name(&options.container)
@@ -100,7 +109,7 @@ mod tests {
             let container = container(&options, &http).unwrap();
             let text = format!("{section:?} {options:?} {container:?}");
             assert!(text.contains("container"), "{text}");
-            // The key's bytes too.
+            // The last one is how `Debug` prints the bytes of the key.
             for secret in [key, "hunter2", "swordfish", "104, 117, 110"] {
                 assert!(!text.contains(secret), "{text}");
             }

@@ -1,14 +1,16 @@
-//! The options of the section `AzureBlobStorage` that are Azure's own.
+//! The options in the section `AzureBlobStorage` that are specific to Azure.
 
 use object_store::azure::AzureAccessKey;
 use object_store::{Attribute, PutOptions};
 use storage_plugin::{ConfigError, Section};
+use url::Url;
 
-use crate::account::{Account, Credentials, PUBLIC_CLOUD, endpoint, is_account_name, spelled_endpoint};
 use crate::connection_string;
+use crate::credentials::Credentials;
+use crate::endpoint;
 
 const ACCESS_TIERS: &[&str] = &["Hot", "Cool", "Cold", "Archive", "Premium"];
-/// Options of an earlier plugin, which named and encrypted its blobs in another way.
+/// Options of an earlier plugin that named and encrypted its blobs in another way.
 const KEY_VAULT_OPTIONS: [&str; 5] =
     ["EnableStorage", "EncryptionEnabled", "KeyDecayCount", "KeyPoolSize", "AzureKeyVault"];
 
@@ -21,16 +23,22 @@ pub(crate) struct Options {
     pub(crate) put_options: PutOptions,
 }
 
+/// A storage account.
+#[derive(Debug)]
+pub(crate) struct Account {
+    /// The name that is part of signatures.
+    pub(crate) name: String,
+    /// The URL of its containers.
+    pub(crate) endpoint: Url,
+    pub(crate) credentials: Credentials,
+}
+
 impl Options {
     pub(crate) fn read(section: &mut Section<'_>) -> Result<Self, ConfigError> {
-        for option in KEY_VAULT_OPTIONS {
-            if section.has(option) {
-                return Err(section.error(
-                    option,
-                    "belongs to the plugin for Azure Key Vault, whose files this release cannot read yet: remove it for \
-                     a storage without",
-                ));
-            }
+        if let Some(option) = KEY_VAULT_OPTIONS.into_iter().find(|option| section.has(option)) {
+            let problem = "belongs to the plugin for Azure Key Vault, whose files this release cannot read; remove the option to \
+                           use a container without such files";
+            return Err(section.error(option, problem));
         }
         let access_tier = section.choice("AccessTier", ACCESS_TIERS)?;
         let mut put_options = PutOptions::default();
@@ -47,52 +55,48 @@ impl Options {
     }
 }
 
-/// `ConnectionString`, or else `AccountName` with what goes with it.
+/// Reads `ConnectionString`, or else `AccountName` and the options that belong to it.
 fn account(section: &mut Section<'_>) -> Result<Account, ConfigError> {
-    // Empty ones are none: templates leave them so.
     let string = section.secret("ConnectionString")?.filter(|string| !string.expose().trim().is_empty());
-    let name = section.text("AccountName")?.filter(|name| !name.is_empty());
-    let key = section.secret("AccountKey")?.filter(|key| !key.expose().is_empty());
-    let spelled = section.text("BlobEndpoint")?.filter(|endpoint| !endpoint.is_empty());
-    let name = match (string, name) {
+    let account_name = section.non_empty("AccountName")?;
+    let key = section.secret("AccountKey")?;
+    let blob_endpoint = section.non_empty("BlobEndpoint")?;
+    let name = match (string, account_name) {
         (Some(string), None) => {
             return connection_string::parse(string.expose().trim())
                 .map_err(|problem| section.error("ConnectionString", problem));
         }
         (None, Some(name)) => name,
         (Some(_), Some(_)) => {
-            return Err(
-                section.error("AccountName", "is given beside ConnectionString: one of them is needed")
-            );
+            return Err(section.error("AccountName", "must not be set together with ConnectionString"));
         }
         (None, None) => {
-            return Err(section.error("ConnectionString", "is missing: it, or an AccountName, is needed"));
+            return Err(section.error("ConnectionString", "is missing; set it or AccountName"));
         }
     };
-    let endpoint = match &spelled {
-        Some(spelled) => spelled_endpoint(spelled).ok_or_else(|| {
-            section.error("BlobEndpoint", "is no URL: https://host[:port][/path] is needed")
-        })?,
+    let endpoint = match blob_endpoint {
+        // The value is not quoted, because it may contain a shared access signature.
+        Some(text) => endpoint::parse(&text)
+            .ok_or_else(|| section.error("BlobEndpoint", "must be https://host[:port][/path]"))?,
+        // The value is not quoted, because it may be the key in the wrong place.
         None => Some(&name)
-            .filter(|name| is_account_name(name))
-            .and_then(|name| endpoint("https", name, PUBLIC_CLOUD))
-            .ok_or_else(|| {
-                section
-                    .error("AccountName", "cannot be one: 3 to 24 letters from a to z and digits are needed")
-            })?,
+            .filter(|name| endpoint::is_account_name(name))
+            .and_then(|name| endpoint::standard("https", name, endpoint::PUBLIC_CLOUD))
+            .ok_or_else(|| section.error("AccountName", "must be 3 to 24 lowercase letters and digits"))?,
     };
     let credentials = match key {
         None => Credentials::Identity,
         Some(key) => Credentials::Key(AzureAccessKey::try_new(key.expose().trim()).map_err(|_| {
-            section.error("AccountKey", "is no base64: copy the whole key, with the = at its end")
+            let problem = "must be valid base64; copy the entire key, including the trailing `=`";
+            section.error("AccountKey", problem)
         })?),
     };
     Ok(Account { name, endpoint, credentials })
 }
 
-/// `ContainerName`, by Azure's rules; those of its own begin with `$`.
+/// Reads `ContainerName` and checks it by Azure's rules. The names of Azure's own containers begin with `$`.
 fn container(section: &mut Section<'_>) -> Result<String, ConfigError> {
-    let name = section.required_text("ContainerName")?.trim().to_owned();
+    let name = section.required("ContainerName")?.trim().to_owned();
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let ordinary = (3..=63).contains(&name.len())
         && name.bytes().all(allowed)
@@ -102,6 +106,6 @@ fn container(section: &mut Section<'_>) -> Result<String, ConfigError> {
     if ordinary || matches!(name.as_str(), "$root" | "$web") {
         return Ok(name);
     }
-    let needed = "3 to 63 letters from a to z, digits and single hyphens between them are needed";
-    Err(section.error("ContainerName", format!("is {name:?}: {needed}")))
+    let expected = "3 to 63 lowercase letters, digits and single hyphens between them";
+    Err(section.error("ContainerName", format!("must be {expected}, got {name:?}")))
 }

@@ -1,8 +1,8 @@
-//! What requests are authorised with: the key of a service account, or Google's application default credentials.
+//! Credentials: the key of a service account, or Google's application default credentials.
 //!
-//! A service account signs its own tokens (AIP-4111), so that no token service is asked. Application default credentials
-//! (AIP-4110) are the file that `GOOGLE_APPLICATION_CREDENTIALS` names, the one that `gcloud` has written, or those of
-//! the metadata server.
+//! A service account signs its own tokens (AIP-4111), so that no token service is needed. Application default
+//! credentials (AIP-4110) come from the file that `GOOGLE_APPLICATION_CREDENTIALS` names, the file that `gcloud` writes,
+//! or the metadata server.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,50 +16,52 @@ use serde_json::Value;
 use storage_plugin::NamedCredentials;
 use zeroize::Zeroizing;
 
-const ENVIRONMENT: &str = "GOOGLE_APPLICATION_CREDENTIALS";
-/// The file of `gcloud`, in its folder.
+const OPTION: &str = "`GoogleCloudStorage.ServiceAccountFile`";
+const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+/// The credentials file in gcloud's folder.
 const GCLOUD_FILE: &str = "application_default_credentials.json";
-/// The longest time for a token of Google's token service.
+/// Maximum time to get a token from Google's token service.
 const TOKEN_SERVICE: Duration = Duration::from_secs(30);
-/// The metadata server answers at once, or is not there. Less than the check at start takes.
+/// The metadata server answers at once or does not exist. Shorter than the limit of the check at start.
 const METADATA_SERVER: Duration = Duration::from_secs(6);
 
-/// Where tokens come from.
+/// The source of tokens.
 pub(crate) enum Credentials {
-    /// A service account's key: the JSON file's content.
+    /// The content of a service account's JSON key file.
     ServiceAccount(Zeroizing<String>),
-    /// What `gcloud auth application-default login` wrote.
+    /// The file that `gcloud auth application-default login` writes.
     User(PathBuf),
     /// The machine's own service account.
     MetadataServer,
 }
 
-/// A file of credentials that is of no use.
+/// A credentials file that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{source_of_path} names {path:?}, {problem}")]
+#[error("{setting} names {path:?}, {problem}")]
 pub(crate) struct FileError {
-    source_of_path: &'static str,
+    /// The option or variable that names the file.
+    setting: &'static str,
     path: PathBuf,
     problem: String,
 }
 
 impl Credentials {
-    /// Those of `service_account_file`, or else the application default ones.
+    /// Returns the credentials in `service_account_file`, or else the application default credentials.
     pub(crate) fn find(service_account_file: Option<&Path>) -> Result<Self, FileError> {
         if let Some(path) = service_account_file {
-            let found = Self::read(path, "option GoogleCloudStorage.ServiceAccountFile")?;
+            let found = Self::read(path, OPTION)?;
             return match found {
                 Self::ServiceAccount(_) => Ok(found),
                 _ => Err(FileError {
-                    source_of_path: "option GoogleCloudStorage.ServiceAccountFile",
+                    setting: OPTION,
                     path: path.to_owned(),
                     problem: format!(
-                        "which is no service account's: to use a user's credentials, name it in {ENVIRONMENT}"
+                        "which must hold the key of a service account; to use a user's credentials, set {VARIABLE}"
                     ),
                 }),
             };
         }
-        if let Some(path) = std::env::var_os(ENVIRONMENT).filter(|path| !path.is_empty()) {
+        if let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
             return Self::read(Path::new(&path), "the environment variable GOOGLE_APPLICATION_CREDENTIALS");
         }
         match gcloud_file().filter(|path| path.exists()) {
@@ -68,47 +70,49 @@ impl Credentials {
         }
     }
 
-    fn read(path: &Path, source_of_path: &'static str) -> Result<Self, FileError> {
-        let refused = |problem: String| FileError { source_of_path, path: path.to_owned(), problem };
+    fn read(path: &Path, setting: &'static str) -> Result<Self, FileError> {
+        let refused = |problem: String| FileError { setting, path: path.to_owned(), problem };
         let content = std::fs::read_to_string(path)
             .map(Zeroizing::new)
             .map_err(|error| refused(format!("which cannot be read: {error}")))?;
         let json: Value = serde_json::from_str(&content).map_err(|_| {
-            refused("which is no JSON: download the key of the service account anew".to_owned())
+            refused("which is not valid JSON; download the service account key again".to_owned())
         })?;
-        let text = |name: &str| json.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let required: &[&str] = match text("type") {
+        let string = |name: &str| json.get(name).and_then(Value::as_str).filter(|value| !value.is_empty());
+        let required: &[&str] = match string("type") {
             Some("service_account") => &["client_email", "private_key_id", "private_key"],
             Some("authorized_user") => &["client_id", "client_secret", "refresh_token"],
             _ => {
-                return Err(refused(
-                    "whose \"type\" is not known here: service_account or authorized_user is needed"
-                        .to_owned(),
-                ));
+                let problem = "whose \"type\" must be \"service_account\" or \"authorized_user\"";
+                return Err(refused(problem.to_owned()));
             }
         };
-        if let Some(missing) = required.iter().find(|name| text(name).is_none()) {
-            return Err(refused(format!("which has no {missing:?}: download or make it anew")));
+        if let Some(missing) = required.iter().find(|name| string(name).is_none()) {
+            return Err(refused(format!(
+                "in which {missing:?} is missing; create or download the file again"
+            )));
         }
-        let Some(key) = text("private_key") else { return Ok(Self::User(path.to_owned())) };
+        let Some(key) = string("private_key") else { return Ok(Self::User(path.to_owned())) };
         ServiceAccountKey::from_pem(key.as_bytes()).map_err(|_| {
-            refused("whose \"private_key\" is no RSA key in PEM format: download it anew".to_owned())
+            refused(
+                "whose \"private_key\" must be an RSA key in PEM format; download the key again".to_owned(),
+            )
         })?;
         Ok(Self::ServiceAccount(content))
     }
 
-    /// A provider of tokens.
+    /// Returns a provider of tokens.
     pub(crate) fn provider(&self, http: &CloudHttp) -> Result<GcpCredentialProvider> {
-        let builder = GoogleCloudStorageBuilder::new()
-            // It is asked for, and of no importance to tokens.
+        let unspecific = GoogleCloudStorageBuilder::new()
+            // The builder requires a bucket; tokens do not depend on it.
             .with_bucket_name("bucket")
             .with_retry(no_retries())
             .with_http_connector(http.clone());
         let builder = match self {
-            Self::ServiceAccount(key) => builder.with_service_account_key(key.as_str()),
-            // Its reading fails where it has vanished since.
-            Self::User(path) => builder.with_application_credentials(path.to_string_lossy()),
-            Self::MetadataServer => builder,
+            Self::ServiceAccount(key) => unspecific.with_service_account_key(key.as_str()),
+            // `build` fails if the file has been removed since.
+            Self::User(path) => unspecific.with_application_credentials(path.to_string_lossy()),
+            Self::MetadataServer => unspecific,
         };
         let provider = Arc::clone(builder.build()?.credentials());
         Ok(match self {
@@ -122,14 +126,14 @@ impl Credentials {
             Self::MetadataServer => Arc::new(NamedCredentials::new(
                 provider,
                 "the metadata server",
-                "name the key of a service account in ServiceAccountFile, or give this machine a service account",
+                "set ServiceAccountFile, or attach a service account to this machine",
                 METADATA_SERVER,
             )),
         })
     }
 }
 
-/// The file of `gcloud auth application-default login`.
+/// Returns the file that `gcloud auth application-default login` writes.
 fn gcloud_file() -> Option<PathBuf> {
     let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let configuration = folder("CLOUDSDK_CONFIG").or_else(|| {
@@ -149,57 +153,5 @@ impl fmt::Debug for Credentials {
             Self::User(path) => f.debug_tuple("User").field(path).finish(),
             Self::MetadataServer => f.write_str("MetadataServer"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    fn problem(content: &str) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("key.json");
-        fs::write(&path, content).unwrap();
-        let error = Credentials::find(Some(&path)).unwrap_err().to_string();
-        error.replace(&format!("{path:?}"), "FILE")
-    }
-
-    #[test]
-    fn a_file_that_is_of_no_use_is_told_with_what_is_wrong_and_without_its_content() {
-        for (content, expected) in [
-            ("hunter2", "which is no JSON: download the key of the service account anew"),
-            ("{}", "whose \"type\" is not known here: service_account or authorized_user is needed"),
-            (
-                r#"{"type": "external_account"}"#,
-                "whose \"type\" is not known here: service_account or authorized_user is needed",
-            ),
-            (
-                r#"{"type": "service_account", "client_email": "a@b", "private_key_id": "1"}"#,
-                "which has no \"private_key\": download or make it anew",
-            ),
-            (
-                r#"{"type": "service_account", "client_email": "a@b", "private_key_id": "1", "private_key": "hunter2"}"#,
-                "whose \"private_key\" is no RSA key in PEM format: download it anew",
-            ),
-            (
-                r#"{"type": "authorized_user", "client_id": "1", "client_secret": "hunter2", "refresh_token": "r"}"#,
-                "which is no service account's: to use a user's credentials, name it in GOOGLE_APPLICATION_CREDENTIALS",
-            ),
-        ] {
-            let expected = format!("option GoogleCloudStorage.ServiceAccountFile names FILE, {expected}");
-            assert_eq!(problem(content), expected);
-        }
-    }
-
-    #[test]
-    fn a_missing_file_is_told_as_such() {
-        let error = Credentials::find(Some(Path::new("/nowhere/key.json"))).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "option GoogleCloudStorage.ServiceAccountFile names \"/nowhere/key.json\", which cannot be read: No such \
-             file or directory (os error 2)"
-        );
     }
 }

@@ -1,9 +1,24 @@
-//! The Google plugin: Orthanc's storage area in a bucket of Google Cloud Storage.
+//! Orthanc plugin that stores DICOM files in a bucket of Google Cloud Storage.
 //!
-//! All that is particular to Google: its options, its credentials. The rest is `storage-plugin`.
-#![allow(non_snake_case, reason = "the name of the library is given")]
+//! This crate contains only Google's options, endpoint and credentials. All else is in `storage-plugin`. Copy this
+//! configuration to use the plugin:
+//!
+//! ```json
+//! {
+//!   "GoogleCloudStorage": {
+//!     "BucketName": "my-hospital-images",
+//!     "ServiceAccountFile": "/etc/orthanc/service-account.json"
+//!   }
+//! }
+//! ```
+//!
+//! Without `ServiceAccountFile`, the plugin uses Google's application default credentials.
+#![allow(non_snake_case, reason = "the library keeps the name of the C++ plugin")]
 
 mod credentials;
+mod endpoint;
+#[cfg(test)]
+mod messages;
 mod options;
 
 use std::ffi::CStr;
@@ -13,22 +28,24 @@ use bucket::BucketOptions;
 use cloud_http::{CloudHttp, no_retries};
 use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
 use orthanc_ffi::InitializeError;
-use storage_plugin::{Provider, ProviderContext, Section, StoragePlugin, warn_if_exposed};
+use storage_plugin::{
+    Provider, ProviderContext, Section, StoragePlugin, c_str, client_error, warn_if_exposed,
+};
 
 use crate::credentials::Credentials;
 use crate::options::Options;
 
-/// The Google Cloud.
+/// Google Cloud Storage.
 #[derive(Debug)]
 pub struct Google;
 
-/// The largest object, in bytes. There is no other limit for one request.
+/// Maximum size of an object, in bytes. Google has no lower limit for one request.
 const LARGEST_PUT: u64 = 5 * 1024 * 1024 * 1024 * 1024;
 
 impl Provider for Google {
-    const NAME: &'static CStr = c"Google Cloud Storage";
-    const DESCRIPTION: &'static str = "Stores the Orthanc storage area in Google Cloud";
-    const SECTION: &'static str = "GoogleCloudStorage";
+    const NAME: &'static CStr = c_str(concat!(env!("ORTHANC_PLUGIN_NAME"), "\0"));
+    const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
+    const SECTION: &'static str = env!("ORTHANC_PLUGIN_SECTION");
 
     fn connect(
         section: &mut Section<'_>,
@@ -38,20 +55,9 @@ impl Provider for Google {
         let credentials = Credentials::find(options.service_account_file.as_deref())
             .map_err(|error| InitializeError::new(error.to_string()))?;
         let http = context.http()?.with_crc32c_of_uploads();
-        let store = store(&options, &credentials, &http).map_err(|error| {
-            InitializeError::new(format!("cannot set up the client of Google Cloud Storage: {error}"))
-        })?;
-        let store = Arc::new(store);
-        Ok(BucketOptions {
-            store: Arc::<GoogleCloudStorage>::clone(&store),
-            multipart: store,
-            url: format!("gs://{}", options.bucket),
-            put_options: options.put_options,
-            retry: context.network().retry,
-            transfer: context.network().transfer,
-            largest_put: LARGEST_PUT,
-            create: None,
-        })
+        let store = store(&options, &credentials, &http).map_err(client_error)?;
+        let url = format!("gs://{}", options.bucket);
+        Ok(context.bucket(Arc::new(store), url, options.put_options, LARGEST_PUT))
     }
 }
 

@@ -1,10 +1,12 @@
-//! The options of the section `GoogleCloudStorage` that are Google's own.
+//! The options in the section `GoogleCloudStorage` that are specific to Google.
 
 use std::path::PathBuf;
 
 use object_store::{Attribute, PutOptions};
-use storage_plugin::{ConfigError, Section, parse_endpoint};
+use storage_plugin::{ConfigError, Section};
 use url::Url;
+
+use crate::endpoint;
 
 const STORAGE_CLASSES: &[&str] = &[
     "STANDARD",
@@ -15,7 +17,6 @@ const STORAGE_CLASSES: &[&str] = &[
     "REGIONAL",
     "DURABLE_REDUCED_AVAILABILITY",
 ];
-const GOOGLE: &str = "https://storage.googleapis.com";
 
 #[derive(Debug)]
 pub(crate) struct Options {
@@ -31,25 +32,11 @@ impl Options {
         if let Some(class) = section.choice("StorageClass", STORAGE_CLASSES)? {
             put_options.attributes.insert(Attribute::StorageClass, class.into());
         }
-        // An empty one is none: templates leave it so.
-        let file = section.text("ServiceAccountFile")?.filter(|path| !path.is_empty());
         Ok(Self {
-            bucket: section.required_text("BucketName")?,
-            service_account_file: file.map(PathBuf::from),
-            endpoint: endpoint(section)?,
+            bucket: section.required("BucketName")?,
+            service_account_file: section.non_empty("ServiceAccountFile")?.map(PathBuf::from),
+            endpoint: endpoint::read(section)?,
             put_options,
         })
     }
-}
-
-fn endpoint(section: &mut Section<'_>) -> Result<Url, ConfigError> {
-    let spelled = section.text("Endpoint")?.unwrap_or_default();
-    let url = match spelled.trim() {
-        "" => GOOGLE.to_owned(),
-        url if url.contains("://") => url.to_owned(),
-        host => format!("https://{host}"),
-    };
-    // Not the value: it may hold a password.
-    parse_endpoint(&url)
-        .ok_or_else(|| section.error("Endpoint", "is no URL: [https://]host[:port] is needed"))
 }

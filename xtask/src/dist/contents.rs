@@ -23,27 +23,12 @@ pub(crate) struct Names {
 
 /// The names of a plugin.
 pub(crate) fn names(plugin: Plugin) -> Result<Names> {
-    match plugin {
-        Plugin::AwsS3 => Ok(Names {
-            folder: "aws-s3",
-            sample: "aws-s3-storage.json",
-            section: "AwsS3Storage",
-            cloud: "AWS S3",
-        }),
-        Plugin::AzureBlob => Ok(Names {
-            folder: "azure-blob",
-            sample: "azure-blob-storage.json",
-            section: "AzureBlobStorage",
-            cloud: "Azure Blob Storage",
-        }),
-        Plugin::GoogleCloud => Ok(Names {
-            folder: "google-cloud",
-            sample: "google-cloud-storage.json",
-            section: "GoogleCloudStorage",
-            cloud: "Google Cloud Storage",
-        }),
-        other => anyhow::bail!("{other:?} has no packages: name it in xtask/src/dist/contents.rs"),
-    }
+    Ok(Names {
+        folder: plugin.package(),
+        sample: plugin.sample(),
+        section: plugin.section(),
+        cloud: plugin.title(),
+    })
 }
 
 /// Documentation for those who run Orthanc, not for those who change the plugins.
@@ -143,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_sample_does_nothing_before_it_is_edited() {
-        for plugin in Plugin::ALL {
+        for plugin in Plugin::all() {
             let text = String::from_utf8(sample(plugin, Platform::LinuxX86).unwrap()).unwrap();
             let value: Value = serde_json::from_str(&inert(&text)).unwrap();
             assert_eq!(value, serde_json::json!({}), "{plugin:?}");
@@ -152,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_sample_without_its_comment_signs_is_the_plugins_section() {
-        for plugin in Plugin::ALL {
+        for plugin in Plugin::all() {
             let text = uncommented(&String::from_utf8(sample(plugin, Platform::LinuxX86).unwrap()).unwrap());
             let value: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}:\n{text}"));
             assert_eq!(
@@ -165,7 +150,7 @@ mod tests {
     #[test]
     fn every_option_of_a_sample_is_documented() {
         let documented = String::from_utf8(read("docs/configuration.md").unwrap()).unwrap();
-        for plugin in Plugin::ALL {
+        for plugin in Plugin::all() {
             let text = uncommented(&String::from_utf8(sample(plugin, Platform::LinuxX86).unwrap()).unwrap());
             let value: Value = serde_json::from_str(&text).unwrap();
             for option in value[names(plugin).unwrap().section].as_object().unwrap().keys() {

@@ -34,7 +34,7 @@ pub(super) fn run() -> Result<()> {
     };
     let folder = empty_folder("arm")?;
     for cloud in Cloud::ALL {
-        let plugin = cloud.plugin();
+        let plugin = cloud.plugin()?;
         let bytes = library(plugin, Platform::LinuxArm)?
             .context("there is none: make it with cargo xtask dist --platform linux-aarch64")?;
         let file = folder.join(Platform::LinuxArm.library(plugin));

@@ -27,7 +27,7 @@ pub(super) fn run(cloud: Cloud, library: &Path, emulator: &Emulator, folder: &Pa
     let key = folder.join("master.key");
     fs::write(&key, new_key_file()?.as_bytes())?;
     for format in [None, Some("A1"), Some("A2")] {
-        begin(&format!("{}, {}", cloud.plugin().library(), format.unwrap_or("in clear")));
+        begin(&format!("{}, {}", cloud.plugin()?.library(), format.unwrap_or("in clear")));
         let Served { server, section, mut options } = cloud.serve(folder, emulator.path)?;
         if let Some(format) = format {
             let key = (emulator.path)(&key);

@@ -64,8 +64,8 @@ fn libraries(folder: &Path) -> Result<()> {
         program,
     };
     for cloud in Cloud::ALL {
-        let file = folder.join(Platform::Windows.library(cloud.plugin()));
-        fs::write(&file, packed(cloud.plugin())?)?;
+        let file = folder.join(Platform::Windows.library(cloud.plugin()?));
+        fs::write(&file, packed(cloud.plugin()?)?)?;
         exercise::run(cloud, &file, &emulator, folder)?;
     }
     Ok(())
@@ -92,7 +92,7 @@ fn installer(folder: &Path) -> Result<()> {
     begin("the installer finds Orthanc's folder and installs the Azure plugin");
     let options = [&format!("/CONNECTIONSTRING={CONNECTION}"), "/CONTAINER=images"];
     output(wine()?.arg(&setup).arg("/S").args(options))?;
-    ensure!(fs::read(&azure)? == packed(Plugin::AzureBlob)?, "the DLL is another one");
+    ensure!(fs::read(&azure)? == packed(Plugin::named("azure-blob")?)?, "the DLL is another one");
     ensure!(!home.join("Plugins/OrthancAwsS3Storage.dll").exists(), "the S3 plugin was not asked for");
     let section = &configuration_of(&configuration)?["AzureBlobStorage"];
     ensure!(section["ConnectionString"] == CONNECTION && section["ContainerName"] == "images", "{section}");
@@ -104,12 +104,15 @@ fn installer(folder: &Path) -> Result<()> {
     let options = ["/CONTAINER=other", "/CONNECTIONSTRING=other", "/COMPONENTS=azure,s3,google"];
     output(wine()?.arg(&setup).arg("/S").args(options))?;
     ensure!(fs::read_to_string(&configuration)? == own, "the user's configuration was overwritten");
-    for plugin in Plugin::ALL {
+    for plugin in Plugin::all() {
         let there = home.join("Plugins").join(Platform::Windows.library(plugin));
         ensure!(fs::read(&there)? == packed(plugin)?, "{} is another one", there.display());
     }
     let sample = fs::read(home.join("Configuration/aws-s3-storage.json"))?;
-    ensure!(sample == dist::sample(Plugin::AwsS3, Platform::Windows)?, "the sample is another one");
+    ensure!(
+        sample == dist::sample(Plugin::named("aws-s3")?, Platform::Windows)?,
+        "the sample is another one"
+    );
     done();
 
     begin("the uninstaller removes what is ours, and puts back what was there");
@@ -125,7 +128,10 @@ fn installer(folder: &Path) -> Result<()> {
     output(wine()?.arg(&setup).args(["/S", "/COMPONENTS=azure", r"/D=C:\Elsewhere"]))?;
     let elsewhere = prefix()?.join("drive_c/Elsewhere");
     let sample = fs::read(elsewhere.join("Configuration/azure-blob-storage.json"))?;
-    ensure!(sample == dist::sample(Plugin::AzureBlob, Platform::Windows)?, "the sample is another one");
+    ensure!(
+        sample == dist::sample(Plugin::named("azure-blob")?, Platform::Windows)?,
+        "the sample is another one"
+    );
     output(wine()?.args([r"C:\Elsewhere\ObjectStorage\uninstall.exe", "/S"]))?;
     wait_until_gone(&elsewhere.join("Plugins/OrthancAzureBlobStorage.dll"))?;
     done();

@@ -1,4 +1,4 @@
-//! The options that the sections of all clouds have.
+//! The options that do not depend on the cloud.
 
 use serde_json::{Map, Value};
 use storage_layout::{RootPath, Structure};
@@ -7,7 +7,7 @@ use super::encryption::EncryptionOptions;
 use super::hybrid::HybridOptions;
 use super::{ConfigError, Section};
 
-/// The options of a plugin's section that do not depend on its cloud.
+/// The options of a plugin's section that all clouds share.
 #[derive(Debug)]
 pub(crate) struct CommonOptions {
     /// `RootPath`.
@@ -16,9 +16,9 @@ pub(crate) struct CommonOptions {
     pub(crate) structure: Structure,
     /// `EnableLegacyUnknownFiles`.
     pub(crate) legacy_unknown_files: bool,
-    /// `HybridMode`; `None` for the bucket alone.
+    /// `HybridMode`; `None` if only the bucket is used.
     pub(crate) hybrid: Option<HybridOptions>,
-    /// `StorageEncryption`; `None` to store in clear.
+    /// `StorageEncryption`; `None` to store attachments unencrypted.
     pub(crate) encryption: Option<EncryptionOptions>,
 }
 
@@ -27,9 +27,9 @@ impl CommonOptions {
         section: &mut Section<'a>,
         configuration: &'a Map<String, Value>,
     ) -> Result<Self, ConfigError> {
-        let root = section.text("RootPath")?.unwrap_or_default();
-        let root = RootPath::new(&root)
-            .map_err(|error| section.error("RootPath", format!("is refused: {error}")))?;
+        let root_path = section.string("RootPath")?.unwrap_or_default();
+        let root = RootPath::new(&root_path)
+            .map_err(|error| section.error("RootPath", format!("is not valid: {error}")))?;
         let structure = match section.choice("StorageStructure", &["flat", "legacy"])? {
             Some("legacy") => Structure::Legacy,
             _ => Structure::Flat,

@@ -1,7 +1,7 @@
-//! `StorageEncryption`: the keys, and what is written with them.
+//! `StorageEncryption`: the master keys and the format of new objects.
 //!
-//! Where the C++ plugins warn and go on in clear, a mistake here stops Orthanc: images must not be stored in clear when
-//! encryption was asked for.
+//! A mistake here stops Orthanc, so that images are never stored unencrypted when encryption is configured. The C++
+//! plugins log a warning and continue without encryption.
 
 use std::path::Path;
 
@@ -14,14 +14,14 @@ use super::{ConfigError, Section};
 const SECTION: &str = "StorageEncryption";
 const MASTER_KEY: &str = "MasterKey";
 const PREVIOUS_KEYS: &str = "PreviousMasterKeys";
-const KEY_NEEDED: &str = "[id, \"path of the key file\"]";
+const KEY_ENTRY: &str = "[id, \"path of the key file\"]";
 
 /// How attachments are encrypted.
 #[derive(Debug)]
 pub(crate) struct EncryptionOptions {
     /// `MasterKey` and `PreviousMasterKeys`.
     pub(crate) ring: KeyRing,
-    /// `Format`: what is written. Both are read.
+    /// `Format` of new objects. Objects in both formats can be read.
     pub(crate) format: Format,
     /// `MaxConcurrentInputSize`, in bytes.
     pub(crate) memory: u64,
@@ -30,7 +30,7 @@ pub(crate) struct EncryptionOptions {
 }
 
 impl EncryptionOptions {
-    /// Reads the keys, from their files too.
+    /// Reads the options and the key files.
     pub(crate) fn read<'a>(
         section: &mut Section<'a>,
         configuration: &'a Map<String, Value>,
@@ -51,7 +51,7 @@ impl EncryptionOptions {
     }
 }
 
-/// The section, in the plugin's own or, as in releases before 1.0, at the root of the configuration.
+/// Finds the section in the plugin's section or, as for C++ plugins before 1.0, at the root.
 fn find<'a>(
     section: &mut Section<'a>,
     configuration: &'a Map<String, Value>,
@@ -59,14 +59,14 @@ fn find<'a>(
     let own = section.subsection(SECTION)?;
     let root = Section::find(configuration, SECTION)?.filter(|root| !root.is_empty());
     match (own, root) {
-        (Some(own), Some(root)) if !own.says_the_same_as(&root) => {
-            let problem = "differs from the one at the root of the configuration: remove one of the two";
+        (Some(own), Some(root)) if !own.has_same_values(&root) => {
+            let problem = "differs from the section at the root of the configuration; remove one of them";
             Err(section.error(SECTION, problem))
         }
         (Some(own), _) => Ok(Some(own)),
         (None, Some(root)) => {
             tracing::warn!(
-                "{SECTION} at the root of the configuration is deprecated: move it into {}",
+                "{SECTION} at the root of the configuration is deprecated; move it into {}",
                 section.name()
             );
             Ok(Some(root))
@@ -76,53 +76,50 @@ fn find<'a>(
 }
 
 fn key_ring(section: &mut Section<'_>) -> Result<KeyRing, ConfigError> {
-    let Some(current) = section.list(MASTER_KEY, KEY_NEEDED)? else {
-        return Err(section.error(MASTER_KEY, format!("is missing: {KEY_NEEDED} is needed to encrypt")));
+    let Some(current) = section.list(MASTER_KEY, KEY_ENTRY)? else {
+        return Err(section.error(MASTER_KEY, format!("is missing; it must be {KEY_ENTRY}")));
     };
     let (id, key) = master_key(section, MASTER_KEY, current)?;
-    let list = section.list(PREVIOUS_KEYS, &format!("a list of {KEY_NEEDED}"))?.unwrap_or_default();
+    let list = section.list(PREVIOUS_KEYS, &format!("a list of {KEY_ENTRY}"))?.unwrap_or_default();
     let mut previous = Vec::with_capacity(list.len());
     for entry in list {
         let Value::Array(entry) = entry else {
-            return Err(
-                section.error(PREVIOUS_KEYS, format!("has an entry that is no list: {KEY_NEEDED} is needed"))
-            );
+            return Err(section.error(PREVIOUS_KEYS, format!("must be a list of {KEY_ENTRY}")));
         };
         previous.push(master_key(section, PREVIOUS_KEYS, entry)?);
     }
     KeyRing::new(id, key, previous)
-        .map_err(|error| section.error(PREVIOUS_KEYS, format!("is refused: {error}")))
+        .map_err(|error| section.error(PREVIOUS_KEYS, format!("is not valid: {error}")))
 }
 
-/// `[id, "path"]`.
+/// Reads `[id, "path"]`.
 fn master_key(section: &Section<'_>, option: &str, entry: &[Value]) -> Result<(u32, MasterKey), ConfigError> {
-    let malformed = || {
-        section
-            .error(option, format!("is malformed: {KEY_NEEDED} is needed, with an id from 0 to {}", u32::MAX))
-    };
+    let malformed =
+        || section.error(option, format!("must be {KEY_ENTRY} with an id from 0 to {}", u32::MAX));
     let [id, Value::String(path)] = entry else { return Err(malformed()) };
     let id = id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(malformed)?;
     let content = std::fs::read(path).map(Zeroizing::new).map_err(|error| {
-        // The key itself is an obvious mistake, and must not be told to the log.
+        // Writing the key itself here is an obvious mistake, and the log must not show it.
         if parse_key_file(path.as_bytes()).is_ok() {
-            return section.error(option, "holds a key: write it into a file, whose path is needed here");
+            return section
+                .error(option, "must be the path of a key file, got a key; move the key into a file");
         }
-        section.error(option, format!("names the key file {path:?}, which cannot be read: {error}"))
+        section.error(option, format!("must name a readable key file, got {path:?}: {error}"))
     })?;
-    warn_if_readable_by_others(Path::new(path));
+    warn_if_shared(Path::new(path));
     let key = parse_key_file(&content).map_err(|error| {
-        section.error(option, format!("names the key file {path:?}, which is refused: {error}"))
+        section.error(option, format!("must name a valid key file, got {path:?}: {error}"))
     })?;
     Ok((id, key))
 }
 
 #[cfg(unix)]
-fn warn_if_readable_by_others(path: &Path) {
+fn warn_if_shared(path: &Path) {
     use std::os::unix::fs::MetadataExt;
     if std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o077 != 0) {
-        tracing::warn!("the key file {path:?} can be used by others than its owner: chmod 600 it");
+        tracing::warn!("other users can access the key file {path:?}; run chmod 600 on it");
     }
 }
 
 #[cfg(not(unix))]
-fn warn_if_readable_by_others(_path: &Path) {}
+fn warn_if_shared(_path: &Path) {}

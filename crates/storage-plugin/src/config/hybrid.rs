@@ -1,4 +1,4 @@
-//! `HybridMode`: files beside the bucket.
+//! `HybridMode`: a folder of files in addition to the bucket.
 
 use std::path::PathBuf;
 
@@ -8,13 +8,13 @@ use serde_json::{Map, Value};
 use super::offload::OffloadOptions;
 use super::{ConfigError, Section};
 
-/// What Orthanc takes for `StorageDirectory` where the configuration does not tell.
+/// Orthanc's default for `StorageDirectory`.
 const DEFAULT_DIRECTORY: &str = "OrthancStorage";
 
 /// The file system as a second storage.
 #[derive(Debug)]
 pub(crate) struct HybridOptions {
-    /// Where attachments are written, and looked for first.
+    /// The storage to which attachments are written, and from which they are read first.
     pub(crate) first: Side,
     /// Orthanc's `StorageDirectory`.
     pub(crate) directory: PathBuf,
@@ -25,7 +25,7 @@ pub(crate) struct HybridOptions {
 }
 
 impl HybridOptions {
-    /// `None`: the bucket alone.
+    /// Returns `None` if only the bucket is used.
     pub(crate) fn read<'a>(
         section: &mut Section<'a>,
         configuration: &'a Map<String, Value>,
@@ -33,25 +33,24 @@ impl HybridOptions {
         let first = first(section)?;
         let offload = OffloadOptions::read(section)?;
         if offload.is_some() && first != Some(Side::FileSystem) {
-            let problem = "works with \"HybridMode\": \"WriteToFileSystem\" alone: set that, or remove it";
+            let problem = "requires \"HybridMode\": \"WriteToFileSystem\"; set it, or remove this section";
             return Err(section.error(super::offload::OFFLOAD, problem));
         }
         let Some(first) = first else { return Ok(None) };
         let mut root = Section::root(configuration);
-        let directory = root.text("StorageDirectory")?.filter(|path| !path.is_empty());
-        let directory = directory.unwrap_or_else(|| DEFAULT_DIRECTORY.to_owned()).into();
+        let directory = root.non_empty("StorageDirectory")?.unwrap_or_else(|| DEFAULT_DIRECTORY.to_owned());
         let sync = root.flag("SyncStorageArea", true)?;
-        Ok(Some(Self { first, directory, sync, offload }))
+        Ok(Some(Self { first, directory: directory.into(), sync, offload }))
     }
 }
 
-/// Which storage comes first; `None`: there is but the bucket.
+/// Returns the storage that comes first, or `None` if only the bucket is used.
 fn first(section: &mut Section<'_>) -> Result<Option<Side>, ConfigError> {
     const MIGRATION: &str = "MigrationFromFileSystemEnabled";
     let mode = section.choice("HybridMode", &["Disabled", "WriteToFileSystem", "WriteToObjectStorage"])?;
     let deprecated = section.flag(MIGRATION, false)?;
     if deprecated {
-        tracing::warn!("the option {MIGRATION} is deprecated, use \"HybridMode\" instead");
+        tracing::warn!("the option {MIGRATION} is deprecated; use \"HybridMode\" instead");
     }
     Ok(match mode {
         None if deprecated => Some(Side::ObjectStorage),

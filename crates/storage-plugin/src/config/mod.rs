@@ -1,8 +1,10 @@
-//! Reading Orthanc's configuration.
+//! Reads and checks Orthanc's configuration.
 
 mod common;
 mod encryption;
 mod hybrid;
+#[cfg(test)]
+mod messages;
 mod network;
 mod offload;
 mod section;

@@ -1,4 +1,4 @@
-//! How a bucket is reached: options that the clouds have in common.
+//! Connections, timeouts and retries: network options that all clouds share.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{ConfigError, Section};
 /// A week, in seconds.
 const LONGEST_TIMEOUT: u64 = 7 * 24 * 3600;
 
-/// Connections, time limits and repetitions.
+/// Connections, timeouts and retries.
 #[derive(Debug)]
 pub struct NetworkOptions {
     /// `ConnectionTimeout`, `MaxConnections`.
@@ -19,16 +19,16 @@ pub struct NetworkOptions {
     pub retry: RetryPolicy,
     /// `TransferPoolSize`, `TransferBufferSize`.
     pub transfer: TransferOptions,
-    /// `EnableHttpLogs`, or its other name.
+    /// `EnableHttpLogs`, or the cloud's alternative name.
     pub http_logs: bool,
 }
 
 impl NetworkOptions {
-    /// Reads them from a cloud's section, which may have another name for `EnableHttpLogs`.
+    /// Reads the options from a cloud's section. `http_log_option` is an alternative name of `EnableHttpLogs`.
     ///
     /// # Errors
     ///
-    /// When one is of another type or out of bounds.
+    /// Returns an error if an option has another type or is out of range.
     pub(crate) fn read(
         section: &mut Section<'_>,
         http_log_option: Option<&'static str>,
@@ -38,10 +38,10 @@ impl NetworkOptions {
         let request_timeout = section.number("RequestTimeout", 1200, 1..=LONGEST_TIMEOUT)?;
         let max_retries = section.number("MaxRetries", 10, 0..=1000)?;
         let connections = section.number("TransferPoolSize", 10, 1..=1000)?;
-        // S3 and Google want 5 MiB for a part at least, but for the last.
+        // S3 and Google require at least 5 MiB for every part but the last.
         let megabytes = section.number("TransferBufferSize", 5, 5..=5120)?;
-        let by_other_name = http_log_option.map_or(Ok(false), |option| section.flag(option, false))?;
-        let http_logs = section.flag("EnableHttpLogs", false)? || by_other_name;
+        let alternative = http_log_option.map_or(Ok(false), |option| section.flag(option, false))?;
+        let http_logs = section.flag("EnableHttpLogs", false)? || alternative;
         Ok(Self {
             http: HttpOptions {
                 connect_timeout,
@@ -63,7 +63,7 @@ impl NetworkOptions {
     }
 }
 
-/// `ConnectionTimeout`, or its older spelling `ConnectTimeout`.
+/// Reads `ConnectionTimeout`, or its older name `ConnectTimeout`.
 fn connect_timeout(section: &mut Section<'_>) -> Result<Duration, ConfigError> {
     let older = section.number("ConnectTimeout", 30, 1..=LONGEST_TIMEOUT)?;
     let seconds = section.number("ConnectionTimeout", older, 1..=LONGEST_TIMEOUT)?;

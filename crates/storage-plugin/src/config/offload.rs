@@ -1,4 +1,4 @@
-//! `Offload`: studies that nobody uses leave the file system.
+//! `Offload`: moves unused studies from the file system to the bucket.
 
 use super::{ConfigError, Section};
 
@@ -7,19 +7,19 @@ pub(crate) const OFFLOAD: &str = "Offload";
 /// When studies are moved from the file system to the bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OffloadOptions {
-    /// Days after which an unused study is moved; `None`: age alone moves nothing.
+    /// Days after which an unused study is moved; `None`: never because of its age.
     pub(crate) after_days: Option<u64>,
-    /// Bytes of the disk that are to stay free; 0: no limit.
+    /// Minimum free space on the disk, in bytes; 0: no limit.
     pub(crate) keep_free: u64,
-    /// Bytes that attachments may take on the file system; 0: no limit.
+    /// Maximum size of all attachments on the file system, in bytes; 0: no limit.
     pub(crate) max_file_system: u64,
-    /// When studies are moved for their age; `None`: always.
+    /// Time of day at which studies are moved because of their age; `None`: always.
     pub(crate) schedule: Option<Schedule>,
-    /// What is read from the bucket comes back to the file system.
+    /// Whether attachments that are read from the bucket return to the file system.
     pub(crate) bring_back: bool,
 }
 
-/// A time of day in which something may be done, in minutes since midnight, local time. It may go past midnight.
+/// A period of the day, in minutes since midnight, local time. The period may extend past midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Schedule {
     from: u32,
@@ -27,14 +27,14 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// `HH:MM-HH:MM`.
+    /// Parses `HH:MM-HH:MM`.
     fn parse(text: &str) -> Option<Self> {
         let (from, to) = text.split_once('-')?;
         let schedule = Self { from: minutes(from)?, to: minutes(to)? };
         (schedule.from != schedule.to).then_some(schedule)
     }
 
-    /// Whether this minute of the day is in it.
+    /// Whether the period includes this minute of the day.
     pub(crate) fn contains(self, minute: u32) -> bool {
         if self.from < self.to {
             (self.from..self.to).contains(&minute)
@@ -50,31 +50,32 @@ fn minutes(text: &str) -> Option<u32> {
         2 if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse::<u32>().ok(),
         _ => None,
     };
-    let (hours, minutes) = (number(hours)?, number(minutes)?);
-    (minutes < 60 && hours * 60 + minutes <= 24 * 60).then_some(hours * 60 + minutes)
+    let minute = number(minutes).filter(|minute| *minute < 60)?;
+    Some(number(hours)? * 60 + minute).filter(|minutes| *minutes <= 24 * 60)
 }
 
 impl OffloadOptions {
     pub(crate) fn read(section: &mut Section<'_>) -> Result<Option<Self>, ConfigError> {
         const MEGABYTE: u64 = 1024 * 1024;
-        const MOST: u64 = 1 << 40;
+        const MAX_MEGABYTES: u64 = 1 << 40;
         let Some(mut offload) = section.subsection(OFFLOAD)? else { return Ok(None) };
         if offload.is_empty() {
             return Ok(None);
         }
         let days = offload.number("AfterDays", 0, 0..=36_500)?;
-        let keep_free = offload.number("KeepFreeMB", 0, 0..=MOST)? * MEGABYTE;
-        let max_file_system = offload.number("MaxFileSystemMB", 0, 0..=MOST)? * MEGABYTE;
-        let schedule = match offload.text("Schedule")?.filter(|text| !text.is_empty()) {
+        let keep_free = offload.number("KeepFreeMB", 0, 0..=MAX_MEGABYTES)? * MEGABYTE;
+        let max_file_system = offload.number("MaxFileSystemMB", 0, 0..=MAX_MEGABYTES)? * MEGABYTE;
+        let schedule = match offload.non_empty("Schedule")? {
             None => None,
             Some(text) => Some(Schedule::parse(&text).ok_or_else(|| {
-                offload.error("Schedule", format!("is {text:?}: a time of day as \"02:00-06:00\" is needed"))
+                offload.error("Schedule", format!("must be a period such as \"02:00-06:00\", got {text:?}"))
             })?),
         };
         let bring_back = offload.flag("BringBack", false)?;
         offload.warn_of_unknown();
         if days == 0 && keep_free == 0 && max_file_system == 0 {
-            let problem = "would never move a study: set AfterDays, KeepFreeMB or MaxFileSystemMB";
+            let problem =
+                "must set AfterDays, KeepFreeMB or MaxFileSystemMB; otherwise no study is ever moved";
             return Err(section.error(OFFLOAD, problem));
         }
         let after_days = (days > 0).then_some(days);
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_schedule_may_go_past_midnight() {
+    fn schedule_may_extend_past_midnight() {
         let night = Schedule::parse("22:30-06:00").unwrap();
         for (minute, expected) in
             [(22 * 60 + 29, false), (22 * 60 + 30, true), (0, true), (359, true), (360, false)]
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_of_day_is_refused() {
+    fn malformed_schedule_is_refused() {
         for text in [
             "",
             "2-6",

@@ -5,7 +5,6 @@ use std::io;
 use std::ops::RangeInclusive;
 
 use fake_cloud::BucketServer;
-use real_orthanc::workspace::Plugin;
 use serde_json::Value;
 use storage_plugin::Provider;
 
@@ -19,8 +18,8 @@ pub trait Cloud: Debug + Send + Sync + 'static {
     /// Whether the normal run tests the code that all clouds share with this cloud.
     const WHOLE_SUITE: bool = false;
 
-    /// The plugin's library.
-    const PLUGIN: Plugin;
+    /// The plugin's cargo package.
+    const PLUGIN: &'static str;
     /// The plugin's name, which begins its log lines.
     const NAME: &'static str;
     /// The description that the plugin registers.

@@ -1,6 +1,7 @@
-//! The plugins of this workspace as Orthanc loads them: built shared libraries.
+//! The plugins of this workspace: their names, and their libraries as Orthanc loads them.
 
 use std::collections::HashMap;
+use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,69 +10,83 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 use thiserror::Error;
 
-/// A folder with plugin libraries that are up to date. `cargo xtask test` builds them once and sets it, so that
-/// hundreds of test processes need not ask cargo.
+/// A folder with plugin libraries that are up to date. `cargo xtask test` builds them once and sets this variable, so that
+/// hundreds of test processes need not call cargo.
 pub const PLUGIN_FOLDER_VARIABLE: &str = "ORTHANC_PLUGIN_DIR";
 
-/// A plugin of this workspace.
+/// A plugin of this workspace, as its `Cargo.toml` describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Plugin {
-    /// Amazon S3 and compatible.
-    AwsS3,
-    /// Azure Blob Storage.
-    AzureBlob,
-    /// Google Cloud Storage.
-    GoogleCloud,
+pub struct Plugin(&'static Facts);
+
+/// What the build script reads from a plugin's `Cargo.toml`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Facts {
+    package: &'static str,
+    library: &'static str,
+    section: &'static str,
+    title: &'static str,
+    distribution: &'static str,
+    sample: &'static str,
 }
 
-impl Plugin {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::AwsS3, Self::AzureBlob, Self::GoogleCloud];
+static PLUGINS: &[Facts] = include!(concat!(env!("OUT_DIR"), "/plugins.rs"));
 
-    /// Those that are in the workspace.
+impl Plugin {
+    /// Returns all plugins, sorted by package.
     #[must_use]
-    pub fn present() -> Vec<Self> {
-        let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../plugins");
-        let there = |plugin: &Self| plugins.join(plugin.package()).join("Cargo.toml").is_file();
-        Self::ALL.into_iter().filter(there).collect()
+    pub fn all() -> Vec<Self> {
+        PLUGINS.iter().map(Self).collect()
     }
 
-    /// The cargo package, and the folder of its crate in the one of all plugins.
+    /// Returns the plugin of a cargo package, such as `aws-s3`.
+    ///
+    /// # Errors
+    /// [`BuildError::UnknownPlugin`].
+    pub fn named(package: &str) -> Result<Self, BuildError> {
+        let plugin = PLUGINS.iter().find(|facts| facts.package == package);
+        plugin.map(Self).ok_or_else(|| BuildError::UnknownPlugin { name: package.to_owned() })
+    }
+
+    /// Returns the cargo package, which is also the name of its folder.
     #[must_use]
     pub fn package(self) -> &'static str {
-        match self {
-            Self::AwsS3 => "aws-s3",
-            Self::AzureBlob => "azure-blob",
-            Self::GoogleCloud => "google-cloud",
-        }
+        self.0.package
     }
 
-    /// The name of its packages, as `apt` knows them.
+    /// Returns the name of its packages, as `apt` knows them.
     #[must_use]
     pub fn distribution(self) -> &'static str {
-        match self {
-            Self::AwsS3 => "orthanc-aws-s3-storage",
-            Self::AzureBlob => "orthanc-azure-blob-storage",
-            Self::GoogleCloud => "orthanc-google-cloud-storage",
-        }
+        self.0.distribution
     }
 
-    /// The library target, which is also the middle of the file's name.
+    /// Returns the library target, which is also the middle of the file's name.
     #[must_use]
     pub fn library(self) -> &'static str {
-        match self {
-            Self::AwsS3 => "OrthancAwsS3Storage",
-            Self::AzureBlob => "OrthancAzureBlobStorage",
-            Self::GoogleCloud => "OrthancGoogleCloudStorage",
-        }
+        self.0.library
     }
 
-    /// The file's name on this platform, such as `libOrthancAwsS3Storage.so`.
+    /// Returns the file's name on this platform, such as `libOrthancAwsS3Storage.so`.
     #[must_use]
     pub fn file_name(self) -> String {
-        let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-        format!("{prefix}{}{suffix}", self.library())
+        format!("{DLL_PREFIX}{}{DLL_SUFFIX}", self.library())
+    }
+
+    /// Returns the plugin's section of Orthanc's configuration.
+    #[must_use]
+    pub fn section(self) -> &'static str {
+        self.0.section
+    }
+
+    /// Returns the cloud's name for people, such as "AWS S3".
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        self.0.title
+    }
+
+    /// Returns the file of the sample configuration, in the package's folder.
+    #[must_use]
+    pub fn sample(self) -> &'static str {
+        self.0.sample
     }
 }
 
@@ -84,14 +99,20 @@ pub enum Profile {
     Release,
 }
 
-/// Why there is no library.
+/// Why a plugin's library is not available.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum BuildError {
+    /// The workspace has no plugin of this name.
+    #[error("unknown plugin {name:?}; choose one of {}", packages().join(", "))]
+    UnknownPlugin {
+        /// The name.
+        name: String,
+    },
     /// Cargo could not be started.
-    #[error("starting cargo: {0}")]
+    #[error("cannot start cargo: {0}")]
     Cargo(String),
-    /// Cargo failed; the text is what it printed.
+    /// Cargo failed and printed this.
     #[error("cargo build --package {package}:\n{printed}")]
     Failed {
         /// The package.
@@ -99,12 +120,16 @@ pub enum BuildError {
         /// Cargo's errors.
         printed: String,
     },
-    /// Cargo succeeded without a shared library of that name.
-    #[error("package {0} has no library target of type cdylib with the expected name")]
+    /// Cargo succeeded, but did not report a shared library of the expected name.
+    #[error("cargo built no shared library of the package {0}")]
     NoLibrary(&'static str),
     /// [`PLUGIN_FOLDER_VARIABLE`] is set, but its folder lacks the library.
-    #[error("{PLUGIN_FOLDER_VARIABLE} is set, but there is no {}", .0.display())]
+    #[error("{PLUGIN_FOLDER_VARIABLE} is set, but {} does not exist", .0.display())]
     NotInFolder(PathBuf),
+}
+
+fn packages() -> Vec<&'static str> {
+    PLUGINS.iter().map(|facts| facts.package).collect()
 }
 
 impl From<io::Error> for BuildError {
@@ -113,8 +138,8 @@ impl From<io::Error> for BuildError {
     }
 }
 
-/// The path of a plugin's shared library: from the folder in [`PLUGIN_FOLDER_VARIABLE`] if that is set (whatever the
-/// profile), else built by cargo, once for each process.
+/// Returns the path of a plugin's shared library: in the folder that [`PLUGIN_FOLDER_VARIABLE`] names, for any profile,
+/// or else built by cargo, once per process.
 ///
 /// # Errors
 /// [`BuildError`].
@@ -125,12 +150,12 @@ pub fn plugin_library(plugin: Plugin, profile: Profile) -> Result<PathBuf, Build
     }
     type Built = HashMap<(Plugin, Profile), Result<PathBuf, BuildError>>;
     static BUILT: Mutex<Option<Built>> = Mutex::new(None);
-    // Held while cargo builds: a second test waits for the first one's result.
+    // The lock is held while cargo builds, so that other tests wait for the result.
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     built.get_or_insert_default().entry((plugin, profile)).or_insert_with(|| build(plugin, profile)).clone()
 }
 
-/// Builds a plugin by cargo and returns the path of its shared library.
+/// Builds a plugin with cargo and returns the path of its shared library.
 ///
 /// # Errors
 /// [`BuildError`].
@@ -139,7 +164,7 @@ pub fn build(plugin: Plugin, profile: Profile) -> Result<PathBuf, BuildError> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["build", "--package", package, "--message-format=json-render-diagnostics"]);
-    // Anywhere inside the workspace would do; the tests' own folder may be gone.
+    // Any folder of the workspace would do, but the current one may have been deleted.
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile == Profile::Release {
         command.arg("--release");
@@ -154,7 +179,7 @@ pub fn build(plugin: Plugin, profile: Profile) -> Result<PathBuf, BuildError> {
     library.ok_or(BuildError::NoLibrary(package))
 }
 
-/// The library's path, if a line of cargo's output tells of it.
+/// Returns the library's path if a line of cargo's output reports it.
 fn library_of(line: &str, plugin: Plugin) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(line).ok()?;
     if message["reason"] != "compiler-artifact" || message["target"]["name"] != plugin.library() {
@@ -169,18 +194,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_are_called_as_those_they_replace() {
-        assert_eq!(Plugin::AwsS3.file_name(), "libOrthancAwsS3Storage.so");
-        assert_eq!(Plugin::AzureBlob.file_name(), "libOrthancAzureBlobStorage.so");
-        assert_eq!(Plugin::GoogleCloud.file_name(), "libOrthancGoogleCloudStorage.so");
+    fn libraries_keep_the_cpp_plugins_names() {
+        let names: Vec<String> = Plugin::all().into_iter().map(Plugin::file_name).collect();
+        let expected =
+            ["libOrthancAwsS3Storage.so", "libOrthancAzureBlobStorage.so", "libOrthancGoogleCloudStorage.so"];
+        assert_eq!(names, expected);
     }
 
     #[test]
-    fn the_library_is_picked_from_cargos_messages() {
+    fn unknown_plugin_lists_the_known_ones() {
+        let error = Plugin::named("s3").unwrap_err().to_string();
+        assert_eq!(error, "unknown plugin \"s3\"; choose one of aws-s3, azure-blob, google-cloud");
+    }
+
+    #[test]
+    fn library_is_found_in_cargos_messages() {
+        let aws_s3 = Plugin::named("aws-s3").unwrap();
+        let azure_blob = Plugin::named("azure-blob").unwrap();
         let line = r#"{"reason":"compiler-artifact","target":{"name":"OrthancAwsS3Storage"},
             "filenames":["/t/libOrthancAwsS3Storage.rlib","/t/libOrthancAwsS3Storage.so"]}"#;
-        assert_eq!(library_of(line, Plugin::AwsS3), Some("/t/libOrthancAwsS3Storage.so".into()));
-        assert_eq!(library_of(line, Plugin::AzureBlob), None);
-        assert_eq!(library_of("not JSON", Plugin::AwsS3), None);
+        assert_eq!(library_of(line, aws_s3), Some("/t/libOrthancAwsS3Storage.so".into()));
+        assert_eq!(library_of(line, azure_blob), None);
+        assert_eq!(library_of("not JSON", aws_s3), None);
     }
 }

@@ -6,7 +6,6 @@ use std::io;
 use OrthancAwsS3Storage::S3 as Plugin;
 use conformance::{Cloud, OptionKind, Refusal};
 use fake_cloud::{BucketServer, Options};
-use real_orthanc::workspace;
 use serde_json::{Value, json};
 
 /// Amazon S3.
@@ -18,7 +17,7 @@ impl Cloud for S3 {
 
     const WHOLE_SUITE: bool = true;
 
-    const PLUGIN: workspace::Plugin = workspace::Plugin::AwsS3;
+    const PLUGIN: &'static str = env!("CARGO_PKG_NAME");
     const NAME: &'static str = "AWS S3 Storage";
     const DESCRIPTION: &'static str = "Stores the Orthanc storage area in AWS S3";
     const SECTION: &'static str = "AwsS3Storage";

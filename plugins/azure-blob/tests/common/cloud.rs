@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use OrthancAzureBlobStorage::Azure as Plugin;
 use conformance::{Cloud, OptionKind, Refusal};
 use fake_cloud::{AzureOptions, BucketServer, Sas};
-use real_orthanc::workspace;
 use serde_json::{Value, json};
 
 /// Microsoft Azure.
@@ -17,7 +16,7 @@ pub struct Azure;
 impl Cloud for Azure {
     type Provider = Plugin;
 
-    const PLUGIN: workspace::Plugin = workspace::Plugin::AzureBlob;
+    const PLUGIN: &'static str = env!("CARGO_PKG_NAME");
     const NAME: &'static str = "Azure Blob Storage";
     const DESCRIPTION: &'static str = "Stores the Orthanc storage area in Azure Blob";
     const SECTION: &'static str = "AzureBlobStorage";

@@ -10,7 +10,6 @@ use std::sync::LazyLock;
 use OrthancGoogleCloudStorage::Google as Plugin;
 use conformance::{Cloud, OptionKind, Refusal};
 use fake_cloud::{BucketServer, GoogleOptions, ServiceAccount};
-use real_orthanc::workspace;
 use serde_json::{Value, json};
 
 /// The Google Cloud.
@@ -78,7 +77,7 @@ pub fn options() -> io::Result<GoogleOptions> {
 impl Cloud for Google {
     type Provider = Plugin;
 
-    const PLUGIN: workspace::Plugin = workspace::Plugin::GoogleCloud;
+    const PLUGIN: &'static str = env!("CARGO_PKG_NAME");
     const NAME: &'static str = "Google Cloud Storage";
     const DESCRIPTION: &'static str = "Stores the Orthanc storage area in Google Cloud";
     const SECTION: &'static str = "GoogleCloudStorage";

@@ -50,7 +50,7 @@ fn only_one_cloud_is_linked<C: Cloud>() -> Result<()> {
         "tree",
         "--locked",
         "--package",
-        C::PLUGIN.package(),
+        C::PLUGIN,
         "--edges=normal",
         "--prefix=none",
         "--format={p};{f}",

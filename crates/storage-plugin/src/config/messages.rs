@@ -1,0 +1,135 @@
+//! A snapshot of the messages about options that all clouds share.
+
+use std::ffi::CStr;
+use std::fmt::Write as _;
+use std::fs;
+
+use bucket::BucketOptions;
+use orthanc_ffi::InitializeError;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use super::{CommonOptions, Section};
+use crate::{Provider, ProviderContext, connect, endpoint_option};
+
+/// A cloud with one option of each kind.
+struct Cloud;
+
+impl Provider for Cloud {
+    const NAME: &'static CStr = c"Cloud";
+    const DESCRIPTION: &'static str = "A cloud";
+    const SECTION: &'static str = "Cloud";
+    const HTTP_LOG_OPTION: Option<&'static str> = Some("EnableSdkLogs");
+
+    fn connect(
+        section: &mut Section<'_>,
+        context: &ProviderContext<'_>,
+    ) -> Result<BucketOptions, InitializeError> {
+        section.required("BucketName")?;
+        section.secret("Password")?;
+        section.strings("Tags")?;
+        if let Some(endpoint) = section.non_empty("Endpoint")? {
+            endpoint_option(section, "Endpoint", &endpoint)?;
+        }
+        context.http()?;
+        Err(InitializeError::new("accepted"))
+    }
+}
+
+fn message(configuration: &Value, runtime: &Runtime) -> String {
+    let configuration = configuration.as_object().unwrap();
+    let common = Section::find(configuration, Cloud::SECTION)
+        .and_then(|section| CommonOptions::read(&mut section.unwrap(), configuration));
+    match common {
+        Err(error) => error.to_string(),
+        Ok(_) => connect::<Cloud>(configuration, runtime.handle()).unwrap_err().to_string(),
+    }
+}
+
+#[test]
+fn messages_are_as_in_the_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    };
+    let key_text = "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=";
+    let key = file("good.key", key_text);
+    let short = file("short.key", "aHVudGVyMg==");
+    let missing = folder.path().join("missing");
+    let encryptions = [
+        json!(true),
+        json!({"Format": "A2"}),
+        json!({"MasterKey": "hunter2"}),
+        json!({"MasterKey": [3]}),
+        json!({"MasterKey": [-1, key]}),
+        json!({"MasterKey": [3, missing]}),
+        json!({"MasterKey": [3, short]}),
+        json!({"MasterKey": [3, key_text]}),
+        json!({"MasterKey": [3, key], "PreviousMasterKeys": "hunter2"}),
+        json!({"MasterKey": [3, key], "PreviousMasterKeys": [3, key]}),
+        json!({"MasterKey": [3, key], "PreviousMasterKeys": [[7]]}),
+        json!({"MasterKey": [3, key], "PreviousMasterKeys": [[3, key]]}),
+        json!({"MasterKey": [3, key], "Format": "A3"}),
+        json!({"MasterKey": [3, key], "MaxConcurrentInputSize": 0}),
+    ];
+    let to_files = "WriteToFileSystem";
+    let mut sections = vec![
+        json!(5),
+        json!({}),
+        json!({"BucketName": ""}),
+        json!({"BucketName": 7}),
+        json!({"BucketName": null}),
+        json!({"BucketName": ["b"]}),
+        json!({"BucketName": {}}),
+        json!({"EnableSdkLogs": "yes"}),
+        json!({"Password": 7}),
+        json!({"Tags": "a"}),
+        json!({"Tags": {"a": 1}}),
+        json!({"MaxRetries": -1}),
+        json!({"MaxRetries": 1.5}),
+        json!({"MaxRetries": 1001}),
+        json!({"StorageStructure": "x"}),
+        json!({"StorageStructure": "x".repeat(81)}),
+        json!({"RootPath": "/a"}),
+        json!({"RootPath": "a//b"}),
+        json!({"Endpoint": "a b"}),
+        json!({"Endpoint": "ftp://host"}),
+        json!({"Endpoint": "https://user:hunter2@host"}),
+        json!({"Offload": 5}),
+        json!({"Offload": {"AfterDays": 1}}),
+        json!({"HybridMode": to_files, "Offload": {"BringBack": true}}),
+        json!({"HybridMode": to_files, "Offload": {"Schedule": "2-6"}}),
+    ];
+    sections.extend(encryptions.map(|encryption| json!({"StorageEncryption": encryption})));
+    let mut configurations: Vec<Value> = sections
+        .into_iter()
+        .map(|mut section| {
+            if let Some(options) = section.as_object_mut().filter(|options| !options.is_empty()) {
+                options.entry("BucketName").or_insert(json!("b"));
+            }
+            json!({"Cloud": section})
+        })
+        .collect();
+    let two = json!({"StorageEncryption": {"MasterKey": [3, key]}, "Cloud": {"StorageEncryption": {"Enable": false}}});
+    configurations.push(two);
+    configurations.push(json!({"StorageDirectory": 5, "Cloud": {"HybridMode": to_files}}));
+    configurations.push(json!({"HttpsCACertificates": missing, "Cloud": {"BucketName": "b"}}));
+    configurations.push(json!({"HttpsCACertificates": short, "Cloud": {"BucketName": "b"}}));
+    configurations.push(json!({"HttpProxy": "user:hunter2@:80", "Cloud": {"BucketName": "b"}}));
+
+    let runtime = Runtime::new().unwrap();
+    let mut snapshot = String::new();
+    for configuration in configurations {
+        let message = message(&configuration, &runtime);
+        assert!(!message.contains("hunter2") && !message.contains(key_text), "{message}");
+        writeln!(snapshot, "{configuration}\n    {message}").unwrap();
+    }
+    let snapshot = snapshot.replace(folder.path().to_str().unwrap(), "/folder");
+    insta::with_settings!({
+        snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/messages"),
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+    }, { insta::assert_snapshot!("storage-plugin", snapshot) });
+}

@@ -1,0 +1,59 @@
+//! A snapshot of the messages about the options of S3.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use aws_credential_types::provider::error::CredentialsError;
+use serde_json::json;
+use storage_plugin::connect;
+use tokio::runtime::Runtime;
+
+use crate::{S3, credentials};
+
+#[test]
+fn messages_are_as_in_the_snapshot() {
+    let runtime = Runtime::new().unwrap();
+    let tags = |count| (0..count).map(|tag| (tag.to_string(), "v")).collect::<BTreeMap<_, _>>();
+    let mut snapshot = String::new();
+    for options in [
+        json!({"BucketName": null}),
+        json!({"Region": ""}),
+        json!({"AccessKey": "hunter2"}),
+        json!({"SecretKey": "hunter2"}),
+        json!({"SessionToken": "hunter2"}),
+        json!({"Endpoint": "http://"}),
+        json!({"Endpoint": "host:port"}),
+        json!({"Endpoint": "s3://bucket"}),
+        json!({"Endpoint": "user:hunter2@host"}),
+        json!({"Endpoint": "10.0.0.1"}),
+        json!({"StorageClass": "x"}),
+        json!({"ServerSideEncryption": "x"}),
+        json!({"KmsKeyId": "key"}),
+        json!({"Tags": tags(11)}),
+        json!({"Tags": {"": "value"}}),
+    ] {
+        let mut section = json!({"BucketName": "bucket", "Region": "eu-central-1"});
+        for (option, value) in options.as_object().unwrap() {
+            section[option] = value.clone();
+        }
+        let configuration = json!({"AwsS3Storage": section});
+        let error = connect::<S3>(configuration.as_object().unwrap(), runtime.handle()).unwrap_err();
+        let message = error.to_string();
+        assert!(!message.contains("hunter2"), "{message}");
+        writeln!(snapshot, "{options}\n    {message}").unwrap();
+    }
+    for (name, error) in [
+        ("CredentialsNotLoaded", CredentialsError::not_loaded("hunter2")),
+        ("ProviderTimedOut", CredentialsError::provider_timed_out(std::time::Duration::ZERO)),
+        ("InvalidConfiguration", CredentialsError::invalid_configuration("hunter2")),
+        ("ProviderError", CredentialsError::provider_error("hunter2")),
+        ("Unhandled", CredentialsError::unhandled("hunter2")),
+    ] {
+        writeln!(snapshot, "{name}\n    {}", credentials::explain(&error)).unwrap();
+    }
+    insta::with_settings!({
+        snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/testing/messages"),
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+    }, { insta::assert_snapshot!("aws-s3", snapshot) });
+}

@@ -1,0 +1,56 @@
+//! A snapshot of the messages about Azure's options.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+use storage_plugin::connect;
+use tokio::runtime::Runtime;
+
+use crate::Azure;
+
+#[test]
+fn messages_are_as_in_the_snapshot() {
+    let connection_strings = [
+        "hunter2",
+        "AccountName=hospital",
+        "AccountKey=aHVudGVyMg==",
+        "BlobEndpoint=https://x;AccountKey=aHVudGVyMg==",
+        "AccountName=hospital;AccountKey=hunter2!",
+        "AccountName=;AccountKey=aHVudGVyMg==",
+        "AccountName=a;AccountName=b",
+        "AccountName=My Account;AccountKey=aHVudGVyMg==",
+        "AccountName=hospital;AccountKey=aHVudGVyMg==;DefaultEndpointsProtocol=ftp",
+        "AccountName=hospital;AccountKey=aHVudGVyMg==;EndpointSuffix=a b",
+        "BlobEndpoint=https://user:hunter2@host;AccountName=hospital;AccountKey=aHVudGVyMg==",
+        "AccountName=hospital;SharedAccessSignature=hunter2",
+        "AccountName=hospital;SharedAccessSignature=sv=1",
+        "UseDevelopmentStorage=false",
+    ];
+    let mut sections = vec![
+        json!({}),
+        json!({"ConnectionString": 7}),
+        json!({"ConnectionString": "AccountName=a", "AccountName": "hospital"}),
+        json!({"AccountName": "My Account"}),
+        json!({"AccountName": "hospital", "AccountKey": "hunter2!"}),
+        json!({"AccountName": "hospital", "BlobEndpoint": "host?sig=hunter2"}),
+        json!({"AccountName": "hospital"}),
+        json!({"AccountName": "hospital", "ContainerName": "Orthanc"}),
+        json!({"AccountName": "hospital", "AccessTier": "hot"}),
+        json!({"AccountName": "hospital", "EncryptionEnabled": true}),
+    ];
+    sections.extend(connection_strings.map(|string| json!({"ConnectionString": string})));
+    let runtime = Runtime::new().unwrap();
+    let mut snapshot = String::new();
+    for section in sections {
+        let configuration = json!({"AzureBlobStorage": section});
+        let error = connect::<Azure>(configuration.as_object().unwrap(), runtime.handle()).unwrap_err();
+        let message = error.to_string();
+        assert!(!message.contains("hunter2") && !message.contains("aHVudGVyMg"), "{message}");
+        writeln!(snapshot, "{section}\n    {message}").unwrap();
+    }
+    insta::with_settings!({
+        snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/testing/messages"),
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+    }, { insta::assert_snapshot!("azure-blob", snapshot) });
+}
