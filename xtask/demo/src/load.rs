@@ -1,8 +1,8 @@
-//! The load generator: HTTP/1.1 with keep-alive on bare sockets, as cheap as can be, since it shares the processor with
-//! the server that it loads. It understands what Orthanc answers, and nothing more.
+//! Simultaneous clients of Orthanc: HTTP/1.1 with keep-alive on plain sockets, because the clients of the benchmark
+//! share the processor with the server that they measure. Understands only answers of Orthanc.
 
 use std::io::{IoSlice, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex, PoisonError};
 use std::thread;
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 const BUFFER: usize = 256 * 1024;
-/// A server that has stopped answering shall end the benchmark, not hang it.
+/// A server that stops answering ends the run instead of hanging it.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A keep-alive connection to Orthanc.
@@ -21,7 +21,7 @@ pub(crate) struct Connection {
     buffer: Vec<u8>,
 }
 
-/// The head of an answer; as much of the body as came with it is still in the buffer.
+/// The head of an answer. The beginning of the body, as far as it was received with the head, is in the buffer.
 struct Head {
     status: u16,
     length: usize,
@@ -30,74 +30,68 @@ struct Head {
 }
 
 impl Connection {
-    fn open(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address)?;
+    fn open(port: u16) -> Result<Self> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         Ok(Self { stream, buffer: vec![0; BUFFER] })
     }
 
-    /// Stores a file; returns the instance's id.
-    pub(crate) fn upload(&mut self, file: &[u8]) -> Result<String> {
-        self.request("POST", "/instances", file)?;
-        let (status, body) = self.answer()?;
+    /// Stores a file and returns Orthanc's answer.
+    pub(crate) fn upload(&mut self, file: &[u8]) -> Result<Value> {
+        let (status, body) = self.exchange("POST", "/instances", file)?;
         let json: Value =
             serde_json::from_slice(&body).with_context(|| format!("upload: HTTP status {status}"))?;
-        ensure!(status == 200 && json["Status"] == "Success", "upload: HTTP status {status}, {json}");
-        Ok(json["ID"].as_str().context("upload: no id")?.to_owned())
+        ensure!(status == 200, "upload: HTTP status {status}, {json}");
+        Ok(json)
     }
 
-    /// Reads a file and compares it with what was stored.
+    /// Reads the file of an instance and compares it with what was stored.
     pub(crate) fn read(&mut self, id: &str, expected: &[u8]) -> Result<()> {
-        self.request("GET", &format!("/instances/{id}/file"), &[])?;
+        self.send("GET", &format!("/instances/{id}/file"), &[])?;
         let head = self.head()?;
         ensure!(head.status == 200, "read: HTTP status {}", head.status);
         ensure!(head.length == expected.len(), "read: {} bytes instead of {}", head.length, expected.len());
         let mut done = 0;
-        let mut from = head.body_start..head.filled;
+        let mut received = head.body_start..head.filled;
         loop {
-            let got = &self.buffer[from.clone()];
-            ensure!(
-                expected[done..].starts_with(got),
-                "read: other bytes than were stored, after byte {done}"
-            );
-            done += got.len();
+            let bytes = &self.buffer[received];
+            ensure!(expected[done..].starts_with(bytes), "read: wrong bytes after byte {done} of {id}");
+            done += bytes.len();
             if done == expected.len() {
                 return Ok(());
             }
-            from = 0..self.receive(0)?;
+            received = 0..self.receive(0)?;
         }
     }
 
     /// Deletes an instance.
     pub(crate) fn delete(&mut self, id: &str) -> Result<()> {
-        self.request("DELETE", &format!("/instances/{id}"), &[])?;
-        let (status, _) = self.answer()?;
+        let (status, _) = self.exchange("DELETE", &format!("/instances/{id}"), &[])?;
         ensure!(status == 200, "delete: HTTP status {status}");
         Ok(())
     }
 
-    fn request(&mut self, method: &str, path: &str, body: &[u8]) -> Result<()> {
+    fn send(&mut self, method: &str, path: &str, body: &[u8]) -> Result<()> {
         let length = body.len();
         let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
-        // In one system call, if the socket takes it all.
+        // One system call, if the socket takes everything.
         let written = self.stream.write_vectored(&[IoSlice::new(head.as_bytes()), IoSlice::new(body)])?;
-        let head_left = head.as_bytes().get(written..).unwrap_or_default();
-        self.stream.write_all(head_left)?;
-        let body_written = written.saturating_sub(head.len());
-        self.stream.write_all(&body[body_written..])?;
+        self.stream.write_all(head.as_bytes().get(written..).unwrap_or_default())?;
+        self.stream.write_all(&body[written.saturating_sub(head.len())..])?;
         Ok(())
     }
 
-    fn answer(&mut self) -> Result<(u16, Vec<u8>)> {
+    fn exchange(&mut self, method: &str, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>)> {
+        self.send(method, path, body)?;
         let head = self.head()?;
-        let mut body = self.buffer[head.body_start..head.filled].to_vec();
-        while body.len() < head.length {
+        let mut answer = self.buffer[head.body_start..head.filled].to_vec();
+        while answer.len() < head.length {
             let more = self.receive(0)?;
-            body.extend_from_slice(&self.buffer[..more]);
+            answer.extend_from_slice(&self.buffer[..more]);
         }
-        Ok((head.status, body))
+        Ok((head.status, answer))
     }
 
     fn head(&mut self) -> Result<Head> {
@@ -106,7 +100,7 @@ impl Connection {
             filled += self.receive(filled)?;
             let received = &self.buffer[..filled];
             let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") else {
-                ensure!(filled < 16 * 1024, "an endless answer");
+                ensure!(filled < 16 * 1024, "the answer's head is too long");
                 continue;
             };
             let text = std::str::from_utf8(&received[..end])?;
@@ -132,16 +126,17 @@ fn parse_head(text: &str) -> Option<(u16, usize)> {
     Some((status, length.trim().parse().ok()?))
 }
 
-/// Lets `clients` threads with a connection each do `job` for the numbers below `count`; returns the time from the
-/// common start to the last answer, and the results in the order of the numbers.
+/// Runs `job` for the numbers below `count` on `clients` threads with a connection each. Returns the time from the
+/// common start to the last answer, and the results in the order of the numbers. The first error ends the run.
 pub(crate) fn run<T: Send + Default + Clone>(
-    address: SocketAddr,
+    port: u16,
     clients: usize,
     count: usize,
     job: impl Fn(&mut Connection, usize) -> Result<T> + Sync,
 ) -> Result<(Duration, Vec<T>)> {
-    let mut connections = (0..clients).map(|_| Connection::open(address)).collect::<Result<Vec<_>>>()?;
-    let (next, results) = (AtomicUsize::new(0), Mutex::new(vec![T::default(); count]));
+    let mut connections = (0..clients).map(|_| Connection::open(port)).collect::<Result<Vec<_>>>()?;
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(vec![T::default(); count]);
     let barrier = Barrier::new(clients + 1);
     let client = |connection: &mut Connection| -> Result<()> {
         barrier.wait();
@@ -150,7 +145,6 @@ pub(crate) fn run<T: Send + Default + Clone>(
             if index >= count {
                 return Ok(());
             }
-            // After an error the others shall not go on.
             let result = job(connection, index).inspect_err(|_| next.store(count, Ordering::Relaxed))?;
             results.lock().unwrap_or_else(PoisonError::into_inner)[index] = result;
         }
@@ -185,22 +179,23 @@ mod tests {
     }
 
     #[test]
-    fn it_stores_reads_compares_and_deletes() {
+    fn clients_store_read_compare_and_delete() {
         let orthanc = Orthanc::builder().start().unwrap();
-        let address = SocketAddr::from(([127, 0, 0, 1], orthanc.http_port()));
+        let port = orthanc.http_port();
         let mut files: Vec<_> = dicom::ct_series(20, 256, 256).map(Result::unwrap).collect();
         files.push(dicom::multi_frame(5).unwrap());
         let count = files.len();
-        let (_, ids) = run(address, 4, count, |connection, index| connection.upload(&files[index])).unwrap();
-        run(address, 4, count, |connection, index| connection.read(&ids[index], &files[index])).unwrap();
+        let (_, answers) = run(port, 4, count, |connection, index| connection.upload(&files[index])).unwrap();
+        let id = |index: usize| answers[index]["ID"].as_str().unwrap();
+        run(port, 4, count, |connection, index| connection.read(id(index), &files[index])).unwrap();
 
-        // A benchmark that would not notice wrong bytes would be worth nothing.
-        let mut other = files[0].clone();
-        *other.last_mut().unwrap() ^= 1;
-        assert!(run(address, 1, 1, |connection, _| connection.read(&ids[0], &other)).is_err());
-        assert!(run(address, 1, 1, |connection, _| connection.upload(&files[0])).is_err(), "already stored");
+        let mut changed = files[0].clone();
+        *changed.last_mut().unwrap() ^= 1;
+        assert!(run(port, 1, 1, |connection, _| connection.read(id(0), &changed)).is_err());
+        let (_, again) = run(port, 1, 1, |connection, _| connection.upload(&files[0])).unwrap();
+        assert_eq!(again[0]["Status"], "AlreadyStored");
 
-        run(address, 4, count, |connection, index| connection.delete(&ids[index])).unwrap();
-        assert!(run(address, 1, 1, |connection, _| connection.delete(&ids[0])).is_err());
+        run(port, 4, count, |connection, index| connection.delete(id(index))).unwrap();
+        assert!(run(port, 1, 1, |connection, _| connection.delete(id(0))).is_err());
     }
 }

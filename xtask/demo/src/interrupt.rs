@@ -1,4 +1,4 @@
-//! Ctrl-C as a request to end in order: Orthanc stopped, its folder removed.
+//! Ctrl-C as a request to finish in order: Orthanc is stopped and its folder removed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// From now on, Ctrl-C only sets what [`check`] looks at; a second one ends the process at once.
+/// From now on, Ctrl-C only makes [`check`] fail; a second Ctrl-C ends the process at once.
 pub(crate) fn catch() -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().build().context("listening for Ctrl-C")?;
@@ -22,7 +22,7 @@ pub(crate) fn catch() -> Result<()> {
     Ok(())
 }
 
-/// An error if Ctrl-C was pressed.
+/// Fails after Ctrl-C.
 pub(crate) fn check() -> Result<()> {
     if INTERRUPTED.load(Ordering::Relaxed) {
         bail!("interrupted");
@@ -30,7 +30,7 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// Waits for Ctrl-C, and forgets it.
+/// Waits for Ctrl-C, and then forgets it.
 pub(crate) fn wait() {
     while !INTERRUPTED.swap(false, Ordering::Relaxed) {
         thread::sleep(Duration::from_millis(100));

@@ -1,16 +1,15 @@
-//! Medians and ratios of a benchmark, as a table for people and as JSON.
+//! Medians and ratios of the benchmark, as a table.
 
 use std::fmt::Write as _;
 use std::fs;
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use xtask::options::Bench;
+use xtask::target_folder;
 
-use crate::test::target_folder;
+use super::{Operation, PHASES, Phase};
 
-use super::{Options, PHASES, Phase};
-
-/// What one phase of one candidate took in one round.
+/// Figures of one phase of one candidate in one round.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sample {
     pub(crate) operations: usize,
@@ -32,7 +31,7 @@ impl Sample {
         done / self.seconds
     }
 
-    /// Takes in another part of the same phase.
+    /// Adds another part of the same phase.
     pub(crate) fn add(&mut self, part: &Self) {
         self.operations += part.operations;
         self.bytes += part.bytes;
@@ -56,20 +55,19 @@ impl Sample {
 }
 
 fn unit(phase: &Phase) -> &'static str {
-    if phase.large && phase.operation != super::Operation::Delete { "MB/s" } else { "1/s" }
+    if phase.large && phase.operation != Operation::Delete { "MB/s" } else { "1/s" }
 }
 
 /// All samples of a run.
 #[derive(Debug)]
 pub(crate) struct Report {
-    names: [&'static str; 2],
     /// By phase and candidate, a sample for each round.
     samples: Vec<(&'static str, [Vec<Sample>; 2])>,
 }
 
 impl Report {
-    pub(crate) fn new(names: [&'static str; 2]) -> Self {
-        Self { names, samples: PHASES.iter().map(|phase| (phase.name, Default::default())).collect() }
+    pub(crate) fn new() -> Self {
+        Self { samples: PHASES.iter().map(|phase| (phase.name, Default::default())).collect() }
     }
 
     pub(crate) fn add(&mut self, phase: &Phase, candidate: usize, sample: Sample) {
@@ -78,28 +76,26 @@ impl Report {
         }
     }
 
-    /// Prints the table, and writes it and the JSON to `target/bench`.
-    pub(crate) fn publish(&self, options: &Options) -> Result<()> {
+    /// Prints the table and writes it to `target/bench`.
+    pub(crate) fn publish(&self, options: &Bench) -> Result<()> {
         let folder = target_folder()?.join("bench");
-        fs::create_dir_all(&folder).context("making the report's folder")?;
+        fs::create_dir_all(&folder).context("creating the report's folder")?;
         let table = self.table(options);
         fs::write(folder.join("report.md"), &table)?;
-        fs::write(folder.join("report.json"), format!("{:#}", self.json(options)))?;
         println!("{table}");
-        eprintln!("also in {}, with all samples in report.json", folder.join("report.md").display());
+        eprintln!("also in {}", folder.join("report.md").display());
         Ok(())
     }
 
-    fn table(&self, options: &Options) -> String {
-        let [base, other] = &self.names;
+    fn table(&self, options: &Bench) -> String {
         let mut text = format!(
-            "A: {base}. B: {other}. Medians of {} rounds; each round {} instances of 130 kB (each read ten times) and\n\
+            "A: Orthanc's own storage. B: the {} plugin. Medians of {} rounds; each round {} instances of 130 kB (each read ten times) and\n\
              {} of 100 MB. Orthanc's own storage syncs each file to the disk, which is its default.\n\
              B/A compares speeds within a round: median (lowest to highest); above 1, B is faster.\n\
              CPU: milliseconds of the Orthanc process for each operation. Memory: its peak in the phase, in MB.\n\n\
              | | unit | A | B | B/A | CPU A | CPU B | memory A | memory B | requests B |\n\
              |---|---|---:|---:|---|---:|---:|---:|---:|---:|\n",
-            options.rounds, options.instances, options.large
+            options.plugin, options.rounds, options.instances, options.large
         );
         for (phase, (_, [a, b])) in PHASES.iter().zip(&self.samples) {
             let of = |samples: &[Sample], figure: &dyn Fn(&Sample) -> f64| median(samples.iter().map(figure));
@@ -121,41 +117,6 @@ impl Report {
         }
         text
     }
-
-    fn json(&self, options: &Options) -> Value {
-        let phases = PHASES.iter().zip(&self.samples).map(|(phase, (_, [a, b]))| {
-            let (low, ratio, high) = ratios(phase, a, b);
-            json!({
-                "phase": phase.name,
-                "unit": unit(phase),
-                "clients": phase.clients,
-                "ratio": {"median": ratio, "lowest": low, "highest": high},
-                "samples": [samples(phase, a), samples(phase, b)],
-            })
-        });
-        json!({
-            "candidates": self.names,
-            "rounds": options.rounds,
-            "instances": options.instances,
-            "large": options.large,
-            "phases": phases.collect::<Vec<_>>(),
-        })
-    }
-}
-
-fn samples(phase: &Phase, samples: &[Sample]) -> Value {
-    let sample = |sample: &Sample| {
-        json!({
-            "rate": sample.rate(phase),
-            "seconds": sample.seconds,
-            "operations": sample.operations,
-            "bytes": sample.bytes,
-            "cpu_seconds": sample.cpu_seconds,
-            "peak_memory_bytes": sample.peak_memory,
-            "requests": sample.requests,
-        })
-    };
-    samples.iter().map(sample).collect()
 }
 
 /// Lowest, median and highest ratio of the rates in one round.
