@@ -1,14 +1,14 @@
 //! Installs the programs that tests, demonstration, benchmark and packages need besides cargo.
 
 use std::env;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{azurite, run};
+use crate::{run, target_folder};
+
+const INSTALL_PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/install-packages.sh");
+const INSTALL_AZURITE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ci/azurite/install.sh");
 
 /// A program or file that must be installed.
 #[derive(Clone, Copy, Debug)]
@@ -47,9 +47,6 @@ const TESTS: [Need; 5] = [
     need("/usr/share/doc/postgresql/copyright", "postgresql", "the database"),
 ];
 
-/// Maintainer scripts ask this program whether they may start a service.
-const POLICY: &str = "/usr/sbin/policy-rc.d";
-
 /// Installs what is missing for the demonstration and the benchmark of a plugin.
 ///
 /// # Errors
@@ -59,7 +56,7 @@ pub fn for_plugin(plugin: &str) -> Result<()> {
         return require(&ORTHANC);
     }
     require(ORTHANC.iter().chain(&AZURITE))?;
-    azurite::install_missing()
+    install_azurite()
 }
 
 /// Installs what is missing for the tests.
@@ -68,7 +65,7 @@ pub fn for_plugin(plugin: &str) -> Result<()> {
 /// As [`for_plugin`].
 pub fn for_tests() -> Result<()> {
     require(ORTHANC.iter().chain(&AZURITE).chain(&TESTS))?;
-    azurite::install_missing()
+    install_azurite()
 }
 
 /// Installs packages whose files are missing.
@@ -89,13 +86,17 @@ pub fn require<'a>(needs: impl IntoIterator<Item = &'a Need>) -> Result<()> {
     }
     let user = Command::new("id").arg("-u").output().context("asking for the user's id")?;
     if user.stdout.trim_ascii() != b"0" {
-        bail!("only root can install packages; run\n\n    {}\n", command_for_root(&packages));
+        bail!("only root can install packages; run\n\n    sudo {INSTALL_PACKAGES} {}\n", packages.join(" "));
     }
-    apt_get_install(&packages)?;
+    run(Command::new(INSTALL_PACKAGES).args(&packages))?;
     match missing.iter().find(|need| !is_installed(need.file)) {
         Some(need) => bail!("{} is still missing after the installation", need.file),
         None => Ok(()),
     }
+}
+
+fn install_azurite() -> Result<()> {
+    run(Command::new(INSTALL_AZURITE).arg(target_folder()?.join("tools/azurite")))
 }
 
 fn is_installed(file: &str) -> bool {
@@ -112,61 +113,6 @@ fn packages(missing: &[&Need]) -> Vec<&'static str> {
     packages
 }
 
-/// One line for a shell. Debian's package starts a server on port 8042, which the tools do not use: it is stopped.
-fn command_for_root(packages: &[&str]) -> String {
-    let mut line = format!(
-        "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends {}",
-        packages.join(" ")
-    );
-    if packages.contains(&"orthanc") {
-        line.push_str(" && service orthanc stop && update-rc.d orthanc disable");
-    }
-    format!("sudo sh -c '{line}'")
-}
-
-fn apt_get_install(packages: &[&str]) -> Result<()> {
-    let _no_services = NoServices::begin()?;
-    let mut install = Command::new("apt-get");
-    install.args(["install", "--yes", "--no-install-recommends"]).args(packages);
-    run(Command::new("apt-get").arg("update"))?;
-    run(install.env("DEBIAN_FRONTEND", "noninteractive"))?;
-    if packages.contains(&"orthanc") {
-        // Keeps Debian's server from starting at the next boot.
-        run(Command::new("update-rc.d").args(["orthanc", "disable"]))?;
-    }
-    Ok(())
-}
-
-/// Keeps newly installed packages from starting services until it is dropped.
-struct NoServices {
-    created: bool,
-}
-
-impl NoServices {
-    fn begin() -> Result<Self> {
-        if Path::new(POLICY).exists() {
-            // The administrator's own policy. Container images bring one that denies every start.
-            return Ok(Self { created: false });
-        }
-        let guard = Self { created: true };
-        let script = "#!/bin/sh\n# Created by `cargo xtask install` for one installation.\nexit 101\n";
-        fs::write(POLICY, script)
-            .and_then(|()| fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755)))
-            .with_context(|| format!("writing {POLICY}"))?;
-        Ok(guard)
-    }
-}
-
-impl Drop for NoServices {
-    fn drop(&mut self) {
-        if self.created
-            && let Err(error) = fs::remove_file(POLICY)
-        {
-            eprintln!("please remove {POLICY}: {error}");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,12 +121,6 @@ mod tests {
     fn packages_are_named_once() {
         let missing: Vec<&Need> = TESTS.iter().collect();
         assert_eq!(packages(&missing), ["orthanc-dev", "dcmtk", "orthanc-postgresql", "postgresql"]);
-    }
-
-    #[test]
-    fn only_a_new_server_is_stopped() {
-        assert!(command_for_root(&["orthanc", "dcmtk"]).contains("service orthanc stop"));
-        assert!(!command_for_root(&["dcmtk"]).contains("service"));
     }
 
     #[test]

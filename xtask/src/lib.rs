@@ -1,6 +1,5 @@
 //! What the project's tools share: the programs that they need installed, their options, and the target folder.
 
-mod azurite;
 pub mod install;
 pub mod options;
 
