@@ -136,18 +136,17 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
     let large = (0..options.large).map(|index| Study(100 + index).multi_frame(LARGE_MEGABYTES));
     let warm_up = Files { small: small.iter().take(20).cloned().collect(), large: Vec::new() };
     let files = Files { small, large: large.collect::<Result<_, _>>()? };
-    let mut report = Report::new();
+    let mut report = Report::default();
     for number in 0..options.rounds {
         eprintln!("round {} of {}", number + 1, options.rounds);
         // New processes for each round: when two equal candidates were compared, one process took 10 % more CPU in
         // every round, for an unknown reason. This way, such a difference affects one round only.
         let mut candidates = start(options.plugin, number)?;
-        round(number, &mut candidates, &warm_up, |_, _, _| ())?;
-        round(number, &mut candidates, &files, |phase, candidate, sample| {
-            report.add(phase, candidate, sample);
-        })?;
+        round(number, &mut candidates, &warm_up, &mut Report::default())?;
+        round(number, &mut candidates, &files, &mut report)?;
     }
-    report.publish(options)
+    println!("{}", report.table(options));
+    Ok(())
 }
 
 /// Starts both candidates, in turns of which is first.
@@ -160,25 +159,18 @@ fn start(plugin: &str, round: usize) -> Result<[Candidate; 2]> {
 }
 
 /// Runs all phases, in small parts for both candidates in turn, so that both see the same disturbances.
-fn round(
-    number: usize,
-    candidates: &mut [Candidate; 2],
-    files: &Files,
-    mut keep: impl FnMut(&Phase, usize, Sample),
-) -> Result<()> {
-    for phase in &PHASES {
+fn round(number: usize, candidates: &mut [Candidate; 2], files: &Files, report: &mut Report) -> Result<()> {
+    for (index, phase) in PHASES.iter().enumerate() {
         let files = if phase.large { &files.large } else { &files.small };
         let at_once = if phase.large { 1 } else { SMALL_AT_ONCE };
         let mut samples = [Sample::default(); 2];
-        for (index, files) in files.chunks(at_once).enumerate() {
-            let first = (number + index) % 2;
+        for (turn, files) in files.chunks(at_once).enumerate() {
+            let first = (number + turn) % 2;
             for candidate in [first, 1 - first] {
-                samples[candidate].add(&candidates[candidate].run(phase, files, index * at_once)?);
+                samples[candidate].add(&candidates[candidate].run(phase, files, turn * at_once)?);
             }
         }
-        for (candidate, sample) in samples.into_iter().enumerate() {
-            keep(phase, candidate, sample);
-        }
+        report.add(index, samples);
     }
     Ok(())
 }

@@ -1,11 +1,6 @@
 //! Medians and ratios of the benchmark, as a table.
 
-use std::fmt::Write as _;
-use std::fs;
-
-use anyhow::{Context, Result};
 use xtask::options::Bench;
-use xtask::target_folder;
 
 use super::{Operation, PHASES, Phase};
 
@@ -40,79 +35,51 @@ impl Sample {
         self.peak_memory = self.peak_memory.max(part.peak_memory);
         self.requests += part.requests;
     }
-
-    fn cpu_milliseconds(&self) -> f64 {
-        self.cpu_seconds * 1e3 / self.operations as f64
-    }
-
-    fn megabytes_of_memory(&self) -> f64 {
-        self.peak_memory as f64 / 1e6
-    }
-
-    fn requests(&self) -> f64 {
-        self.requests as f64 / self.operations as f64
-    }
 }
 
 fn unit(phase: &Phase) -> &'static str {
     if phase.large && phase.operation != Operation::Delete { "MB/s" } else { "1/s" }
 }
 
-/// All samples of a run.
-#[derive(Debug)]
-pub(crate) struct Report {
-    /// By phase and candidate, a sample for each round.
-    samples: Vec<(&'static str, [Vec<Sample>; 2])>,
-}
+/// Samples of a run by phase and candidate, one for each round.
+#[derive(Debug, Default)]
+pub(crate) struct Report([[Vec<Sample>; 2]; PHASES.len()]);
 
 impl Report {
-    pub(crate) fn new() -> Self {
-        Self { samples: PHASES.iter().map(|phase| (phase.name, Default::default())).collect() }
-    }
-
-    pub(crate) fn add(&mut self, phase: &Phase, candidate: usize, sample: Sample) {
-        if let Some((_, samples)) = self.samples.iter_mut().find(|(name, _)| *name == phase.name) {
-            samples[candidate].push(sample);
+    pub(crate) fn add(&mut self, phase: usize, samples: [Sample; 2]) {
+        for (all, sample) in self.0[phase].iter_mut().zip(samples) {
+            all.push(sample);
         }
     }
 
-    /// Prints the table and writes it to `target/bench`.
-    pub(crate) fn publish(&self, options: &Bench) -> Result<()> {
-        let folder = target_folder()?.join("bench");
-        fs::create_dir_all(&folder).context("creating the report's folder")?;
-        let table = self.table(options);
-        fs::write(folder.join("report.md"), &table)?;
-        println!("{table}");
-        eprintln!("also in {}", folder.join("report.md").display());
-        Ok(())
-    }
-
-    fn table(&self, options: &Bench) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    pub(crate) fn table(&self, options: &Bench) -> String {
         let mut text = format!(
-            "A: Orthanc's own storage. B: the {} plugin. Medians of {} rounds; each round {} instances of 130 kB (each read ten times) and\n\
-             {} of 100 MB. Orthanc's own storage syncs each file to the disk, which is its default.\n\
+            "A: Orthanc's own storage. B: the {} plugin. Medians of {} rounds with {} instances of 130 kB, each read\n\
+             ten times, and {} of 100 MB. Orthanc's own storage syncs each file to the disk, which is its default.\n\
              B/A compares speeds within a round: median (lowest to highest); above 1, B is faster.\n\
              CPU: milliseconds of the Orthanc process for each operation. Memory: its peak in the phase, in MB.\n\n\
              | | unit | A | B | B/A | CPU A | CPU B | memory A | memory B | requests B |\n\
              |---|---|---:|---:|---|---:|---:|---:|---:|---:|\n",
             options.plugin, options.rounds, options.instances, options.large
         );
-        for (phase, (_, [a, b])) in PHASES.iter().zip(&self.samples) {
-            let of = |samples: &[Sample], figure: &dyn Fn(&Sample) -> f64| median(samples.iter().map(figure));
+        for (phase, [a, b]) in PHASES.iter().zip(&self.0) {
             let (low, ratio, high) = ratios(phase, a, b);
-            // Writing to a string does not fail.
-            let _ = writeln!(
-                text,
-                "| {} | {} | {:.1} | {:.1} | {ratio:.2} ({low:.2} to {high:.2}) | {:.2} | {:.2} | {:.0} | {:.0} | {:.2} |",
+            let rate = |samples: &[Sample]| median(samples.iter().map(|sample| sample.rate(phase)));
+            let cpu = |sample: &Sample| sample.cpu_seconds * 1e3 / sample.operations as f64;
+            let memory = |sample: &Sample| sample.peak_memory as f64 / 1e6;
+            let requests = |sample: &Sample| sample.requests as f64 / sample.operations as f64;
+            text += &format!(
+                "| {} | {} | {:.1} | {:.1} | {ratio:.2} ({low:.2} to {high:.2}) | {:.2} | {:.2} | {:.0} | {:.0} | {:.2} |\n",
                 phase.name,
                 unit(phase),
-                of(a, &|sample| sample.rate(phase)),
-                of(b, &|sample| sample.rate(phase)),
-                of(a, &Sample::cpu_milliseconds),
-                of(b, &Sample::cpu_milliseconds),
-                of(a, &Sample::megabytes_of_memory),
-                of(b, &Sample::megabytes_of_memory),
-                of(b, &Sample::requests),
+                rate(a),
+                rate(b),
+                median(a.iter().map(cpu)),
+                median(b.iter().map(cpu)),
+                median(a.iter().map(memory)),
+                median(b.iter().map(memory)),
+                median(b.iter().map(requests)),
             );
         }
         text
@@ -148,14 +115,7 @@ mod tests {
 
     #[test]
     fn ratios_are_taken_within_a_round() {
-        let sample = |seconds| Sample {
-            operations: 10,
-            bytes: 1_000_000,
-            seconds,
-            cpu_seconds: 0.0,
-            peak_memory: 0,
-            requests: 10,
-        };
+        let sample = |seconds| Sample { operations: 10, seconds, ..Sample::default() };
         let a = [sample(1.0), sample(10.0), sample(4.0)];
         let b = [sample(2.0), sample(20.0), sample(4.0)];
         assert_eq!(ratios(&PHASES[0], &a, &b), (0.5, 0.5, 1.0));
