@@ -4,11 +4,9 @@ mod azurite;
 mod bench;
 mod conformance;
 mod demo;
-mod dist;
 mod install;
 mod interrupt;
 mod progress;
-mod proof;
 mod storage;
 mod test;
 
@@ -85,8 +83,7 @@ fn run() -> Result<()> {
             },
             "test" => test::run(arguments),
             "demo" => demo::run(&demo::Options::parse(arguments)?),
-            "dist" => dist::run(&dist::Options::parse(arguments)?),
-            "dist-test" => proof::run(&proof::Options::parse(arguments)?),
+            command @ ("dist" | "dist-test") => packages(command, arguments),
             "bench" => bench::run(&bench::Options::parse(arguments)?),
             other => bail!("there is no command {other}\n\n{USAGE}"),
         },
@@ -96,4 +93,11 @@ fn run() -> Result<()> {
         }
         Some(other) => bail!(other.unexpected()),
     }
+}
+
+/// Runs a command of the package `packages`, which is compiled only for these commands.
+fn packages(command: &str, mut arguments: lexopt::Parser) -> Result<()> {
+    let arguments: Vec<_> = arguments.raw_args()?.collect();
+    let shell = xshell::Shell::new()?;
+    Ok(xshell::cmd!(shell, "cargo run --package packages -- {command} {arguments...}").quiet().run()?)
 }

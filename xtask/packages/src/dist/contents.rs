@@ -76,7 +76,7 @@ impl Entry {
 /// The workspace's folder.
 pub(crate) fn workspace() -> Result<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Ok(own.parent().context("xtask lies in no workspace")?.to_owned())
+    Ok(own.ancestors().nth(2).context("xtask lies in no workspace")?.to_owned())
 }
 
 /// A file of the workspace.
