@@ -1,43 +1,28 @@
-//! `cargo xtask dist`: everything that people download, in `target/dist/`.
+//! `cargo xtask dist`: makes everything that people download, in `target/dist/`, with the scripts in `ci/packages`.
 //!
 //! The same commit gives the same bytes: archives have sorted entries, one owner and the commit's time, and the
-//! libraries know neither the time nor the folders of the machine that built them.
+//! libraries contain neither the time nor the folders of the machine that built them.
 
-mod archive;
-mod build;
-mod check;
 mod contents;
-mod deb;
-mod installer;
-mod library;
 mod platform;
-mod sbom;
-mod sums;
-mod tools;
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use lexopt::prelude::{Long, ValueExt};
-use real_orthanc::workspace::Plugin;
 use xshell::{Shell, cmd};
 
-use self::contents::Entry;
-use self::library::Facts;
-use self::tools::Toolchain;
+use crate::plugin::Plugin;
+use crate::system::{self, VERSION, dist_folder, output, require};
 
-pub(crate) use self::check::library as library_in;
-pub(crate) use self::contents::{sample, sample_name, section_name, workspace};
-pub(crate) use self::installer::name as installer_name;
+pub(crate) use self::contents::sample;
 pub(crate) use self::platform::Platform;
 
-/// The version of all packages.
-pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// The command's options; see the usage text.
-#[derive(Debug)]
+/// The command's options.
+#[derive(Debug, Default)]
 pub(crate) struct Options {
     platforms: Vec<Platform>,
     plugins: Vec<Plugin>,
@@ -46,13 +31,13 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn parse(mut arguments: lexopt::Parser) -> Result<Self> {
-        let mut options = Self { platforms: Vec::new(), plugins: Vec::new(), check: false };
+        let mut options = Self::default();
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("linux") => options.platforms.extend(Platform::LINUX),
                 Long("windows") => options.platforms.push(Platform::Windows),
                 Long("platform") => options.platforms.push(arguments.value()?.parse()?),
-                Long("plugin") => options.plugins.push(plugin(&arguments.value()?.string()?)?),
+                Long("plugin") => options.plugins.push(Plugin::named(&arguments.value()?.string()?)?),
                 Long("check") => options.check = true,
                 other => bail!(other.unexpected()),
             }
@@ -61,133 +46,152 @@ impl Options {
             options.platforms.extend(Platform::ALL);
         }
         if options.plugins.is_empty() {
-            options.plugins.extend(Plugin::ALL);
+            options.plugins.extend(Plugin::all());
         }
         Ok(options)
     }
 }
 
-/// A plugin by the name of its folder.
-fn plugin(name: &str) -> Result<Plugin> {
-    for plugin in Plugin::ALL {
-        if contents::names(plugin)?.folder == name {
-            return Ok(plugin);
-        }
-    }
-    bail!("{name} is no plugin; there are aws-s3, azure-blob and google-cloud")
-}
-
-/// Where everything is put.
-pub(crate) fn folder() -> Result<PathBuf> {
-    Ok(crate::test::target_folder()?.join("dist"))
-}
-
-/// `cargo xtask dist`.
+/// Runs `cargo xtask dist`.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let folder = folder()?;
     if options.check {
-        let rows = check::run(&folder)?;
-        return print(&folder, &rows);
+        return check();
     }
     let begin = Instant::now();
-    let seconds = commit_time()?;
-    build::fetch()?;
-    prepare(&folder)?;
+    let folder = dist_folder()?;
+    let shell = system::shell()?;
+    shell.set_var("SOURCE_DATE_EPOCH", commit_time(&shell)?);
+    // Files of a former version do not belong to the set.
+    shell.remove_path(&folder)?;
+    shell.create_dir(&folder)?;
     for platform in &options.platforms {
-        let toolchain = Toolchain::prepare(*platform)?;
-        let mut files = Vec::new();
-        for plugin in &options.plugins {
-            let begin = Instant::now();
-            eprintln!("{}: building {} with {}", platform.name(), plugin.package(), toolchain.name());
-            files.extend(package(*plugin, *platform, &toolchain, seconds, &folder)?);
-            eprintln!("{}: {} took {} s", platform.name(), plugin.package(), begin.elapsed().as_secs());
-        }
-        // It offers all of them: with fewer, there is none.
-        if *platform == Platform::Windows && options.plugins.len() == Plugin::ALL.len() {
-            installer::build(&files, seconds, &folder)?;
-        }
+        make(*platform, &options.plugins, &shell, &folder)?;
     }
-    sums::write(&folder)?;
-    let rows = check::run(&folder)?;
-    print(&folder, &rows)?;
+    shell.change_dir(&folder);
+    cmd!(shell, "bash -c 'LC_ALL=C sha256sum -- * > SHA256SUMS'").quiet().run()?;
+    check()?;
     println!("Made in {} s", begin.elapsed().as_secs());
     Ok(())
 }
 
-/// What `--check` does, without a table.
-pub(crate) fn verify() -> Result<()> {
-    check::run(&folder()?).map(drop)
+/// Verifies the existing set, and prints a table of it.
+pub(crate) fn check() -> Result<()> {
+    let folder = dist_folder()?;
+    let shell = system::shell()?;
+    Ok(cmd!(shell, "bash ci/packages/check.sh {folder}").quiet().run()?)
 }
 
-/// The program that loads a library and uses it, compiled for a platform.
-pub(crate) fn exercise(platform: Platform) -> Result<PathBuf> {
-    build::example("fake-orthanc", "exercise", platform, &Toolchain::prepare(platform)?)
-}
-
-/// An empty folder: what a former version left there is no part of the set.
-fn prepare(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("removing the former {}", folder.display()));
-        }
-        _ => {}
+/// Makes all files of some plugins for one platform.
+fn make(platform: Platform, plugins: &[Plugin], shell: &Shell, folder: &Path) -> Result<()> {
+    if platform == Platform::Windows {
+        require(&["nsis", "zip", "unzip"])?;
     }
-    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))
+    let staging = tempfile::tempdir().context("creating the folder for the files of the archives")?;
+    for plugin in plugins {
+        let begin = Instant::now();
+        let package = plugin.package();
+        eprintln!("{}: building {package}", platform.name());
+        // Plugins that are built together get each other's features of shared crates.
+        let results = build(platform, &["--package", package])?;
+        let library = results.join(platform.library(*plugin));
+        output(cmd!(shell, "bash ci/packages/check-library.sh {library}"))?;
+        let name = format!("{}-{VERSION}-{}", plugin.distribution(), platform.name());
+        let triple = platform.triple();
+        let bill = cmd!(shell, "bash ci/packages/sbom.sh {package} {triple}").quiet().read()?;
+        fs::write(folder.join(format!("{name}.cdx.json")), bill + "\n")?;
+        if platform != Platform::Windows {
+            package_for_debian(*plugin, platform, &results, shell, folder)?;
+        }
+        let staged = staging.path().join(&name);
+        contents::collect(*plugin, platform, &library, &staged)?;
+        let archive = folder.join(format!("{name}.{}", platform.archive_extension()));
+        cmd!(shell, "bash ci/packages/archive.sh {staged} {archive}").quiet().run()?;
+        eprintln!("{}: {package} took {} s", platform.name(), begin.elapsed().as_secs());
+    }
+    // The installer offers all plugins, so that it is not made for fewer.
+    if platform == Platform::Windows && plugins.len() == Plugin::all().len() {
+        make_installer(shell, staging.path(), folder)?;
+    }
+    Ok(())
 }
 
-/// All files of one plugin for one platform. Returns what its archive holds, with paths inside of the archive's folder.
-fn package(
+/// Makes the Debian package of a plugin from the folder of the library.
+fn package_for_debian(
     plugin: Plugin,
     platform: Platform,
-    toolchain: &Toolchain,
-    seconds: u64,
+    results: &Path,
+    shell: &Shell,
     folder: &Path,
-) -> Result<Vec<Entry>> {
-    let library = build::plugin(plugin, platform, toolchain)?;
-    Facts::read(&library, platform)?
-        .check(platform)
-        .with_context(|| format!("{} cannot be shipped", platform.library(plugin)))?;
-    let name = format!("{}-{VERSION}-{}", plugin.distribution(), platform.name());
-    let put = |name: String, bytes: Vec<u8>| {
-        fs::write(folder.join(&name), bytes).with_context(|| format!("writing {name}"))
+) -> Result<()> {
+    let cargo_deb = cmd!(shell, "bash ci/packages/cargo-tool.sh cargo-deb 3.8.0").quiet().read()?;
+    let package = plugin.package();
+    let triple = platform.triple();
+    let options = ["--locked", "--no-build", "--no-strip", "--quiet", "--profile", "shipped"];
+    let target = results.ancestors().nth(2).context("the results must be in a target folder")?;
+    let command =
+        cmd!(shell, "{cargo_deb} deb {options...} --package {package} --target {triple} --output {folder}/");
+    output(command.env("CARGO_TARGET_DIR", target)).map(drop)
+}
+
+/// Makes the installer for Windows from the files of the archives.
+fn make_installer(shell: &Shell, staging: &Path, folder: &Path) -> Result<()> {
+    let source = tempfile::tempdir()?;
+    let source = source.path();
+    for files in shell.read_dir(staging)? {
+        // The installer keeps the files' times.
+        cmd!(shell, "cp --recursive --preserve=timestamps {files}/. {source}").quiet().run()?;
+    }
+    let setup = folder.join(installer_name());
+    // Warnings are errors. Definitions must precede the script.
+    let command = cmd!(
+        shell,
+        "makensis -V2 -WX -DVERSION={VERSION} -DSOURCE={source} -DOUTPUT={setup} ci/windows/installer.nsi"
+    );
+    output(command).map(drop)
+}
+
+/// Returns the file name of the installer for Windows.
+pub(crate) fn installer_name() -> String {
+    format!("orthanc-object-storage-{VERSION}-windows-x86_64.exe")
+}
+
+/// Builds the program that loads a plugin and uses it. Returns its path.
+pub(crate) fn build_exercise(platform: Platform) -> Result<PathBuf> {
+    let folder = build(platform, &["--package", "fake-orthanc", "--example", "exercise"])?.join("examples");
+    Ok(folder.join(if platform == Platform::Windows { "exercise.exe" } else { "exercise" }))
+}
+
+/// Builds as for a release. Returns the folder of the results.
+fn build(platform: Platform, arguments: &[&str]) -> Result<PathBuf> {
+    let triple = platform.triple();
+    let shell = system::shell()?;
+    let folder = cmd!(shell, "bash ci/packages/build.sh {triple} {arguments...}").quiet().read()?;
+    Ok(folder.into())
+}
+
+/// Returns the library of a plugin from its archive.
+pub(crate) fn packed_library(plugin: Plugin, platform: Platform) -> Result<Vec<u8>> {
+    let extension = platform.archive_extension();
+    let name = format!("{}-{VERSION}-{}.{extension}", plugin.distribution(), platform.name());
+    let archive = dist_folder()?.join(name);
+    let shell = system::shell()?;
+    let library =
+        cmd!(shell, "bash ci/packages/library.sh {archive}").quiet().output().with_context(|| {
+            format!("the archive is missing; make it with cargo xtask dist --platform {}", platform.name())
+        })?;
+    Ok(library.stdout)
+}
+
+/// Returns the time of the last commit, in seconds since 1970, or `SOURCE_DATE_EPOCH` if that is set.
+fn commit_time(shell: &Shell) -> Result<String> {
+    let seconds = match env::var("SOURCE_DATE_EPOCH") {
+        Ok(seconds) => seconds,
+        Err(_) => output(cmd!(shell, "git log -1 --format=%ct"))
+            .context("reading the commit's time; without git, set SOURCE_DATE_EPOCH")?,
     };
-    put(format!("{name}.cdx.json"), sbom::build(plugin, platform, seconds)?)?;
-    if let Some(architecture) = platform.debian_architecture() {
-        let bytes = deb::build(plugin, platform, VERSION, &library, seconds)?;
-        put(format!("{}_{VERSION}_{architecture}.deb", plugin.distribution()), bytes)?;
-    }
-    let files = contents::archive(plugin, platform, library)?;
-    let in_folder = |entry: &Entry| Entry { path: format!("{name}/{}", entry.path), ..entry.clone() };
-    let entries: Vec<Entry> = files.iter().map(in_folder).collect();
-    match platform {
-        Platform::Windows => put(format!("{name}.zip"), archive::zip(&entries)?)?,
-        Platform::LinuxX86 | Platform::LinuxArm => {
-            put(format!("{name}.tar.gz"), archive::tar_gz(&entries, seconds, false)?)?;
-        }
-    }
-    Ok(files)
-}
-
-/// The time of the last commit, in seconds since 1970; `SOURCE_DATE_EPOCH` where there is no git.
-fn commit_time() -> Result<u64> {
-    if let Ok(seconds) = std::env::var("SOURCE_DATE_EPOCH") {
-        return seconds.parse().context("SOURCE_DATE_EPOCH is no number of seconds");
-    }
-    let shell = Shell::new()?;
-    shell.change_dir(workspace()?);
-    let seconds = cmd!(shell, "git log -1 --format=%ct").quiet().read();
-    let seconds = seconds.context("asking git for the commit's time; SOURCE_DATE_EPOCH can say it too")?;
-    seconds.trim().parse().context("git's answer is no time")
-}
-
-/// The table at the end.
-fn print(folder: &Path, rows: &[check::Row]) -> Result<()> {
-    println!("\n{}:\n", folder.display());
-    println!("{:<60} {:>10}  library", "file", "bytes");
-    for row in rows {
-        println!("{:<60} {:>10}  {}", row.file, row.bytes, row.library);
-    }
-    println!("{:<60} {:>10}", sums::FILE, fs::metadata(folder.join(sums::FILE))?.len());
-    println!("\nAll of them are as {} says, and every library can be loaded on old systems.", sums::FILE);
-    Ok(())
+    let seconds = seconds.trim();
+    seconds
+        .parse::<u64>()
+        .with_context(|| format!("the time must be in seconds since 1970, got {seconds}"))?;
+    Ok(seconds.to_owned())
 }

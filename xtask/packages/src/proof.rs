@@ -1,4 +1,4 @@
-//! `cargo xtask dist-test`: what `cargo xtask dist` has made, installed and used.
+//! `cargo xtask dist-test`: installs and uses what `cargo xtask dist` has made.
 
 mod arm;
 mod container;
@@ -9,23 +9,24 @@ mod windows;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use lexopt::prelude::Long;
-use real_orthanc::workspace::Plugin;
+use real_orthanc::Client;
+use real_orthanc::dicom::Study;
+use xshell::cmd;
 
-use crate::dist::{self, Platform};
-use crate::install;
+use crate::dist;
+use crate::system::{shell, target_folder};
 
-/// The command's options; see the usage text.
+/// The command's options.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
     linux: bool,
     arm: bool,
     windows: bool,
     container: bool,
-    /// Of the end-to-end tests, those alone that store, read and delete.
+    /// Whether only those end-to-end tests run that store, read and delete.
     brief: bool,
 }
 
@@ -49,10 +50,12 @@ impl Options {
     }
 }
 
-/// `cargo xtask dist-test`.
+/// Runs `cargo xtask dist-test`.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    install::install_for_tests()?;
-    dist::verify()?;
+    // Orthanc, PostgreSQL and Azurite.
+    let shell = shell()?;
+    cmd!(shell, "cargo xtask install").run()?;
+    dist::check()?;
     if options.linux {
         linux::run(options.brief).context("the Debian packages")?;
     }
@@ -65,47 +68,51 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.container {
         container::run().context("the container recipe")?;
     }
-    println!("What was made works.");
+    println!("All packages work.");
     Ok(())
 }
 
-/// The library of a plugin, taken out of its archive.
-fn library(plugin: Plugin, platform: Platform) -> Result<Option<Vec<u8>>> {
-    let end = if platform == Platform::Windows { "zip" } else { "tar.gz" };
-    let file = format!("{}-{}-{}.{end}", plugin.distribution(), dist::VERSION, platform.name());
-    let path = dist::folder()?.join(&file);
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let bytes = fs::read(&path)?;
-    let (_, library) = dist::library_in(&file, &bytes)?.context("it has no library")?;
-    Ok(Some(library))
-}
-
-/// Begins a line that [`done`] ends.
-fn begin(what: &str) {
-    print!("{what} … ");
-    // What is not shown now is shown with the rest of the line.
+/// Runs a step, with a line that says whether it passed.
+fn step<T>(title: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    print!("{title} … ");
+    // A failed flush only delays the title until the line is complete.
     let _ = std::io::stdout().flush();
-}
-
-fn done() {
+    let result = run()?;
     println!("ok");
+    Ok(result)
 }
 
-/// Runs a program; what it printed, or an error that has it.
-fn output(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("starting {command:?}"))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?} ended with {}:\n{text}{errors}", output.status);
-    Ok(text)
-}
-
-/// An empty folder of a proof's own.
+/// Creates an empty folder for a proof.
 fn empty_folder(name: &str) -> Result<PathBuf> {
-    let folder = crate::test::target_folder()?.join("dist-test").join(name);
+    let folder = target_folder()?.join("dist-test").join(name);
     let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     Ok(folder)
+}
+
+/// DICOM files in an Orthanc.
+struct Stored(Vec<(String, Vec<u8>)>);
+
+impl Stored {
+    /// Uploads a series of this many slices.
+    fn upload(orthanc: &Client, slices: u32) -> Result<Self> {
+        let slices: Vec<Vec<u8>> = Study(1).ct_series(slices, 128, 128).collect::<Result<_, _>>()?;
+        let upload = |slice: Vec<u8>| Ok((orthanc.upload(&slice)?.id, slice));
+        Ok(Self(slices.into_iter().map(upload).collect::<Result<_>>()?))
+    }
+
+    /// Fails unless Orthanc returns every file unchanged.
+    fn check(&self, orthanc: &Client) -> Result<()> {
+        for (id, slice) in &self.0 {
+            anyhow::ensure!(orthanc.file(id)? == *slice, "instance {id} has changed");
+        }
+        Ok(())
+    }
+
+    fn delete(&self, orthanc: &Client) -> Result<()> {
+        for (id, _) in &self.0 {
+            orthanc.delete(&format!("/instances/{id}"))?.ok()?;
+        }
+        Ok(())
+    }
 }

@@ -1,53 +1,16 @@
-//! What a package holds beside the library: the same for every platform.
+//! The files of an archive besides the library, which are the same for every platform.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
-use real_orthanc::workspace::Plugin;
 
 use super::platform::Platform;
+use crate::plugin::Plugin;
+use crate::system::workspace;
 
-/// What a plugin is called where people see it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Names {
-    /// The plugin's folder in the workspace.
-    pub(crate) folder: &'static str,
-    /// The sample's file, as it lies in Orthanc's folder of configurations.
-    pub(crate) sample: &'static str,
-    /// The section of Orthanc's configuration.
-    pub(crate) section: &'static str,
-    /// For people.
-    pub(crate) cloud: &'static str,
-}
-
-/// The names of a plugin.
-pub(crate) fn names(plugin: Plugin) -> Result<Names> {
-    match plugin {
-        Plugin::AwsS3 => Ok(Names {
-            folder: "aws-s3",
-            sample: "aws-s3-storage.json",
-            section: "AwsS3Storage",
-            cloud: "AWS S3",
-        }),
-        Plugin::AzureBlob => Ok(Names {
-            folder: "azure-blob",
-            sample: "azure-blob-storage.json",
-            section: "AzureBlobStorage",
-            cloud: "Azure Blob Storage",
-        }),
-        Plugin::GoogleCloud => Ok(Names {
-            folder: "google-cloud",
-            sample: "google-cloud-storage.json",
-            section: "GoogleCloudStorage",
-            cloud: "Google Cloud Storage",
-        }),
-        other => anyhow::bail!("{other:?} has no packages: name it in xtask/src/dist/contents.rs"),
-    }
-}
-
-/// Documentation for those who run Orthanc, not for those who change the plugins.
-pub(crate) const DOCUMENTATION: [&str; 6] = [
+/// The documentation for people who run Orthanc. The Debian packages list the same files in the plugins' manifests.
+const DOCUMENTATION: [&str; 6] = [
     "docs/install.md",
     "docs/configuration.md",
     "docs/hybrid.md",
@@ -56,68 +19,26 @@ pub(crate) const DOCUMENTATION: [&str; 6] = [
     "docs/migrating.md",
 ];
 
-/// A file of a package.
-#[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    /// Its path in the package, without a slash at the beginning.
-    pub(crate) path: String,
-    pub(crate) bytes: Vec<u8>,
-    /// Unix permissions.
-    pub(crate) mode: u32,
-}
-
-impl Entry {
-    /// A file that everybody may read.
-    pub(crate) fn new(path: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
-        Self { path: path.into(), bytes: bytes.into(), mode: 0o644 }
+/// Fills a folder with the library, the licence, the sample and the documentation of a plugin.
+pub(crate) fn collect(plugin: Plugin, platform: Platform, library: &Path, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder.join("docs"))?;
+    copy(library, &folder.join(platform.library(plugin)))?;
+    for path in ["LICENSE"].iter().chain(&DOCUMENTATION) {
+        copy(&workspace()?.join(path), &folder.join(path))?;
     }
+    fs::write(folder.join(plugin.sample()), sample(plugin, platform)?)?;
+    Ok(())
 }
 
-/// The workspace's folder.
-pub(crate) fn workspace() -> Result<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Ok(own.ancestors().nth(2).context("xtask lies in no workspace")?.to_owned())
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).with_context(|| format!("copying {}", from.display())).map(drop)
 }
 
-/// A file of the workspace.
-pub(crate) fn read(path: impl AsRef<Path>) -> Result<Vec<u8>> {
-    let path = workspace()?.join(path);
-    fs::read(&path).with_context(|| format!("reading {}", path.display()))
-}
-
-/// The commented sample of a plugin's configuration.
-pub(crate) fn sample(plugin: Plugin, platform: Platform) -> Result<Vec<u8>> {
-    let names = names(plugin)?;
-    let sample = read(Path::new("plugins").join(names.folder).join(names.sample))?;
-    if platform != Platform::Windows {
-        return Ok(sample);
-    }
-    let text = String::from_utf8(sample).context("the sample is no text")?;
-    Ok(text.replace("/etc/orthanc/", "C:/Orthanc/").into_bytes())
-}
-
-/// The sample's file.
-pub(crate) fn sample_name(plugin: Plugin) -> Result<&'static str> {
-    Ok(names(plugin)?.sample)
-}
-
-/// The section of Orthanc's configuration that a plugin reads.
-pub(crate) fn section_name(plugin: Plugin) -> Result<&'static str> {
-    Ok(names(plugin)?.section)
-}
-
-/// What an archive for people holds, sorted: library, licence, sample and documentation.
-pub(crate) fn archive(plugin: Plugin, platform: Platform, library: Vec<u8>) -> Result<Vec<Entry>> {
-    let mut entries = vec![
-        Entry::new(platform.library(plugin), library),
-        Entry::new("LICENSE", read("LICENSE")?),
-        Entry::new(sample_name(plugin)?, sample(plugin, platform)?),
-    ];
-    for path in DOCUMENTATION {
-        entries.push(Entry::new(path, read(path)?));
-    }
-    entries.sort_by(|left, right| left.path.cmp(&right.path));
-    Ok(entries)
+/// Returns the commented sample of a plugin's configuration.
+pub(crate) fn sample(plugin: Plugin, platform: Platform) -> Result<String> {
+    let path = workspace()?.join("plugins").join(plugin.package()).join(plugin.sample());
+    let sample = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(if platform == Platform::Windows { sample.replace("/etc/orthanc/", "C:/Orthanc/") } else { sample })
 }
 
 #[cfg(test)]
@@ -126,50 +47,51 @@ mod tests {
 
     use super::*;
 
-    /// Lines whose text begins right after `//`, or after more than one blank, are configuration; those after one
-    /// blank are for people.
-    fn uncommented(sample: &str) -> String {
+    /// Activates the options of a sample: `//` is followed by configuration, unless exactly one blank follows.
+    fn uncommented(plugin: Plugin) -> Value {
         let activate = |line: &str| {
             let Some(text) = line.trim_start().strip_prefix("//") else { return line.to_owned() };
             let prose = text.starts_with(' ') && !text.starts_with("  ");
             if prose { String::new() } else { text.to_owned() }
         };
-        sample.lines().map(activate).collect::<Vec<_>>().join("\n")
-    }
-
-    fn inert(sample: &str) -> String {
-        sample.lines().filter(|line| !line.trim_start().starts_with("//")).collect()
+        let sample = sample(plugin, Platform::LinuxX86).unwrap();
+        let text = sample.lines().map(activate).collect::<Vec<_>>().join("\n");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}:\n{text}"))
     }
 
     #[test]
-    fn a_sample_does_nothing_before_it_is_edited() {
-        for plugin in Plugin::ALL {
-            let text = String::from_utf8(sample(plugin, Platform::LinuxX86).unwrap()).unwrap();
-            let value: Value = serde_json::from_str(&inert(&text)).unwrap();
-            assert_eq!(value, serde_json::json!({}), "{plugin:?}");
+    fn unedited_sample_is_empty() {
+        for plugin in Plugin::all() {
+            let sample = sample(plugin, Platform::LinuxX86).unwrap();
+            let text: String = sample.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+            assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), serde_json::json!({}), "{plugin:?}");
         }
     }
 
     #[test]
-    fn a_sample_without_its_comment_signs_is_the_plugins_section() {
-        for plugin in Plugin::ALL {
-            let text = uncommented(&String::from_utf8(sample(plugin, Platform::LinuxX86).unwrap()).unwrap());
-            let value: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}:\n{text}"));
-            assert_eq!(
-                value.as_object().unwrap().keys().collect::<Vec<_>>(),
-                [names(plugin).unwrap().section]
-            );
-        }
-    }
-
-    #[test]
-    fn every_option_of_a_sample_is_documented() {
-        let documented = String::from_utf8(read("docs/configuration.md").unwrap()).unwrap();
-        for plugin in Plugin::ALL {
-            let text = uncommented(&String::from_utf8(sample(plugin, Platform::LinuxX86).unwrap()).unwrap());
-            let value: Value = serde_json::from_str(&text).unwrap();
-            for option in value[names(plugin).unwrap().section].as_object().unwrap().keys() {
+    fn sample_has_only_documented_options_of_its_section() {
+        let documented = fs::read_to_string(workspace().unwrap().join("docs/configuration.md")).unwrap();
+        for plugin in Plugin::all() {
+            let value = uncommented(plugin);
+            assert_eq!(value.as_object().unwrap().keys().collect::<Vec<_>>(), [plugin.section()]);
+            for option in value[plugin.section()].as_object().unwrap().keys() {
                 assert!(documented.contains(&format!("`{option}`")), "{option}");
+            }
+        }
+    }
+
+    #[test]
+    fn debian_packages_have_the_same_documentation() {
+        for plugin in Plugin::all() {
+            let manifest = workspace().unwrap().join("plugins").join(plugin.package()).join("Cargo.toml");
+            let manifest = fs::read_to_string(manifest).unwrap();
+            let listed: Vec<_> =
+                manifest.lines().filter_map(|line| line.trim().strip_prefix("[\"../../docs/")).collect();
+            assert_eq!(listed.len(), DOCUMENTATION.len(), "{plugin:?}");
+            for path in DOCUMENTATION {
+                let target = format!("usr/share/doc/{}/", plugin.distribution());
+                let asset = format!("[\"../../{path}\", \"{target}\", \"644\"]");
+                assert!(manifest.contains(&asset), "{plugin:?}: {asset}");
             }
         }
     }

@@ -1,12 +1,13 @@
-//! The platforms that packages are made for, and how things are called there.
+//! The platforms that packages are made for, and their names.
 
 use std::str::FromStr;
 
-use anyhow::{Error, Result, bail};
-use real_orthanc::workspace::Plugin;
+use anyhow::{Context, Error, Result};
+
+use crate::plugin::Plugin;
 
 /// An operating system and a processor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Platform {
     /// Linux on x86-64.
     LinuxX86,
@@ -20,7 +21,7 @@ impl Platform {
     pub(crate) const ALL: [Self; 3] = [Self::LinuxX86, Self::LinuxArm, Self::Windows];
     pub(crate) const LINUX: [Self; 2] = [Self::LinuxX86, Self::LinuxArm];
 
-    /// The end of the archives' names.
+    /// Returns the end of the archives' names.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::LinuxX86 => "linux-x86_64",
@@ -29,7 +30,7 @@ impl Platform {
         }
     }
 
-    /// The compiler's name of it.
+    /// Returns the compiler's name.
     pub(crate) fn triple(self) -> &'static str {
         match self {
             Self::LinuxX86 => "x86_64-unknown-linux-gnu",
@@ -38,21 +39,15 @@ impl Platform {
         }
     }
 
-    /// Debian's name of the processor; none where there are no Debian packages.
-    pub(crate) fn debian_architecture(self) -> Option<&'static str> {
-        match self {
-            Self::LinuxX86 => Some("amd64"),
-            Self::LinuxArm => Some("arm64"),
-            Self::Windows => None,
-        }
+    /// Returns the extension of archives.
+    pub(crate) fn archive_extension(self) -> &'static str {
+        if self == Self::Windows { "zip" } else { "tar.gz" }
     }
 
-    /// The file that Orthanc loads.
+    /// Returns the file that Orthanc loads.
     pub(crate) fn library(self, plugin: Plugin) -> String {
-        match self {
-            Self::LinuxX86 | Self::LinuxArm => format!("lib{}.so", plugin.library()),
-            Self::Windows => format!("{}.dll", plugin.library()),
-        }
+        let library = plugin.library();
+        if self == Self::Windows { format!("{library}.dll") } else { format!("lib{library}.so") }
     }
 }
 
@@ -60,11 +55,9 @@ impl FromStr for Platform {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        match Self::ALL.into_iter().find(|platform| platform.name() == text) {
-            Some(platform) => Ok(platform),
-            None => {
-                bail!("{text} is no platform; there are {}", Self::ALL.map(Self::name).join(", "))
-            }
-        }
+        let found = Self::ALL.into_iter().find(|platform| platform.name() == text);
+        found.with_context(|| {
+            format!("the platform must be one of {}, got {text}", Self::ALL.map(Self::name).join(", "))
+        })
     }
 }

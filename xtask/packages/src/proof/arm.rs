@@ -1,45 +1,30 @@
-//! The libraries for ARM, in an emulator of its processor.
+//! The libraries for ARM, in an emulator of the processor.
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use xshell::cmd;
 
+use super::empty_folder;
 use super::exercise::{self, Emulator};
-use super::{empty_folder, library};
 use crate::dist::{self, Platform};
-use crate::install::{self, Need};
-use crate::storage::Cloud;
-
-const NEEDS: [Need; 2] = [
-    Need { file: "qemu-aarch64", package: "qemu-user", purpose: "runs programs for ARM" },
-    Need {
-        file: "/usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1",
-        package: "libc6-arm64-cross",
-        purpose: "the C library for ARM",
-    },
-];
+use crate::plugin::Plugin;
+use crate::system::require;
 
 pub(super) fn run() -> Result<()> {
-    install::require(&NEEDS)?;
+    require(&["qemu-user", "libc6-arm64-cross"])?;
     let emulator = Emulator {
-        command: || {
-            let mut command = Command::new("qemu-aarch64");
-            command.args(["-L", "/usr/aarch64-linux-gnu"]);
-            Ok(command)
-        },
+        command: |shell, program| Ok(cmd!(shell, "qemu-aarch64 -L /usr/aarch64-linux-gnu {program}")),
         path: |path: &Path| path.display().to_string(),
-        program: dist::exercise(Platform::LinuxArm)?,
+        program: dist::build_exercise(Platform::LinuxArm)?,
     };
     let folder = empty_folder("arm")?;
-    for cloud in Cloud::ALL {
-        let plugin = cloud.plugin();
-        let bytes = library(plugin, Platform::LinuxArm)?
-            .context("there is none: make it with cargo xtask dist --platform linux-aarch64")?;
+    for plugin in Plugin::all() {
+        let bytes = dist::packed_library(plugin, Platform::LinuxArm)?;
         let file = folder.join(Platform::LinuxArm.library(plugin));
         fs::write(&file, bytes)?;
-        exercise::run(cloud, &file, &emulator, &folder)?;
+        exercise::run(plugin, &file, &emulator, &folder)?;
     }
     Ok(())
 }

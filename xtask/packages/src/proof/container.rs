@@ -1,4 +1,4 @@
-//! The steps of the container recipe, in a plain folder with a Debian in it: for machines without a container engine.
+//! The container recipe, in a folder with a Debian instead of a container engine.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -7,115 +7,53 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use fake_cloud::BucketServer;
-use real_orthanc::dicom::Study;
+use anyhow::{Context, Result, ensure};
+use fake_cloud::{BucketServer, Options};
 use real_orthanc::{Client, Postgres};
 use serde_json::json;
+use xshell::cmd;
 
-use super::{begin, done, empty_folder, output};
-use crate::dist;
-use crate::install::{self, Need};
+use super::{Stored, empty_folder, step};
+use crate::cloud::BUCKET;
+use crate::system::{dist_folder, output, require, shell};
 
-const NEEDS: [Need; 1] =
-    [Need { file: "debootstrap", package: "debootstrap", purpose: "makes a folder with a Debian in it" }];
-
-const BUCKET: &str = "bucket";
+/// The folder of the image that the recipe copies its scripts to.
+const SCRIPTS: &str = "usr/local/share/orthanc";
 const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// The REST API of an Orthanc whose users are those of the environment.
+/// User and password, which are in the environment of the containers.
 const USER: &str = "demo:demo";
 
 pub(super) fn run() -> Result<()> {
-    install::require(&NEEDS)?;
+    require(&["debootstrap"])?;
     let root = empty_folder("container")?;
-    begin("debootstrap makes a Debian 12");
-    output(Command::new("debootstrap").args(["--variant=minbase", "bookworm"]).arg(&root))?;
-    // As images have it: packages start no services.
-    let policy = root.join("usr/sbin/policy-rc.d");
-    fs::write(&policy, "#!/bin/sh\nexit 101\n")?;
-    fs::set_permissions(&policy, fs::Permissions::from_mode(0o755))?;
-    done();
-    let recipe = fs::read_to_string(dist::workspace()?.join("ci/docker/Dockerfile"))?;
-    for step in steps(&recipe)? {
-        begin(step.title());
-        step.perform(&root)?;
-        done();
-    }
-    stateless(&root)?;
+    let shell = shell()?;
+    step("debootstrap creates a Debian 12", || {
+        output(cmd!(shell, "debootstrap --variant=minbase bookworm {root}"))?;
+        // As in container images, packages start no services.
+        let policy = root.join("usr/sbin/policy-rc.d");
+        fs::write(&policy, "#!/bin/sh\nexit 101\n")?;
+        Ok(fs::set_permissions(&policy, fs::Permissions::from_mode(0o755))?)
+    })?;
+    step("the recipe installs Orthanc and the packages", || {
+        let packages = shell.read_dir(dist_folder()?)?;
+        let packages = packages.into_iter().filter(|file| file.extension().is_some_and(|end| end == "deb"));
+        copy(packages.collect(), &root.join("tmp/packages"))?;
+        let scripts = ["install", "entrypoint", "environment.jq"];
+        copy(scripts.map(|name| Path::new("ci/docker").join(name)).into(), &root.join(SCRIPTS))?;
+        output(cmd!(shell, "chroot {root} /bin/sh /{SCRIPTS}/install"))
+    })?;
+    step("configured by the environment, a second container has the studies of the first", || {
+        second_container_has_the_studies(&root)
+    })?;
     fs::remove_dir_all(&root).context("removing the Debian")
 }
 
-/// A line of the recipe that changes the image's files.
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    Copy { from: Vec<String>, to: String },
-    Run(String),
+fn copy(files: Vec<PathBuf>, folder: &Path) -> Result<()> {
+    let shell = shell()?;
+    output(cmd!(shell, "install -D --target-directory {folder} {files...}")).map(drop)
 }
 
-/// The instructions that are understood; of those that only describe the image, none matters here.
-fn steps(recipe: &str) -> Result<Vec<Step>> {
-    let lines: Vec<&str> = recipe.lines().filter(|line| !line.starts_with('#')).collect();
-    let joined = lines.join("\n").replace("\\\n", " ");
-    let mut steps = Vec::new();
-    for line in joined.lines().filter(|line| !line.trim().is_empty()) {
-        let (instruction, rest) = line.split_once(' ').with_context(|| format!("the line {line}"))?;
-        match instruction {
-            "COPY" => {
-                let mut words: Vec<String> = rest.split_whitespace().map(str::to_owned).collect();
-                let to = words.pop().context("COPY without a target")?;
-                steps.push(Step::Copy { from: words, to });
-            }
-            "RUN" => steps.push(Step::Run(rest.to_owned())),
-            "FROM" => ensure!(rest == "debian:12-slim", "the proof makes a Debian 12, not {rest}"),
-            "SHELL" | "USER" | "VOLUME" | "EXPOSE" | "ENTRYPOINT" => {}
-            other => bail!("the proof does not know {other}"),
-        }
-    }
-    Ok(steps)
-}
-
-impl Step {
-    fn title(&self) -> &'static str {
-        match self {
-            Self::Copy { .. } => "COPY",
-            Self::Run(_) => "RUN",
-        }
-    }
-
-    fn perform(&self, root: &Path) -> Result<()> {
-        match self {
-            Self::Copy { from, to } => copy(from, &root.join(to.trim_start_matches('/'))),
-            Self::Run(script) => {
-                let mut command = Command::new("chroot");
-                command.arg(root).args(["/bin/bash", "-o", "pipefail", "-c", script]);
-                output(&mut command).map(drop)
-            }
-        }
-    }
-}
-
-fn copy(from: &[String], to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for pattern in from {
-        let files = match pattern.strip_prefix('*') {
-            Some(end) => ending_with(&dist::folder()?, end)?,
-            None => vec![dist::workspace()?.join("ci/docker").join(pattern)],
-        };
-        ensure!(!files.is_empty(), "there is no {pattern}: make the packages with cargo xtask dist --linux");
-        for file in files {
-            let name = file.file_name().context("a file without a name")?;
-            fs::copy(&file, to.join(name)).with_context(|| format!("copying {}", file.display()))?;
-        }
-    }
-    Ok(())
-}
-
-fn ending_with(folder: &Path, end: &str) -> Result<Vec<PathBuf>> {
-    let paths = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
-    Ok(paths.filter(|path| path.to_string_lossy().ends_with(end)).collect())
-}
-
-/// An Orthanc of the image, by its entry point. Killed when dropped.
+/// An Orthanc that the image's entry point starts. It is killed when dropped.
 struct Container {
     process: Child,
     log: PathBuf,
@@ -124,7 +62,7 @@ struct Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both calls fail only if the process has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -132,16 +70,14 @@ impl Drop for Container {
 
 impl Container {
     fn start(root: &Path, variables: &[(&str, String)]) -> Result<Self> {
-        // Free now; whoever takes it meanwhile lets the proof fail, not pass.
+        // Another process may take the port before Orthanc does. Then the proof fails.
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = root.join("tmp/orthanc.log");
         let file = File::create(&log)?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", "chroot", "--userspec=orthanc:orthanc"]).arg(root);
-        command
-            .arg("/usr/local/share/orthanc/entrypoint")
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.arg(format!("/{SCRIPTS}/entrypoint")).env_clear();
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("ORTHANC__HTTP_PORT", port.to_string()).env("ORTHANC__DICOM_SERVER_ENABLED", "false");
         command.env("ORTHANC__REGISTERED_USERS", r#"{"demo": "demo"}"#);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
@@ -156,21 +92,18 @@ impl Container {
     fn wait_until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         while self.rest.get_json("/system").is_err() {
-            let ended = self.process.try_wait()?;
-            if ended.is_some() || Instant::now() >= deadline {
-                bail!("Orthanc does not answer:\n{}", fs::read_to_string(&self.log)?);
-            }
+            let running = self.process.try_wait()?.is_none() && Instant::now() < deadline;
+            ensure!(running, "Orthanc does not answer:\n{}", fs::read_to_string(&self.log)?);
             thread::sleep(Duration::from_millis(100));
         }
         Ok(())
     }
 }
 
-/// Two containers after each other, which share a database and a bucket and nothing else.
-fn stateless(root: &Path) -> Result<()> {
-    begin("configured by the environment, a second container has the studies of the first");
+/// Starts two containers, one after the other, that share only a database and a bucket.
+fn second_container_has_the_studies(root: &Path) -> Result<()> {
     let database = Postgres::start()?;
-    let options = fake_cloud::Options::default();
+    let options = Options::default();
     let bucket = BucketServer::start(options.clone())?;
     let variables = [
         ("ORTHANC__POSTGRESQL__ENABLE_INDEX", "true".to_owned()),
@@ -180,7 +113,7 @@ fn stateless(root: &Path) -> Result<()> {
         ("ORTHANC__POSTGRESQL__DATABASE", "orthanc".to_owned()),
         ("ORTHANC__POSTGRESQL__USERNAME", "postgres".to_owned()),
         ("ORTHANC__POSTGRESQL__PASSWORD", String::new()),
-        // The first one is killed, and leaves its lock behind.
+        // The first container is killed, and leaves its lock behind.
         ("ORTHANC__POSTGRESQL__LOCK", "false".to_owned()),
         ("ORTHANC__AWS_S3_STORAGE__BUCKET_NAME", BUCKET.to_owned()),
         ("ORTHANC__AWS_S3_STORAGE__REGION", options.region),
@@ -189,37 +122,32 @@ fn stateless(root: &Path) -> Result<()> {
         ("ORTHANC__AWS_S3_STORAGE__ENDPOINT", bucket.endpoint()),
         ("ORTHANC__AWS_S3_STORAGE__VIRTUAL_ADDRESSING", "false".to_owned()),
     ];
-    let slices: Vec<Vec<u8>> = Study(1).ct_series(5, 64, 64).collect::<Result<_, _>>()?;
     let first = Container::start(root, &variables)?;
-    let ids: Vec<String> =
-        slices.iter().map(|slice| Ok(first.rest.upload(slice)?.id)).collect::<Result<_>>()?;
-    ensure!(bucket.keys(BUCKET).len() == slices.len(), "{} objects", bucket.keys(BUCKET).len());
+    let study = Stored::upload(&first.rest, 5)?;
+    let objects = bucket.keys(BUCKET).len();
+    ensure!(objects == 5, "the bucket must contain 5 objects, got {objects}");
     drop(first);
     let second = Container::start(root, &variables)?;
-    for (id, slice) in ids.iter().zip(&slices) {
-        ensure!(second.rest.file(id)? == *slice, "instance {id} came back as another one");
-    }
+    study.check(&second.rest)?;
     let plugins = second.rest.get_json("/plugins")?;
     ensure!(plugins.as_array().is_some_and(|all| all.contains(&json!("AWS S3 Storage"))), "{plugins}");
-    done();
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
-    fn the_recipe_is_one_that_the_proof_can_follow() {
-        let recipe = dist::workspace().unwrap().join("ci/docker/Dockerfile");
-        let steps = steps(&fs::read_to_string(recipe).unwrap()).unwrap();
-        let copies = steps.iter().filter(|step| matches!(step, Step::Copy { .. })).count();
-        assert_eq!((steps.len(), copies), (4, 2), "{steps:?}");
-    }
-
-    #[test]
-    fn an_unknown_instruction_is_no_step_that_is_left_out() {
-        assert!(steps("ADD x y").is_err());
-        assert!(steps("FROM debian:11").is_err());
+    fn recipe_has_the_steps_of_the_proof() {
+        let recipe = crate::system::workspace().unwrap().join("ci/docker/Dockerfile");
+        let recipe = std::fs::read_to_string(recipe).unwrap();
+        let steps: Vec<_> =
+            recipe.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
+        let expected = [
+            "FROM debian:12-slim",
+            "COPY *.deb /tmp/packages/",
+            "COPY install entrypoint environment.jq /usr/local/share/orthanc/",
+            "RUN /bin/sh /usr/local/share/orthanc/install",
+        ];
+        assert_eq!(steps[..4], expected);
     }
 }
