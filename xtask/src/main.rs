@@ -91,7 +91,7 @@ fn dispatch() -> Result<()> {
             "demo" => demo(&Demo::parse(arguments)?)?,
             "bench" => bench(&Bench::parse(arguments)?)?,
             "dist" | "dist-test" => {
-                eprintln!("Compiling the packager (the first time, about two minutes)");
+                eprintln!("Compiling the packager (the first time, about three minutes on two cores)");
                 return replace_by(cargo().args(["run", "--package", "packages", "--"]).args(given()));
             }
             other => bail!("unknown command {other}; `cargo xtask help` lists all commands"),
@@ -104,7 +104,7 @@ fn dispatch() -> Result<()> {
 fn demo(options: &Demo) -> Result<()> {
     install::for_plugin(options.plugin)?;
     eprintln!(
-        "Compiling the demonstration, the {} plugin and orthanc-envelope (the first time, about seven minutes)",
+        "Compiling the demonstration, the {} plugin and orthanc-envelope (the first time, about four minutes on two cores)",
         options.plugin
     );
     let packages = ["--package", "demo", "--package", "envelope-cli", "--package", options.plugin];
@@ -116,7 +116,7 @@ fn demo(options: &Demo) -> Result<()> {
 fn bench(options: &Bench) -> Result<()> {
     install::for_plugin(options.plugin)?;
     eprintln!(
-        "Compiling the {} plugin for release, then the benchmark (the first time, about twelve minutes)",
+        "Compiling the {} plugin for release, then the benchmark (the first time, about ten minutes on two cores)",
         options.plugin
     );
     run(cargo().args(["build", "--release", "--package", options.plugin]))?;
