@@ -1,4 +1,4 @@
-//! A1 envelopes with changed bytes, in any chunks: the plaintext, or an error and nothing in the target.
+//! Altered A1 envelopes in chunks of any size decrypt to the plaintext, or fail and leave the target empty.
 #![no_main]
 
 use std::sync::LazyLock;

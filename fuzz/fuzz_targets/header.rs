@@ -1,5 +1,5 @@
-//! Any bytes: recognising, inspecting and parsing headers neither panics nor disagrees with itself, and a header that
-//! arrives in pieces is the one that arrives whole.
+//! `identify`, `inspect` and the header parsers agree on arbitrary bytes and do not panic, and a header that
+//! arrives in chunks equals the header that arrives whole.
 #![no_main]
 
 use crypto_envelope::{A2Header, HeaderReader, identify, inspect};
@@ -8,16 +8,15 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|input: (u64, u8, &[u8])| {
     let (envelope_len, cut, bytes) = input;
     if let Ok(found) = inspect(bytes, envelope_len) {
-        let header = identify(bytes).expect("what can be inspected can be identified");
+        let header = identify(bytes).expect("an inspected envelope can be identified");
         assert_eq!((header.format, header.key_id), (found.format, found.key_id));
         assert!(found.plaintext_len < envelope_len && found.header_len < envelope_len);
     }
     let whole = A2Header::parse(bytes);
     let mut reader = HeaderReader::new();
-    let (mut first, second) = bytes.split_at(bytes.len().min(usize::from(cut)));
+    let (mut first, mut second) = bytes.split_at(bytes.len().min(usize::from(cut)));
     let mut pieces = reader.push(&mut first);
     if matches!(pieces, Ok(None)) {
-        let mut second = second;
         pieces = reader.push(&mut second);
     }
     match (whole, pieces) {

@@ -1,4 +1,5 @@
-//! Any bytes as a key file: a key or an error; blanks change nothing, and errors hold nothing of the content.
+//! Arbitrary bytes as a key file yield a key or an error. Blanks make no difference, and errors contain
+//! nothing of the file.
 #![no_main]
 
 use crypto_envelope::parse_key_file;

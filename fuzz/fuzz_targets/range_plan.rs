@@ -1,5 +1,5 @@
-//! Any header, length and range: a plan stays within the envelope, covers the range, and fetches no segment too much;
-//! small ones decrypt to that slice.
+//! For any header, length and range, a plan is within the envelope, covers the range and fetches no
+//! unnecessary segment. Ranges of a small envelope decrypt to that slice of the plaintext.
 #![no_main]
 
 use crypto_envelope::{A2Decryptor, A2Geometry, A2Header, A2Layout, Format, KeyRing, MasterKey, encrypt};
@@ -44,11 +44,11 @@ fuzz_target!(|input: (u8, u8, u64, u64, u64, u64)| {
     }
 
     let len = PLAINTEXT.len() as u64;
-    let (start, end) = (start % (len + 1), end % (len + 1));
-    if start <= end {
+    let [first, last] = [start, end].map(|position| position % (len + 1));
+    if first <= last {
         let mut decryptor =
-            A2Decryptor::for_range(&RING, UUID, ENVELOPE.len() as u64, start..end, Vec::new()).expect("a UUID");
+            A2Decryptor::for_range(&RING, UUID, ENVELOPE.len() as u64, first..last, Vec::new()).expect("a UUID");
         decryptor.push(&ENVELOPE).expect("decrypts");
-        assert!(decryptor.finish().expect("complete") == PLAINTEXT[start as usize..end as usize]);
+        assert!(decryptor.finish().expect("complete") == PLAINTEXT[first as usize..last as usize]);
     }
 });

@@ -1,4 +1,4 @@
-//! One bucket.
+//! One bucket: objects by name.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,55 +13,64 @@ use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
 
 use crate::download::{Download, ReadRange};
 use crate::error::{Cause, Operation, StorageError};
-use crate::multipart::PartedUpload;
+use crate::multipart::MultipartUpload;
 use crate::retry::{Attempts, RetryPolicy};
-use crate::throughput::{Experience, LARGE, TransferOptions};
+use crate::throughput::{LARGE, Throughput, TransferOptions};
 
-/// The object that is asked for to see whether a bucket can be used. It need not exist.
+/// The object that [`Bucket::check`] asks for. It need not exist.
 const PROBE: &str = "orthanc-object-storage-check";
 
-/// What an object is made of.
+/// The content of an object to store.
 #[derive(Debug, Clone)]
 pub enum Payload {
-    /// Somebody else's memory, who waits until the upload lets go of it: not kept beyond the upload's future.
+    /// Borrowed memory: the owner blocks until the upload releases it, which happens no later than the upload's future ends.
     Lent(Bytes),
-    /// Memory that may be freed whenever the connection is done with it.
+    /// Owned memory, which a connection may keep for longer.
     Owned(Bytes),
 }
 
-/// What [`Bucket`] is made of.
+impl Payload {
+    /// The bytes, borrowed or owned.
+    pub fn bytes(&self) -> &Bytes {
+        match self {
+            Self::Lent(bytes) | Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// The parts of a [`Bucket`].
 pub struct BucketOptions {
     /// The bucket's protocol.
     pub store: Arc<dyn ObjectStore>,
-    /// The same bucket's protocol for uploads in parts.
+    /// The same bucket's protocol for multipart uploads.
     pub multipart: Arc<dyn MultipartStore>,
-    /// How messages name the bucket: `s3://bucket`.
+    /// The bucket's name in messages: `s3://bucket`.
     pub url: String,
-    /// Given with each upload: tags, storage class.
+    /// Sent with each upload: tags, storage class.
     pub put_options: PutOptions,
-    /// When a failed request is repeated.
+    /// When failed requests are retried.
     pub retry: RetryPolicy,
     /// How large objects are split.
     pub transfer: TransferOptions,
-    /// The largest object that the cloud takes in one request, in bytes.
+    /// Size of the largest object that the cloud accepts in one request, in bytes.
     pub largest_put: u64,
-    /// Makes the bucket where it is missing, if that is wanted.
+    /// Creates the bucket if it is missing; `None` if a missing bucket is an error.
     pub create: Option<Arc<dyn CreateBucket>>,
 }
 
-/// A client that can make its bucket.
+/// A client that can create its bucket.
 #[async_trait]
 pub trait CreateBucket: Send + Sync {
-    /// Makes the bucket, for its owner alone. One that is there already is left as it is.
+    /// Creates the bucket with access for its owner only. Leaves an existing bucket as it is.
     async fn create_bucket(&self) -> object_store::Result<()>;
 }
 
-/// What [`Bucket::check`] found.
+/// The result of [`Bucket::check`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BucketCheck {
-    /// It is there.
+    /// The bucket exists.
     Found,
-    /// It was missing and was made.
+    /// The bucket was missing and has been created.
     Created,
 }
 
@@ -75,8 +84,8 @@ impl fmt::Debug for BucketOptions {
 #[derive(Debug, Clone)]
 pub struct Bucket {
     options: Arc<BucketOptions>,
-    uploads: Arc<Experience>,
-    downloads: Arc<Experience>,
+    uploads: Arc<Throughput>,
+    downloads: Arc<Throughput>,
 }
 
 impl Bucket {
@@ -85,22 +94,22 @@ impl Bucket {
         Self { options: Arc::new(options), uploads: Arc::default(), downloads: Arc::default() }
     }
 
-    /// How messages name the bucket.
+    /// The bucket's name in messages.
     pub fn url(&self) -> &str {
         &self.options.url
     }
 
-    /// How messages name an object.
+    /// The name of an object in messages.
     pub fn object_url(&self, name: &str) -> String {
         format!("{}/{name}", self.options.url)
     }
 
-    /// Whether the bucket is there and may be read: one small request, repeated and ended as `policy` says. A missing
-    /// bucket is made, if that is wanted.
+    /// Checks that the bucket exists and can be read, with one small request below the folder `root`, retried as `policy`
+    /// says. Creates a missing bucket if [`BucketOptions::create`] is set.
     ///
     /// # Errors
     ///
-    /// [`Cause::BucketMissing`], [`Cause::Denied`], …; an error that is `transient` may pass by itself.
+    /// [`Cause::BucketMissing`], [`Cause::Denied`], …; if the error is `transient`, the bucket may become available later.
     pub async fn check(&self, root: &str, policy: RetryPolicy) -> Result<BucketCheck, StorageError> {
         let path = self.path(Operation::Check, &format!("{root}{PROBE}"))?;
         let attempts = |operation| Attempts::new(policy, operation, self.options.url.clone());
@@ -115,11 +124,11 @@ impl Bucket {
         }
     }
 
-    /// Stores `content` under `name`, replacing what was there.
+    /// Stores `content` under `name`, replacing any previous object.
     ///
     /// # Errors
     ///
-    /// When the server has not confirmed the object within the retries and the time of the policy.
+    /// If the server does not confirm the object within the limits of the retry policy.
     pub async fn put(&self, name: &str, content: Payload) -> Result<(), StorageError> {
         let path = self.path(Operation::Create, name)?;
         match content {
@@ -129,90 +138,88 @@ impl Bucket {
     }
 
     async fn upload(&self, name: &str, path: &Path, content: Bytes) -> Result<(), StorageError> {
-        let (start, size) = (Instant::now(), content.len() as u64);
+        let start = Instant::now();
+        let size = content.len() as u64;
         let options = self.options.put_options.clone();
         let split = self.options.transfer.connections > 1 && size >= LARGE && self.uploads.says_split();
         if split || size > self.options.largest_put {
             let deadline = self.attempts(Operation::Create, name);
             let attempts = || deadline.again(self.options.retry);
-            let (store, transfer) = (&self.options.multipart, self.options.transfer);
-            let upload = PartedUpload { store, path, options: transfer, attempts: &attempts };
+            let store = &self.options.multipart;
+            let upload = MultipartUpload { store, path, options: self.options.transfer, attempts: &attempts };
             upload.run(&content, options).await?;
-            self.uploads.several(size, start.elapsed());
+            self.uploads.record_several(size, start.elapsed());
             return Ok(());
         }
         let put = || self.options.store.put_opts(path, content.clone().into(), options.clone());
         self.attempts(Operation::Create, name).run(put).await?;
         if size >= LARGE {
-            self.uploads.one(size, start.elapsed());
+            self.uploads.record_one(size, start.elapsed());
         }
         Ok(())
     }
 
-    /// Begins to read `name`, or a part of it.
+    /// Begins to read `name`, or a range of it.
     ///
     /// # Errors
     ///
-    /// [`Cause::NotFound`] where there is no such object, [`Cause::OutOfRange`] where it is smaller than the range.
-    pub async fn get(&self, name: &str, part: ReadRange) -> Result<Download, StorageError> {
+    /// [`Cause::NotFound`] if there is no such object, [`Cause::OutOfRange`] if it is smaller than the range.
+    pub async fn get(&self, name: &str, range: ReadRange) -> Result<Download, StorageError> {
         let path = self.path(Operation::Read, name)?;
         let attempts = self.attempts(Operation::Read, name);
-        let download = Download::start(Arc::clone(&self.options.store), path, part, attempts).await?;
+        let download = Download::start(Arc::clone(&self.options.store), path, range, attempts).await?;
         let BucketOptions { transfer, retry, .. } = *self.options;
         Ok(download.split_if_slow(transfer, retry, Arc::clone(&self.downloads)))
     }
 
-    /// Whether the server has an object of this name whose size and checksum are those of `content`. A server without
-    /// checksums confirms nothing.
+    /// Whether the server has an object `name` with the size and checksum of `content`. `false` if the server keeps no
+    /// checksums.
     ///
     /// # Errors
     ///
-    /// When the server does not answer.
+    /// If the server does not answer.
     pub async fn is_confirmed(&self, name: &str, content: &Bytes) -> Result<bool, StorageError> {
         let path = self.path(Operation::Read, name)?;
-        let (object, exchange) =
-            self.attempts(Operation::Read, name).run(|| self.options.store.head(&path)).await?;
+        let head = || self.options.store.head(&path);
+        let (object, exchange) = self.attempts(Operation::Read, name).run(head).await?;
         let Some(checksum) = exchange.checksum.filter(|_| object.size == content.len() as u64) else {
             return Ok(false);
         };
-        // Gigabytes of it would keep the network waiting.
+        // Hashing gigabytes on this thread would hold up the network.
         let content = content.clone();
         let compare = move || {
             let mut verifier = checksum.verifier();
             verifier.update(&content);
             verifier.is_right()
         };
-        Ok(tokio::task::spawn_blocking(compare).await.unwrap_or(false))
-    }
-
-    /// Deletes `name`. An object that is not there is deleted already.
-    ///
-    /// # Errors
-    ///
-    /// When the server has not confirmed it within the retries and the time of the policy.
-    pub async fn delete(&self, name: &str) -> Result<(), StorageError> {
-        let path = self.path(Operation::Remove, name)?;
-        let mut attempts = self.attempts(Operation::Remove, name);
-        match attempts.run(|| self.options.store.delete(&path)).await {
-            Err(error) if error.cause != Cause::NotFound => Err(error),
-            _ => Ok(()),
+        match tokio::task::spawn_blocking(compare).await {
+            Ok(is_right) => Ok(is_right),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
 
-    /// The error about an object that is not there.
-    pub(crate) fn not_found(&self, name: &str) -> StorageError {
-        self.attempts(Operation::Read, name).error(Cause::NotFound, false)
+    /// Deletes `name`. Succeeds if there is no such object.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not confirm the deletion within the limits of the retry policy.
+    pub async fn delete(&self, name: &str) -> Result<(), StorageError> {
+        let path = self.path(Operation::Remove, name)?;
+        let delete = || self.options.store.delete(&path);
+        match self.attempts(Operation::Remove, name).run(delete).await {
+            Err(error) if error.cause != Cause::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn attempts(&self, operation: Operation, name: &str) -> Attempts {
         Attempts::new(self.options.retry, operation, self.object_url(name))
     }
 
-    /// The name as it is: `Path::from` would rewrite `#`, `%`, `~` and letters outside of ASCII.
+    /// `name` unchanged: `Path::from` would rewrite `#`, `%`, `~` and non-ASCII letters.
     fn path(&self, operation: Operation, name: &str) -> Result<Path, StorageError> {
         Path::parse(name).map_err(|error| {
-            let attempts = Attempts::new(self.options.retry, operation, self.object_url(name));
-            attempts.error(Cause::Other(error.to_string()), false)
+            StorageError::new(operation, self.object_url(name), Cause::Other(error.to_string()))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Reading an object to its end, whatever happens to the connection.
+//! Downloads that resume where the connection broke.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,29 +12,29 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 
 use crate::error::{Cause, StorageError};
-use crate::multipart::PartedDownload;
+use crate::multipart::ParallelDownload;
 use crate::retry::{Attempts, RetryPolicy};
-use crate::throughput::{Experience, LARGE, TransferOptions, rate};
+use crate::throughput::{LARGE, Throughput, TransferOptions, rate};
 
-/// HTTP: the object is no longer the one with the ETag that was given.
+/// The HTTP status for an object whose ETag is no longer the given one.
 const PRECONDITION_FAILED: u16 = 412;
 
-/// Which part of an object to read.
+/// The bytes of an object to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadRange {
-    /// All of it.
+    /// The whole object.
     Whole,
-    /// Exactly these bytes; an object without them is an error.
+    /// Exactly these bytes. It is an error if the object is shorter.
     Range(Range<u64>),
-    /// As many of these bytes as the object has, one at least.
+    /// These bytes as far as the object has them, which must be at least one.
     UpTo(Range<u64>),
 }
 
-/// An object, or a part of it, on its way.
+/// An object, or a range of it, being downloaded.
 ///
-/// A connection that breaks is replaced, and the download goes on at the byte where it stopped. The bytes handed out
-/// are exactly those of [`Download::range`]; the end is only told once the checksum of the whole object, where the
-/// server gave one, has been found right.
+/// A broken connection is replaced, and the download resumes at the byte where it stopped. The bytes returned are exactly
+/// those of [`Download::range`]. The end is reported only after the checksum of the whole object, if the server sent one,
+/// has been verified.
 pub struct Download {
     store: Arc<dyn ObjectStore>,
     path: Path,
@@ -46,37 +46,38 @@ pub struct Download {
     next: u64,
     checksum: Option<Verifier>,
     splitting: Option<Splitting>,
-    parts: Option<PartedDownload>,
+    parallel: Option<ParallelDownload>,
 }
 
-/// What is needed to split a large download whose one connection turns out to be slow.
+/// Splits a large download whose single connection turns out to be slow.
 struct Splitting {
     options: TransferOptions,
     policy: RetryPolicy,
-    experience: Arc<Experience>,
-    /// Time spent in waiting for the network, not for the reader.
+    throughput: Arc<Throughput>,
+    /// Time spent waiting for the network, excluding the reader.
     waited: Duration,
+    /// Bytes that arrived in that time.
     bytes: u64,
 }
 
-/// So much is read before a connection is called slow, in bytes.
+/// Bytes to sample before judging a connection slow.
 const SAMPLE: u64 = 4 * 1024 * 1024;
 
 impl Download {
-    /// Sends the request and waits for the head of the answer.
+    /// Sends the request and waits for the answer's headers.
     pub(crate) async fn start(
         store: Arc<dyn ObjectStore>,
         path: Path,
-        part: ReadRange,
+        wanted: ReadRange,
         mut attempts: Attempts,
     ) -> Result<Self, StorageError> {
-        let range = match &part {
+        let range = match &wanted {
             ReadRange::Whole => None,
             ReadRange::Range(range) | ReadRange::UpTo(range) => Some(GetRange::Bounded(range.clone())),
         };
         let options = GetOptions { range, ..GetOptions::default() };
         let (answer, exchange) = attempts.run(|| store.get_opts(&path, options.clone())).await?;
-        if let ReadRange::Range(range) = part
+        if let ReadRange::Range(range) = wanted
             && answer.range != range
         {
             return Err(attempts.error(Cause::OutOfRange, false));
@@ -92,26 +93,26 @@ impl Download {
             range: answer.range.clone(),
             checksum: checksum.map(Checksum::verifier),
             splitting: None,
-            parts: None,
+            parallel: None,
             body: answer.into_stream(),
         })
     }
 
-    /// Lets the download use several connections if it is large and one is slow.
+    /// Allows several connections if the download is large and one connection is slow.
     pub(crate) fn split_if_slow(
         mut self,
         options: TransferOptions,
         policy: RetryPolicy,
-        experience: Arc<Experience>,
+        throughput: Arc<Throughput>,
     ) -> Self {
         if self.range.end - self.range.start >= LARGE && options.connections > 1 {
             self.splitting =
-                Some(Splitting { options, policy, experience, waited: Duration::ZERO, bytes: 0 });
+                Some(Splitting { options, policy, throughput, waited: Duration::ZERO, bytes: 0 });
         }
         self
     }
 
-    /// Fails unless this is the object that another request has begun to read.
+    /// Fails unless this is the object version that another request began to read.
     pub(crate) fn expect_version(&self, e_tag: Option<&str>) -> Result<(), StorageError> {
         if self.object.e_tag.as_deref() == e_tag { Ok(()) } else { Err(self.changed()) }
     }
@@ -121,12 +122,12 @@ impl Download {
         self.object.size
     }
 
-    /// What tells this object from others that had or will have its name; `None` where the server gives nothing.
+    /// Identifies this version of the object (its ETag); `None` if the server sent none.
     pub fn version(&self) -> Option<&str> {
         self.object.e_tag.as_deref()
     }
 
-    /// The part of the object that is read.
+    /// The range of the object that is read.
     pub fn range(&self) -> Range<u64> {
         self.range.clone()
     }
@@ -135,33 +136,33 @@ impl Download {
     ///
     /// # Errors
     ///
-    /// When the connection broke and could not be replaced, the object changed meanwhile, the time is over, or the
-    /// content is not what was stored. What was handed out before is to be discarded then.
+    /// If the connection broke and could not be replaced, the object changed in the meantime, time ran out, or the content
+    /// is corrupted. Discard the bytes returned before.
     pub async fn next(&mut self) -> Result<Option<Bytes>, StorageError> {
-        if let Some(parts) = &mut self.parts {
+        if let Some(parallel) = &mut self.parallel {
             let start = Instant::now();
-            let bytes = parts.next(&self.attempts).await?;
+            let bytes = parallel.next(&self.attempts).await?;
             self.count(start.elapsed(), bytes.as_ref());
             return match bytes {
                 Some(bytes) => self.accept(bytes).map(Some),
-                None => self.end_of_parts().map(|()| None),
+                None => self.end_parallel().map(|()| None),
             };
         }
-        let bytes = self.next_of_one().await?;
+        let bytes = self.next_sequential().await?;
         self.split();
         Ok(bytes)
     }
 
-    /// Goes on with several connections, if this one is slow.
+    /// Continues with several connections if this one is slow.
     fn split(&mut self) {
         let left = self.range.end - self.next;
         let Some(splitting) = &mut self.splitting else { return };
         if splitting.bytes < SAMPLE || left < LARGE / 2 {
             return;
         }
-        splitting.experience.one(splitting.bytes, splitting.waited);
-        if splitting.experience.says_split_at(rate(splitting.bytes, splitting.waited)) {
-            let parts = PartedDownload::new(
+        splitting.throughput.record_one(splitting.bytes, splitting.waited);
+        if splitting.throughput.says_split_at(rate(splitting.bytes, splitting.waited)) {
+            let parallel = ParallelDownload::new(
                 Arc::clone(&self.store),
                 self.path.clone(),
                 self.next..self.range.end,
@@ -169,11 +170,12 @@ impl Download {
                 splitting.policy,
                 splitting.options,
             );
-            self.parts = Some(parts);
-            // Ends the request: its rest comes in parts.
+            self.parallel = Some(parallel);
+            // Ends the first request, whose remaining bytes now come in ranges.
             self.body = futures_util::stream::empty().boxed();
         }
-        (splitting.bytes, splitting.waited) = (0, Duration::ZERO);
+        splitting.bytes = 0;
+        splitting.waited = Duration::ZERO;
     }
 
     fn count(&mut self, waited: Duration, bytes: Option<&Bytes>) {
@@ -183,17 +185,17 @@ impl Download {
         }
     }
 
-    fn end_of_parts(&mut self) -> Result<(), StorageError> {
+    fn end_parallel(&mut self) -> Result<(), StorageError> {
         if let Some(splitting) = self.splitting.take() {
-            splitting.experience.several(splitting.bytes, splitting.waited);
+            splitting.throughput.record_several(splitting.bytes, splitting.waited);
         }
         if self.next != self.range.end {
-            return Err(self.damaged("its parts are not the whole"));
+            return Err(self.damaged("the ranges do not add up to the whole"));
         }
         self.verify()
     }
 
-    async fn next_of_one(&mut self) -> Result<Option<Bytes>, StorageError> {
+    async fn next_sequential(&mut self) -> Result<Option<Bytes>, StorageError> {
         loop {
             let start = Instant::now();
             let frame = match tokio::time::timeout_at(self.attempts.deadline(), self.body.next()).await {
@@ -202,16 +204,16 @@ impl Download {
             };
             let failure = match frame {
                 Some(Ok(bytes)) => {
-                    // Pauses between attempts are no sign of a slow connection.
+                    // Pauses between attempts do not count: they do not make the connection slow.
                     self.count(start.elapsed(), Some(&bytes));
                     return self.accept(bytes).map(Some);
                 }
-                // All is there: whatever happened to the connection afterwards.
+                // All bytes have arrived, so a connection that breaks now does not matter.
                 _ if self.next == self.range.end => return self.verify().map(|()| None),
                 Some(Err(error)) => self.attempts.broken(&error),
                 None => self.attempts.error(Cause::Network("the answer ended early".to_owned()), true),
             };
-            self.attempts.pause_after((failure, None)).await?;
+            self.attempts.pause_after(failure).await?;
             self.resume().await?;
         }
     }
@@ -219,7 +221,7 @@ impl Download {
     fn accept(&mut self, bytes: Bytes) -> Result<Bytes, StorageError> {
         let next = self.next + bytes.len() as u64;
         if next > self.range.end {
-            return Err(self.damaged("the server sent more than was asked for"));
+            return Err(self.damaged("the server sent more than requested"));
         }
         if let Some(checksum) = &mut self.checksum {
             checksum.update(&bytes);
@@ -231,14 +233,15 @@ impl Download {
 
     fn verify(&self) -> Result<(), StorageError> {
         match &self.checksum {
-            Some(checksum) if !checksum.is_right() => {
-                Err(self.damaged(&format!("its {} is not that of the stored object", checksum.expected())))
-            }
+            Some(checksum) if !checksum.is_right() => Err(self.damaged(&format!(
+                "its {} checksum does not match the one stored by the server",
+                checksum.expected()
+            ))),
             _ => Ok(()),
         }
     }
 
-    /// Asks for the bytes that are missing, of the same object.
+    /// Requests the missing bytes of the same object version.
     async fn resume(&mut self) -> Result<(), StorageError> {
         let missing = self.next..self.range.end;
         let options = GetOptions {
@@ -246,16 +249,17 @@ impl Download {
             if_match: self.object.e_tag.clone(),
             ..GetOptions::default()
         };
-        let (store, path) = (&self.store, &self.path);
-        let answer = self.attempts.run(|| store.get_opts(path, options.clone())).await;
-        let (answer, _) = answer.map_err(|error| {
+        let store = &self.store;
+        let path = &self.path;
+        let resumed = self.attempts.run(|| store.get_opts(path, options.clone())).await;
+        let (answer, _) = resumed.map_err(|error| {
             if error.status() == Some(PRECONDITION_FAILED) || error.cause == Cause::OutOfRange {
                 StorageError { cause: Cause::Changed, ..error }
             } else {
                 error
             }
         })?;
-        // Where the server gave no ETag to insist on, its other answers tell.
+        // Without an ETag, size and modification time identify the version.
         let same =
             answer.meta.size == self.object.size && answer.meta.last_modified == self.object.last_modified;
         if !same || answer.range != missing {

@@ -1,15 +1,15 @@
-//! The engine's one error type.
+//! The error type of all storage operations, on the bucket and, in crate `hybrid`, on files.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What was attempted.
+/// The operation that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Operation {
-    /// The check of the bucket at start.
+    /// Checking the bucket at start.
     Check,
-    /// Making a missing bucket.
+    /// Creating a missing bucket.
     CreateBucket,
     /// Storing an attachment.
     Create,
@@ -44,7 +44,7 @@ pub enum Cause {
     /// The bucket (or container) does not exist.
     #[error("the bucket does not exist: create it, or correct its name in the configuration")]
     BucketMissing,
-    /// The server refuses these credentials, or they do not allow this.
+    /// The server refuses these credentials, or they lack a permission.
     #[error("access denied: check the credentials and their permissions on the bucket")]
     Denied,
     /// There are no credentials to sign requests with.
@@ -54,44 +54,44 @@ pub enum Cause {
     #[error("{0}")]
     Network(String),
     /// The server's TLS certificate is not trusted.
-    #[error("{0}: if it is your own authority's, name its file in HttpsCACertificates")]
+    #[error("{0}; if your own authority issued it, set HttpsCACertificates to that authority's file")]
     Certificate(String),
-    /// The server is overloaded or broken for now (429, 5xx).
-    #[error("the server cannot serve the request now")]
+    /// The server is overloaded or failing for now (429, 5xx).
+    #[error("the server is temporarily unavailable")]
     Busy,
     /// The server refuses the request for another reason.
     #[error("the server refused the request")]
     Refused,
-    /// The time that the whole operation may take is over.
-    #[error("not done within {} s (RequestTimeout)", .0.as_secs_f32())]
+    /// The whole operation took too long.
+    #[error("not completed within {} s (RequestTimeout)", .0.as_secs_f32())]
     TimedOut(Duration),
-    /// What arrived is not what was stored.
-    #[error("the content is damaged: {0}")]
+    /// The content that arrived differs from what was stored.
+    #[error("the content is corrupted: {0}")]
     Damaged(String),
-    /// It is not the object any more that was begun with.
-    #[error("the content is damaged: the object changed while it was read")]
+    /// The object was replaced during the read.
+    #[error("the object changed while it was being read")]
     Changed,
     /// The disk has no room.
-    #[error("the disk is full: free some of its space, or name a larger one in StorageDirectory")]
+    #[error("the disk is full: free some space, or set StorageDirectory to a larger disk")]
     DiskFull,
-    /// The operating system refuses it.
+    /// The operating system denies access to a file.
     #[error(
-        "access denied: Orthanc's user needs to read and write the files and folders of StorageDirectory"
+        "access denied: Orthanc's user needs read and write access to StorageDirectory and everything in it"
     )]
     FileDenied,
-    /// Two copies of one attachment are not the same.
+    /// The two storages hold different contents under one UUID.
     #[error(
-        "the two storages hold different contents, and neither was touched: keep the right one, and delete the other"
+        "the two storages hold different contents, and neither was changed: keep the correct one and delete the other"
     )]
     CopiesDiffer,
-    /// What was written is not what is read back.
-    #[error("the copy is not what was written, and the original was kept")]
+    /// A copy, read back, differs from what was written.
+    #[error("the copy differs from what was written, and the original was kept")]
     CopyDamaged,
     /// The attachment must not be stored as it is.
     #[error("{0}")]
     NotAcceptable(String),
-    /// The range lies outside of the attachment.
-    #[error("the range is outside of the object")]
+    /// The range lies outside the object.
+    #[error("the range is outside the object")]
     OutOfRange,
     /// Anything else.
     #[error("{0}")]
@@ -127,25 +127,30 @@ impl fmt::Display for Answer {
     }
 }
 
-/// An operation on the storage that failed, with everything a log line needs and no secret.
+/// A failed storage operation, with everything that a log line needs and no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct StorageError {
-    /// What was attempted.
+    /// The operation.
     pub operation: Operation,
-    /// On which object: the bucket's URL and the object's name.
+    /// The object or file: the bucket's URL and the object's name, or a path.
     pub object: String,
-    /// Why it failed.
+    /// Why the operation failed.
     pub cause: Cause,
-    /// Whether the same operation may well succeed later.
+    /// Whether the same operation may succeed later.
     pub transient: bool,
-    /// The server's refusal, where it answered.
+    /// The server's refusal, if it answered.
     pub answer: Option<Box<Answer>>,
     /// Attempts made.
     pub attempts: u32,
 }
 
 impl StorageError {
-    /// The HTTP status of the server's refusal, where it answered.
+    /// A permanent failure of `operation` on `object`, without an answer from a server.
+    pub fn new(operation: Operation, object: impl Into<String>, cause: Cause) -> Self {
+        Self { operation, object: object.into(), cause, transient: false, answer: None, attempts: 1 }
+    }
+
+    /// The HTTP status of the server's refusal, if it answered.
     pub fn status(&self) -> Option<u16> {
         self.answer.as_ref().map(|answer| answer.status)
     }
@@ -161,5 +166,79 @@ impl fmt::Display for StorageError {
             write!(f, ", after {} attempts", self.attempts)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every cause. The `match` does not compile when a new one is missing here.
+    fn causes() -> Vec<Cause> {
+        let text = || "REASON".to_owned();
+        let causes = vec![
+            Cause::NotFound,
+            Cause::BucketMissing,
+            Cause::Denied,
+            Cause::NoCredentials(text()),
+            Cause::Network(text()),
+            Cause::Certificate(text()),
+            Cause::Busy,
+            Cause::Refused,
+            Cause::TimedOut(Duration::from_secs(1200)),
+            Cause::Damaged(text()),
+            Cause::Changed,
+            Cause::DiskFull,
+            Cause::FileDenied,
+            Cause::CopiesDiffer,
+            Cause::CopyDamaged,
+            Cause::NotAcceptable(text()),
+            Cause::OutOfRange,
+            Cause::Other(text()),
+        ];
+        for cause in &causes {
+            match cause {
+                Cause::NotFound | Cause::BucketMissing | Cause::Denied | Cause::NoCredentials(_) => {}
+                Cause::Network(_) | Cause::Certificate(_) | Cause::Busy | Cause::Refused => {}
+                Cause::TimedOut(_) | Cause::Damaged(_) | Cause::Changed | Cause::DiskFull => {}
+                Cause::FileDenied | Cause::CopiesDiffer | Cause::CopyDamaged => {}
+                Cause::NotAcceptable(_) | Cause::OutOfRange | Cause::Other(_) => {}
+            }
+        }
+        causes
+    }
+
+    #[test]
+    fn messages() {
+        let object = "s3://bucket/fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11.dcm";
+        let mut errors: Vec<StorageError> =
+            causes().into_iter().map(|cause| StorageError::new(Operation::Read, object, cause)).collect();
+        errors.extend(
+            [
+                Operation::Check,
+                Operation::CreateBucket,
+                Operation::Create,
+                Operation::Remove,
+                Operation::Move,
+            ]
+            .map(|operation| StorageError::new(operation, object, Cause::Busy)),
+        );
+        let answer = Answer {
+            status: 403,
+            code: Some("AccessDenied".to_owned()),
+            message: Some("Access Denied".to_owned()),
+            request_id: Some("4442587FB7D0A2F9".to_owned()),
+        };
+        errors.push(StorageError {
+            answer: Some(Box::new(answer)),
+            attempts: 3,
+            ..StorageError::new(Operation::Read, object, Cause::Denied)
+        });
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/messages");
+        insta::with_settings!(
+            {snapshot_path => folder, prepend_module_to_snapshot => false, omit_expression => true},
+            { insta::assert_snapshot!("bucket", lines.join("\n")) }
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! An object in parts, over several connections.
+//! Transfers over several connections: multipart uploads, and downloads in parallel ranges.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -18,26 +18,26 @@ use crate::error::StorageError;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::throughput::TransferOptions;
 
-/// The most parts that S3 takes for one object.
+/// Maximum number of parts of an object on S3.
 const MOST_PARTS: u64 = 10_000;
-/// How long a failed upload may take to be cleared away.
+/// Time limit for aborting a failed upload.
 const ABORT: Duration = Duration::from_secs(10);
-/// Memory of a download in parts, in bytes.
+/// Memory that a parallel download may use, in bytes.
 const DOWNLOAD_MEMORY: u64 = 20 * 1024 * 1024;
-/// No part of a download is smaller, in bytes.
-const SMALLEST_DOWNLOAD_PART: u64 = 1024 * 1024;
+/// Smallest range that a parallel download asks for, in bytes.
+const SMALLEST_RANGE: u64 = 1024 * 1024;
 
-/// One upload in parts.
-pub(crate) struct PartedUpload<'a> {
+/// One multipart upload.
+pub(crate) struct MultipartUpload<'a> {
     pub(crate) store: &'a Arc<dyn MultipartStore>,
     pub(crate) path: &'a Path,
     pub(crate) options: TransferOptions,
-    /// Makes the attempts of one request.
+    /// Returns the attempts for one request.
     pub(crate) attempts: &'a (dyn Fn() -> Attempts + Sync),
 }
 
-impl PartedUpload<'_> {
-    /// Uploads `content`. What is left of a failed upload is cleared away, since it would cost money for ever.
+impl MultipartUpload<'_> {
+    /// Uploads `content`. Aborts the upload if it fails, since the cloud would charge for its parts forever.
     pub(crate) async fn run(&self, content: &Bytes, options: PutOptions) -> Result<(), StorageError> {
         let PutOptions { tags, attributes, .. } = options;
         let create = PutMultipartOptions { tags, attributes, ..PutMultipartOptions::default() };
@@ -47,7 +47,7 @@ impl PartedUpload<'_> {
         if result.is_err() {
             let abort = self.store.abort_multipart(self.path, &id);
             if !matches!(tokio::time::timeout(ABORT, abort).await, Ok(Ok(()))) {
-                tracing::warn!("the parts of a failed upload of {} could not be cleared away", self.path);
+                tracing::warn!("cannot delete the parts of a failed upload of {}", self.path);
             }
         }
         result
@@ -80,21 +80,21 @@ impl PartedUpload<'_> {
     }
 }
 
-/// The rest of a download, in parts that arrive side by side and are handed out in order.
-pub(crate) struct PartedDownload {
+/// The rest of a download, in ranges that arrive in parallel and are returned in order.
+pub(crate) struct ParallelDownload {
     store: Arc<dyn ObjectStore>,
     path: Path,
     policy: RetryPolicy,
     e_tag: Option<String>,
     connections: usize,
     waiting: VecDeque<Range<u64>>,
-    running: FuturesOrdered<JoinedPart>,
+    running: FuturesOrdered<JoinedRange>,
     ready: VecDeque<Bytes>,
 }
 
-type JoinedPart = futures_util::future::BoxFuture<'static, Result<Vec<Bytes>, StorageError>>;
+type JoinedRange = futures_util::future::BoxFuture<'static, Result<Vec<Bytes>, StorageError>>;
 
-/// Ends the task when nobody waits for it any more.
+/// Aborts the task when dropped.
 struct AbortOnDrop(JoinHandle<Result<Vec<Bytes>, StorageError>>);
 
 impl Drop for AbortOnDrop {
@@ -103,7 +103,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-impl PartedDownload {
+impl ParallelDownload {
     pub(crate) fn new(
         store: Arc<dyn ObjectStore>,
         path: Path,
@@ -113,11 +113,19 @@ impl PartedDownload {
         options: TransferOptions,
     ) -> Self {
         let connections = options.connections.clamp(1, 16);
-        let size = (DOWNLOAD_MEMORY / connections as u64).max(SMALLEST_DOWNLOAD_PART);
+        let size = (DOWNLOAD_MEMORY / connections as u64).max(SMALLEST_RANGE);
         let starts = (range.start..range.end).step_by(usize::try_from(size).unwrap_or(usize::MAX));
         let waiting = starts.map(|start| start..range.end.min(start + size)).collect();
-        let (running, ready) = (FuturesOrdered::new(), VecDeque::new());
-        Self { store, path, policy, e_tag, connections, waiting, running, ready }
+        Self {
+            store,
+            path,
+            policy,
+            e_tag,
+            connections,
+            waiting,
+            running: FuturesOrdered::new(),
+            ready: VecDeque::new(),
+        }
     }
 
     /// The next bytes; `None` after the last ones.
@@ -139,20 +147,23 @@ impl PartedDownload {
         }
     }
 
-    /// A part of its own task: it goes on while the reader is busy with others.
-    fn start(&self, range: Range<u64>, attempts: &Attempts) -> JoinedPart {
-        let (store, path, e_tag) = (Arc::clone(&self.store), self.path.clone(), self.e_tag.clone());
+    /// Reads a range in a separate task, so that it arrives while the reader is busy with another.
+    fn start(&self, range: Range<u64>, attempts: &Attempts) -> JoinedRange {
+        let store = Arc::clone(&self.store);
+        let path = self.path.clone();
+        let e_tag = self.e_tag.clone();
         let attempts = attempts.again(self.policy);
-        let lost = attempts.error(crate::Cause::Other("a task ended unexpectedly".to_owned()), false);
         let mut task = AbortOnDrop(tokio::spawn(async move {
-            let mut part = Download::start(store, path, ReadRange::Range(range), attempts).await?;
-            part.expect_version(e_tag.as_deref())?;
+            let mut download = Download::start(store, path, ReadRange::Range(range), attempts).await?;
+            download.expect_version(e_tag.as_deref())?;
             let mut chunks = Vec::new();
-            while let Some(chunk) = part.next().await? {
+            while let Some(chunk) = download.next().await? {
                 chunks.push(chunk);
             }
             Ok(chunks)
         }));
-        Box::pin(async move { (&mut task.0).await.unwrap_or(Err(lost)) })
+        Box::pin(async move {
+            (&mut task.0).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        })
     }
 }

@@ -1,67 +1,69 @@
-//! Attachments in a bucket.
+//! Orthanc's attachments as objects in a bucket.
 
 use bytes::Bytes;
 use storage_layout::{Attachment, Layout, Structure};
 
 use crate::bucket::{Bucket, BucketCheck, Payload};
 use crate::download::{Download, ReadRange};
-use crate::error::{Cause, StorageError};
+use crate::error::{Cause, Operation, StorageError};
 use crate::retry::RetryPolicy;
 
-/// The attachments of one Orthanc.
+/// The attachments of one Orthanc in a bucket.
 #[derive(Debug, Clone)]
 pub struct ObjectStorage {
-    objects: Bucket,
+    bucket: Bucket,
     layout: Layout,
     legacy_unknown_files: bool,
     read_unencrypted: bool,
 }
 
-/// What an object's name says of its content.
+/// Whether content is encrypted, as far as the name of its object or file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Naming {
-    /// It is encrypted, and must not be taken for anything else.
+    /// The content must be an envelope.
     Envelope,
-    /// It is not encrypted.
+    /// The content is in clear.
     Clear,
-    /// Nothing: encrypted and unencrypted objects have the same names, and both are accepted.
+    /// Envelopes and content in clear have the same names, and both are accepted.
     Either,
 }
 
-/// An attachment that is being read.
+/// An object that is being read.
 #[derive(Debug)]
 pub struct Found {
-    /// Its bytes.
+    /// The content.
     pub download: Download,
-    /// What its name says of them.
+    /// What the object's name says about the content.
     pub naming: Naming,
-    /// Its object's name.
+    /// The object's name.
     pub name: String,
 }
 
 impl ObjectStorage {
-    /// Attachments in `objects`, named by `layout`. With `legacy_unknown_files`, the name that old releases gave to
-    /// DICOM headers is looked for too (`EnableLegacyUnknownFiles`); with `read_unencrypted`, attachments that were
-    /// stored before the encryption was switched on (`ReadUnencrypted`).
-    pub fn new(objects: Bucket, layout: Layout, legacy_unknown_files: bool, read_unencrypted: bool) -> Self {
-        Self { objects, layout, legacy_unknown_files, read_unencrypted }
+    /// Attachments in `bucket`, named by `layout`.
+    ///
+    /// With `legacy_unknown_files`, DICOM headers are also searched under the name that old releases gave them
+    /// (`EnableLegacyUnknownFiles`). With `read_unencrypted`, attachments stored before encryption was switched on are
+    /// accepted (`ReadUnencrypted`).
+    pub fn new(bucket: Bucket, layout: Layout, legacy_unknown_files: bool, read_unencrypted: bool) -> Self {
+        Self { bucket, layout, legacy_unknown_files, read_unencrypted }
     }
 
-    /// Whether the bucket can be used: see [`Bucket::check`].
+    /// Checks that the bucket can be used; see [`Bucket::check`].
     ///
     /// # Errors
     ///
     /// As [`Bucket::check`].
     pub async fn check(&self, policy: RetryPolicy) -> Result<BucketCheck, StorageError> {
-        self.objects.check(&self.layout.root.join(""), policy).await
+        self.bucket.check(&self.layout.root.join(""), policy).await
     }
 
-    /// How messages name the bucket.
+    /// The bucket's name in messages.
     pub fn url(&self) -> &str {
-        self.objects.url()
+        self.bucket.url()
     }
 
-    /// What can be said of the content of files beside the bucket: their names tell nothing.
+    /// What is known about the content of files next to the bucket, whose names do not say whether they are encrypted.
     pub fn file_naming(&self) -> Naming {
         match (self.layout.encrypted, self.read_unencrypted) {
             (false, _) => Naming::Clear,
@@ -70,62 +72,62 @@ impl ObjectStorage {
         }
     }
 
-    /// The name of the object of `attachment`.
+    /// The name of the object that `attachment` is written to.
     pub fn object_name(&self, attachment: &Attachment) -> String {
         self.layout.object_name(attachment)
     }
 
-    /// How messages name the object of `attachment`.
+    /// The name of that object in messages.
     pub fn object_url(&self, attachment: &Attachment) -> String {
-        self.objects.object_url(&self.layout.object_name(attachment))
+        self.bucket.object_url(&self.object_name(attachment))
     }
 
-    /// Stores an attachment, encrypted already where it is to be: one request.
+    /// Stores an attachment with one request. `content` is already encrypted if it is to be.
     ///
     /// # Errors
     ///
-    /// When the bucket does not confirm it; then nothing may be taken as stored.
+    /// If the bucket does not confirm the object, which must then be taken as not stored.
     pub async fn create(&self, attachment: &Attachment, content: Payload) -> Result<(), StorageError> {
-        self.objects.put(&self.layout.object_name(attachment), content).await
+        self.bucket.put(&self.object_name(attachment), content).await
     }
 
-    /// Begins to read an attachment's object, or a part of it: one request, and one more for each other name that it
-    /// may have.
+    /// Begins to read an attachment: one request, and one more for each further name that its object may have.
     ///
     /// # Errors
     ///
-    /// [`Cause::NotFound`] where the attachment is not in the bucket.
-    pub async fn read(&self, attachment: &Attachment, part: ReadRange) -> Result<Found, StorageError> {
+    /// [`Cause::NotFound`] if the attachment is not in the bucket.
+    pub async fn read(&self, attachment: &Attachment, range: ReadRange) -> Result<Found, StorageError> {
         let mut missing = None;
         for (name, naming) in self.names(attachment) {
-            match self.objects.get(&name, part.clone()).await {
+            match self.bucket.get(&name, range.clone()).await {
                 Ok(download) => return Ok(Found { download, naming, name }),
+                // The regular name comes first, so its error is the one to report.
                 Err(error) if error.cause == Cause::NotFound => missing = missing.or(Some(error)),
                 Err(error) => return Err(error),
             }
         }
-        // There is always one name, the regular one, and the first error is its.
-        Err(missing.unwrap_or_else(|| self.objects.not_found(&self.layout.object_name(attachment))))
+        let not_found = || StorageError::new(Operation::Read, self.object_url(attachment), Cause::NotFound);
+        Err(missing.unwrap_or_else(not_found))
     }
 
-    /// Whether the server says by its checksum that the object of `attachment` is `content`. `false` where it says
-    /// nothing of the kind, or something else.
+    /// Whether the server's checksum confirms that the object of `attachment` is `content`. `false` if the server has
+    /// no checksum, or a different one.
     ///
     /// # Errors
     ///
-    /// When the server does not answer.
+    /// If the server does not answer.
     pub async fn is_confirmed(&self, attachment: &Attachment, content: &Bytes) -> Result<bool, StorageError> {
-        self.objects.is_confirmed(&self.layout.object_name(attachment), content).await
+        self.bucket.is_confirmed(&self.object_name(attachment), content).await
     }
 
-    /// Deletes an attachment under each name that it may have: one request for each.
+    /// Deletes an attachment under each name that its object may have, with one request for each.
     ///
     /// # Errors
     ///
-    /// When the bucket does not confirm it.
+    /// If the bucket does not confirm a deletion.
     pub async fn remove(&self, attachment: &Attachment) -> Result<(), StorageError> {
         for (name, _) in self.names(attachment) {
-            self.objects.delete(&name).await?;
+            self.bucket.delete(&name).await?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Repeating what failed for reasons that pass.
+//! Retries transient failures with backoff and an overall deadline.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use tokio::time::Instant;
 use crate::classify::storage_error;
 use crate::error::{Cause, Operation, StorageError};
 
-/// When and how often a failed request is repeated.
+/// When failed requests are retried, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Repetitions after the first attempt.
+    /// Maximum number of retries after the first attempt.
     pub max_retries: u32,
-    /// The longest time for an operation, all attempts and pauses together.
+    /// Time limit for an operation, including all attempts and pauses.
     pub deadline: Duration,
-    /// The pause before the first repetition; each further one is twice as long.
+    /// The pause before the first retry; it doubles with each further one.
     pub first_pause: Duration,
-    /// The longest pause. A server may ask for a longer one (`Retry-After`).
+    /// The longest pause, unless the server asks for a longer one (`Retry-After`).
     pub longest_pause: Duration,
 }
 
 impl Default for RetryPolicy {
-    /// Ten repetitions within 20 minutes, with pauses of 0.1 s to 15 s.
+    /// Ten retries within 20 minutes, with pauses of 0.1 s to 15 s.
     fn default() -> Self {
         Self {
             max_retries: 10,
@@ -45,6 +45,19 @@ pub(crate) struct Attempts {
     pause: Duration,
 }
 
+/// A failed attempt.
+pub(crate) struct Failure {
+    pub(crate) error: StorageError,
+    /// How long the server asks to wait.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        Self { error, retry_after: None }
+    }
+}
+
 impl Attempts {
     pub(crate) fn new(policy: RetryPolicy, operation: Operation, object: String) -> Self {
         Self {
@@ -58,7 +71,7 @@ impl Attempts {
         }
     }
 
-    /// Makes attempts until one succeeds, fails for good, or the time or number of attempts is used up.
+    /// Makes attempts until one succeeds, one fails permanently, or the policy's limits are reached.
     ///
     /// # Errors
     ///
@@ -71,40 +84,39 @@ impl Attempts {
             self.made += 1;
             let failure = match tokio::time::timeout_at(self.deadline, observe(attempt())).await {
                 Ok((Ok(value), exchange)) => return Ok((value, exchange)),
-                Ok((Err(error), exchange)) => {
-                    let retry_after = exchange.retry_after;
-                    (storage_error(self.operation, &self.object, &error, exchange), retry_after)
-                }
-                Err(_elapsed) => return Err(self.error(Cause::TimedOut(self.policy.deadline), true)),
+                Ok((Err(error), exchange)) => Failure {
+                    retry_after: exchange.retry_after,
+                    error: storage_error(self.operation, &self.object, &error, exchange),
+                },
+                Err(_elapsed) => return Err(self.timed_out()),
             };
             self.pause_after(failure).await?;
         }
     }
 
-    /// Waits before the next attempt, or gives `error` back where there is to be none.
-    pub(crate) async fn pause_after(
-        &mut self,
-        (error, retry_after): (StorageError, Option<Duration>),
-    ) -> Result<(), StorageError> {
-        let pause = retry_after.unwrap_or_default().max(self.pause.mul_f64(rand::random_range(0.5..=1.0)));
-        let error = StorageError { attempts: self.made, ..error };
-        if !error.transient || self.retries_left == 0 || Instant::now() + pause >= self.deadline {
-            return Err(error);
+    /// Waits before the next attempt, or returns the error if there is to be none.
+    pub(crate) async fn pause_after(&mut self, failure: impl Into<Failure>) -> Result<(), StorageError> {
+        let Failure { error, retry_after } = failure.into();
+        let backoff = self.pause.mul_f64(rand::random_range(0.5..=1.0));
+        let pause = retry_after.unwrap_or_default().max(backoff);
+        let failed = StorageError { attempts: self.made, ..error };
+        if !failed.transient || self.retries_left == 0 || Instant::now() + pause >= self.deadline {
+            return Err(failed);
         }
-        tracing::info!("{error}; trying again in {} ms", pause.as_millis());
+        tracing::info!("{failed}; retrying in {} ms", pause.as_millis());
         self.retries_left -= 1;
         self.pause = (self.pause * 2).min(self.policy.longest_pause);
         tokio::time::sleep(pause).await;
         Ok(())
     }
 
-    /// Something was achieved: what fails from now on is a new failure, with its own repetitions.
+    /// Restores the full number of retries: a failure after progress is a new failure.
     pub(crate) fn made_progress(&mut self) {
         self.retries_left = self.policy.max_retries;
         self.pause = self.policy.first_pause;
     }
 
-    /// The attempts of a further request for the same operation, up to the same moment.
+    /// A fresh retry budget with the same deadline.
     pub(crate) fn again(&self, policy: RetryPolicy) -> Self {
         let deadline = self.deadline;
         Self { deadline, ..Self::new(policy, self.operation, self.object.clone()) }
@@ -114,16 +126,10 @@ impl Attempts {
         self.deadline
     }
 
-    /// An error of this operation that no answer of a server tells.
+    /// An error of this operation that does not come from a server's answer.
     pub(crate) fn error(&self, cause: Cause, transient: bool) -> StorageError {
-        StorageError {
-            operation: self.operation,
-            object: self.object.clone(),
-            cause,
-            transient,
-            answer: None,
-            attempts: self.made,
-        }
+        let error = StorageError::new(self.operation, self.object.clone(), cause);
+        StorageError { transient, attempts: self.made, ..error }
     }
 
     /// The error of an attempt whose answer began well and broke later.
@@ -147,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_cannot_heal_is_not_repeated() {
+    async fn permanent_errors_are_not_retried() {
         let made = Cell::new(0);
         let mut attempts = Attempts::new(RetryPolicy::default(), Operation::Read, "name".to_owned());
         let result = attempts
@@ -161,30 +167,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn transient_failures_are_repeated_so_often_and_no_more() {
+    async fn transient_errors_are_retried_up_to_the_limit() {
         let policy = RetryPolicy { max_retries: 4, ..RetryPolicy::default() };
         let mut attempts = Attempts::new(policy, Operation::Read, "name".to_owned());
-        let busy = StorageError { transient: true, ..attempts.error(Cause::Busy, true) };
+        let busy = attempts.error(Cause::Busy, true);
         for _ in 0..4 {
-            attempts.pause_after((busy.clone(), None)).await.unwrap();
+            attempts.pause_after(busy.clone()).await.unwrap();
         }
-        assert_eq!(attempts.pause_after((busy, None)).await.unwrap_err().cause, Cause::Busy);
+        assert_eq!(attempts.pause_after(busy).await.unwrap_err().cause, Cause::Busy);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wish_of_the_server_to_wait_is_granted_unless_it_leads_past_the_deadline() {
+    async fn retry_after_is_respected_up_to_the_deadline() {
         let policy = RetryPolicy { deadline: Duration::from_secs(100), ..RetryPolicy::default() };
         let mut attempts = Attempts::new(policy, Operation::Read, "name".to_owned());
         let busy = attempts.error(Cause::Busy, true);
+        let after =
+            |seconds| Failure { error: busy.clone(), retry_after: Some(Duration::from_secs(seconds)) };
         let start = Instant::now();
-        attempts.pause_after((busy.clone(), Some(Duration::from_secs(40)))).await.unwrap();
+        attempts.pause_after(after(40)).await.unwrap();
         assert!(start.elapsed() >= Duration::from_secs(40));
-        attempts.pause_after((busy, Some(Duration::from_secs(61)))).await.unwrap_err();
-        assert!(start.elapsed() < Duration::from_secs(41), "it fails at once when waiting cannot help");
+        attempts.pause_after(after(61)).await.unwrap_err();
+        assert!(start.elapsed() < Duration::from_secs(41), "a pause past the deadline fails at once");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_attempt_that_never_ends_is_ended_at_the_deadline() {
+    async fn hanging_attempt_ends_at_the_deadline() {
         let policy = RetryPolicy { deadline: Duration::from_secs(7), ..RetryPolicy::default() };
         let mut attempts = Attempts::new(policy, Operation::Create, "name".to_owned());
         let start = Instant::now();

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use bucket::{Bucket, BucketOptions, Payload, ReadRange, RetryPolicy, TransferOptions};
+use bucket::{Bucket, BucketOptions, Cause, Payload, ReadRange, RetryPolicy, TransferOptions};
 use bytes::Bytes;
 use cloud_http::{CloudHttp, HttpOptions};
 use fake_cloud::{BucketServer, Fault, FaultRule, Operation, Options};
@@ -12,11 +12,11 @@ use object_store::PutOptions;
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 
 const MEGABYTE: usize = 1024 * 1024;
-/// Bytes a second: a connection that is in the way.
+/// The rate of a slow connection, in bytes per second.
 const SLOW: u64 = 20 * 1024 * 1024;
 const BUCKET: &str = "bucket";
 
-fn storage(server: &BucketServer) -> Bucket {
+fn bucket(server: &BucketServer) -> Bucket {
     let options = Options::default();
     let store = AmazonS3Builder::new()
         .with_bucket_name(BUCKET)
@@ -43,12 +43,12 @@ fn storage(server: &BucketServer) -> Bucket {
 }
 
 fn content(megabytes: usize) -> Bytes {
-    // A prime modulus: no two parts are alike.
+    // With a prime modulus, no two parts are the same.
     (0..megabytes * MEGABYTE).map(|i| u8::try_from(i % 251).unwrap()).collect::<Vec<_>>().into()
 }
 
-async fn read(storage: &Bucket, name: &str) -> Vec<u8> {
-    let mut download = storage.get(name, ReadRange::Whole).await.unwrap();
+async fn read(bucket: &Bucket, name: &str) -> Vec<u8> {
+    let mut download = bucket.get(name, ReadRange::Whole).await.unwrap();
     let mut bytes = Vec::new();
     while let Some(chunk) = download.next().await.unwrap() {
         bytes.extend_from_slice(&chunk);
@@ -57,24 +57,26 @@ async fn read(storage: &Bucket, name: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn objects_that_are_not_large_are_one_request_each() {
+async fn small_objects_take_one_request_each() {
     let server = BucketServer::start(Options::default()).unwrap();
-    let (storage, content) = (storage(&server), content(4));
+    let bucket = bucket(&server);
+    let content = content(4);
     for name in ["a", "b", "c"] {
-        storage.put(name, Payload::Owned(content.clone())).await.unwrap();
-        assert!(read(&storage, name).await == content);
+        bucket.put(name, Payload::Owned(content.clone())).await.unwrap();
+        assert!(read(&bucket, name).await == content);
     }
     let requests = server.requests();
     assert_eq!((requests.put_object(), requests.get_object(), requests.total), (3, 3, 6));
 }
 
 #[tokio::test]
-async fn after_a_slow_upload_the_next_one_goes_in_parts() {
+async fn upload_after_a_slow_one_is_multipart() {
     let server = BucketServer::start(Options::default()).unwrap();
     server.bandwidth_per_connection(Some(SLOW));
-    let (storage, content) = (storage(&server), content(23));
+    let bucket = bucket(&server);
+    let content = content(23);
     for name in ["first", "second"] {
-        storage.put(name, Payload::Lent(content.clone())).await.unwrap();
+        bucket.put(name, Payload::Lent(content.clone())).await.unwrap();
         assert!(server.object(BUCKET, name).unwrap().bytes == content, "{name}");
     }
     let requests = server.requests();
@@ -86,40 +88,43 @@ async fn after_a_slow_upload_the_next_one_goes_in_parts() {
 }
 
 #[tokio::test]
-async fn a_slow_download_goes_on_in_parts_and_is_whole() {
+async fn slow_download_continues_in_ranges() {
     let server = BucketServer::start(Options::default()).unwrap();
-    let (storage, content) = (storage(&server), content(40));
+    let bucket = bucket(&server);
+    let content = content(40);
     server.insert(BUCKET, "large", content.clone());
     server.bandwidth_per_connection(Some(SLOW));
-    assert!(read(&storage, "large").await == content);
+    assert!(read(&bucket, "large").await == content);
     let requests = server.requests();
-    assert_eq!(requests.get_object(), 1, "it begins with one plain request");
+    assert_eq!(requests.get_object(), 1, "the download begins with one plain request");
     assert!(requests.get_object_range() > 1, "{requests:?}");
     assert!(server.connections_accepted() > 1);
 }
 
 #[tokio::test]
-async fn a_part_that_breaks_is_read_again() {
+async fn broken_range_is_read_again() {
     let server = BucketServer::start(Options::default()).unwrap();
-    let (storage, content) = (storage(&server), content(40));
+    let bucket = bucket(&server);
+    let content = content(40);
     server.insert(BUCKET, "large", content.clone());
     server.bandwidth_per_connection(Some(SLOW));
     let rule = FaultRule::new(Fault::ResetAfterResponseBytes(100_000)).on(Operation::GetObjectRange);
     let broken = server.faults().push(rule);
-    assert!(read(&storage, "large").await == content);
+    assert!(read(&bucket, "large").await == content);
     assert_eq!(broken.fired(), 1);
 }
 
 #[tokio::test]
-async fn what_is_left_of_a_failed_upload_in_parts_is_cleared_away() {
+async fn failed_multipart_upload_is_aborted() {
     let server = BucketServer::start(Options::default()).unwrap();
     server.bandwidth_per_connection(Some(SLOW));
-    let (storage, content) = (storage(&server), content(20));
-    storage.put("first", Payload::Owned(content.clone())).await.unwrap();
+    let bucket = bucket(&server);
+    let content = content(20);
+    bucket.put("first", Payload::Owned(content.clone())).await.unwrap();
     let denied = FaultRule::new(Fault::status(403, "AccessDenied")).on(Operation::UploadPart).skip(2);
     server.faults().push(denied);
-    let error = storage.put("second", Payload::Owned(content)).await.unwrap_err();
-    assert_eq!(error.cause, bucket::Cause::Denied);
+    let error = bucket.put("second", Payload::Owned(content)).await.unwrap_err();
+    assert_eq!(error.cause, Cause::Denied);
     assert!(server.object(BUCKET, "second").is_none());
     assert!(server.unfinished_uploads(BUCKET).is_empty());
     assert_eq!(server.requests().of(Operation::AbortMultipartUpload), 1);

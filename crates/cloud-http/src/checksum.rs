@@ -1,12 +1,13 @@
-//! The checksums by which the clouds tell what they hold.
+//! Checksums of objects, as reported by the clouds.
 //!
 //! | cloud | header | checksum |
 //! | --- | --- | --- |
-//! | S3 | `x-amz-checksum-crc64nvme`, when asked for with `x-amz-checksum-mode` | CRC-64/NVME, big-endian |
+//! | S3 | `x-amz-checksum-crc64nvme`, if requested with `x-amz-checksum-mode` | CRC-64/NVME, big-endian |
 //! | Google | `x-goog-hash: crc32c=…` | CRC-32C (Castagnoli), big-endian |
-//! | Azure | `Content-MD5` | MD5, of blobs that were stored in one request |
+//! | Azure | `Content-MD5` | MD5, only of blobs that were stored with one request |
 //!
-//! All are in base64, and of the whole object; Google sends its own with ranges too, where they are of no use.
+//! All are in base64 and cover the whole object. Google sends its checksum with ranges too, where it is
+//! useless.
 
 use std::fmt;
 
@@ -18,22 +19,22 @@ use md5::{Digest as _, Md5};
 
 const AMAZON: HeaderName = HeaderName::from_static("x-amz-checksum-crc64nvme");
 const AZURE: HeaderName = HeaderName::from_static("content-md5");
-/// The header in which Google takes and gives checksums.
+/// Google's header for checksums in requests and responses.
 pub(crate) const GOOGLE: HeaderName = HeaderName::from_static("x-goog-hash");
 
-/// The checksum of a whole object, as the server knows it.
+/// The checksum of a whole object, as reported by the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checksum {
     /// CRC-64/NVME.
     Crc64Nvme(u64),
     /// CRC-32C.
     Crc32c(u32),
-    /// MD5 (RFC 1321): against faults, not against attackers.
+    /// MD5 (RFC 1321), which detects faults but not attacks.
     Md5([u8; 16]),
 }
 
 impl Checksum {
-    /// The cheapest one among the headers of an answer.
+    /// Returns the checksum in the headers of a response that is cheapest to verify.
     pub(crate) fn of_answer(headers: &HeaderMap) -> Option<Self> {
         let value = |name| decode::<8>(headers.get(name)?.to_str().ok()?);
         if let Some(bytes) = value(AMAZON) {
@@ -49,7 +50,7 @@ impl Checksum {
         decode::<16>(headers.get(AZURE)?.to_str().ok()?).map(Self::Md5)
     }
 
-    /// What to compare the object with, once all of its bytes are there.
+    /// Returns a verifier for the bytes of the object.
     pub fn verifier(self) -> Verifier {
         let running = match self {
             Self::Crc64Nvme(_) => Running::Crc(Digest::new(CrcAlgorithm::Crc64Nvme)),
@@ -61,7 +62,7 @@ impl Checksum {
 }
 
 impl fmt::Display for Checksum {
-    /// The name of the algorithm.
+    /// Writes the name of the algorithm.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Crc64Nvme(_) => "CRC-64/NVME",
@@ -83,7 +84,7 @@ pub struct Verifier {
 
 #[expect(
     clippy::large_enum_variant,
-    reason = "the large one is the common one, and there is one for each read"
+    reason = "the large variant is the common one, and each read has only one value"
 )]
 enum Running {
     Crc(Digest),
@@ -91,7 +92,7 @@ enum Running {
 }
 
 impl Verifier {
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.running {
             Running::Crc(digest) => digest.update(bytes),
@@ -99,7 +100,7 @@ impl Verifier {
         }
     }
 
-    /// The checksum that is expected.
+    /// Returns the expected checksum.
     pub fn expected(&self) -> Checksum {
         self.expected
     }
@@ -121,7 +122,7 @@ impl fmt::Debug for Verifier {
     }
 }
 
-/// The value of Google's header for an upload of `chunks`.
+/// Returns the value of Google's header for an upload of `chunks`.
 pub(crate) fn google_hash<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Option<HeaderValue> {
     let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
     chunks.for_each(|chunk| digest.update(chunk));
@@ -134,7 +135,7 @@ pub(crate) fn google_hash<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Option<
 mod tests {
     use super::*;
 
-    /// Checksums of "123456789", from the catalogue of CRC algorithms and from `md5sum`.
+    /// The input of the check values in the catalogue of CRC algorithms.
     const CHECK: &[u8] = b"123456789";
     const CRC64_NVME: u64 = 0xAE8B_1486_0A79_9888;
     const CRC32C: u32 = 0xE306_9283;
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn each_clouds_checksum_is_found_and_tells_right_from_wrong() {
+    fn checksum_of_each_cloud_is_verified() {
         let md5 = "JfnnlDI7RTiF9RgfG2JNCw==";
         let answers = [
             answer(&[(AMAZON, BASE64.encode(CRC64_NVME.to_be_bytes()))]),
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn google_may_send_its_hashes_in_two_headers() {
+    fn google_may_use_two_headers() {
         let mut headers = answer(&[(GOOGLE, "md5=JfnnlDI7RTiF9RgfG2JNCw==".to_owned())]);
         headers.append(GOOGLE, "crc32c=4waSgw==".parse().unwrap());
         assert_eq!(Checksum::of_answer(&headers), Some(Checksum::Crc32c(CRC32C)));
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_checksum_is_none() {
+    fn invalid_checksums_are_ignored() {
         for headers in [
             answer(&[]),
             answer(&[(AMAZON, "%".to_owned())]),

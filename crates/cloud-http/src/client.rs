@@ -1,4 +1,4 @@
-//! The client itself.
+//! `CloudHttp`, the client, and its options.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,26 +21,27 @@ use crate::error::{HttpConfigError, TransportError};
 use crate::error_body;
 use crate::exchange::{Exchange, note};
 use crate::stall::Progress;
-use crate::upload::{UploadBody, is_lent};
+use crate::upload::{Lease, UploadBody, is_lent};
 
-/// The most of an error body that is read, in bytes.
-const LONGEST_ERROR_BODY: usize = 64 * 1024;
-/// Where the clouds' metadata services answer: never through a proxy.
+/// Maximum number of bytes to read of an error body.
+const MAX_ERROR_BODY: usize = 64 * 1024;
+/// Addresses of the clouds' metadata services and of this machine, which are never reached through a proxy.
 const NEVER_PROXIED: &str = "169.254.0.0/16,fd00:ec2::/32,localhost,127.0.0.0/8,::1,metadata.google.internal";
 const USER_AGENT: &str = concat!("orthanc-object-storage/", env!("CARGO_PKG_VERSION"));
 
-/// How a [`CloudHttp`] connects.
+/// Options of a [`CloudHttp`].
 #[derive(Clone)]
 pub struct HttpOptions {
-    /// The longest time to open a connection.
+    /// Maximum time to open a connection.
     pub connect_timeout: Duration,
-    /// The longest time in which nothing is sent or received in an exchange.
+    /// Maximum time without any data sent or received in an exchange.
     pub stall_limit: Duration,
-    /// Connections in use at once; further requests wait their turn. At least 1.
+    /// Maximum number of connections in use, at least 1. Further requests wait.
     pub max_connections: usize,
-    /// `[protocol://][user:password@]host[:port]`; without one, the environment's (`HTTPS_PROXY` and the like).
+    /// `[protocol://][user:password@]host[:port]`. If `None`, the environment (`HTTPS_PROXY` and similar)
+    /// decides.
     pub proxy: Option<String>,
-    /// PEM certificates of authorities to trust besides the system's.
+    /// PEM certificates of authorities to trust in addition to the system's.
     pub root_certificates: Option<Vec<u8>>,
 }
 
@@ -62,14 +63,14 @@ impl fmt::Debug for HttpOptions {
             .field("connect_timeout", &self.connect_timeout)
             .field("stall_limit", &self.stall_limit)
             .field("max_connections", &self.max_connections)
-            // It may hold a password.
+            // The proxy's address may contain a password.
             .field("proxy", &self.proxy.as_ref().map(|_| "…"))
             .field("root_certificates", &self.root_certificates.as_ref().map(Vec::len))
             .finish()
     }
 }
 
-/// An HTTP/1.1 client for `object_store`; cheap to clone, all clones share connections, limits and counts.
+/// An HTTP/1.1 client for `object_store`. Clones are cheap and share connections and limits.
 #[derive(Debug, Clone)]
 pub struct CloudHttp {
     client: reqwest::Client,
@@ -79,11 +80,11 @@ pub struct CloudHttp {
 }
 
 impl CloudHttp {
-    /// A client with `options`. TLS certificates are always verified.
+    /// Creates a client. TLS certificates are always verified.
     ///
     /// # Errors
     ///
-    /// [`HttpConfigError`] when the certificates or the proxy cannot be understood.
+    /// [`HttpConfigError`] if the certificates or the proxy are invalid.
     pub fn new(options: &HttpOptions) -> Result<Self, HttpConfigError> {
         let mut builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
@@ -92,8 +93,8 @@ impl CloudHttp {
             .connect_timeout(options.connect_timeout)
             .pool_max_idle_per_host(options.max_connections);
         if let Some(proxy) = &options.proxy {
-            let proxy = reqwest::Proxy::all(proxy).map_err(|_| HttpConfigError::Proxy)?;
-            builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(NEVER_PROXIED)));
+            let all = reqwest::Proxy::all(proxy).map_err(|_| HttpConfigError::Proxy)?;
+            builder = builder.proxy(all.no_proxy(reqwest::NoProxy::from_string(NEVER_PROXIED)));
         }
         if let Some(pem) = &options.root_certificates {
             let certificates =
@@ -112,38 +113,27 @@ impl CloudHttp {
         })
     }
 
-    /// The client, sending objects with their CRC-32C in `x-goog-hash`, which Google compares before it keeps them.
-    /// `object_store` sends a checksum to S3 alone.
+    /// Adds the CRC-32C of uploaded objects in `x-goog-hash`, which Google verifies before storing them.
+    /// `object_store` sends checksums only to S3.
     #[must_use]
     pub fn with_crc32c_of_uploads(self) -> Self {
         Self { crc32c_of_uploads: true, ..self }
     }
 
-    /// The client without limits, notes and counts, for the requests of other libraries (credentials).
+    /// Returns the `reqwest` client, without limits and observation, for requests of other libraries
+    /// (credentials).
     pub fn client(&self) -> &reqwest::Client {
         &self.client
     }
 
     async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        // A semaphore that is never closed.
+        // This does not fail, because the semaphore is never closed.
         let permit =
             Arc::clone(&self.connections).acquire_owned().await.map_err(|_| protocol("no connection"))?;
         note(|exchange| *exchange = Exchange { requests: exchange.requests + 1, ..Exchange::default() });
 
-        let (parts, body) = request.into_parts();
-        let url = parts.uri.to_string().parse().map_err(|_| protocol("the URL is not valid"))?;
-        let mut request = reqwest::Request::new(parts.method, url);
-        *request.headers_mut() = parts.headers;
         let progress = Progress::start();
-        let (body, lease) = UploadBody::new(body, is_lent(), progress.clone()).await?;
-        // Of whole objects: Google's documentation does not name the header for parts, which have a query.
-        if self.crc32c_of_uploads && *request.method() == Method::PUT && request.url().query().is_none() {
-            request.headers_mut().extend(body.google_hash().map(|hash| (checksum::GOOGLE, hash)));
-        }
-        if !http_body::Body::is_end_stream(&body) {
-            *request.body_mut() = Some(reqwest::Body::wrap(body));
-        }
-
+        let (request, lease) = self.prepare(request, &progress).await?;
         let response = tokio::select! {
             response = self.client.execute(request) => {
                 response.map_err(|error| TransportError::from_reqwest(&error).into_http())?
@@ -154,22 +144,44 @@ impl CloudHttp {
         };
         drop(lease);
 
-        let (parts, body) = http::Response::from(response).into_parts();
-        note_answer(parts.status, &parts.headers);
-        let body = DownloadBody::new(body, self.stall_limit, permit);
-        let body = if parts.status.is_success() {
-            HttpResponseBody::new(body)
+        let (head, incoming) = http::Response::from(response).into_parts();
+        note_answer(head.status, &head.headers);
+        let download = DownloadBody::new(incoming, self.stall_limit, permit);
+        let body = if head.status.is_success() {
+            HttpResponseBody::new(download)
         } else {
-            read_refusal(body).await.into()
+            read_refusal(download).await.into()
         };
-        Ok(HttpResponse::from_parts(parts, body))
+        Ok(HttpResponse::from_parts(head, body))
+    }
+
+    /// Converts a request for `reqwest`. Dropping the lease releases the payload.
+    async fn prepare(
+        &self,
+        request: HttpRequest,
+        progress: &Progress,
+    ) -> Result<(reqwest::Request, Lease), HttpError> {
+        let (head, payload) = request.into_parts();
+        let url = head.uri.to_string().parse().map_err(|_| protocol("the URL is not valid"))?;
+        let mut prepared = reqwest::Request::new(head.method, url);
+        *prepared.headers_mut() = head.headers;
+        let (body, lease) = UploadBody::new(payload, is_lent(), progress.clone()).await?;
+        // Part uploads, whose URLs have a query, are excluded: Google does not document the header for them.
+        if self.crc32c_of_uploads && *prepared.method() == Method::PUT && prepared.url().query().is_none() {
+            prepared.headers_mut().extend(body.google_hash().map(|hash| (checksum::GOOGLE, hash)));
+        }
+        if !http_body::Body::is_end_stream(&body) {
+            *prepared.body_mut() = Some(reqwest::Body::wrap(body));
+        }
+        Ok((prepared, lease))
     }
 }
 
-/// Reads and notes why the server refused. What cannot be read is left out: the status says enough.
-async fn read_refusal(body: DownloadBody) -> Bytes {
-    let body = Limited::new(body, LONGEST_ERROR_BODY).collect().await.map(|body| body.to_bytes());
-    let body = body.unwrap_or_default();
+/// Reads the server's explanation and adds it to the observed exchange. An unreadable body is ignored, since
+/// the status is known.
+async fn read_refusal(download: DownloadBody) -> Bytes {
+    let collected = Limited::new(download, MAX_ERROR_BODY).collect().await;
+    let body = collected.map(|body| body.to_bytes()).unwrap_or_default();
     let refusal = error_body::parse(&body);
     note(|exchange| {
         exchange.code = refusal.code;
@@ -192,7 +204,7 @@ fn note_answer(status: StatusCode, headers: &HeaderMap) {
     });
 }
 
-/// Seconds or a date (RFC 9110, 10.2.3).
+/// Parses `Retry-After`: seconds or a date (RFC 9110, 10.2.3).
 fn retry_after(value: &str) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));
@@ -208,7 +220,8 @@ fn protocol(reason: &str) -> HttpError {
 #[async_trait]
 impl HttpService for CloudHttp {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let method = request.method().clone();
+        let path = request.uri().path().to_owned();
         let start = std::time::Instant::now();
         let answer = self.exchange(request).await;
         let milliseconds = start.elapsed().as_millis();
@@ -222,13 +235,14 @@ impl HttpService for CloudHttp {
     }
 }
 
-/// For the builders of `object_store`: the engine repeats requests itself, signed anew and within one deadline.
+/// Returns a configuration that turns off the retries of `object_store`. The crate `bucket` retries instead,
+/// with one deadline per operation.
 pub fn no_retries() -> RetryConfig {
     RetryConfig { max_retries: 0, ..RetryConfig::default() }
 }
 
 impl HttpConnector for CloudHttp {
-    /// The options of `object_store` are not used: this client has its own.
+    /// Returns this client; its [`HttpOptions`] replace the options of `object_store`.
     fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
         Ok(HttpClient::new(self.clone()))
     }
@@ -249,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_hides_the_password_of_the_proxy() {
+    fn debug_output_hides_the_proxys_password() {
         let options =
             HttpOptions { proxy: Some("http://user:hunter2@proxy".to_owned()), ..HttpOptions::default() };
         assert!(!format!("{options:?}").contains("hunter2"));

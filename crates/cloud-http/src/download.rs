@@ -1,4 +1,4 @@
-//! The body of a response.
+//! The body of a response, with stall detection.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,14 +15,14 @@ use tokio::time::{Instant, Sleep};
 use crate::error::TransportError;
 
 pin_project! {
-    /// Counts what arrives, gives up when nothing arrives, and holds the connection's permit to the end.
+    /// Fails if no data arrives for `limit`, and holds the connection's permit until the end.
     pub(crate) struct DownloadBody {
         #[pin]
         inner: reqwest::Body,
         #[pin]
         stall: Sleep,
-        // Whether `stall` runs: from the first poll that has to wait to the next frame. A reader that takes its time
-        // does not make the server late.
+        // Whether `stall` is running, which is from the first pending poll to the next frame. The time that a
+        // slow reader takes between polls does not count.
         waiting: bool,
         limit: Duration,
         permit: Option<OwnedSemaphorePermit>,

@@ -1,4 +1,4 @@
-//! What can go wrong on the way to a server, apart from its own answer.
+//! Errors other than responses of the server: transport, credentials, options.
 
 use std::error::Error as StdError;
 use std::io;
@@ -6,37 +6,38 @@ use std::time::Duration;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
-/// Why no complete answer came from the server.
+/// No complete response arrived from the server.
 ///
-/// It is the innermost source of the errors that `object_store` makes of it: see [`TransportError::find`].
+/// `object_store` wraps this error in its own: use [`TransportError::find`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
-    /// No connection: refused, unknown host, unreachable network, connection timeout.
+    /// The connection could not be opened: it was refused or timed out, or the host or network is
+    /// unreachable.
     #[error("cannot connect: {reason}")]
     Connect {
         /// The cause, without the address.
         reason: String,
     },
-    /// The server's certificate is not one to trust. Retrying does not help.
+    /// The server's certificate is not trusted. Retrying does not help.
     #[error("the server's TLS certificate is not trusted: {reason}")]
     Certificate {
-        /// What is wrong with it.
+        /// The cause.
         reason: String,
     },
-    /// The connection ended in the middle of an exchange.
+    /// The connection ended during an exchange.
     #[error("the connection broke: {reason}")]
     Interrupted {
         /// The cause.
         reason: String,
     },
-    /// Nothing was sent or received for so long.
-    #[error("nothing moved for {} s", limit.as_secs_f32())]
+    /// No data was sent or received for `limit`.
+    #[error("no data transferred for {} s", limit.as_secs_f32())]
     Stalled {
-        /// The longest time that an exchange may stand still.
+        /// Maximum time without any data.
         limit: Duration,
     },
-    /// The request could not be made, or the answer is no HTTP.
+    /// The request could not be sent, or the response is not HTTP.
     #[error("{reason}")]
     Protocol {
         /// The cause.
@@ -45,12 +46,12 @@ pub enum TransportError {
 }
 
 impl TransportError {
-    /// The transport error among the sources of `error`, if that is where it came from.
+    /// Returns the transport error among the sources of `error`, if there is one.
     pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         sources(error).find_map(|source| source.downcast_ref())
     }
 
-    /// Whether the same request may well succeed later.
+    /// Whether the same request may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Interrupted { .. } | Self::Stalled { .. } => true,
@@ -58,7 +59,7 @@ impl TransportError {
         }
     }
 
-    /// Sorts an error of `reqwest` by what its sources say.
+    /// Classifies an error of `reqwest` by its sources.
     pub(crate) fn from_reqwest(error: &reqwest::Error) -> Self {
         let reason = innermost(error);
         if is_certificate_error(&reason) {
@@ -72,7 +73,7 @@ impl TransportError {
         }
     }
 
-    /// As `object_store` wants it. The kind is unused there, since its retries are off.
+    /// Converts the error for `object_store`, which ignores the kind because its retries are off.
     pub(crate) fn into_http(self) -> HttpError {
         let kind = match self {
             Self::Connect { .. } => HttpErrorKind::Connect,
@@ -84,32 +85,33 @@ impl TransportError {
     }
 }
 
-/// There are no credentials to sign a request with. To be given by credential providers as the source of their
-/// `object_store` error.
+/// A credential provider could not return credentials to sign a request with.
+///
+/// Providers wrap this error in an error of `object_store`: use [`CredentialError::find`].
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct CredentialError {
-    /// Why, without any part of a credential.
+    /// The cause, without any part of a credential.
     pub reason: String,
-    /// Whether it may pass by itself, as a metadata service that does not answer.
+    /// Whether the same request may succeed later, for example if a metadata service did not respond.
     pub transient: bool,
 }
 
 impl CredentialError {
-    /// The credential error among the sources of `error`, if that is where it came from.
+    /// Returns the credential error among the sources of `error`, if there is one.
     pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         sources(error).find_map(|source| source.downcast_ref())
     }
 }
 
-/// The client could not be made from its options.
+/// The options of the client are invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpConfigError {
-    /// The file of additional root certificates is no PEM file.
+    /// The additional root certificates are not PEM.
     #[error("no certificates in PEM format")]
     Certificates,
-    /// The proxy is no URL.
+    /// The proxy's address is invalid.
     #[error("not the address of a proxy")]
     Proxy,
     /// TLS could not be set up.
@@ -118,7 +120,8 @@ pub enum HttpConfigError {
 }
 
 impl HttpConfigError {
-    /// What lies inside of the PEM format is only looked at when the client is made.
+    /// Classifies an error of building the client, when `reqwest` decodes the content of the PEM
+    /// certificates.
     pub(crate) fn from_reqwest(error: &reqwest::Error) -> Self {
         let reason = innermost(error);
         if is_certificate_error(&reason) { Self::Certificates } else { Self::Client(reason) }
@@ -129,13 +132,13 @@ fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a 
     std::iter::successors(Some(error), |error| (*error).source())
 }
 
-/// The text of the last source: the cause, without the URLs of the errors around it.
+/// Returns the message of the last source: the cause, without the URLs in the errors that wrap it.
 pub(crate) fn innermost(error: &(dyn StdError + 'static)) -> String {
     sources(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
 fn is_certificate_error(reason: &str) -> bool {
-    // rustls' error type is not among `reqwest`'s public ones; its text begins so.
+    // `reqwest` does not expose the error type of `rustls`, whose message begins like this.
     reason.contains("invalid peer certificate")
 }
 
@@ -143,21 +146,14 @@ fn is_broken_connection(error: &reqwest::Error) -> bool {
     use io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof,
     };
+    const BROKEN: [io::ErrorKind; 6] =
+        [BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof];
     if error.is_body() || error.is_request() || error.is_decode() {
         return sources(error).any(|source| {
-            let broken_io = source.downcast_ref::<io::Error>().is_some_and(|error| {
-                matches!(
-                    error.kind(),
-                    BrokenPipe
-                        | ConnectionAborted
-                        | ConnectionReset
-                        | NotConnected
-                        | TimedOut
-                        | UnexpectedEof
-                )
-            });
+            let broken_io =
+                source.downcast_ref().is_some_and(|error: &io::Error| BROKEN.contains(&error.kind()));
             let text = source.to_string();
-            // hyper's error is not among `reqwest`'s public ones either.
+            // `reqwest` does not expose the error type of `hyper` either.
             broken_io
                 || text.contains("connection closed")
                 || text.contains("connection was not ready")
@@ -165,4 +161,48 @@ fn is_broken_connection(error: &reqwest::Error) -> bool {
         });
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages() {
+        let reason = || "connection refused".to_owned();
+        let transport_errors = [
+            TransportError::Connect { reason: reason() },
+            TransportError::Certificate { reason: reason() },
+            TransportError::Interrupted { reason: reason() },
+            TransportError::Stalled { limit: Duration::from_secs(30) },
+            TransportError::Protocol { reason: reason() },
+        ];
+        let config_errors =
+            [HttpConfigError::Certificates, HttpConfigError::Proxy, HttpConfigError::Client(reason())];
+        // Add new variants to the matches and to the lists above.
+        let transport = transport_errors.iter().map(|error| {
+            let variant = match error {
+                TransportError::Connect { .. } => "Connect",
+                TransportError::Certificate { .. } => "Certificate",
+                TransportError::Interrupted { .. } => "Interrupted",
+                TransportError::Stalled { .. } => "Stalled",
+                TransportError::Protocol { .. } => "Protocol",
+            };
+            format!("TransportError::{variant}: {error}")
+        });
+        let config = config_errors.iter().map(|error| {
+            let variant = match error {
+                HttpConfigError::Certificates => "Certificates",
+                HttpConfigError::Proxy => "Proxy",
+                HttpConfigError::Client(_) => "Client",
+            };
+            format!("HttpConfigError::{variant}: {error}")
+        });
+        let text = transport.chain(config).collect::<Vec<_>>().join("\n");
+        insta::with_settings!({
+            snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/messages"),
+            prepend_module_to_snapshot => false,
+            omit_expression => true,
+        }, { insta::assert_snapshot!("cloud-http", text) });
+    }
 }

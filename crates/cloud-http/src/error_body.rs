@@ -1,5 +1,5 @@
-//! Reading how a server explains an error: in XML, as S3, Azure and Google do, or in JSON, as token services do
-//! (RFC 6749, 5.2).
+//! Parses the error bodies of servers: XML of S3, Azure and Google, and JSON of token services (RFC 6749,
+//! 5.2).
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use crate::exchange::Refusal;
 
-/// The longest text of a server that is kept, in characters.
-const LONGEST: usize = 200;
+/// Maximum number of characters to keep of a server's text.
+const MAX_LENGTH: usize = 200;
 
-/// What an error body says: only its code, message and request id. The rest is left where it is: it can hold access
-/// keys and the string that was signed.
+/// Returns the code, message and request id of an error body. The rest is ignored, because it can contain
+/// access keys and the string that was signed.
 pub(crate) fn parse(body: &[u8]) -> Refusal {
     match serde_json::from_slice(body) {
         Ok(json) => of_token_service(&json),
@@ -49,10 +49,10 @@ fn of_storage(body: &[u8]) -> Refusal {
     }
 }
 
-/// The first line of `text`, without control characters, of a bounded length.
+/// Returns the first line of `text`, without control characters and of limited length.
 fn one_line(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
-    line.chars().filter(|letter| !letter.is_control()).take(LONGEST).collect()
+    line.chars().filter(|letter| !letter.is_control()).take(MAX_LENGTH).collect()
 }
 
 #[cfg(test)]
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_code_message_and_request_id_are_kept_and_nothing_else() {
+    fn only_code_message_and_request_id_are_kept() {
         let refusal = parse(
             b"<?xml version=\"1.0\"?><Error><Code>SignatureDoesNotMatch</Code><Message>The signature does not \
               match</Message><AWSAccessKeyId>AKIA</AWSAccessKeyId><StringToSign>AWS4</StringToSign>\
@@ -73,13 +73,13 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_one_short_line() {
+    fn message_is_one_short_line() {
         let body = format!("<Error><Message>first\x01 line\nsecond {}</Message></Error>", "x".repeat(1000));
         assert_eq!(parse(body.as_bytes()).message.as_deref(), Some("first line"));
     }
 
     #[test]
-    fn a_token_services_json_is_understood_too() {
+    fn json_of_token_services_is_parsed() {
         let refusal =
             parse(b"{\"error\": \"invalid_grant\", \"error_description\": \"Account\\nnot found\"}");
         assert_eq!(refusal.code.as_deref(), Some("invalid_grant"));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_says_nothing() {
+    fn other_bodies_are_ignored() {
         for body in [&b""[..], b"<html><Code", b"{\"error\": 1}", b"\xff\xfe", b"<a></b>"] {
             let refusal = parse(body);
             assert_eq!((refusal.code, refusal.message, refusal.request_id), (None, None, None));

@@ -1,4 +1,4 @@
-//! What was learnt of the server during an operation.
+//! Observation of the server's responses during an operation.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -10,39 +10,39 @@ tokio::task_local! {
     static EXCHANGE: RefCell<Exchange>;
 }
 
-/// The last answer of the server to the requests of one operation.
+/// The server's last response to the requests of one operation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exchange {
-    /// Requests made.
+    /// Number of requests sent.
     pub requests: u32,
-    /// The HTTP status of the last answer.
+    /// The HTTP status of the last response.
     pub status: Option<u16>,
-    /// The server's name for the last request (`x-amz-request-id` and the like), for its support.
+    /// The server's id of the last request (`x-amz-request-id` and similar), for the provider's support.
     pub request_id: Option<String>,
-    /// How long the server asks to wait before the next request.
+    /// How long the server asked to wait before the next request.
     pub retry_after: Option<Duration>,
-    /// The error code in the answer (`NoSuchBucket`, `SlowDown`, …), where the server refused.
+    /// The error code in the response (`NoSuchBucket`, `SlowDown`, …), if the server refused the request.
     pub code: Option<String>,
     /// The server's explanation: one line of at most 200 characters.
     pub message: Option<String>,
-    /// The checksum of the whole object, where the answer to a read has one.
+    /// The checksum of the whole object, if the response to a read contains one.
     pub checksum: Option<Checksum>,
 }
 
-/// What a server's error body says.
+/// The content of a server's error body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refusal {
     /// The error code.
     pub code: Option<String>,
     /// The explanation.
     pub message: Option<String>,
-    /// The server's name for the request.
+    /// The server's id of the request.
     pub request_id: Option<String>,
 }
 
-/// Runs `operation` and returns with its result what the server answered on the way.
+/// Runs `operation`, and returns its result and the server's responses to its requests.
 ///
-/// Requests are noticed when they are made by the task that runs `operation`, as those of `object_store` are.
+/// Only requests sent by the task that runs `operation` are observed, as are those of `object_store`.
 pub async fn observe<T>(operation: impl Future<Output = T>) -> (T, Exchange) {
     EXCHANGE
         .scope(RefCell::default(), async {
@@ -52,15 +52,16 @@ pub async fn observe<T>(operation: impl Future<Output = T>) -> (T, Exchange) {
         .await
 }
 
-/// As [`observe`], for an operation that is a step of another observed one, which gets to know the exchange as well.
+/// Observes an operation within another observed operation, which observes the same exchange.
 pub async fn observe_nested<T>(operation: impl Future<Output = T>) -> (T, Exchange) {
     let (result, exchange) = observe(operation).await;
     note(|outer| *outer = Exchange { requests: outer.requests + exchange.requests, ..exchange.clone() });
     (result, exchange)
 }
 
-/// Notes something about the operation that is being observed, if one is.
+/// Updates the exchange of the observed operation, if there is one.
 pub(crate) fn note(change: impl FnOnce(&mut Exchange)) {
-    // Nobody need watch: credentials are fetched outside of an operation.
+    // Requests for credentials are sent outside of observed operations, so a missing exchange is not an
+    // error.
     let _ = EXCHANGE.try_with(|exchange| change(&mut exchange.borrow_mut()));
 }

@@ -1,15 +1,42 @@
 //! The HTTP client that carries the requests of `object_store` to a cloud.
 //!
-//! `object_store` speaks the protocol of each cloud and leaves the connection to an [`HttpService`]; [`CloudHttp`] is
-//! ours, made of `reqwest`. It adds what a storage of patients' images needs beyond a plain client:
+//! `object_store` implements the protocol of each cloud and sends its requests through an [`HttpService`].
+//! [`CloudHttp`] implements that trait with `reqwest`, and adds:
 //!
-//! - at most so many connections at once, first come, first served;
-//! - an exchange in which nothing moves is given up (a stall), however long a large transfer may take as a whole;
-//! - a payload that is lent by its owner can be taken back at any moment (see [`with_lent_payload`]);
-//! - what the server answered (status, error code, request id, `Retry-After`, [`Checksum`]) is kept for whoever made the
-//!   request (see [`observe`]), since `object_store` passes on only a part of it.
+//! - a maximum number of connections, used in the order of the requests;
+//! - stall detection: an exchange fails if no data is transferred for a while, but may take any time as a
+//!   whole;
+//! - payloads that are borrowed from the caller and released as soon as the request ends (see
+//!   [`with_lent_payload`]);
+//! - details of the response that `object_store` drops: status, error code, request id, `Retry-After` and
+//!   [`Checksum`] (see [`observe`]).
 //!
-//! It does not retry, and knows nothing of attachments, buckets or credentials.
+//! The client does not retry; the crate `bucket` does. Credentials are left to `object_store`;
+//! [`CredentialError`] only marks their errors, so that `bucket` can classify them.
+//!
+//! # Example
+//!
+//! `object_store` takes the client through `with_http_connector` of its builders. It can also be used
+//! directly:
+//!
+//! ```
+//! use cloud_http::{CloudHttp, HttpOptions, TransportError, observe};
+//! use object_store::ClientOptions;
+//! use object_store::client::{HttpConnector, HttpRequestBody};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = CloudHttp::new(&HttpOptions::default())?.connect(&ClientOptions::new())?;
+//! let request = http::Request::get("http://127.0.0.1:1/").body(HttpRequestBody::empty())?;
+//! let (result, exchange) = observe(client.execute(request)).await;
+//! match result {
+//!     Ok(response) => println!("status {}, checksum {:?}", response.status(), exchange.checksum),
+//!     Err(error) => println!("{:?}", TransportError::find(&error)),
+//! }
+//! assert_eq!(exchange.requests, 1);
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! [`HttpService`]: object_store::client::HttpService
 

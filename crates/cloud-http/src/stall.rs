@@ -1,4 +1,4 @@
-//! Telling a slow exchange from one that stands still.
+//! Stall detection: distinguishes a slow exchange from one without any progress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What the system may hold of an upload that the connection has taken, in bytes: Linux lets a send buffer grow so far.
+/// Maximum number of bytes of an upload in the system's buffers: the limit of Linux for send buffers.
 const SYSTEM_BUFFER: u64 = 4 * 1024 * 1024;
-/// The slowest line for which that is waited, in bytes a second.
+/// Minimum rate in bytes per second at which these buffers are expected to drain.
 const SLOWEST_LINE: u64 = 128 * 1024;
 
-/// When something last moved in an exchange; shared between its request body and the one who waits.
+/// Time of the last progress in an exchange, shared by the request body and the code that waits for the
+/// response.
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     start: Instant,
-    /// Milliseconds from `start` to the last movement.
+    /// Milliseconds from `start` to the last progress.
     last: Arc<AtomicU64>,
-    /// Milliseconds that the last bytes of an upload may take unseen.
+    /// Additional milliseconds for the last bytes of an upload to leave the system's buffers.
     drain: Arc<AtomicU64>,
 }
 
@@ -26,19 +27,19 @@ impl Progress {
         Self { start: Instant::now(), last: Arc::default(), drain: Arc::default() }
     }
 
-    /// Something moved.
+    /// Records progress.
     pub(crate) fn mark(&self) {
         let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(elapsed, Ordering::Relaxed);
     }
 
-    /// The connection has taken the last of `bytes`, which may still lie in the system's buffers: what becomes of them
-    /// shows only in the answer.
+    /// Records that the connection has taken the last of `bytes`. They may still be in the system's buffers,
+    /// where their progress is not visible.
     pub(crate) fn all_taken(&self, bytes: u64) {
         self.drain.store(bytes.min(SYSTEM_BUFFER) * 1000 / SLOWEST_LINE, Ordering::Relaxed);
     }
 
-    /// Ends once nothing has moved for `limit`.
+    /// Returns when there was no progress for `limit`.
     pub(crate) async fn stalled(&self, limit: Duration) {
         loop {
             let last = self.last.load(Ordering::Relaxed) + self.drain.load(Ordering::Relaxed);
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_of_an_upload_is_given_the_time_that_a_slow_line_takes() {
+    async fn upload_buffers_get_time_to_drain() {
         let progress = Progress::start();
         progress.all_taken(3 * SLOWEST_LINE);
         let start = Instant::now();
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_exchange_that_moves_now_and_then_is_not_stalled() {
+    async fn progress_postpones_the_stall() {
         let progress = Progress::start();
         let limit = Duration::from_secs(10);
         let watched = {

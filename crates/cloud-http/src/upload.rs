@@ -1,4 +1,4 @@
-//! The body of a request, which can be taken back.
+//! The body of a request, whose payload can be taken back.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -15,29 +15,29 @@ use parking_lot::Mutex;
 use crate::checksum;
 use crate::stall::Progress;
 
-/// Bytes handed to the connection at a time. Small enough to stay in a core's cache when they are copied, and to show
-/// that an upload moves; large enough not to be felt.
+/// Number of bytes passed to the connection at a time. Chunks are small enough to stay in a core's cache and
+/// to make progress visible, and large enough to cost nothing.
 const CHUNK: usize = 256 * 1024;
 
 tokio::task_local! {
     static LENT: ();
 }
 
-/// Runs `operation`, whose requests carry payloads that belong to somebody who waits to have them back.
+/// Runs `operation`, whose requests have payloads that are borrowed from the caller.
 ///
-/// A connection can outlive the request that used it, and hold a part of the payload for as long as the peer does not
-/// take it. So a lent payload is copied, chunk by chunk as the connection takes it, and the client lets go of it when
-/// the request ends, whatever became of the connection.
+/// A connection can outlive its request, and keep a part of the payload while the peer does not read. So a
+/// borrowed payload is copied chunk by chunk as the connection takes it, and the client releases it when the
+/// request ends, regardless of the connection.
 pub async fn with_lent_payload<T>(operation: impl Future<Output = T>) -> T {
     LENT.scope((), operation).await
 }
 
-/// Whether the payload of the request that is being made is lent.
+/// Whether the payload of the current request is borrowed.
 pub(crate) fn is_lent() -> bool {
     LENT.try_with(|()| ()).is_ok()
 }
 
-/// What remains to be sent; `None` once it was taken back.
+/// The chunks that remain to be sent; `None` after the payload was taken back.
 type Remaining = Arc<Mutex<Option<VecDeque<Bytes>>>>;
 
 /// A request body for `reqwest`, in chunks.
@@ -60,20 +60,19 @@ impl Drop for Lease {
     }
 }
 
-/// The payload was taken back while the connection still wanted more of it.
+/// The payload was taken back before the connection had read all of it.
 #[derive(Debug, thiserror::Error)]
 #[error("the request has ended")]
 pub(crate) struct TakenBack;
 
 impl UploadBody {
     pub(crate) async fn new(
-        body: HttpRequestBody,
+        mut body: HttpRequestBody,
         lent: bool,
         progress: Progress,
     ) -> Result<(Self, Lease), object_store::client::HttpError> {
-        let mut body = body;
         let mut chunks = VecDeque::new();
-        // The frames of an `HttpRequestBody` are there already: this never waits.
+        // An `HttpRequestBody` is in memory, so this does not wait.
         while let Some(frame) = body.frame().await {
             if let Ok(data) = frame?.into_data() {
                 chunks.push_back(data);
@@ -85,13 +84,13 @@ impl UploadBody {
         Ok((Self { remaining, length, left: length, lent, progress }, lease))
     }
 
-    /// The checksum of what remains, as Google wants it.
+    /// Returns Google's checksum header for the remaining chunks.
     pub(crate) fn google_hash(&self) -> Option<HeaderValue> {
         let remaining = self.remaining.lock();
         checksum::google_hash(remaining.iter().flatten().map(|chunk| &chunk[..]))
     }
 
-    /// The next chunk: `Ok(None)` after the last.
+    /// Returns the next chunk; `Ok(None)` after the last one.
     fn next_chunk(&mut self) -> Result<Option<Bytes>, TakenBack> {
         let mut remaining = self.remaining.lock();
         let queue = remaining.as_mut().ok_or(TakenBack)?;
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_chunks_are_the_payload() {
+    async fn chunks_add_up_to_the_payload() {
         let payload = Bytes::from((0..3 * CHUNK + 17).map(|i| i.to_le_bytes()[0]).collect::<Vec<_>>());
         let (body, _lease) = lent(payload.clone()).await;
         assert_eq!(body.size_hint().exact(), Some(payload.len() as u64));
@@ -163,18 +162,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_payload_taken_back_is_let_go_of_at_once_and_the_body_fails() {
+    async fn payload_can_be_taken_back() {
         let payload = Bytes::from(vec![7; 2 * CHUNK]);
         let (mut body, lease) = lent(payload.clone()).await;
         let chunk = body.frame().await.unwrap().unwrap().into_data().unwrap();
         drop(lease);
-        assert!(payload.is_unique(), "the chunk already sent is a copy, the rest was let go of");
+        assert!(payload.is_unique(), "the sent chunk must be a copy, and the rest must be released");
         assert_eq!(chunk.len(), CHUNK);
         assert!(body.frame().await.unwrap().is_err(), "a short body must not look complete");
     }
 
     #[tokio::test]
-    async fn an_owned_payload_is_not_copied() {
+    async fn owned_payload_is_not_copied() {
         let payload = Bytes::from(vec![7; CHUNK]);
         let (mut body, _lease) =
             UploadBody::new(payload.clone().into(), false, Progress::start()).await.unwrap();

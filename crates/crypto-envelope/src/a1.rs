@@ -1,4 +1,4 @@
-//! A1, the format of existing installations, to the byte.
+//! A1, the format of existing installations: one AES-256-GCM message.
 //!
 //! ```text
 //! offset  bytes
@@ -10,7 +10,8 @@
 //!   70+n     16  tag
 //! ```
 //!
-//! The tag comes last and covers everything, so no byte may be used before all have come: see [`A1Decryptor`].
+//! The only tag comes last, so no byte of the plaintext may be used before the whole envelope has been read:
+//! see [`A1Decryptor`].
 
 use std::fmt;
 
@@ -23,16 +24,16 @@ use crate::long_iv_gcm::{IV_LEN, Open, Seal};
 use crate::primitives::{KEY_LEN, Secret, TAG_LEN, fill_random};
 use crate::target::RevocableTarget;
 
-/// Bytes before the ciphertext.
+/// Length of everything before the ciphertext, in bytes.
 pub(crate) const HEADER_LEN: usize = IDENTIFY_LEN + IV_LEN + KEY_LEN;
 
-/// Bytes that an envelope has more than its plaintext.
+/// Difference between the lengths of an envelope and its plaintext, in bytes.
 pub(crate) const OVERHEAD: u64 = (HEADER_LEN + TAG_LEN) as u64;
 
-/// The most that GCM can encrypt under one IV: 2^39 - 256 bits (NIST SP 800-38D, 5.2.1.1).
+/// Maximum number of bytes that GCM can encrypt under one IV: 2^39 - 256 bits (NIST SP 800-38D, 5.2.1.1).
 const MAX_PLAINTEXT: u64 = (1 << 36) - 32;
 
-/// Length of the plaintext in an envelope of this length.
+/// Returns the length of the plaintext in an envelope of `envelope_len` bytes.
 pub(crate) fn plaintext_len(envelope_len: u64) -> Result<u64, DecryptError> {
     envelope_len
         .checked_sub(OVERHEAD)
@@ -40,14 +41,12 @@ pub(crate) fn plaintext_len(envelope_len: u64) -> Result<u64, DecryptError> {
         .ok_or(DecryptError::InvalidLength { format: Format::A1, envelope_len })
 }
 
-/// `secret` XORed with `mask`: AES-256-CTR from the all-zero counter block, both ways.
-fn masked(secret: &[u8; KEY_LEN], mask: &Secret) -> [u8; KEY_LEN] {
-    let mut out = *secret;
-    out.iter_mut().zip(mask.as_ref()).for_each(|(byte, mask)| *byte ^= mask);
-    out
+/// XORs `bytes` with `mask`, which encrypts and decrypts: see [`MasterKey::a1_mask`](crate::MasterKey).
+fn apply_mask(bytes: &mut [u8], mask: &Secret) {
+    bytes.iter_mut().zip(mask.as_ref()).for_each(|(byte, mask)| *byte ^= mask);
 }
 
-/// Encrypts under the ring's current key, into `envelope`, whose content is overwritten.
+/// Encrypts under the ring's current key, replacing the content of `envelope`.
 pub(crate) fn encrypt(ring: &KeyRing, plaintext: &[u8], envelope: &mut Vec<u8>) -> Result<(), EncryptError> {
     let len = plaintext.len() as u64;
     if len > MAX_PLAINTEXT {
@@ -61,8 +60,10 @@ pub(crate) fn encrypt(ring: &KeyRing, plaintext: &[u8], envelope: &mut Vec<u8>) 
     let mask = ring.current().a1_mask();
     header[..2].copy_from_slice(&Format::A1.magic());
     header[2..6].copy_from_slice(&ring.current_id().to_le_bytes());
-    header[6..38].copy_from_slice(&masked(&iv, mask));
-    header[38..].copy_from_slice(&masked(data_key.as_ref(), mask));
+    header[6..38].copy_from_slice(iv.as_ref());
+    header[38..].copy_from_slice(data_key.as_ref());
+    apply_mask(&mut header[6..38], mask);
+    apply_mask(&mut header[38..], mask);
 
     envelope.clear();
     envelope.reserve_exact(HEADER_LEN + plaintext.len() + TAG_LEN);
@@ -75,12 +76,11 @@ pub(crate) fn encrypt(ring: &KeyRing, plaintext: &[u8], envelope: &mut Vec<u8>) 
 
 /// Decrypts an A1 envelope whose bytes are pushed as they arrive.
 ///
-/// A1 can be verified only after its last byte, and the plaintext is decrypted in place as it arrives. So the
-/// decryptor owns the target from the start, and hands it out only from [`finish`](Self::finish), once the tag has been
-/// verified. In every other case (an error, or the decryptor is dropped early) the target is
-/// [discarded](RevocableTarget::discard).
+/// The plaintext is decrypted as it arrives, but can be verified only after the last byte. The decryptor
+/// therefore owns the target and returns it from [`finish`](Self::finish) once the tag has been verified. If
+/// an error occurs, or the decryptor is dropped early, the target is [discarded](RevocableTarget::discard).
 ///
-/// A caller that passes a `&mut` keeps the target itself, and must look at it only after `finish` succeeded.
+/// Callers that pass a `&mut` target must not read it until `finish` has succeeded.
 pub struct A1Decryptor<T: RevocableTarget> {
     ring: KeyRing,
     envelope_len: u64,
@@ -90,13 +90,13 @@ pub struct A1Decryptor<T: RevocableTarget> {
     key_id: u32,
     gcm: Option<Open>,
     tag: [u8; TAG_LEN],
-    /// Taken by `finish` on success, and by the first error.
+    /// `None` after an error or a successful `finish`.
     target: Option<T>,
 }
 
 impl<T: RevocableTarget> A1Decryptor<T> {
-    /// Prepares for an envelope of `envelope_len` bytes, as the storage reports it. The target gets
-    /// `envelope_len - 86` bytes.
+    /// Creates a decryptor for an envelope of `envelope_len` bytes, as reported by the storage. The target
+    /// receives `envelope_len - 86` bytes.
     ///
     /// # Errors
     /// [`DecryptError::InvalidLength`].
@@ -117,12 +117,15 @@ impl<T: RevocableTarget> A1Decryptor<T> {
         })
     }
 
-    /// Takes the envelope's next bytes, as many as there are.
+    /// Decrypts the next bytes of the envelope, any number of them.
     ///
     /// # Errors
     /// [`DecryptError::NotAnEnvelope`], [`DecryptError::UnknownKeyId`], [`DecryptError::TooLong`],
-    /// [`DecryptError::Target`]; all are final, and the target has been discarded.
+    /// [`DecryptError::Target`]. Errors are final and discard the target.
     pub fn push(&mut self, chunk: &[u8]) -> Result<(), DecryptError> {
+        if self.target.is_none() {
+            return Err(DecryptError::AlreadyFailed);
+        }
         let outcome = self.try_push(chunk);
         if outcome.is_err() {
             self.discard();
@@ -131,7 +134,6 @@ impl<T: RevocableTarget> A1Decryptor<T> {
     }
 
     fn try_push(&mut self, mut chunk: &[u8]) -> Result<(), DecryptError> {
-        let target = self.target.as_mut().ok_or(DecryptError::AlreadyFailed)?;
         let tag_start = self.envelope_len - TAG_LEN as u64;
         while !chunk.is_empty() {
             let header_missing = (HEADER_LEN as u64).saturating_sub(self.position);
@@ -139,12 +141,12 @@ impl<T: RevocableTarget> A1Decryptor<T> {
             let taken = if header_missing > 0 {
                 let taken = copy_tail(&mut self.header, header_missing, chunk);
                 if taken as u64 == header_missing {
-                    let (key_id, gcm) = open_header(&self.ring, &self.header)?;
-                    (self.key_id, self.gcm) = (key_id, Some(gcm));
+                    self.open_header()?;
                 }
                 taken
             } else if ciphertext_missing > 0 {
                 let gcm = self.gcm.as_mut().ok_or(DecryptError::AlreadyFailed)?;
+                let target = self.target.as_mut().ok_or(DecryptError::AlreadyFailed)?;
                 let taken = clamp(ciphertext_missing, chunk.len());
                 target.append_with(taken, |out| Ok(gcm.update(&chunk[..taken], out)?))?;
                 taken
@@ -161,10 +163,25 @@ impl<T: RevocableTarget> A1Decryptor<T> {
         Ok(())
     }
 
-    /// Verifies the tag, and releases the target with the whole plaintext.
+    /// Reads the master key's id, and unmasks data key and IV.
+    fn open_header(&mut self) -> Result<(), DecryptError> {
+        let start = crate::identify(&self.header).filter(|start| start.format == Format::A1);
+        self.key_id = start.ok_or(DecryptError::NotAnEnvelope)?.key_id;
+        let mask = self.ring.get(self.key_id)?.a1_mask();
+        let mut iv = Zeroizing::new([0; IV_LEN]);
+        iv.copy_from_slice(&self.header[6..38]);
+        apply_mask(iv.as_mut(), mask);
+        let mut data_key = Secret::zeroed();
+        data_key.as_mut().copy_from_slice(&self.header[38..]);
+        apply_mask(data_key.as_mut(), mask);
+        self.gcm = Some(Open::new(data_key.as_ref(), &iv, &self.header)?);
+        Ok(())
+    }
+
+    /// Verifies the tag, and returns the target with the whole plaintext.
     ///
     /// # Errors
-    /// [`DecryptError::Truncated`], [`DecryptError::A1NotAuthentic`]; the target has been discarded.
+    /// [`DecryptError::Truncated`], [`DecryptError::A1NotAuthentic`]. Errors discard the target.
     pub fn finish(mut self) -> Result<T, DecryptError> {
         if self.target.is_none() {
             return Err(DecryptError::AlreadyFailed);
@@ -176,7 +193,7 @@ impl<T: RevocableTarget> A1Decryptor<T> {
         if !verified {
             return Err(DecryptError::A1NotAuthentic { key_id: self.key_id });
         }
-        // From here on, `drop` finds no target to discard.
+        // The target is returned, so `drop` must not discard it.
         self.target.take().ok_or(DecryptError::AlreadyFailed)
     }
 
@@ -203,21 +220,8 @@ impl<T: RevocableTarget> fmt::Debug for A1Decryptor<T> {
     }
 }
 
-/// Unmasks data key and IV.
-fn open_header(ring: &KeyRing, header: &[u8; HEADER_LEN]) -> Result<(u32, Open), DecryptError> {
-    let start = crate::identify(header).filter(|start| start.format == Format::A1);
-    let key_id = start.ok_or(DecryptError::NotAnEnvelope)?.key_id;
-    let mask = ring.get(key_id)?.a1_mask();
-    let mut iv = Zeroizing::new([0; IV_LEN]);
-    let mut data_key = Secret::zeroed();
-    iv.copy_from_slice(&header[6..38]);
-    data_key.as_mut().copy_from_slice(&header[38..]);
-    iv.iter_mut().zip(mask.as_ref()).for_each(|(byte, mask)| *byte ^= mask);
-    data_key.as_mut().iter_mut().zip(mask.as_ref()).for_each(|(byte, mask)| *byte ^= mask);
-    Ok((key_id, Open::new(data_key.as_ref(), &iv, header)?))
-}
-
-/// Copies from the start of `chunk` into the last `missing` bytes of `whole`, as much as there is.
+/// Copies from the start of `chunk` to where the last `missing` bytes of `whole` begin; returns how many it
+/// copied.
 fn copy_tail(whole: &mut [u8], missing: u64, chunk: &[u8]) -> usize {
     let taken = clamp(missing, chunk.len());
     let start = whole.len() - clamp(missing, whole.len());
@@ -225,7 +229,7 @@ fn copy_tail(whole: &mut [u8], missing: u64, chunk: &[u8]) -> usize {
     taken
 }
 
-/// The smaller of both.
+/// Returns the smaller of both.
 fn clamp(missing: u64, available: usize) -> usize {
     usize::try_from(missing).map_or(available, |missing| missing.min(available))
 }

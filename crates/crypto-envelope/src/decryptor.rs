@@ -1,4 +1,4 @@
-//! Both formats behind one door: encryption to a chosen one, decryption of whichever it is.
+//! Encryption to a given format, and decryption that recognises the format.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::target::RevocableTarget;
 
 /// Encrypts an attachment under the ring's current key.
 ///
-/// The result is one allocation of exactly [`envelope_len`](crate::envelope_len) bytes, made in one pass over the
-/// plaintext. A1 takes no notice of `uuid`; A2 binds the envelope to it.
+/// Returns one allocation of exactly [`envelope_len`](crate::envelope_len) bytes, written in one pass over
+/// the plaintext. A2 binds the envelope to `uuid`; A1 ignores it.
 ///
 /// # Errors
 /// [`EncryptError::InvalidUuid`] (A2 only), [`EncryptError::TooLarge`], [`EncryptError::Primitive`].
@@ -30,13 +30,13 @@ pub fn encrypt(
     Ok(envelope)
 }
 
-/// As [`encrypt`], into a buffer that is used again: whatever it holds is replaced.
+/// Encrypts like [`encrypt`], but into a reused buffer, whose content is replaced.
 ///
-/// For large attachments this is several times faster than a new buffer, whose every page the kernel must map and
-/// zero first, which takes longer than AES does.
+/// For large attachments this is several times faster than a new buffer: the kernel must map and zero each
+/// page of a new buffer, which takes longer than AES.
 ///
 /// # Errors
-/// As [`encrypt`]; the buffer is empty then.
+/// The same as [`encrypt`]. Errors clear the buffer.
 pub fn encrypt_into(
     ring: &KeyRing,
     format: Format,
@@ -54,24 +54,25 @@ pub fn encrypt_into(
     outcome
 }
 
-/// Decrypts an envelope of either format that is in memory as a whole.
+/// Decrypts a whole envelope of either format.
 ///
 /// # Errors
 /// Any [`DecryptError`].
 pub fn decrypt(ring: &KeyRing, uuid: &str, envelope: &[u8]) -> Result<Vec<u8>, DecryptError> {
     let envelope_len = envelope.len() as u64;
     let plaintext_len = inspect(envelope, envelope_len)?.plaintext_len;
-    // It is less than the envelope, which is in memory.
+    // The plaintext is shorter than the envelope, which fits in memory.
     let plaintext = Vec::with_capacity(usize::try_from(plaintext_len).map_err(DecryptError::target)?);
     let mut decryptor = Decryptor::new(ring, uuid, envelope_len, plaintext);
     decryptor.push(envelope)?;
     decryptor.finish()
 }
 
-/// Decrypts an envelope of either format, recognised by its first bytes, that is pushed as it arrives.
+/// Decrypts an envelope whose bytes are pushed as they arrive, and whose format is recognised by the first of
+/// them.
 ///
-/// The target is released by [`finish`](Self::finish) only; see [`A1Decryptor`] and [`A2Decryptor`] for what holds
-/// otherwise.
+/// [`finish`](Self::finish) returns the target. [`A1Decryptor`] and [`A2Decryptor`] say what the target
+/// contains after an error.
 pub struct Decryptor<T: RevocableTarget> {
     ring: KeyRing,
     uuid: String,
@@ -87,17 +88,17 @@ enum Stage<T: RevocableTarget> {
 }
 
 impl<T: RevocableTarget> Decryptor<T> {
-    /// Prepares for the envelope of the attachment `uuid`; `envelope_len` is its length in bytes, as the storage
-    /// reports it.
+    /// Creates a decryptor for the envelope of the attachment `uuid`, which has `envelope_len` bytes as
+    /// reported by the storage.
     pub fn new(ring: &KeyRing, uuid: &str, envelope_len: u64, target: T) -> Self {
         let stage = Stage::Unknown { start: Vec::new(), target };
         Self { ring: ring.clone(), uuid: uuid.to_owned(), envelope_len, stage }
     }
 
-    /// Takes the envelope's next bytes, as many as there are.
+    /// Decrypts the next bytes of the envelope, any number of them.
     ///
     /// # Errors
-    /// Any [`DecryptError`] but [`Truncated`](DecryptError::Truncated); all are final.
+    /// Any [`DecryptError`] except [`Truncated`](DecryptError::Truncated). Errors are final.
     pub fn push(&mut self, mut chunk: &[u8]) -> Result<(), DecryptError> {
         let outcome = match std::mem::replace(&mut self.stage, Stage::Failed) {
             Stage::Unknown { mut start, target } => {
@@ -135,7 +136,7 @@ impl<T: RevocableTarget> Decryptor<T> {
         }
     }
 
-    /// The format, once enough bytes have come to tell.
+    /// Returns the format, once its bytes have been pushed.
     pub fn format(&self) -> Option<Format> {
         match &self.stage {
             Stage::A1(_) => Some(Format::A1),
@@ -144,7 +145,8 @@ impl<T: RevocableTarget> Decryptor<T> {
         }
     }
 
-    /// The opener of an A2 envelope, once its header has been read: worth keeping for ranges of the same object.
+    /// Returns the opener of an A2 envelope, once its header has been pushed. Keep the opener to read ranges
+    /// of the same object.
     pub fn opener(&self) -> Option<&Arc<A2Opener>> {
         match &self.stage {
             Stage::A2(decryptor) => decryptor.opener(),
@@ -152,7 +154,7 @@ impl<T: RevocableTarget> Decryptor<T> {
         }
     }
 
-    /// Releases the target, with the whole, verified plaintext.
+    /// Returns the target with the whole, verified plaintext.
     ///
     /// # Errors
     /// [`DecryptError::Truncated`] when bytes are missing, [`DecryptError::A1NotAuthentic`].

@@ -1,90 +1,92 @@
-//! The errors: each says what was attempted and what can be done about it, and none carries key material or plaintext.
+//! Errors of keys, headers, encryption and decryption. None contains key material or plaintext.
 
 use std::error::Error as StdError;
 
 use thiserror::Error;
 
-/// The cryptographic library refused an operation whose inputs were valid: out of memory, no entropy, or a bug.
+/// The cryptographic library failed although its input was valid: out of memory, no entropy, or a bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error(
-    "the cryptographic library failed to {0}; this is not caused by the data, look at the machine's memory and entropy"
+    "the cryptographic library failed to {0}; the data is not the cause: check the machine's memory and entropy"
 )]
 pub struct PrimitiveFailed(pub(crate) &'static str);
 
-/// An envelope names a master key that is not configured.
+/// The envelope's master key is not configured.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "the envelope was encrypted under master key {id}, which is not among the configured keys {configured:?}; \
      add that key to the previous master keys"
 )]
 pub struct UnknownKeyId {
-    /// The id that the envelope carries.
+    /// The id in the envelope.
     pub id: u32,
-    /// The ids that are configured, in ascending order.
+    /// The configured ids, in ascending order.
     pub configured: Vec<u32>,
 }
 
-/// A string that should be an attachment's UUID is none.
+/// The attachment's UUID is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error(
-    "the format A2 binds an envelope to its attachment's UUID: 36 characters, hexadecimal digits with hyphens \
-     (8-4-4-4-12)"
+    "format A2 requires the attachment's UUID: 36 characters, hexadecimal digits in groups of 8-4-4-4-12"
 )]
 pub struct InvalidUuid;
 
-/// A key file does not hold a master key.
+/// A key file does not contain a master key.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KeyFileError {
-    /// Something else than base64, blanks and line ends.
+    /// The file contains something other than base64, blanks and line ends.
     #[error(
-        "the key file is not base64 text: unexpected byte at offset {offset}; `openssl rand -base64 32` writes a \
-         valid one"
+        "the key file must be base64 text, got an invalid byte at offset {offset}; create one with \
+         `openssl rand -base64 32`"
     )]
     NotBase64 {
-        /// Where in the file the first unexpected byte is, from 0.
+        /// Offset of the first invalid byte in the file, from 0.
         offset: usize,
     },
-    /// Base64, but not of 32 bytes.
+    /// The file is base64, but not of 32 bytes.
     #[error(
-        "the key file holds {bytes} bytes where a master key has exactly 32; `openssl rand -base64 32` writes a \
-         valid one"
+        "the key file must contain a key of 32 bytes, got {bytes} bytes; create one with \
+         `openssl rand -base64 32`"
     )]
     WrongLength {
         /// The length after decoding, in bytes.
         bytes: usize,
     },
-    /// The library failed to derive the key's working forms.
+    /// The cryptographic library failed to derive the wrapping key or the A1 mask.
     #[error(transparent)]
     Primitive(#[from] PrimitiveFailed),
 }
 
-/// A set of master keys that cannot be used together.
+/// The master keys cannot be used together.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KeyRingError {
-    /// Envelopes name their key by its id alone.
-    #[error("two master keys have the id {id}; every key, current or previous, needs an id of its own")]
+    /// Two keys have one id, which is all that an envelope says about its key.
+    #[error("two master keys have the id {id}; each key, current or previous, must have a unique id")]
     DuplicateId {
         /// The id given twice.
         id: u32,
     },
 }
 
-/// A header that announces A2 but that this version cannot read.
+/// An A2 header that this version cannot read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HeaderError {
     /// The segment size's exponent is outside 12..=24.
     #[error(
-        "the A2 header has a segment size of 2^{0} bytes, 2^12 to 2^24 are valid; the object is damaged or newer than this software"
+        "the segment size in the A2 header must be 2^12 to 2^24 bytes, got 2^{0}; the object is damaged or was \
+         written by a newer version"
     )]
     SegmentSize(u8),
-    /// The key wrap algorithm's number is not known.
+    /// The key wrap algorithm is unknown.
     #[error(
-        "the A2 header names the key wrap algorithm {0}, 1 and 2 are known; the object is damaged or newer than this software"
+        "the key wrap algorithm in the A2 header must be 1 or 2, got {0}; the object is damaged or was written by a \
+         newer version"
     )]
     WrapAlgorithm(u8),
     /// The wrapped key has a length that its algorithm cannot produce.
     #[error(
-        "the A2 header has a wrapped key of {len} bytes, which algorithm {algorithm} does not make; the object is damaged"
+        "the wrapped key in the A2 header has {len} bytes, which is invalid for key wrap algorithm {algorithm}; the \
+         object is damaged"
     )]
     WrappedKeyLength {
         /// The key wrap algorithm's number.
@@ -92,44 +94,47 @@ pub enum HeaderError {
         /// The length of the wrapped key, in bytes.
         len: usize,
     },
-    /// The wrapped key of algorithm 2 is not a key's name and a ciphertext, or its master key id is not 0.
-    #[error("the A2 header's Key Vault wrapped key is malformed; the object is damaged")]
+    /// The wrapped key of algorithm 2 is not a key identifier and a ciphertext, or its master key id is not
+    /// 0.
+    #[error("the Key Vault wrapped key in the A2 header is malformed; the object is damaged")]
     MalformedKeyVaultWrap,
 }
 
-/// A range outside the plaintext, or one that ends before it starts.
+/// A range is not within the plaintext, or ends before it starts.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("bytes {start} to {end} (exclusive) were asked of an attachment of {plaintext_len} bytes")]
+#[error(
+    "the range must be within the {plaintext_len} bytes of the attachment, got {start} to {end} (exclusive)"
+)]
 pub struct RangeError {
-    /// First byte asked for.
+    /// First byte of the range.
     pub start: u64,
-    /// First byte not asked for.
+    /// First byte after the range.
     pub end: u64,
     /// Length of the whole plaintext, in bytes.
     pub plaintext_len: u64,
 }
 
-/// Why an attachment could not be encrypted.
+/// An attachment could not be encrypted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EncryptError {
-    /// A2 needs the attachment's UUID.
+    /// A2 requires the attachment's UUID.
     #[error(transparent)]
     InvalidUuid(#[from] InvalidUuid),
-    /// The wrapped key given for the header cannot be written.
+    /// The given wrapped key does not fit in a header.
     #[error("cannot write the A2 header: {0}")]
     Header(#[from] HeaderError),
-    /// The plaintext exceeds what the format can hold.
-    #[error("an attachment of {len} bytes exceeds what one envelope can hold")]
+    /// The plaintext is longer than the format allows.
+    #[error("the attachment has {len} bytes, more than one envelope can hold")]
     TooLarge {
         /// Length of the plaintext, in bytes.
         len: u64,
     },
-    /// The library failed.
+    /// The cryptographic library failed.
     #[error(transparent)]
     Primitive(#[from] PrimitiveFailed),
 }
 
-/// Why an envelope could not be decrypted. Whatever the variant, nothing unverified has been released.
+/// An envelope could not be decrypted. Nothing unverified has been released, for any variant.
 #[derive(Debug, Error)]
 pub enum DecryptError {
     /// The content begins with neither `A1` nor `A2`.
@@ -143,90 +148,159 @@ pub enum DecryptError {
     /// An A2 header that cannot be read.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// A2 needs the attachment's UUID.
+    /// A2 requires the attachment's UUID.
     #[error(transparent)]
     InvalidUuid(#[from] InvalidUuid),
-    /// No envelope with this header has this length.
-    #[error("no {format} envelope is {envelope_len} bytes long; the object was truncated or extended")]
+    /// No envelope with this header can have this length.
+    #[error("an {format} envelope cannot be {envelope_len} bytes long; the object was truncated or extended")]
     InvalidLength {
-        /// The format that the header announces.
+        /// The format named in the header.
         format: crate::Format,
-        /// The length that the storage reports, in bytes.
+        /// The length reported by the storage, in bytes.
         envelope_len: u64,
     },
-    /// Fewer bytes arrived than announced.
+    /// The envelope ended too early.
     #[error("the object ended after {received} of {expected} bytes; read it again")]
     Truncated {
-        /// Bytes that should have come.
+        /// Expected number of bytes.
         expected: u64,
-        /// Bytes that came.
+        /// Received number of bytes.
         received: u64,
     },
-    /// More bytes arrived than announced.
+    /// The envelope is longer than its reported length.
     #[error(
-        "more bytes arrived than the announced {expected}; the object was replaced while it was read, read it again"
+        "received more than the expected {expected} bytes; the object was replaced during the read: read it again"
     )]
     TooLong {
-        /// Bytes that should have come.
+        /// Expected number of bytes.
         expected: u64,
     },
-    /// A1's tag does not match: the whole plaintext must be forgotten, and has been discarded from the target.
+    /// A1's tag does not match. The whole plaintext is untrusted and has been discarded from the target.
     #[error(
         "the A1 envelope is not authentic: the object was altered, or master key {key_id} is not the key it was \
          encrypted under; the decrypted bytes were discarded"
     )]
     A1NotAuthentic {
-        /// The id that the envelope carries.
+        /// The id in the envelope.
         key_id: u32,
     },
-    /// The wrapped file key does not unwrap.
+    /// The wrapped file key cannot be unwrapped.
     #[error(
-        "the A2 file key does not unwrap: the object's header was altered, or master key {key_id} is not the key it \
-         was encrypted under"
+        "the A2 file key cannot be unwrapped: the object's header was altered, or master key {key_id} is not the \
+         key it was encrypted under"
     )]
     WrappedKeyNotAuthentic {
-        /// The id that the envelope carries.
+        /// The id in the envelope.
         key_id: u32,
     },
     /// A segment's tag does not match.
     #[error(
         "segment {segment} of {segments} of the A2 envelope is not authentic: the object was altered or truncated, \
-         or belongs to another attachment than {uuid}"
+         or belongs to an attachment other than {uuid}"
     )]
     SegmentNotAuthentic {
         /// The segment's index, from 0.
         segment: u64,
-        /// Number of segments, by the object's length.
+        /// Number of segments, computed from the object's length.
         segments: u64,
-        /// The attachment's UUID that the envelope was read for.
+        /// The attachment's UUID.
         uuid: String,
     },
-    /// The file key is wrapped by Azure Key Vault, which this crate does not talk to: unwrap it there, then use
-    /// [`A2Opener::with_file_key`](crate::A2Opener::with_file_key).
+    /// The file key is wrapped by Azure Key Vault, which this crate does not call. Unwrap the key there, then
+    /// use [`A2Opener::with_file_key`](crate::A2Opener::with_file_key).
     #[error(
-        "the file key is wrapped by Azure Key Vault ({kid}), which is not available here; configure the key vault, or unwrap it there first"
+        "the file key is wrapped by Azure Key Vault ({kid}), which is not available here; configure the key vault, or \
+         unwrap the key there first"
     )]
     KeyVaultNotAvailable {
         /// The vault key's identifier, a URL without secrets.
         kid: String,
     },
-    /// The range is not one of this plaintext.
+    /// The range is not within the plaintext.
     #[error(transparent)]
     Range(#[from] RangeError),
-    /// The target could not take the plaintext.
-    #[error("the decrypted bytes could not be delivered: {0}")]
+    /// The target did not accept the plaintext.
+    #[error("cannot write the decrypted bytes: {0}")]
     Target(#[source] Box<dyn StdError + Send + Sync>),
-    /// Bytes were pushed after an error.
-    #[error("this decryption failed before; start it again")]
+    /// An earlier call failed; errors are final.
+    #[error("this decryption has already failed; start again")]
     AlreadyFailed,
-    /// The library failed.
+    /// The cryptographic library failed.
     #[error(transparent)]
     Primitive(#[from] PrimitiveFailed),
 }
 
 impl DecryptError {
-    /// Wraps a [`PlaintextTarget`](crate::PlaintextTarget)'s own error.
+    /// Wraps an error of a [`PlaintextTarget`](crate::PlaintextTarget).
     pub fn target(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Target(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    /// Appends one line per variant. The match has no wildcard, so a new variant must be listed to compile.
+    macro_rules! append_messages {
+        ($text:ident, $enum:ident { $($variant:ident = $example:expr,)+ }) => {
+            let name = |error: &$enum| match error {
+                $($enum::$variant { .. } => stringify!($variant),)+
+            };
+            for error in [$($enum::from($example)),+] {
+                writeln!($text, "{}::{}: {error}", stringify!($enum), name(&error)).unwrap();
+            }
+        };
+    }
+
+    #[test]
+    fn messages() {
+        let primitive = PrimitiveFailed("draw random bytes");
+        let header = HeaderError::SegmentSize(11);
+        let kid = "https://example.vault.azure.net/keys/key/1".to_owned();
+        let uuid = "6a3e9a74-3a2c-4b7e-9d0a-1f6f5c1d2e3b".to_owned();
+        let mut text = String::new();
+        append_messages!(text, KeyFileError {
+            NotBase64 = KeyFileError::NotBase64 { offset: 9 },
+            WrongLength = KeyFileError::WrongLength { bytes: 3 },
+            Primitive = primitive,
+        });
+        append_messages!(text, KeyRingError { DuplicateId = KeyRingError::DuplicateId { id: 3 }, });
+        append_messages!(text, HeaderError {
+            SegmentSize = HeaderError::SegmentSize(11),
+            WrapAlgorithm = HeaderError::WrapAlgorithm(3),
+            WrappedKeyLength = HeaderError::WrappedKeyLength { algorithm: 1, len: 41 },
+            MalformedKeyVaultWrap = HeaderError::MalformedKeyVaultWrap,
+        });
+        append_messages!(text, EncryptError {
+            InvalidUuid = InvalidUuid,
+            Header = header.clone(),
+            TooLarge = EncryptError::TooLarge { len: 1 << 40 },
+            Primitive = primitive,
+        });
+        append_messages!(text, DecryptError {
+            NotAnEnvelope = DecryptError::NotAnEnvelope,
+            UnknownKeyId = UnknownKeyId { id: 3, configured: vec![4, 5] },
+            Header = header,
+            InvalidUuid = InvalidUuid,
+            InvalidLength = DecryptError::InvalidLength { format: crate::Format::A1, envelope_len: 85 },
+            Truncated = DecryptError::Truncated { expected: 100, received: 70 },
+            TooLong = DecryptError::TooLong { expected: 100 },
+            A1NotAuthentic = DecryptError::A1NotAuthentic { key_id: 3 },
+            WrappedKeyNotAuthentic = DecryptError::WrappedKeyNotAuthentic { key_id: 3 },
+            SegmentNotAuthentic = DecryptError::SegmentNotAuthentic { segment: 1, segments: 3, uuid },
+            KeyVaultNotAvailable = DecryptError::KeyVaultNotAvailable { kid },
+            Range = RangeError { start: 5, end: 12, plaintext_len: 10 },
+            Target = DecryptError::target("the disk is full"),
+            AlreadyFailed = DecryptError::AlreadyFailed,
+            Primitive = primitive,
+        });
+        insta::with_settings!({
+            snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/messages"),
+            prepend_module_to_snapshot => false,
+            omit_expression => true,
+        }, { insta::assert_snapshot!("crypto-envelope", text) });
     }
 }

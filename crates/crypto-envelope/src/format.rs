@@ -1,4 +1,4 @@
-//! What an envelope tells about itself without any key: format, key id, sizes.
+//! Properties of an envelope that can be read without a key: format, key id, sizes.
 
 use std::fmt;
 
@@ -7,23 +7,25 @@ use crate::a2::header::{A2Header, KeyWrap};
 use crate::a2::layout::{A2Geometry, A2Layout};
 use crate::error::DecryptError;
 
-/// Bytes from an envelope's start that [`identify`] needs.
+/// Number of bytes from an envelope's start that [`identify`] reads.
 pub const IDENTIFY_LEN: usize = 6;
 
-/// Bytes from an envelope's start that [`inspect`] needs for everything but a Key Vault key's name.
+/// Number of bytes from an envelope's start that [`inspect`] requires; more are needed only for the
+/// identifier of a Key Vault key.
 pub const INSPECT_LEN: usize = A2Header::FIXED_LEN;
 
 /// The envelope formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// The format of existing installations: one message, readable only as a whole.
+    /// The format of existing installations: one message that can only be read as a whole.
     A1,
-    /// This project's own: verified by segments, ranges can be read, bound to the attachment's UUID.
+    /// The format of this project: segments that are verified separately, so that ranges can be read, bound
+    /// to the attachment's UUID.
     A2,
 }
 
 impl Format {
-    /// The two bytes that an envelope begins with.
+    /// Returns the first two bytes of an envelope.
     pub(crate) fn magic(self) -> [u8; 2] {
         match self {
             Self::A1 => *b"A1",
@@ -41,27 +43,28 @@ impl fmt::Display for Format {
     }
 }
 
-/// The start that both formats share.
+/// The first bytes of an envelope, which both formats share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EnvelopeHeader {
     /// The format.
     pub format: Format,
-    /// Id of the master key that the envelope was encrypted under (0 for A2 with Key Vault).
+    /// Id of the master key (0 for A2 with Key Vault).
     pub key_id: u32,
 }
 
-/// Recognises an envelope by its first [`IDENTIFY_LEN`] bytes; more may be given, `None` when it is none or when fewer
-/// are given.
+/// Recognises an envelope by its first [`IDENTIFY_LEN`] bytes; `start` may be longer.
 ///
-/// Two bytes are a weak mark: a file in clear may begin with them by accident (a DICOM file's preamble is free).
+/// Returns `None` if `start` is shorter or does not begin with the two characters of a format. Unencrypted
+/// files can begin with these by accident, since the preamble of a DICOM file may contain anything.
 pub fn identify(start: &[u8]) -> Option<EnvelopeHeader> {
-    let start = start.first_chunk::<IDENTIFY_LEN>()?;
-    let format = [Format::A1, Format::A2].into_iter().find(|format| start.starts_with(&format.magic()))?;
-    let key_id = u32::from_le_bytes([start[2], start[3], start[4], start[5]]);
+    let [a, version, key_id @ ..] = *start.first_chunk::<IDENTIFY_LEN>()?;
+    let format = [Format::A1, Format::A2].into_iter().find(|format| format.magic() == [a, version])?;
+    let key_id = u32::from_le_bytes(key_id);
     Some(EnvelopeHeader { format, key_id })
 }
 
-/// Everything an envelope tells without a key. None of it is verified: that takes the key.
+/// Everything that an envelope reveals without a key. Nothing of it is verified, because verification
+/// requires the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
     /// The format.
@@ -74,28 +77,27 @@ pub struct Inspection {
     pub plaintext_len: u64,
     /// Length of the header, in bytes.
     pub header_len: u64,
-    /// What only A2 has.
+    /// Properties that only A2 has.
     pub details: Option<EnvelopeDetails>,
 }
 
-/// The part of an [`Inspection`] that only A2 has.
+/// Properties of an A2 envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvelopeDetails {
-    /// Plaintext bytes of a full segment.
+    /// Number of plaintext bytes in a full segment.
     pub segment_size: u64,
     /// Number of segments.
     pub segments: u64,
     /// 1: AES-256-KWP under the master key; 2: Azure Key Vault.
     pub wrap_algorithm: u8,
-    /// The vault key's identifier, for algorithm 2 and if `start` had the whole header.
+    /// The vault key's identifier, for algorithm 2 if `start` contained the whole header.
     pub key_vault_kid: Option<String>,
 }
 
-/// Reads what can be read without a key. `start` is the envelope's start, [`INSPECT_LEN`] bytes or more (less only
-/// if the envelope is shorter), `envelope_len` the length of the whole in bytes.
+/// Reads the properties of an envelope of `envelope_len` bytes from its first [`INSPECT_LEN`] bytes or more.
 ///
 /// # Errors
-/// [`DecryptError::NotAnEnvelope`], [`DecryptError::Truncated`] when `start` is too short,
+/// [`DecryptError::NotAnEnvelope`], [`DecryptError::Truncated`] if `start` is too short,
 /// [`DecryptError::Header`] and [`DecryptError::InvalidLength`].
 pub fn inspect(start: &[u8], envelope_len: u64) -> Result<Inspection, DecryptError> {
     let EnvelopeHeader { format, key_id } = identify(start).ok_or(DecryptError::NotAnEnvelope)?;
@@ -135,7 +137,8 @@ pub fn inspect(start: &[u8], envelope_len: u64) -> Result<Inspection, DecryptErr
     }
 }
 
-/// Length of the envelope that [`encrypt`](crate::encrypt) makes of `plaintext_len` bytes. Saturates at `u64::MAX`.
+/// Returns the length of the envelope that [`encrypt`](crate::encrypt) makes of `plaintext_len` bytes, at
+/// most `u64::MAX`.
 pub fn envelope_len(format: Format, plaintext_len: u64) -> u64 {
     match format {
         Format::A1 => plaintext_len.saturating_add(a1::OVERHEAD),

@@ -1,4 +1,4 @@
-//! Key files: 32 bytes as base64 text (RFC 4648, section 4), what `openssl rand -base64 32` writes.
+//! Key files: 32 bytes as base64 text (RFC 4648, section 4), as written by `openssl rand -base64 32`.
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -9,11 +9,11 @@ use crate::error::{KeyFileError, PrimitiveFailed};
 use crate::key_ring::MasterKey;
 use crate::primitives::Secret;
 
-/// Base64 digits of 32 bytes, without the padding.
+/// Number of base64 digits of 32 bytes, without the padding.
 const DIGITS: usize = 43;
 
-/// Padding is optional and the two surplus bits of the last digit are ignored: neither changes which key it is, and
-/// the existing plugins take such files.
+/// Padding is optional and the two surplus bits of the last digit are ignored: neither affects the key, and
+/// the C++ plugins accept such files.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -21,10 +21,10 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Reads a master key from a key file's content. Line ends and blanks are ignored.
+/// Reads a master key from the content of a key file. Line ends and blanks are ignored.
 ///
 /// # Errors
-/// [`KeyFileError`] when the rest is not base64 of exactly 32 bytes. The error holds no key material.
+/// [`KeyFileError`] if the content is not base64 of exactly 32 bytes. The error contains no key material.
 pub fn parse_key_file(content: &[u8]) -> Result<MasterKey, KeyFileError> {
     let mut digits = Zeroizing::new([0; DIGITS]);
     let mut count = 0;
@@ -45,11 +45,11 @@ pub fn parse_key_file(content: &[u8]) -> Result<MasterKey, KeyFileError> {
     if count != DIGITS || padding > 1 {
         return Err(KeyFileError::WrongLength { bytes: count.saturating_mul(6) / 8 });
     }
-    // Longer than a key, because the decoder wants room for whole groups of three bytes.
+    // The buffer is longer than a key because the decoder requires whole groups of three bytes.
     let mut decoded = Zeroizing::new([0; DIGITS.div_ceil(4) * 3]);
     match BASE64.decode_slice(digits.as_ref(), decoded.as_mut()) {
         Ok(MasterKey::LEN) => {}
-        // Unreachable as long as 43 digits are 32 bytes, and an error otherwise.
+        // Unreachable: 43 digits are 32 bytes.
         other => return Err(KeyFileError::WrongLength { bytes: other.unwrap_or(0) }),
     }
     let mut key = Secret::zeroed();
@@ -57,19 +57,18 @@ pub fn parse_key_file(content: &[u8]) -> Result<MasterKey, KeyFileError> {
     Ok(MasterKey::new(key.as_ref())?)
 }
 
-/// The content of a new key file: a random master key in base64 and a line feed.
+/// Returns the content of a new key file: a random master key in base64 and a line feed.
 ///
 /// # Errors
-/// [`PrimitiveFailed`] when there are no random bytes to be had.
+/// [`PrimitiveFailed`] if no random bytes are available.
 pub fn new_key_file() -> Result<Zeroizing<String>, PrimitiveFailed> {
     let key = Secret::random()?;
     let failed = PrimitiveFailed("encode a key as base64");
     let mut digits = Zeroizing::new([0; DIGITS + 1]);
     let written = BASE64.encode_slice(key.as_ref(), digits.as_mut()).map_err(|_| failed)?;
-    let digits = std::str::from_utf8(&digits[..written]).map_err(|_| failed)?;
-    // Reserved in full, so that growing leaves no unwiped allocation behind.
-    let mut text = Zeroizing::new(String::with_capacity(digits.len() + 1));
-    text.push_str(digits);
+    // The full capacity is reserved, so that the string does not grow and leave an unwiped allocation behind.
+    let mut text = Zeroizing::new(String::with_capacity(written + 1));
+    text.push_str(std::str::from_utf8(&digits[..written]).map_err(|_| failed)?);
     text.push('\n');
     Ok(text)
 }

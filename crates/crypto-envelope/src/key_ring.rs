@@ -1,4 +1,4 @@
-//! Master keys and the ring that finds them by id.
+//! Master keys, and the set of them that is configured.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -8,13 +8,13 @@ use std::sync::Arc;
 use crate::error::{KeyRingError, PrimitiveFailed, UnknownKeyId};
 use crate::primitives::{KEY_LEN, Secret, ctr_key_stream, hkdf_sha256};
 
-/// `info` of the HKDF that turns a master key into A2's wrapping key.
+/// `info` of the HKDF that derives A2's wrapping key from a master key.
 const WRAP_INFO: &[u8] = b"orthanc-object-storage A2 wrap";
 
 /// A master key of 32 bytes, under which the keys of envelopes are encrypted.
 ///
-/// It is held in the two forms that the formats use, both derived once, instead of the key's own bytes; they are wiped
-/// on drop.
+/// Instead of the key's bytes, this type contains the two values that the formats derive from them. Both are
+/// wiped on drop.
 pub struct MasterKey {
     wrapping_key: Secret,
     a1_mask: Secret,
@@ -24,26 +24,28 @@ impl MasterKey {
     /// Length in bytes.
     pub const LEN: usize = KEY_LEN;
 
-    /// Takes a key's 32 bytes. The caller wipes its own copy.
+    /// Creates a master key from its 32 bytes. The caller must wipe its own copy.
     ///
     /// # Errors
-    /// [`PrimitiveFailed`] when the library cannot derive the working forms.
+    /// [`PrimitiveFailed`] if the library cannot derive the two values.
     pub fn new(bytes: &[u8; KEY_LEN]) -> Result<Self, PrimitiveFailed> {
         Ok(Self { wrapping_key: hkdf_sha256(bytes, &[], &[WRAP_INFO])?, a1_mask: ctr_key_stream(bytes)? })
     }
 
-    /// A2: the key under which file keys are wrapped.
+    /// Returns the key under which A2's file keys are wrapped.
     pub(crate) fn wrapping_key(&self) -> &Secret {
         &self.wrapping_key
     }
 
-    /// A1: data key and data IV are each encrypted with AES-256-CTR from the all-zero counter block, so both are
-    /// XORed with the same 32 bytes, in every object. This is those bytes (and the format's weakness).
+    /// Returns the mask of A1's data keys and data IVs.
+    ///
+    /// A1 encrypts each of them with AES-256-CTR, starting at the all-zero counter block, so all data keys
+    /// and IVs are XORed with the same 32 bytes. `docs/encryption.md` explains this weakness of the format.
     pub(crate) fn a1_mask(&self) -> &Secret {
         &self.a1_mask
     }
 
-    /// Whether both were made from the same bytes, in constant time.
+    /// Whether both keys were created from the same bytes, compared in constant time.
     pub fn is_same_as(&self, other: &Self) -> bool {
         crate::primitives::equal(&self.wrapping_key, &other.wrapping_key)
     }
@@ -57,7 +59,7 @@ impl fmt::Debug for MasterKey {
 
 /// The configured master keys: the current one, which encrypts, and the previous ones, which only decrypt.
 ///
-/// A clone shares the keys.
+/// Clones share the keys.
 #[derive(Clone)]
 pub struct KeyRing {
     current_id: u32,
@@ -66,10 +68,10 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// Puts a ring together; `previous` may be empty.
+    /// Creates a ring; `previous` may be empty.
     ///
     /// # Errors
-    /// [`KeyRingError::DuplicateId`] when two keys have one id.
+    /// [`KeyRingError::DuplicateId`] if two keys have the same id.
     pub fn new(
         current_id: u32,
         current: MasterKey,
@@ -86,20 +88,20 @@ impl KeyRing {
         Ok(Self { current_id, current, keys: Arc::new(keys) })
     }
 
-    /// Id of the key that new envelopes are encrypted under.
+    /// Returns the id of the key that encrypts new envelopes.
     pub fn current_id(&self) -> u32 {
         self.current_id
     }
 
-    /// All ids, in ascending order.
+    /// Returns all ids in ascending order.
     pub fn ids(&self) -> impl Iterator<Item = u32> {
         self.keys.keys().copied()
     }
 
-    /// The key with this id.
+    /// Returns the key with this id.
     ///
     /// # Errors
-    /// [`UnknownKeyId`], which names the id and those that are configured.
+    /// [`UnknownKeyId`], which contains the id and the configured ids.
     pub fn get(&self, id: u32) -> Result<&MasterKey, UnknownKeyId> {
         self.keys
             .get(&id)

@@ -1,28 +1,30 @@
-//! Client-side encryption of attachments: plaintext to envelope and back.
+//! Client-side encryption of attachments.
 //!
-//! An *envelope* is the encrypted form of one attachment as it lies in a bucket or on a disk. There are two formats,
-//! specified to the byte in `docs/encryption-format.md`:
+//! An *envelope* is the encrypted form of one attachment in a bucket or on a disk. There are two formats,
+//! which `docs/encryption-format.md` specifies to the byte:
 //!
-//! - **A1**, what existing installations have: one AES-256-GCM message, readable only as a whole.
-//! - **A2**, this project's own: 64 KiB segments that are verified one by one, so that ranges can be read, bound to the
-//!   attachment's UUID.
+//! - **A1**, the format of existing installations: one AES-256-GCM message that can only be read as a whole.
+//! - **A2**, the format of this project: segments of 64 KiB that are verified separately, so that ranges can
+//!   be read. An A2 envelope is bound to its attachment's UUID.
 //!
-//! Each envelope is encrypted under a *data key* (A2: a *file key* from which the content key is derived), which is
-//! itself stored in the envelope, encrypted under a *master key* of the [`KeyRing`].
+//! Each envelope is encrypted under a random *data key* (in A2, a *file key* from which the content key is
+//! derived). The envelope contains this key, encrypted under a *master key* of the [`KeyRing`].
 //!
-//! The crate does no I/O, starts no threads and knows nothing of storage. Encryption takes a slice and returns a
-//! buffer ([`encrypt`], [`encrypt_into`]); decryption is *pushed*: the caller hands over bytes as they arrive, in pieces of any size, and
-//! the plaintext is written in place into a [`PlaintextTarget`] that the caller provides.
+//! The crate does no I/O and starts no threads. Encryption takes a slice and returns a buffer ([`encrypt`],
+//! [`encrypt_into`]). Decryption is incremental: the caller pushes bytes as they arrive, in chunks of any
+//! size, and the plaintext is written in place to a [`PlaintextTarget`].
 //!
-//! # What a caller can rely on
+//! # Guarantees
 //!
-//! - No plaintext is released unverified. A2 writes a segment to the target only after its tag was verified. A1, whose
-//!   only tag is at the very end, owns its target until [`A1Decryptor::finish`] has verified it, and has it
-//!   [discarded](RevocableTarget::discard) otherwise.
+//! - No plaintext is released unverified. A2 writes a segment to the target only after verifying its tag. A1,
+//!   whose only tag is at the end, owns its target until [`A1Decryptor::finish`] has verified the tag, and
+//!   otherwise [discards](RevocableTarget::discard) it.
 //! - A truncated, extended, reordered or otherwise altered envelope is an error, never a shorter plaintext.
-//! - Keys are wiped from memory when dropped; no error and no `Debug` output contains key material.
+//! - Keys are wiped from memory when dropped, and neither errors nor `Debug` output contain key material.
 //!
-//! # Example
+//! # Examples
+//!
+//! Encrypt an attachment, and decrypt it from memory:
 //!
 //! ```
 //! use crypto_envelope::{Format, KeyRing, MasterKey, decrypt, encrypt};
@@ -32,6 +34,26 @@
 //! let uuid = "6a3e9a74-3a2c-4b7e-9d0a-1f6f5c1d2e3b";
 //! let envelope = encrypt(&ring, Format::A2, uuid, b"DICM")?;
 //! assert_eq!(decrypt(&ring, uuid, &envelope)?, b"DICM");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Decrypt an envelope whose bytes arrive in chunks:
+//!
+//! ```
+//! use crypto_envelope::{Decryptor, Format, KeyRing, encrypt, parse_key_file};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let key = parse_key_file(b"YSBtYXN0ZXIga2V5IGZvciB0ZXN0cywgMzIgYnl0ZXM=\n")?;
+//! let ring = KeyRing::new(3, key, [])?;
+//! let uuid = "6a3e9a74-3a2c-4b7e-9d0a-1f6f5c1d2e3b";
+//! let envelope = encrypt(&ring, Format::A2, uuid, b"DICM")?;
+//!
+//! let mut decryptor = Decryptor::new(&ring, uuid, envelope.len() as u64, Vec::new());
+//! for chunk in envelope.chunks(16) {
+//!     decryptor.push(chunk)?;
+//! }
+//! assert_eq!(decryptor.finish()?, b"DICM");
 //! # Ok(())
 //! # }
 //! ```

@@ -1,9 +1,10 @@
-//! AES-256-GCM with a 32-byte IV, in pieces, for A1.
+//! Incremental AES-256-GCM with a 32-byte IV, for A1.
 //!
-//! Why this module is here, and unsafe: GCM allows IVs of any length and derives the first counter block of one that is
-//! not 96 bits with GHASH (NIST SP 800-38D, 7.1). A1 has 256-bit IVs. `aws-lc-rs` offers 96-bit nonces only, and only
-//! for whole messages; A1 must also be decrypted as it arrives. The C library underneath has both in its `EVP_CIPHER`
-//! interface, which this module wraps in two safe types, [`Seal`] and [`Open`]. Nothing else in the crate is unsafe.
+//! This module contains the crate's only unsafe code. GCM allows IVs of any length, and derives the first
+//! counter block of an IV that does not have 96 bits with GHASH (NIST SP 800-38D, 7.1). A1 has 256-bit IVs,
+//! and must be decrypted as it arrives. `aws-lc-rs` supports only 96-bit nonces and whole messages, but the C
+//! library below it supports both in its `EVP_CIPHER` interface. This module wraps that interface in two safe
+//! types, [`Seal`] and [`Open`].
 
 #![allow(unsafe_code, reason = "see the module's documentation")]
 
@@ -15,13 +16,13 @@ use aws_lc_sys as ffi;
 use crate::error::PrimitiveFailed;
 use crate::primitives::{KEY_LEN, TAG_LEN};
 
-/// Bytes of A1's IV.
+/// Length of A1's IV in bytes.
 pub(crate) const IV_LEN: usize = 32;
 
-/// Lengths are C `int`s; longer input is fed in pieces of this many bytes.
+/// Maximum number of bytes per call, since lengths are C `int`s. Longer input is split.
 const MAX_PIECE: usize = 1 << 30;
 
-/// What the library calls a success.
+/// The library's return value for success.
 const SUCCESS: c_int = 1;
 
 type InitFn = unsafe extern "C" fn(
@@ -35,7 +36,7 @@ type UpdateFn =
     unsafe extern "C" fn(*mut ffi::EVP_CIPHER_CTX, *mut u8, *mut c_int, *const u8, c_int) -> c_int;
 type FinalFn = unsafe extern "C" fn(*mut ffi::EVP_CIPHER_CTX, *mut u8, *mut c_int) -> c_int;
 
-/// One direction's entry points.
+/// The library's functions for one direction.
 struct Direction {
     init: InitFn,
     update: UpdateFn,
@@ -57,16 +58,17 @@ static OPEN: Direction = Direction {
     failed: PrimitiveFailed("decrypt with AES-GCM"),
 };
 
-/// An initialised cipher context. The library wipes its memory, key schedule and IV included, when it is freed.
+/// An initialised cipher context. The library wipes the context, including key schedule and IV, when it is
+/// freed.
 struct Context {
     raw: NonNull<ffi::EVP_CIPHER_CTX>,
     direction: &'static Direction,
 }
 
-// SAFETY: the context is owned by this value alone, and the library ties contexts to no thread.
+// SAFETY: this value alone owns the context, and the library does not tie contexts to threads.
 unsafe impl Send for Context {}
 
-// SAFETY: every function that hands `raw` to the library takes `&mut self`.
+// SAFETY: every function that passes `raw` to the library takes `&mut self`.
 unsafe impl Sync for Context {}
 
 impl Drop for Context {
@@ -83,12 +85,12 @@ impl Context {
         iv: &[u8; IV_LEN],
         additional_data: &[u8],
     ) -> Result<Self, PrimitiveFailed> {
-        // SAFETY: no preconditions; null on lack of memory is handled.
+        // SAFETY: no preconditions; null, returned if memory is exhausted, is handled.
         let raw = NonNull::new(unsafe { ffi::EVP_CIPHER_CTX_new() }).ok_or(direction.failed)?;
         let mut context = Self { raw, direction };
         // SAFETY: no preconditions; returns a pointer to a static.
         let cipher = unsafe { ffi::EVP_aes_256_gcm() };
-        // In two steps, because the IV's length must be set before the IV.
+        // The IV's length must be set before the IV, hence two calls of `init`.
         context.init(cipher, ptr::null(), ptr::null())?;
         context.control(ffi::EVP_CTRL_AEAD_SET_IVLEN, IV_LEN, ptr::null_mut())?;
         context.init(ptr::null(), key.as_ptr(), iv.as_ptr())?;
@@ -100,33 +102,36 @@ impl Context {
         if outcome == SUCCESS { Ok(()) } else { Err(self.direction.failed) }
     }
 
-    /// The pointers are each null or to as many bytes as the library reads: a static, `KEY_LEN`, `IV_LEN`.
+    /// Each pointer must be null, or point to what the library reads: a static cipher, `KEY_LEN` bytes,
+    /// `IV_LEN` bytes.
     fn init(
         &mut self,
         cipher: *const ffi::EVP_CIPHER,
         key: *const u8,
         iv: *const u8,
     ) -> Result<(), PrimitiveFailed> {
-        // SAFETY: `raw` is live; see the function's comment for the others, and `new`, its only caller, for the proof.
+        // SAFETY: `raw` is live, and `new`, the only caller, passes valid pointers.
         let outcome = unsafe { (self.direction.init)(self.raw.as_ptr(), cipher, ptr::null_mut(), key, iv) };
         self.check(outcome)
     }
 
-    /// `argument` is a length; `data` is null or points to as many bytes.
+    /// `argument` is a length; `data` must be null or point to `argument` bytes.
     fn control(&mut self, command: c_int, argument: usize, data: *mut u8) -> Result<(), PrimitiveFailed> {
-        let argument = c_int::try_from(argument).map_err(|_| self.direction.failed)?;
+        let len = c_int::try_from(argument).map_err(|_| self.direction.failed)?;
         // SAFETY: `raw` is live; the callers in this module pass null or a buffer of `argument` bytes.
-        let outcome = unsafe { ffi::EVP_CIPHER_CTX_ctrl(self.raw.as_ptr(), command, argument, data.cast()) };
+        let outcome = unsafe { ffi::EVP_CIPHER_CTX_ctrl(self.raw.as_ptr(), command, len, data.cast()) };
         self.check(outcome)
     }
 
-    /// Transforms `input` to `output`, which points to room for as many bytes (initialised or not), or hashes it as
-    /// additional data if `output` is null. At most [`MAX_PIECE`] bytes.
+    /// Encrypts or decrypts `input`, at most [`MAX_PIECE`] bytes, to `output`, which must point to
+    /// `input.len()` bytes of memory (initialised or not). If `output` is null, hashes `input` as additional
+    /// data.
     fn update_piece(&mut self, input: &[u8], output: *mut u8) -> Result<(), PrimitiveFailed> {
         let len = c_int::try_from(input.len()).map_err(|_| self.direction.failed)?;
         let mut written = 0;
-        // SAFETY: `raw` is live and initialised; `input` is `len` readable bytes; the callers in this module pass null
-        // or room for `len` bytes. GCM is a stream mode here: it writes `len` bytes, no more, and reads no output.
+        // SAFETY: `raw` is live and initialised; `input` has `len` readable bytes; the callers in this module
+        // pass null or memory of `len` bytes. GCM is a stream mode: it writes exactly `len` bytes and does
+        // not read the output.
         let outcome = unsafe {
             (self.direction.update)(self.raw.as_ptr(), output, &raw mut written, input.as_ptr(), len)
         };
@@ -136,10 +141,11 @@ impl Context {
 
     /// Computes (sealing) or verifies (opening) the tag.
     fn finish(&mut self) -> Result<(), PrimitiveFailed> {
-        // Nothing is written there by a stream mode; a buffer all the same, as the interface asks for one.
+        // The interface requires a buffer, although stream modes do not write to it.
         let mut rest = [0; TAG_LEN];
         let mut written = 0;
-        // SAFETY: `raw` is live and initialised, `rest` has room for a block, the most that any mode writes.
+        // SAFETY: `raw` is live and initialised; `rest` has the size of a block, the most that any mode
+        // writes.
         let outcome =
             unsafe { (self.direction.finish)(self.raw.as_ptr(), rest.as_mut_ptr(), &raw mut written) };
         self.check(outcome)
@@ -158,8 +164,8 @@ impl Seal {
         Context::new(&SEAL, key, iv, additional_data).map(Self)
     }
 
-    /// Appends the ciphertext of `plaintext` to `out`. Into uninitialised capacity, because zeroing it first would
-    /// be one more pass over the memory.
+    /// Appends the ciphertext of `plaintext` to `out`. The ciphertext is written into uninitialised capacity,
+    /// because zeroing the capacity first would be another pass over the memory.
     pub(crate) fn append(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), PrimitiveFailed> {
         out.reserve(plaintext.len());
         for piece in plaintext.chunks(MAX_PIECE) {
@@ -172,7 +178,7 @@ impl Seal {
         Ok(())
     }
 
-    /// The tag.
+    /// Returns the tag.
     pub(crate) fn finish(mut self) -> Result<[u8; TAG_LEN], PrimitiveFailed> {
         let mut tag = [0; TAG_LEN];
         self.0.finish()?;
@@ -181,7 +187,7 @@ impl Seal {
     }
 }
 
-/// Decryption. Nothing that [`Open::update`] writes is authentic before [`Open::verify`] has said so.
+/// Decryption. The output of [`Open::update`] is not authentic until [`Open::verify`] has returned `true`.
 pub(crate) struct Open(Context);
 
 impl Open {
@@ -193,7 +199,7 @@ impl Open {
         Context::new(&OPEN, key, iv, additional_data).map(Self)
     }
 
-    /// Decrypts `ciphertext` into `out`, of the same length.
+    /// Decrypts `ciphertext` into `out`, which must have the same length.
     pub(crate) fn update(&mut self, ciphertext: &[u8], out: &mut [u8]) -> Result<(), PrimitiveFailed> {
         if ciphertext.len() != out.len() {
             return Err(self.0.direction.failed);
@@ -204,10 +210,10 @@ impl Open {
         Ok(())
     }
 
-    /// Whether everything, additional data included, is what was sealed.
+    /// Whether the tag matches the ciphertext and the additional data.
     pub(crate) fn verify(mut self, tag: &[u8; TAG_LEN]) -> bool {
-        let mut tag = *tag;
-        self.0.control(ffi::EVP_CTRL_AEAD_SET_TAG, TAG_LEN, tag.as_mut_ptr()).is_ok()
+        let mut expected = *tag;
+        self.0.control(ffi::EVP_CTRL_AEAD_SET_TAG, TAG_LEN, expected.as_mut_ptr()).is_ok()
             && self.0.finish().is_ok()
     }
 }

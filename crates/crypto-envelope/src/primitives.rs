@@ -1,5 +1,5 @@
-//! The primitives, each in the one shape that the formats use: HKDF-SHA256 to 32 bytes, AES-256-KWP of 32 bytes, the
-//! first 32 bytes of an AES-256-CTR key stream, random bytes.
+//! Cryptographic primitives in the form that the formats use: HKDF-SHA256 to 32 bytes, AES-256-KWP of 32
+//! bytes, the first 32 bytes of an AES-256-CTR key stream, and random bytes.
 
 use aws_lc_rs::cipher::{AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::error::Unspecified;
@@ -11,20 +11,21 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::error::PrimitiveFailed;
 
-/// Bytes of every symmetric key here (AES-256).
+/// Length of all symmetric keys (AES-256), in bytes.
 pub(crate) const KEY_LEN: usize = 32;
-/// Bytes of a GCM tag (NIST SP 800-38D, 5.2.1.2: the full 128 bits).
+/// Length of a GCM tag in bytes: the full 128 bits (NIST SP 800-38D, 5.2.1.2).
 pub(crate) const TAG_LEN: usize = 16;
-/// Bytes of a 32-byte key wrapped with AES-KWP (RFC 5649, 3: padded to 8 bytes, plus one semi-block).
+/// Length of a 32-byte key wrapped with AES-KWP, in bytes (RFC 5649, 3: padded to 8 bytes, plus one
+/// semi-block).
 pub(crate) const KWP_LEN: usize = KEY_LEN + 8;
 
-/// 32 secret bytes in one place on the heap, wiped there on drop. Boxed, because a move of plain bytes would leave an
-/// unwiped copy on the stack.
+/// 32 secret bytes on the heap, wiped on drop. They are boxed because moving an array would leave an unwiped
+/// copy on the stack.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub(crate) struct Secret(Box<[u8; KEY_LEN]>);
 
 impl Secret {
-    /// Zeros, to be filled in place.
+    /// Returns zeros, to be overwritten in place.
     pub(crate) fn zeroed() -> Self {
         Self(Box::new([0; KEY_LEN]))
     }
@@ -52,13 +53,14 @@ impl AsRef<[u8; KEY_LEN]> for Secret {
     }
 }
 
-/// Fills `out` from the library's generator, which is seeded by the operating system (NIST SP 800-90A).
+/// Fills `out` with bytes of the library's generator, which is seeded by the operating system (NIST SP
+/// 800-90A).
 pub(crate) fn fill_random(out: &mut [u8]) -> Result<(), PrimitiveFailed> {
     SystemRandom::new().fill(out).map_err(|Unspecified| PrimitiveFailed("draw random bytes"))
 }
 
-/// HKDF-SHA256 (RFC 5869), extract then expand to 32 bytes; `info` is the concatenation of its parts. An empty `salt`
-/// is the RFC's default of 32 zero bytes.
+/// HKDF-SHA256 (RFC 5869) with 32 bytes of output; `info` is the concatenation of the slices. An empty `salt`
+/// means 32 zero bytes, the RFC's default.
 pub(crate) fn hkdf_sha256(
     ikm: &[u8; KEY_LEN],
     salt: &[u8],
@@ -73,7 +75,8 @@ pub(crate) fn hkdf_sha256(
     Ok(okm)
 }
 
-/// The first 32 bytes of the AES-256-CTR key stream that starts at the all-zero counter block (NIST SP 800-38A, 6.5).
+/// Returns the first 32 bytes of the AES-256-CTR key stream that starts at the all-zero counter block (NIST
+/// SP 800-38A, 6.5).
 pub(crate) fn ctr_key_stream(key: &[u8; KEY_LEN]) -> Result<Secret, PrimitiveFailed> {
     let mut stream = Secret::zeroed();
     UnboundCipherKey::new(&AES_256, key)
@@ -86,7 +89,7 @@ pub(crate) fn ctr_key_stream(key: &[u8; KEY_LEN]) -> Result<Secret, PrimitiveFai
     Ok(stream)
 }
 
-/// AES-256-KWP (RFC 5649; NIST SP 800-38F, 6.3) of a 32-byte key.
+/// Wraps a 32-byte key with AES-256-KWP (RFC 5649; NIST SP 800-38F, 6.3).
 pub(crate) fn kwp_wrap(kek: &[u8; KEY_LEN], key: &[u8; KEY_LEN]) -> Result<[u8; KWP_LEN], PrimitiveFailed> {
     let failed = PrimitiveFailed("wrap a key with AES-KWP");
     let mut wrapped = [0; KWP_LEN];
@@ -97,7 +100,7 @@ pub(crate) fn kwp_wrap(kek: &[u8; KEY_LEN], key: &[u8; KEY_LEN]) -> Result<[u8; 
     if written == KWP_LEN { Ok(wrapped) } else { Err(failed) }
 }
 
-/// The reverse of [`kwp_wrap`]; `None` when `wrapped` is not authentic or holds something else than 32 bytes.
+/// Reverses [`kwp_wrap`]. Returns `None` if `wrapped` is not authentic or does not contain 32 bytes.
 pub(crate) fn kwp_unwrap(kek: &[u8; KEY_LEN], wrapped: &[u8; KWP_LEN]) -> Option<Secret> {
     let mut output = Zeroizing::new([0; KWP_LEN]);
     let key = AesKek::new(&KW_AES_256, kek).ok()?.unwrap_with_padding(wrapped, output.as_mut()).ok()?;
@@ -109,7 +112,7 @@ pub(crate) fn kwp_unwrap(kek: &[u8; KEY_LEN], wrapped: &[u8; KWP_LEN]) -> Option
     Some(secret)
 }
 
-/// Whether two secrets are equal, in time that does not depend on them.
+/// Whether two secrets are equal, compared in constant time.
 pub(crate) fn equal(left: &Secret, right: &Secret) -> bool {
     constant_time::verify_slices_are_equal(left.as_ref(), right.as_ref()).is_ok()
 }

@@ -1,20 +1,19 @@
-//! Where decrypted bytes go: memory of the caller, filled in place.
+//! Targets for decrypted bytes: memory of the caller that is filled in place.
 
 use zeroize::Zeroize;
 
 use crate::error::DecryptError;
 
-/// Takes plaintext, in order.
+/// Receives plaintext in order.
 ///
-/// The decryptors write straight into the target's memory, so that plaintext is not copied again. One target takes
-/// one decryption's output.
+/// The decryptors write directly into the target's memory, which saves a copy. Use one target per decryption.
 pub trait PlaintextTarget {
-    /// Makes room for `len` more bytes, lets `fill` write all of them, and keeps them only if that succeeds.
+    /// Calls `fill` with `len` more bytes to overwrite, and keeps these bytes only if `fill` succeeds.
     ///
-    /// `fill` overwrites every byte; what they hold before does not matter to it, but they must be initialised.
+    /// The bytes passed to `fill` must be initialised, with any value.
     ///
     /// # Errors
-    /// `fill`'s own, passed on; or [`DecryptError::Target`] when there is no room.
+    /// The error of `fill`, or [`DecryptError::Target`] if there is not enough space.
     fn append_with(
         &mut self,
         len: usize,
@@ -22,12 +21,13 @@ pub trait PlaintextTarget {
     ) -> Result<(), DecryptError>;
 }
 
-/// A target that can take back what it was given.
+/// A target that can discard the plaintext it has received.
 ///
-/// A1 needs one: its plaintext is written before the tag, at the envelope's end, can be verified. A target that passes
-/// bytes on as they come (standard output, a socket) must not implement this trait.
+/// A1 requires such a target, because its plaintext is written before the tag at the envelope's end can be
+/// verified. A target that forwards bytes immediately (standard output, a socket) must not implement this
+/// trait.
 pub trait RevocableTarget: PlaintextTarget {
-    /// Forgets and wipes everything appended so far: it was not authentic.
+    /// Removes and wipes everything appended so far, because it is not authentic.
     fn discard(&mut self);
 }
 
@@ -47,7 +47,7 @@ impl<T: RevocableTarget> RevocableTarget for &mut T {
     }
 }
 
-/// Grows as needed. Reserve the plaintext's length beforehand to avoid copies.
+/// Grows as needed. Reserve the plaintext's length in advance to avoid copies.
 impl PlaintextTarget for Vec<u8> {
     fn append_with(
         &mut self,
@@ -75,7 +75,7 @@ impl RevocableTarget for Vec<u8> {
     }
 }
 
-/// Fills a buffer of fixed size from its start.
+/// A target of fixed size, which is filled from its start.
 #[derive(Debug)]
 pub struct SliceTarget<'a> {
     buffer: &'a mut [u8],
@@ -83,12 +83,12 @@ pub struct SliceTarget<'a> {
 }
 
 impl<'a> SliceTarget<'a> {
-    /// A target of at most `buffer.len()` bytes.
+    /// Creates a target for at most `buffer.len()` bytes.
     pub fn new(buffer: &'a mut [u8]) -> Self {
         Self { buffer, filled: 0 }
     }
 
-    /// Bytes appended so far.
+    /// Returns the number of bytes appended so far.
     pub fn filled(&self) -> usize {
         self.filled
     }
@@ -100,17 +100,15 @@ impl PlaintextTarget for SliceTarget<'_> {
         len: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<(), DecryptError>,
     ) -> Result<(), DecryptError> {
-        let room = self.buffer.get_mut(self.filled..).unwrap_or_default();
-        let free = room.len();
-        let Some(room) = room.get_mut(..len) else {
-            return Err(DecryptError::target(format!(
-                "{len} more bytes do not fit in a buffer with {free} free"
-            )));
-        };
-        let outcome = fill(room);
+        let rest = self.buffer.get_mut(self.filled..).unwrap_or_default();
+        let free = rest.len();
+        let out = rest.get_mut(..len).ok_or_else(|| {
+            DecryptError::target(format!("the buffer must have {len} more bytes, got {free}"))
+        })?;
+        let outcome = fill(out);
         match outcome {
             Ok(()) => self.filled += len,
-            Err(_) => room.zeroize(),
+            Err(_) => out.zeroize(),
         }
         outcome
     }

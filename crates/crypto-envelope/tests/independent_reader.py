@@ -4,8 +4,8 @@
     independent_reader.py decrypt KEY_ID:KEY_FILE UUID IN OUT
     independent_reader.py encrypt KEY_ID:KEY_FILE UUID FORMAT IN OUT
 
-Needs the package `cryptography`. It shares nothing with the Rust code: if the two disagree, the document or one of them
-is wrong. It is also what remains of this project should no compiler for it be left. Whole files in memory only.
+Requires the package `cryptography`. The program shares nothing with the Rust code: if they disagree, the document or one
+of them is wrong. It can also read an archive for which no orthanc-envelope is available. It reads whole files into memory.
 """
 
 import base64

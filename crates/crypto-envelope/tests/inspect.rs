@@ -1,4 +1,4 @@
-//! What an envelope tells without a key, and the errors of `inspect` and of the unified decryptor.
+//! `identify` and `inspect`, which need no key, and `Decryptor`, which handles both formats.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
@@ -9,7 +9,7 @@ use crypto_envelope::{
 };
 
 #[test]
-fn format_key_id_and_sizes_need_no_key() {
+fn inspecting_needs_no_key() {
     for (format, header_len) in [(Format::A1, 70), (Format::A2, 82)] {
         for len in [0, 1, 65536, 200_000] {
             let envelope = encrypt(&ring(), format, UUID, &vec![0; len]).unwrap();
@@ -23,7 +23,7 @@ fn format_key_id_and_sizes_need_no_key() {
 }
 
 #[test]
-fn what_is_no_envelope_is_recognised_as_such() {
+fn other_content_is_not_an_envelope() {
     for start in [
         b"".as_slice(),
         b"A",
@@ -45,7 +45,7 @@ fn what_is_no_envelope_is_recognised_as_such() {
 }
 
 #[test]
-fn the_decryptor_recognises_the_format_from_bytes_that_come_one_by_one() {
+fn decryptor_recognises_the_format_bytewise() {
     for format in [Format::A1, Format::A2] {
         let envelope = encrypt(&ring(), format, UUID, b"plaintext").unwrap();
         let mut decryptor = Decryptor::new(&ring(), UUID, envelope.len() as u64, Vec::new());
@@ -60,7 +60,7 @@ fn the_decryptor_recognises_the_format_from_bytes_that_come_one_by_one() {
 }
 
 #[test]
-fn the_decryptor_refuses_what_is_no_envelope_and_stays_refusing() {
+fn decryptor_refuses_other_content() {
     let mut decryptor = Decryptor::new(&ring(), UUID, 132, Vec::new());
     assert!(matches!(decryptor.push(&[0; 128]), Err(DecryptError::NotAnEnvelope)));
     assert!(matches!(decryptor.push(b"DICM"), Err(DecryptError::AlreadyFailed)));

@@ -1,4 +1,4 @@
-//! Key files and key rings: what is accepted, what is refused, and that nothing prints a key.
+//! Key files and key rings: accepted and refused input, and that no output contains a key.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
@@ -6,7 +6,7 @@ mod common;
 use common::{KEY_ID, MASTER, UUID, ring};
 use crypto_envelope::{
     DecryptError, FileKey, Format, KeyFileError, KeyRing, KeyRingError, MasterKey, decrypt, encrypt,
-    new_key_file, parse_key_file,
+    encrypt_into, new_key_file, parse_key_file,
 };
 
 const TEXT: &[u8] = b"YSBtYXN0ZXIga2V5IGZvciB0ZXN0cywgMzIgYnl0ZXM=";
@@ -16,7 +16,7 @@ fn key() -> MasterKey {
 }
 
 #[test]
-fn a_key_file_may_have_line_ends_and_blanks_anywhere_and_lack_its_padding() {
+fn blanks_and_padding_in_key_files_are_optional() {
     let unpadded = TEXT.strip_suffix(b"=").unwrap();
     let wrapped = [b" \r\n", &TEXT[..20], b"\n", &TEXT[20..], b" \t\r\n"].concat();
     for content in [TEXT, unpadded, &[TEXT, b"\n"].concat(), &wrapped] {
@@ -25,7 +25,7 @@ fn a_key_file_may_have_line_ends_and_blanks_anywhere_and_lack_its_padding() {
 }
 
 #[test]
-fn a_key_file_of_another_length_than_32_bytes_is_refused() {
+fn key_file_of_wrong_length_is_refused() {
     for (content, bytes) in [
         (b"".as_slice(), 0),
         (b"\n", 0),
@@ -36,12 +36,12 @@ fn a_key_file_of_another_length_than_32_bytes_is_refused() {
     ] {
         assert_eq!(parse_key_file(content).unwrap_err(), KeyFileError::WrongLength { bytes });
     }
-    // Padded as if it were 31 bytes.
+    // The padding is that of 31 bytes.
     parse_key_file(&[&TEXT[..43], b"=="].concat()).unwrap_err();
 }
 
 #[test]
-fn a_key_file_that_is_not_base64_is_refused_and_the_error_tells_where_but_not_what() {
+fn base64_errors_contain_an_offset_but_no_key() {
     let bom = [b"\xEF\xBB\xBF", TEXT].concat();
     let two_keys = [TEXT, b"\n", TEXT].concat();
     let url_safe = [b"-", &TEXT[1..]].concat();
@@ -60,15 +60,16 @@ fn a_key_file_that_is_not_base64_is_refused_and_the_error_tells_where_but_not_wh
 }
 
 #[test]
-fn a_new_key_file_can_be_read_and_is_another_one_each_time() {
+fn new_key_files_are_valid_and_differ() {
     let [a, b] = [(); 2].map(|()| new_key_file().unwrap());
     assert_eq!(a.len(), 45);
     assert!(a.ends_with("=\n"));
-    assert!(!parse_key_file(a.as_bytes()).unwrap().is_same_as(&parse_key_file(b.as_bytes()).unwrap()));
+    let [key_a, key_b] = [a, b].map(|text| parse_key_file(text.as_bytes()).unwrap());
+    assert!(!key_a.is_same_as(&key_b));
 }
 
 #[test]
-fn two_keys_with_one_id_are_refused() {
+fn duplicate_key_ids_are_refused() {
     for ids in [[1, 1, 2], [1, 2, 2], [1, 2, 1]] {
         let outcome = KeyRing::new(ids[0], key(), [(ids[1], key()), (ids[2], key())]);
         let id = if ids[1] == ids[2] { ids[2] } else { ids[0] };
@@ -77,7 +78,7 @@ fn two_keys_with_one_id_are_refused() {
 }
 
 #[test]
-fn new_envelopes_use_the_current_key_and_old_ones_the_key_they_name() {
+fn old_envelopes_use_previous_keys() {
     let new_ring = KeyRing::new(
         8,
         MasterKey::new(&[8; 32]).unwrap(),
@@ -97,15 +98,15 @@ fn new_envelopes_use_the_current_key_and_old_ones_the_key_they_name() {
 }
 
 #[test]
-fn a_buffer_can_be_used_again_and_is_empty_after_an_error() {
+fn buffer_can_be_reused() {
     let mut buffer = vec![1; 500];
     for format in [Format::A1, Format::A2] {
         for plaintext in [[7; 300].as_slice(), b""] {
-            crypto_envelope::encrypt_into(&ring(), format, UUID, plaintext, &mut buffer).unwrap();
+            encrypt_into(&ring(), format, UUID, plaintext, &mut buffer).unwrap();
             assert_eq!(decrypt(&ring(), UUID, &buffer).unwrap(), plaintext);
         }
     }
-    crypto_envelope::encrypt_into(&ring(), Format::A2, "no uuid", b"", &mut buffer).unwrap_err();
+    encrypt_into(&ring(), Format::A2, "no uuid", b"", &mut buffer).unwrap_err();
     assert!(buffer.is_empty());
 }
 

@@ -1,4 +1,4 @@
-//! The command line.
+//! Command-line arguments and the help text.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,21 +13,21 @@ Reads and writes the encrypted files of Orthanc's object storage plugins, withou
   orthanc-envelope keygen OUT
       writes a new master key; refuses to overwrite
   orthanc-envelope inspect FILE...
-      tells format, key id and sizes; needs no key
+      prints format, key id and sizes; requires no key
   orthanc-envelope encrypt --key ID:FILE [--format A1|A2] [--uuid UUID] IN OUT
-      A1 unless told otherwise, as the plugins do
+      the format is A1 by default, as in the plugins
   orthanc-envelope decrypt --key ID:FILE [--key ID:FILE]... [--uuid UUID] IN OUT
-      takes the key that IN asks for
+      uses the key whose id is in IN
 
-IN and OUT may be - for standard input and output. A2 envelopes are bound to their attachment's UUID: it is taken
-from the file's name (UUID, or UUID.dcm.enc and the like) unless --uuid gives it.
+IN and OUT may be - for standard input and output. A2 envelopes are bound to their attachment's UUID, which is taken
+from the file's name (UUID, UUID.dcm.enc and similar) unless --uuid is given.
 
-Exit codes: 0 done; 1 a file could not be read or written; 2 wrong arguments or an unusable key file;
-3 the file is no envelope, was altered, or needs another key or UUID. OUT is complete and verified, or not written;
-standard output may have received the verified beginning of an A2 envelope.
+Exit codes: 0 success; 1 a file could not be read or written; 2 invalid arguments or key file; 3 the file is not an
+envelope, was altered, or requires another key or UUID. OUT is written only if all of IN was verified; standard output
+may contain the verified beginning of an A2 envelope.
 ";
 
-/// The command line, or what it names, is not usable as it is.
+/// The command line is invalid, or names a file that cannot be used.
 #[derive(Debug)]
 pub(crate) struct UsageError(pub(crate) String);
 
@@ -71,7 +71,9 @@ fn collect(mut parser: lexopt::Parser) -> anyhow::Result<Command> {
     use lexopt::Arg::{Long, Short, Value};
 
     let mut words: Vec<OsString> = Vec::new();
-    let (mut keys, mut format, mut uuid) = (Vec::new(), None, None);
+    let mut keys = Vec::new();
+    let mut format = None;
+    let mut uuid = None;
     while let Some(argument) = parser.next()? {
         match argument {
             Short('h') | Long("help") => return Ok(Command::Help),
@@ -83,24 +85,21 @@ fn collect(mut parser: lexopt::Parser) -> anyhow::Result<Command> {
             other => return Err(other.unexpected().into()),
         }
     }
-    let mut words = words.into_iter();
-    let command = words.next().context(UsageError("no command".to_owned()))?;
-    let mut files: Vec<PathBuf> = words.map(PathBuf::from).collect();
+    let mut rest = words.into_iter();
+    let command = rest.next().context(UsageError("the command is missing".to_owned()))?;
+    let mut files: Vec<PathBuf> = rest.map(PathBuf::from).collect();
     let mut file = |name: &str| {
         if files.is_empty() { Err(usage(format!("{name} is missing"))) } else { Ok(files.remove(0)) }
     };
-    let (takes_keys, takes_format, takes_uuid) = match command.to_str() {
-        Some("encrypt") => (true, true, true),
-        Some("decrypt") => (true, false, true),
-        _ => (false, false, false),
-    };
-    for (name, given, taken) in [
-        ("--key", !keys.is_empty(), takes_keys),
-        ("--format", format.is_some(), takes_format),
-        ("--uuid", uuid.is_some(), takes_uuid),
+    let encrypts = command == "encrypt";
+    let uses_keys = encrypts || command == "decrypt";
+    for (name, is_given, is_accepted) in [
+        ("--key", !keys.is_empty(), uses_keys),
+        ("--format", format.is_some(), encrypts),
+        ("--uuid", uuid.is_some(), uses_keys),
     ] {
-        if given && !taken {
-            return Err(usage(format!("{name} does not go with {}", command.display())));
+        if is_given && !is_accepted {
+            return Err(usage(format!("{} does not accept {name}", command.display())));
         }
     }
     let parsed = match command.to_str() {
@@ -111,14 +110,14 @@ fn collect(mut parser: lexopt::Parser) -> anyhow::Result<Command> {
             Command::Inspect { files: all }
         }
         Some("encrypt") => {
-            let [key] =
-                <[KeyArgument; 1]>::try_from(keys).map_err(|_| usage("encrypt takes exactly one --key"))?;
+            let [key] = <[KeyArgument; 1]>::try_from(keys)
+                .map_err(|_| usage("encrypt requires exactly one --key"))?;
             let format = format.unwrap_or(Format::A1);
             Command::Encrypt { key, format, uuid, input: file("IN")?, output: file("OUT")? }
         }
         Some("decrypt") => {
             if keys.is_empty() {
-                return Err(usage("decrypt takes at least one --key"));
+                return Err(usage("decrypt requires at least one --key"));
             }
             Command::Decrypt { keys, uuid, input: file("IN")?, output: file("OUT")? }
         }
@@ -131,19 +130,15 @@ fn collect(mut parser: lexopt::Parser) -> anyhow::Result<Command> {
 }
 
 fn key_argument(text: &str) -> anyhow::Result<KeyArgument> {
-    let wrong = || usage(format!("--key takes ID:FILE with an id from 0 to {}, not {text}", u32::MAX));
-    let (id, file) = text.split_once(':').ok_or_else(wrong)?;
-    let id = id.parse().map_err(|_| wrong())?;
-    if file.is_empty() {
-        return Err(wrong());
-    }
-    Ok(KeyArgument { id, file: file.into() })
+    let invalid = || usage(format!("--key must be ID:FILE with an id from 0 to {}, got {text}", u32::MAX));
+    let (id, file) = text.split_once(':').filter(|(_, file)| !file.is_empty()).ok_or_else(invalid)?;
+    Ok(KeyArgument { id: id.parse().map_err(|_| invalid())?, file: file.into() })
 }
 
 fn format_argument(text: &str) -> anyhow::Result<Format> {
     match text {
         "A1" => Ok(Format::A1),
         "A2" => Ok(Format::A2),
-        other => Err(usage(format!("--format takes A1 or A2, not {other}"))),
+        other => Err(usage(format!("--format must be A1 or A2, got {other}"))),
     }
 }

@@ -1,4 +1,4 @@
-//! What the program does.
+//! The commands: keygen, inspect, encrypt and decrypt.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -15,7 +15,7 @@ use crate::args::{Command, HELP, KeyArgument, usage};
 use crate::input::{Input, is_stdio};
 use crate::output::{PendingFile, StreamedOutput, write_new_secret};
 
-/// An A2 header with the longest wrapped key: enough to tell a Key Vault key's name.
+/// Length of an A2 header with the longest wrapped key, which contains the identifier of a Key Vault key.
 const LONGEST_HEADER: u64 = 42 + 65_535;
 
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
@@ -47,23 +47,21 @@ fn read_key(argument: &KeyArgument) -> anyhow::Result<MasterKey> {
     {
         use std::os::unix::fs::PermissionsExt as _;
         if fs::metadata(&argument.file).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0) {
-            eprintln!("warning: {name} can be read by others than its owner; chmod 600 it");
+            eprintln!("warning: {name} can be read by users other than its owner; run chmod 600 on it");
         }
     }
     parse_key_file(&content).with_context(|| name.to_string())
 }
 
 fn read_ring(keys: &[KeyArgument]) -> anyhow::Result<KeyRing> {
-    let mut read =
-        keys.iter().map(|key| anyhow::Ok((key.id, read_key(key)?))).collect::<Result<Vec<_>, _>>()?;
-    if read.is_empty() {
-        return Err(usage("no key"));
-    }
-    let (id, key) = read.remove(0);
-    Ok(KeyRing::new(id, key, read)?)
+    let (first, others) = keys.split_first().ok_or_else(|| usage("no key"))?;
+    let current = read_key(first)?;
+    let previous =
+        others.iter().map(|key| Ok((key.id, read_key(key)?))).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(KeyRing::new(first.id, current, previous)?)
 }
 
-/// The UUID that a file is named after: the name itself, or what comes before its first dot.
+/// Returns the UUID in a file's name: the part before the first dot.
 fn uuid_in_name(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let stem = name.split('.').next()?;
@@ -77,7 +75,7 @@ fn uuid_in_name(path: &Path) -> Option<String> {
 
 fn uuid_or_explain(uuid: Option<String>) -> anyhow::Result<String> {
     uuid.ok_or_else(|| {
-        usage("A2 is bound to the attachment's UUID, and the file's name has none: give --uuid")
+        usage("A2 requires the attachment's UUID, but the file's name contains none: use --uuid")
     })
 }
 
@@ -93,7 +91,7 @@ fn encrypt_file(
         Format::A2 => uuid_or_explain(uuid)?,
     };
     let ring = read_ring(std::slice::from_ref(key))?;
-    // Before the work, so that an unusable name is told at once.
+    // The output is created first, so that an invalid name is reported before the work.
     let pending = if is_stdio(output) { None } else { Some(PendingFile::create(output)?) };
     let plaintext = Input::open(input)?.read_all()?;
     let envelope = encrypt(&ring, format, &uuid, &plaintext).map_err(|error| match error {
@@ -155,7 +153,7 @@ fn decrypt_to_file(
     decryptor.finish()?.publish()
 }
 
-/// A1: not a byte may leave before the last one has come.
+/// A1 is verified only by its last bytes, so nothing may be printed earlier.
 fn decrypt_then_print(ring: &KeyRing, uuid: &str, len: u64, start: &[u8], rest: Input) -> anyhow::Result<()> {
     let mut decryptor = Decryptor::new(ring, uuid, len, Vec::with_capacity(usize::try_from(len)?));
     decryptor.push(start)?;
@@ -165,7 +163,7 @@ fn decrypt_then_print(ring: &KeyRing, uuid: &str, len: u64, start: &[u8], rest: 
     out.write_all(&plaintext).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
-/// A2: segments leave as they are verified.
+/// A2 is verified by segment, and printed by segment.
 fn decrypt_while_printing(
     ring: &KeyRing,
     uuid: &str,
@@ -179,7 +177,7 @@ fn decrypt_while_printing(
     decryptor.finish()?.flush().context("cannot write to standard output")
 }
 
-/// One line for each file; those that are no envelopes make the command fail, after all were looked at.
+/// Prints one line per file. The command fails after the last file if a file is not an envelope.
 fn inspect_all(files: &[PathBuf]) -> anyhow::Result<()> {
     let mut first_error = None;
     for file in files {

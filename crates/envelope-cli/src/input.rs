@@ -1,4 +1,4 @@
-//! Where bytes come from: a file of known length, or a stream that is read to its end first.
+//! Input: a file of known length, or a stream that is read into memory first.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write as _};
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-/// Bytes read at a time.
+/// Number of bytes to read at a time.
 const CHUNK: usize = 1 << 20;
 
 /// An input of known length.
@@ -17,36 +17,32 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// Opens a path, or standard input for `-`. What has no length of its own (a pipe) is read into memory.
+    /// Opens a path, or standard input for `-`. Input without a known length (a pipe) is read into memory.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let name = path.display().to_string();
         let cannot_read = || format!("cannot read {name}");
-        let (mut source, len): (Box<dyn Read>, _) = if is_stdio(path) {
-            (Box::new(io::stdin().lock()), None)
+        let mut stream: Box<dyn Read> = if is_stdio(path) {
+            Box::new(io::stdin().lock())
         } else {
             let file = File::open(path).with_context(cannot_read)?;
             let metadata = file.metadata().with_context(cannot_read)?;
-            let len = metadata.is_file().then_some(metadata.len());
-            (Box::new(file), len)
-        };
-        let (source, len) = match len {
-            Some(len) => (source, len),
-            None => {
-                let mut content = Vec::new();
-                source.read_to_end(&mut content).with_context(cannot_read)?;
-                let len = content.len() as u64;
-                (Box::new(io::Cursor::new(content)) as Box<dyn Read>, len)
+            if metadata.is_file() {
+                return Ok(Self { source: Box::new(file), len: metadata.len(), name });
             }
+            Box::new(file)
         };
-        Ok(Self { source, len, name })
+        let mut content = Vec::new();
+        stream.read_to_end(&mut content).with_context(cannot_read)?;
+        let len = content.len() as u64;
+        Ok(Self { source: Box::new(io::Cursor::new(content)), len, name })
     }
 
-    /// Length in bytes.
+    /// Returns the length in bytes.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Up to `len` bytes from where the input stands.
+    /// Reads the next `len` bytes, or fewer at the end.
     pub(crate) fn read_up_to(&mut self, len: u64) -> anyhow::Result<Vec<u8>> {
         let mut start = Vec::new();
         (&mut self.source)
@@ -56,14 +52,14 @@ impl Input {
         Ok(start)
     }
 
-    /// Everything from where the input stands.
+    /// Reads all remaining bytes.
     pub(crate) fn read_all(mut self) -> anyhow::Result<Vec<u8>> {
         let mut content = Vec::with_capacity(usize::try_from(self.len)?);
         self.source.read_to_end(&mut content).with_context(|| format!("cannot read {}", self.name))?;
         Ok(content)
     }
 
-    /// Hands on everything from where the input stands, in pieces, and shows progress on a terminal.
+    /// Passes all remaining bytes to `take` in chunks, and shows progress on a terminal.
     pub(crate) fn for_each_chunk(
         mut self,
         mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
@@ -88,7 +84,7 @@ pub(crate) fn is_stdio(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-/// Per cent on standard error, if that is a terminal and the input is not done in a moment.
+/// Shows per cent on standard error, if it is a terminal and the input is large.
 struct Progress {
     total: u64,
     done: u64,
@@ -109,7 +105,7 @@ impl Progress {
         if self.shown.is_some_and(|shown| shown < percent) {
             self.shown = Some(percent);
             eprint!("\r{percent:3} %");
-            // Progress that cannot be shown is no reason to stop.
+            // A failure to show progress must not stop the work.
             io::stderr().flush().ok();
         }
     }

@@ -1,7 +1,7 @@
 //! `orthanc-envelope`: reads and writes encrypted attachments without Orthanc.
 //!
-//! `args` is the command line, `commands` what it can do, `input` and `output` the files; the cryptography is
-//! `crypto-envelope`'s.
+//! `args` parses the command line, `commands` runs it, `input` and `output` read and write files. The crate
+//! `crypto-envelope` implements the cryptography.
 
 mod args;
 mod commands;
@@ -18,7 +18,7 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const REFUSED: u8 = 3;
 
-/// The exit codes that `--help` and `docs/encryption.md` promise.
+/// Returns the exit code, as documented by `--help` and `docs/encryption.md`.
 fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<DecryptError>() {
         Some(DecryptError::Target(_) | DecryptError::Primitive(_)) => FAILED,

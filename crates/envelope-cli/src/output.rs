@@ -1,4 +1,4 @@
-//! Where plaintext goes: a temporary file that gets its name only once all of it was verified, or standard output.
+//! Output: a temporary file that is renamed once all of it was verified, or standard output.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, Write};
@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::args::usage;
 
-/// A file beside its final name, readable by its owner only, and removed unless it is [published](Self::publish).
+/// A temporary file next to its final path, readable only by its owner, and removed unless
+/// [published](Self::publish).
 pub(crate) struct PendingFile {
     file: NamedTempFile,
     path: PathBuf,
@@ -20,12 +21,9 @@ pub(crate) struct PendingFile {
 
 impl PendingFile {
     pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
-        // Renaming over a device would replace it.
+        // Renaming the temporary file to the path of a device would replace the device.
         if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(usage(format!(
-                "{} exists and is no file; use - for standard output",
-                path.display()
-            )));
+            return Err(usage(format!("{} must be a file; use - for standard output", path.display())));
         }
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -40,7 +38,7 @@ impl PendingFile {
         self.file.write_all(bytes).with_context(|| format!("cannot write {}", self.path.display()))
     }
 
-    /// Makes the content durable, then visible under its name. An existing file is replaced.
+    /// Syncs the content to disk, then renames the file. An existing file is replaced.
     pub(crate) fn publish(self) -> anyhow::Result<()> {
         let cannot_write = || format!("cannot write {}", self.path.display());
         self.file.as_file().sync_all().with_context(cannot_write)?;
@@ -62,13 +60,13 @@ impl PlaintextTarget for PendingFile {
 
 impl RevocableTarget for PendingFile {
     fn discard(&mut self) {
-        // The file is removed in any case: it is never published after an error.
+        // Errors are ignored, because the file is not published after this and is removed.
         let file = self.file.as_file_mut();
         file.set_len(0).and_then(|()| file.rewind()).ok();
     }
 }
 
-/// Standard output. Not revocable: for A2's verified segments only.
+/// Standard output. This target cannot discard what it received, so it suits only A2's verified segments.
 pub(crate) struct StreamedOutput {
     out: io::StdoutLock<'static>,
     scratch: Zeroizing<Vec<u8>>,
@@ -108,7 +106,7 @@ fn fill_then_write(
     out.write_all(room).map_err(DecryptError::target)
 }
 
-/// Writes a file that must not exist yet, readable by its owner only.
+/// Writes a file that is readable only by its owner. Fails if the file exists.
 pub(crate) fn write_new_secret(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let cannot_write = || format!("cannot write {}", path.display());
     let mut options = OpenOptions::new();

@@ -1,4 +1,4 @@
-//! The real binary: what it writes, what it refuses, and with which exit code.
+//! Runs the binary, and checks its output, errors and exit codes.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs;
@@ -14,7 +14,7 @@ const OTHER: &str = "00000000-3a2c-4b7e-9d0a-1f6f5c1d2e3b";
 struct Bench(TempDir);
 
 impl Bench {
-    /// A folder with the key files `one.key` and `two.key`, and `plain`, of two segments and a bit.
+    /// A folder with the key files `one.key` and `two.key`, and `plain`, which has more than two segments.
     fn new() -> Self {
         let bench = Self(tempfile::tempdir().unwrap());
         for key in ["one.key", "two.key"] {
@@ -39,13 +39,13 @@ impl Bench {
             .unwrap();
         let mut pipe = child.stdin.take().unwrap();
         std::thread::scope(|scope| {
-            // It may end before it has read everything.
+            // The program may exit before it has read everything.
             scope.spawn(move || pipe.write_all(stdin).ok());
             child.wait_with_output().unwrap()
         })
     }
 
-    /// Runs what must succeed, silently, and returns its standard output.
+    /// Runs a command that must succeed without messages; returns its standard output.
     fn done(&self, arguments: &[&str]) -> Vec<u8> {
         let output = self.run(arguments, b"");
         let message = String::from_utf8_lossy(&output.stderr);
@@ -53,7 +53,7 @@ impl Bench {
         output.stdout
     }
 
-    /// Runs what must fail with this code, and returns its message.
+    /// Runs a command that must fail with this code; returns its message.
     fn fails(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments, b"");
         let message = String::from_utf8(output.stderr).unwrap();
@@ -81,7 +81,7 @@ fn plaintext() -> Vec<u8> {
 }
 
 #[test]
-fn a_new_key_is_private_and_never_overwrites() {
+fn new_key_is_private_and_never_overwrites() {
     let bench = Bench::new();
     let key = bench.read("one.key");
     assert_eq!(key.len(), 45);
@@ -96,7 +96,7 @@ fn a_new_key_is_private_and_never_overwrites() {
 }
 
 #[test]
-fn both_formats_go_through_files_and_pipes() {
+fn both_formats_work_with_files_and_pipes() {
     let bench = Bench::new();
     let name = format!("{UUID}.dcm.enc");
     for format in ["A1", "A2"] {
@@ -116,7 +116,7 @@ fn both_formats_go_through_files_and_pipes() {
 }
 
 #[test]
-fn the_uuid_comes_from_the_name_and_the_option_wins() {
+fn uuid_option_takes_precedence_over_the_name() {
     let bench = Bench::new();
     let bare = ["encrypt", "--key", "1:one.key", "--format", "A2", "plain"];
     bench.done(&[&bare[..], &[UUID]].concat());
@@ -131,24 +131,24 @@ fn the_uuid_comes_from_the_name_and_the_option_wins() {
     assert!(bench.fails(3, &["decrypt", "--key", "1:one.key", OTHER, "out2"]).contains(OTHER));
     bench.fails(2, &["decrypt", "--key", "1:one.key", "--uuid", "no-uuid", UUID, "out2"]);
     assert!(bench.fails(2, &[&bare[..], &["nameless"]].concat()).contains("--uuid"));
-    // A1 is bound to no name.
+    // A1 requires no UUID.
     bench.done(&["encrypt", "--key", "1:one.key", "plain", "nameless"]);
     bench.done(&["decrypt", "--key", "1:one.key", "nameless", "out"]);
 }
 
 #[test]
-fn nothing_is_written_unless_everything_is_verified() {
+fn unverified_output_is_not_written() {
     let bench = Bench::new();
     for format in ["A1", "A2"] {
         bench.done(&["encrypt", "--key", "1:one.key", "--format", format, "plain", UUID]);
         let mut altered = bench.read(UUID);
         *altered.last_mut().unwrap() ^= 1;
         fs::write(bench.path(UUID), &altered).unwrap();
-        fs::write(bench.path("out"), "what was there before").unwrap();
+        fs::write(bench.path("out"), "earlier content").unwrap();
         let names = bench.names();
         let message = bench.fails(3, &["decrypt", "--key", "1:one.key", UUID, "out"]);
         assert!(message.contains(UUID) && message.contains("not authentic"), "{message}");
-        assert_eq!(bench.read("out"), b"what was there before");
+        assert_eq!(bench.read("out"), b"earlier content");
         assert_eq!(bench.names(), names, "a temporary file was left behind");
 
         let output = bench.run(&["decrypt", "--key", "1:one.key", UUID, "-"], b"");
@@ -159,13 +159,13 @@ fn nothing_is_written_unless_everything_is_verified() {
 }
 
 #[test]
-fn wrong_keys_and_files_that_are_no_envelopes_are_told_apart() {
+fn wrong_keys_and_other_files_are_refused() {
     let bench = Bench::new();
     bench.done(&["encrypt", "--key", "7:one.key", "--format", "A2", "plain", UUID]);
     let message = bench.fails(3, &["decrypt", "--key", "1:one.key", UUID, "out"]);
     assert!(message.contains("master key 7"), "{message}");
     let message = bench.fails(3, &["decrypt", "--key", "7:two.key", UUID, "out"]);
-    assert!(message.contains("does not unwrap"), "{message}");
+    assert!(message.contains("cannot be unwrapped"), "{message}");
     assert!(bench.fails(3, &["decrypt", "--key", "7:one.key", "plain", "out"]).contains("not an envelope"));
     bench.fails(1, &["decrypt", "--key", "7:one.key", "missing", "out"]);
     bench.fails(1, &["decrypt", "--key", "7:missing", UUID, "out"]);
@@ -181,7 +181,7 @@ fn wrong_keys_and_files_that_are_no_envelopes_are_told_apart() {
 }
 
 #[test]
-fn inspect_needs_no_key_and_looks_at_all_files() {
+fn inspect_requires_no_key() {
     let bench = Bench::new();
     bench.done(&["encrypt", "--key", "7:one.key", "plain", "old"]);
     bench.done(&["encrypt", "--key", "4294967295:one.key", "--format", "A2", "plain", UUID]);
@@ -202,7 +202,7 @@ fn inspect_needs_no_key_and_looks_at_all_files() {
 }
 
 #[test]
-fn wrong_command_lines_are_refused_with_a_hint() {
+fn invalid_command_lines_are_refused() {
     let bench = Bench::new();
     for arguments in [
         &[][..],
@@ -233,14 +233,16 @@ fn wrong_command_lines_are_refused_with_a_hint() {
 
 #[cfg(unix)]
 #[test]
-fn a_key_that_others_can_read_is_warned_about_and_devices_are_not_replaced() {
+fn unsafe_files_are_reported() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let bench = Bench::new();
     fs::set_permissions(bench.path("one.key"), fs::Permissions::from_mode(0o644)).unwrap();
     let output = bench.run(&["encrypt", "--key", "1:one.key", "plain", "out"], b"");
     assert!(output.status.success());
-    assert!(String::from_utf8(output.stderr).unwrap().contains("warning: one.key can be read by others"));
+    assert!(
+        String::from_utf8(output.stderr).unwrap().contains("warning: one.key can be read by users other")
+    );
     assert_eq!(fs::metadata(bench.path("out")).unwrap().permissions().mode() & 0o777, 0o600);
     bench.fails(2, &["encrypt", "--key", "2:two.key", "plain", "/dev/null"]);
     assert!(!fs::metadata(Path::new("/dev/null")).unwrap().is_file());

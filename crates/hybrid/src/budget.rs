@@ -1,10 +1,10 @@
-//! A bound on the memory of all moves together.
+//! Limits the memory of all moves together.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Memory for moves, in KiB. An attachment larger than this is moved alone.
+/// Memory for moves, in KiB. A larger attachment is moved alone.
 const TOTAL: u32 = 64 * 1024;
 
 #[derive(Debug, Clone)]
@@ -17,10 +17,10 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Waits until so many bytes may be held, first come, first served.
+    /// Waits until `bytes` may be held, first come, first served.
     pub(crate) async fn acquire(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let wanted = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, TOTAL);
-        // It fails when the semaphore is closed, which nobody does.
+        // Never fails: the semaphore is never closed.
         Arc::clone(&self.0).acquire_many_owned(wanted).await.ok()
     }
 }

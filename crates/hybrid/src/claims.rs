@@ -1,6 +1,6 @@
-//! Who works on an attachment: moves of one attachment take turns, and its removal comes after them.
+//! Per-attachment locks: moves of one attachment take turns, and a deletion pre-empts them.
 //!
-//! Without it, a move that has read an attachment could write its copy after Orthanc has deleted it.
+//! Without these locks, a move that has read an attachment could write its copy after Orthanc has deleted the attachment.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use parking_lot::Mutex;
 use storage_layout::AttachmentUuid;
 use tokio::sync::OwnedMutexGuard;
 
-/// The attachments that are being moved or removed by this process.
+/// The attachments that this process is moving or deleting.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Claims(Arc<Mutex<HashMap<AttachmentUuid, Arc<Entry>>>>);
 
 #[derive(Debug, Default)]
 struct Entry {
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// Orthanc never uses a UUID twice, so this is never taken back.
+    /// Never reset, since Orthanc never reuses a UUID.
     removed: AtomicBool,
 }
 
-/// A place in the queue for one attachment.
+/// A position in the queue for one attachment.
 #[derive(Debug)]
 struct Ticket {
     claims: Claims,
@@ -29,21 +29,21 @@ struct Ticket {
     entry: Arc<Entry>,
 }
 
-/// The exclusive right to move or remove an attachment, for as long as it lives.
+/// The exclusive right to move or delete an attachment while the claim lives.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    // Declared first: the turn is over before the ticket is given back.
+    // Declared first, so that the turn ends before the ticket is returned.
     _turn: OwnedMutexGuard<()>,
     ticket: Ticket,
 }
 
 impl Claims {
-    /// Waits for the turn of a move.
+    /// Waits for a move's turn.
     pub(crate) async fn for_move(&self, uuid: AttachmentUuid) -> Claim {
         self.ticket(uuid).claim().await
     }
 
-    /// Waits for the turn of a removal. A move that is under way ends early, and those that wait find nothing.
+    /// Waits for a deletion's turn. A move in progress ends early, and waiting moves find nothing.
     pub(crate) async fn for_removal(&self, uuid: AttachmentUuid) -> Claim {
         let ticket = self.ticket(uuid);
         ticket.entry.removed.store(true, Ordering::Release);
@@ -66,7 +66,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut entries = self.claims.0.lock();
-        // Others get at the entry through the map alone, which is locked: there is nobody but the map and this ticket.
+        // Only the map and this ticket hold the entry, and others reach it only through the map, which is locked.
         if Arc::strong_count(&self.entry) == 2 {
             entries.remove(&self.uuid);
         }
@@ -74,7 +74,7 @@ impl Drop for Ticket {
 }
 
 impl Claim {
-    /// Whether Orthanc deletes the attachment and waits for this claim.
+    /// Whether Orthanc is deleting the attachment and waits for this claim.
     pub(crate) fn is_removed(&self) -> bool {
         self.ticket.entry.removed.load(Ordering::Acquire)
     }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_removal_tells_the_move_and_waits_for_it() {
+    async fn removal_flags_the_move_and_waits_for_it() {
         let claims = Claims::default();
         let moving = claims.for_move(uuid()).await;
         let others = claims.clone();
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_move_that_waited_for_a_removal_knows_of_it() {
+    async fn move_after_a_removal_sees_the_flag() {
         let claims = Claims::default();
         let removal = claims.for_removal(uuid()).await;
         let others = claims.clone();
@@ -114,10 +114,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_remembered_once_nobody_is_left() {
+    async fn entries_are_dropped_with_the_last_ticket() {
         let claims = Claims::default();
         let first = claims.for_move(uuid()).await;
-        // One that gave up waiting.
+        // This one gives up waiting.
         let _ = tokio::time::timeout(Duration::from_millis(10), claims.for_move(uuid())).await;
         drop(first);
         assert!(claims.0.lock().is_empty());

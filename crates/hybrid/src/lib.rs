@@ -1,19 +1,24 @@
 //! Attachments in two places, a bucket and the file system, and moves between them.
 //!
-//! [`HybridStorage`] knows which place is written to and read first, and moves attachments from one to the other without
-//! ever leaving less than one complete copy. [`FileStorage`] is the folder that Orthanc itself would use; the bucket's side is
-//! [`bucket::ObjectStorage`].
+//! [`HybridStorage`] decides where attachments are written and in which order they are read. A [`Place`] is one of the two, with the
+//! same operations for both; opening an attachment there yields a [`Source`] of its bytes. [`HybridStorage::move_to`] moves an
+//! attachment without ever leaving less than one complete copy.
 //!
-//! This crate does not know Orthanc's plugin interface, configuration files, or how attachments are encrypted.
+//! The bucket's client is the crate [`bucket`]; [`FileStorage`] is the folder that Orthanc itself would use. This crate does not know
+//! Orthanc's plugin interface, configuration files, or how attachments are encrypted.
 
 mod budget;
 mod claims;
 mod files;
-mod hybrid;
 mod locate;
 mod moves;
+mod place;
+mod source;
+mod storage;
 
 pub use files::{FileInfo, FileReader, FileStorage, FileStorageOptions};
-pub use hybrid::{HybridStorage, Side};
 pub use locate::StoredCopy;
-pub use moves::{MoveOutcome, StoredForm};
+pub use moves::{MoveOutcome, StoredContent, StoredForm};
+pub use place::{Place, Side};
+pub use source::{Head, Source, Version};
+pub use storage::HybridStorage;

@@ -1,83 +1,65 @@
-//! Where an attachment is.
+//! Finds the copies of an attachment.
 
+use bucket::{Cause, ReadRange, StorageError};
 use bytes::Bytes;
 use storage_layout::Attachment;
 
-use crate::hybrid::{HybridStorage, Side, blocking};
-use bucket::Naming;
-use bucket::ReadRange;
-use bucket::{Cause, Operation, StorageError};
+use crate::place::{Place, Side};
+use crate::source::{Head, Source};
+use crate::storage::HybridStorage;
 
 /// One copy of an attachment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct StoredCopy {
-    /// The storage that it is on.
+    /// The place of the copy.
     pub side: Side,
-    /// The object's name in the bucket, or the file's path.
-    pub name: String,
-    /// Its size there, in bytes.
-    pub size: u64,
-    /// What its name says of its content.
-    pub naming: Naming,
+    /// Its name, size and version.
+    pub head: Head,
     /// Its first bytes.
     pub start: Bytes,
 }
 
 impl HybridStorage {
-    /// All copies of an attachment, the one that is read first, each with its first bytes.
+    /// All copies of an attachment with their first `length` bytes, in the order in which they are read.
     ///
     /// # Errors
     ///
-    /// When a storage does not tell.
-    pub async fn locate(&self, attachment: &Attachment, start: u64) -> Result<Vec<StoredCopy>, StorageError> {
+    /// If a place cannot be asked.
+    pub async fn locate(
+        &self,
+        attachment: &Attachment,
+        length: u64,
+    ) -> Result<Vec<StoredCopy>, StorageError> {
         let mut copies = Vec::new();
-        for side in [self.first(), self.first().other()] {
-            let found = match side {
-                Side::ObjectStorage => self.object(attachment, start).await?,
-                Side::FileSystem => self.file(attachment, start).await?,
-            };
-            copies.extend(found);
+        for place in self.places() {
+            if let Some(mut source) = open_start(&place, attachment, length).await? {
+                let start = source.next().await?.unwrap_or_default();
+                copies.push(StoredCopy { side: place.side(), head: source.head().clone(), start });
+            }
         }
         Ok(copies)
     }
+}
 
-    async fn object(&self, attachment: &Attachment, start: u64) -> Result<Option<StoredCopy>, StorageError> {
-        let found = match self.objects().read(attachment, ReadRange::UpTo(0..start)).await {
-            // An empty object has no range; asked for as a whole, it is as quick.
-            Err(error) if error.cause == Cause::OutOfRange => {
-                self.objects().read(attachment, ReadRange::Whole).await
-            }
-            found => found,
-        };
-        let mut found = match found {
-            Ok(found) => found,
-            Err(error) if error.cause == Cause::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let start = found.download.next().await?.unwrap_or_default();
-        Ok(Some(StoredCopy {
-            side: Side::ObjectStorage,
-            size: found.download.object_size(),
-            name: found.name,
-            naming: found.naming,
-            start,
-        }))
-    }
+/// Opens the first `length` bytes of an attachment; `None` if it is not in `place`.
+async fn open_start(
+    place: &Place,
+    attachment: &Attachment,
+    length: u64,
+) -> Result<Option<Source>, StorageError> {
+    let opened = match place.open(attachment, ReadRange::UpTo(0..length)).await {
+        // An empty object has no ranges, but can be read as a whole.
+        Err(error) if error.cause == Cause::OutOfRange => place.open(attachment, ReadRange::Whole).await,
+        opened => opened,
+    };
+    found(opened)
+}
 
-    async fn file(&self, attachment: &Attachment, start: u64) -> Result<Option<StoredCopy>, StorageError> {
-        let Some(files) = self.files().cloned() else { return Ok(None) };
-        let (uuid, naming) = (attachment.uuid, self.objects().file_naming());
-        let (side, name) = (Side::FileSystem, files.name(&uuid));
-        let read = blocking(name.clone(), Operation::Read, move || {
-            let mut file = files.open(&uuid)?;
-            let size = file.size();
-            let start = file.next(usize::try_from(start).unwrap_or(usize::MAX))?.unwrap_or_default();
-            Ok(StoredCopy { side, name, size, naming, start })
-        });
-        match read.await {
-            Ok(copy) => Ok(Some(copy)),
-            Err(error) if error.cause == Cause::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+/// `None` for an attachment that does not exist.
+pub(crate) fn found<T>(result: Result<T, StorageError>) -> Result<Option<T>, StorageError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.cause == Cause::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }

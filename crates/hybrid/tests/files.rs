@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use bucket::{Cause, ReadRange};
+use bucket::{Cause, Naming, ReadRange};
 use hybrid::{FileStorage, FileStorageOptions};
 use storage_layout::AttachmentUuid;
 
@@ -21,9 +21,9 @@ fn storage(root: &Path) -> FileStorage {
     FileStorage::new(root, FileStorageOptions { sync: true, note_use: None })
 }
 
-fn read(files: &FileStorage, uuid: &AttachmentUuid, part: &ReadRange) -> Result<Vec<u8>, Cause> {
+fn read(files: &FileStorage, uuid: &AttachmentUuid, range: &ReadRange) -> Result<Vec<u8>, Cause> {
     let mut file = files.open(uuid).map_err(|error| error.cause)?;
-    file.seek(part).map_err(|error| error.cause)?;
+    file.seek(range, Naming::Clear).map_err(|error| error.cause)?;
     let mut bytes = Vec::new();
     while let Some(chunk) = file.next(3).unwrap() {
         bytes.extend_from_slice(&chunk);
@@ -32,7 +32,7 @@ fn read(files: &FileStorage, uuid: &AttachmentUuid, part: &ReadRange) -> Result<
 }
 
 #[test]
-fn a_file_is_read_whole_and_in_parts() {
+fn file_is_read_whole_and_in_ranges() {
     let folder = tempfile::tempdir().unwrap();
     let files = storage(folder.path());
     files.create(&uuid(1), b"0123456789").unwrap();
@@ -47,7 +47,7 @@ fn a_file_is_read_whole_and_in_parts() {
 }
 
 #[test]
-fn removing_the_last_file_removes_its_folders_and_no_other() {
+fn last_removal_removes_empty_folders_only() {
     let folder = tempfile::tempdir().unwrap();
     let files = storage(folder.path());
     // The first two share both folders, the third the outer one.
@@ -61,11 +61,11 @@ fn removing_the_last_file_removes_its_folders_and_no_other() {
     assert!(!folder.path().join("11/22").exists() && folder.path().join("11/33").is_dir());
     assert!(files.remove(&uuids[2]).unwrap());
     assert!(!folder.path().join("11").exists());
-    assert!(!files.remove(&uuids[2]).unwrap(), "it is not there any more, which is no error");
+    assert!(!files.remove(&uuids[2]).unwrap(), "removing a missing file succeeds");
 }
 
 #[test]
-fn folders_that_others_remove_meanwhile_are_no_harm() {
+fn folders_removed_concurrently_are_recreated() {
     let folder = tempfile::tempdir().unwrap();
     let files = storage(folder.path());
     thread::scope(|scope| {
@@ -88,40 +88,41 @@ fn folders_that_others_remove_meanwhile_are_no_harm() {
 }
 
 #[test]
-fn no_reader_ever_sees_half_a_file() {
+fn readers_never_see_a_partial_file() {
     let folder = tempfile::tempdir().unwrap();
     let files = storage(folder.path());
     let contents = [vec![b'a'; 300_000], vec![b'b'; 200_000]];
     files.create(&uuid(1), &contents[0]).unwrap();
     thread::scope(|scope| {
-        let (writer, contents) = (files.clone(), &contents);
+        let writer = files.clone();
+        let contents = &contents;
         let writing = scope.spawn(move || {
             for turn in 0..60 {
                 writer.create(&uuid(1), &contents[turn % 2]).unwrap();
             }
         });
         while !writing.is_finished() {
-            let read = files.open(&uuid(1)).unwrap().read_to_end().unwrap();
+            let read = files.open(&uuid(1)).unwrap().next(usize::MAX).unwrap().unwrap();
             assert!(contents.iter().any(|content| *content == read), "{} bytes", read.len());
         }
     });
 }
 
 #[test]
-fn a_file_that_cannot_be_written_leaves_nothing_behind() {
+fn failed_write_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let files = storage(folder.path());
-    // A file where the folder is to be.
+    // A file takes the name of the folder.
     fs::write(folder.path().join("11"), "in the way").unwrap();
     let error = files.create(&uuid(0x1122_0000), b"content").unwrap_err();
     assert!(error.to_string().starts_with("cannot store "), "{error}");
     assert_eq!(fs::read_dir(folder.path().join(TEMPORARY)).unwrap().count(), 0);
     drop(files);
-    assert!(!folder.path().join(TEMPORARY).exists(), "it is there only while it is needed");
+    assert!(!folder.path().join(TEMPORARY).exists(), "the folder exists only while it is needed");
 }
 
 #[test]
-fn files_of_writers_that_are_gone_are_cleared_away_and_those_of_others_are_not() {
+fn only_abandoned_temporary_files_are_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let temporary = folder.path().join(TEMPORARY);
     fs::create_dir(&temporary).unwrap();
@@ -134,7 +135,7 @@ fn files_of_writers_that_are_gone_are_cleared_away_and_those_of_others_are_not()
 }
 
 #[test]
-fn a_read_is_noted_once_within_its_precision() {
+fn use_is_recorded_at_most_once_per_interval() {
     let folder = tempfile::tempdir().unwrap();
     let hour = Duration::from_secs(3600);
     let files = FileStorage::new(folder.path(), FileStorageOptions { sync: false, note_use: Some(hour) });
@@ -152,7 +153,7 @@ fn a_read_is_noted_once_within_its_precision() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_to_is_found_at_the_start() {
+fn unwritable_folder_is_detected_at_start() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
     let error = storage(&folder.path().join("file/storage")).check_writable().unwrap_err();

@@ -6,26 +6,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bucket::{
-    Bucket, BucketOptions, Cause, Naming, ObjectStorage, Payload, ReadRange, RetryPolicy, StorageError,
+    Bucket, BucketOptions, Cause, ObjectStorage, Operation, Payload, ReadRange, RetryPolicy, StorageError,
     TransferOptions,
 };
 use bytes::Bytes;
-use hybrid::{FileStorage, FileStorageOptions, HybridStorage, MoveOutcome, Side, StoredForm};
+use hybrid::{FileStorage, FileStorageOptions, HybridStorage, MoveOutcome, Side, StoredContent, StoredForm};
 use object_store::PutOptions;
 use object_store::memory::InMemory;
 use storage_layout::{Attachment, ContentType, Layout};
 
-/// Stored as it is; two contents are the same where they differ in case alone.
+/// Stores content unchanged. Two contents are the same if they differ only in case.
 #[derive(Debug)]
 struct Form;
 
 impl StoredForm for Form {
-    fn to_store(&self, _: &Attachment, _: Naming, content: Bytes) -> Result<Bytes, String> {
-        if content == "refused" { Err("it must not be stored".to_owned()) } else { Ok(content) }
+    fn to_store(&self, _: &Attachment, content: StoredContent) -> Result<Bytes, String> {
+        if content.bytes == "refused" { Err("REASON".to_owned()) } else { Ok(content.bytes) }
     }
 
-    fn is_same(&self, _: &Attachment, one: (Naming, &[u8]), other: (Naming, &[u8])) -> bool {
-        one.1.eq_ignore_ascii_case(other.1)
+    fn is_same(&self, _: &Attachment, one: &StoredContent, other: &StoredContent) -> bool {
+        one.bytes.eq_ignore_ascii_case(&other.bytes)
     }
 }
 
@@ -39,7 +39,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let store = Arc::new(InMemory::new());
-        let objects = Bucket::new(BucketOptions {
+        let bucket = Bucket::new(BucketOptions {
             store: Arc::<InMemory>::clone(&store),
             multipart: store,
             url: "memory://bucket".to_owned(),
@@ -49,7 +49,7 @@ impl Fixture {
             largest_put: u64::MAX,
             create: None,
         });
-        let objects = ObjectStorage::new(objects, Layout::default(), false, false);
+        let objects = ObjectStorage::new(bucket, Layout::default(), false, false);
         let folder = tempfile::tempdir().unwrap();
         let files = FileStorage::new(folder.path(), FileStorageOptions { sync: false, note_use: None });
         let attachment = Attachment::new("fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", ContentType::DICOM).unwrap();
@@ -68,7 +68,7 @@ impl Fixture {
 
     fn file(&self) -> Option<Bytes> {
         let mut file = self.storage.files().unwrap().open(&self.attachment.uuid).ok()?;
-        Some(file.read_to_end().unwrap())
+        Some(file.next(usize::MAX).unwrap().unwrap_or_default())
     }
 
     async fn object(&self) -> Option<Bytes> {
@@ -76,75 +76,75 @@ impl Fixture {
         Some(found.download.next().await.unwrap().unwrap_or_default())
     }
 
-    async fn relocate(&self, target: Side) -> Result<MoveOutcome, StorageError> {
-        self.storage.relocate(&self.attachment, target, 10, &self.form).await
+    async fn move_to(&self, target: Side) -> Result<MoveOutcome, StorageError> {
+        self.storage.move_to(&self.attachment, target, 10, &self.form).await
     }
 }
 
 #[tokio::test]
-async fn an_attachment_moves_there_and_back_and_is_on_one_side_alone() {
+async fn moved_attachment_is_in_one_place_only() {
     let fixture = Fixture::new();
     for content in [b"content".as_slice(), b""] {
         fixture.put_file(content);
         let moved = MoveOutcome::Moved { bytes: content.len() as u64 };
-        assert_eq!(fixture.relocate(Side::ObjectStorage).await.unwrap(), moved);
+        assert_eq!(fixture.move_to(Side::ObjectStorage).await.unwrap(), moved);
         assert_eq!((fixture.file(), fixture.object().await.as_deref()), (None, Some(content)));
-        // Of an empty object the store in memory gives no range in the way that servers do.
+        // For a range of an empty object, the in-memory store answers differently from servers.
         if !content.is_empty() {
-            assert_eq!(fixture.relocate(Side::ObjectStorage).await.unwrap(), MoveOutcome::AlreadyThere);
+            assert_eq!(fixture.move_to(Side::ObjectStorage).await.unwrap(), MoveOutcome::AlreadyThere);
         }
-        assert_eq!(fixture.relocate(Side::FileSystem).await.unwrap(), moved);
+        assert_eq!(fixture.move_to(Side::FileSystem).await.unwrap(), moved);
         assert_eq!((fixture.file().as_deref(), fixture.object().await), (Some(content), None));
     }
 }
 
 #[tokio::test]
-async fn a_move_that_was_broken_off_is_finished_and_the_copy_not_written_again() {
+async fn interrupted_move_is_completed() {
     let fixture = Fixture::new();
     fixture.put_file(b"content");
     fixture.put_object(b"content").await;
-    assert_eq!(fixture.relocate(Side::ObjectStorage).await.unwrap(), MoveOutcome::Moved { bytes: 7 });
+    assert_eq!(fixture.move_to(Side::ObjectStorage).await.unwrap(), MoveOutcome::Moved { bytes: 7 });
     assert_eq!((fixture.file(), fixture.object().await.as_deref()), (None, Some(b"content".as_slice())));
-    // The same attachment in two forms, as a clear file and its encrypted copy are.
+    // The same attachment in two forms, like a file in clear and its encrypted copy.
     fixture.put_file(b"CONTENT");
-    assert_eq!(fixture.relocate(Side::ObjectStorage).await.unwrap(), MoveOutcome::Moved { bytes: 7 });
+    assert_eq!(fixture.move_to(Side::ObjectStorage).await.unwrap(), MoveOutcome::Moved { bytes: 7 });
     assert_eq!((fixture.file(), fixture.object().await.as_deref()), (None, Some(b"content".as_slice())));
 }
 
 #[tokio::test]
-async fn copies_that_differ_are_both_kept() {
+async fn differing_copies_are_both_kept() {
     let fixture = Fixture::new();
     for target in [Side::ObjectStorage, Side::FileSystem] {
         fixture.put_file(b"one");
         fixture.put_object(b"another").await;
-        assert_eq!(fixture.relocate(target).await.unwrap_err().cause, Cause::CopiesDiffer);
+        assert_eq!(fixture.move_to(target).await.unwrap_err().cause, Cause::CopiesDiffer);
         assert_eq!(fixture.file().as_deref(), Some(b"one".as_slice()));
         assert_eq!(fixture.object().await.as_deref(), Some(b"another".as_slice()));
     }
 }
 
 #[tokio::test]
-async fn what_must_not_be_stored_stays_where_it_is() {
+async fn unacceptable_content_stays_in_the_source() {
     let fixture = Fixture::new();
     fixture.put_file(b"refused");
-    let error = fixture.relocate(Side::ObjectStorage).await.unwrap_err();
-    assert_eq!(error.cause, Cause::NotAcceptable("it must not be stored".to_owned()));
+    let error = fixture.move_to(Side::ObjectStorage).await.unwrap_err();
+    assert_eq!(error.cause, Cause::NotAcceptable("REASON".to_owned()));
     assert_eq!((fixture.file().as_deref(), fixture.object().await), (Some(b"refused".as_slice()), None));
 }
 
 #[tokio::test]
-async fn what_is_nowhere_is_missing() {
-    assert_eq!(Fixture::new().relocate(Side::ObjectStorage).await.unwrap(), MoveOutcome::Missing);
+async fn attachment_in_neither_place_is_missing() {
+    assert_eq!(Fixture::new().move_to(Side::ObjectStorage).await.unwrap(), MoveOutcome::Missing);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_moves_and_a_removal_at_once_leave_nothing_and_lose_nothing() {
+async fn concurrent_moves_and_removal_are_consistent() {
     for round in 0..100_u64 {
         let fixture = Arc::new(Fixture::new());
         fixture.put_file(b"content");
         let moves = [Side::ObjectStorage, Side::FileSystem].map(|target| {
             let fixture = Arc::clone(&fixture);
-            tokio::spawn(async move { fixture.relocate(target).await })
+            tokio::spawn(async move { fixture.move_to(target).await })
         });
         tokio::time::sleep(Duration::from_micros(round * 17 % 900)).await;
         if round % 2 == 0 {
@@ -159,18 +159,14 @@ async fn two_moves_and_a_removal_at_once_leave_nothing_and_lose_nothing() {
 }
 
 #[tokio::test]
-async fn reads_look_at_the_first_storage_once_more_where_a_move_may_have_overtaken_them() {
+async fn read_retries_the_first_place_after_a_move() {
     let fixture = Fixture::new();
     let mut asked = Vec::new();
-    let missing = |side| StorageError { object: format!("{side}"), ..not_found(&fixture) };
-    let read = fixture.storage.read(&fixture.attachment, |side| {
-        asked.push(side);
-        if asked.len() == 3 { Ok(()) } else { Err(missing(side)) }
+    let read = fixture.storage.read(&fixture.attachment, |place| {
+        asked.push(place.side());
+        let missing = || StorageError::new(Operation::Read, place.name(&fixture.attachment), Cause::NotFound);
+        if asked.len() == 3 { Ok(()) } else { Err(missing()) }
     });
     read.unwrap();
     assert_eq!(asked, [Side::FileSystem, Side::ObjectStorage, Side::FileSystem]);
-}
-
-fn not_found(fixture: &Fixture) -> StorageError {
-    fixture.storage.files().unwrap().open(&fixture.attachment.uuid).unwrap_err()
 }

@@ -1,18 +1,18 @@
-//! Orthanc's C plugin interface: the part that is used, as Rust declarations.
+//! Orthanc's C plugin interface as Rust declarations, as far as this crate uses it.
 //!
-//! Names follow the C header without its prefixes, and field order is the C order. The test `abi_matches_header` holds
-//! each constant, size and offset against the header of Debian's `orthanc-dev` (SDK 1.10.1); what is newer than that
-//! header is marked. This module has no behaviour and knows nothing of the rest of the crate.
+//! Names follow the C header without its prefixes, and fields are in C order. The test `abi_matches_header`
+//! compares each constant, size and offset with the header of Debian's `orthanc-dev` (SDK 1.10.1);
+//! declarations that are newer than that header say so.
 //!
-//! Every C enumeration is an `i32` here: the interface fixes their size to 32 bits, and a value outside of the
-//! enumeration must not be undefined behaviour.
+//! Every C enumeration is an `i32` here: the interface fixes their size to 32 bits, and an unknown value
+//! must not be undefined behaviour.
 
 use std::ffi::{c_char, c_void};
 
 /// An `OrthancPluginErrorCode`. The crate's public type for it is [`ErrorCode`](crate::ErrorCode).
 pub type RawErrorCode = i32;
 
-/// Numbers of the services that a plugin asks of its host through [`Context::invoke_service`].
+/// Numbers of the services that a plugin calls through [`Context::invoke_service`].
 pub mod service {
     /// Parameters: the message as `const char*`.
     pub const LOG_INFO: i32 = 1;
@@ -26,11 +26,9 @@ pub mod service {
     pub const SET_PLUGIN_PROPERTY: i32 = 7;
     /// Parameters: [`RetrieveDynamicString`](super::RetrieveDynamicString).
     pub const GET_CONFIGURATION: i32 = 13;
-    /// Parameters: [`SetMetricsValue`](super::SetMetricsValue).
-    pub const SET_METRICS_VALUE: i32 = 31;
     /// Parameters: [`CreateMemoryBuffer64`](super::CreateMemoryBuffer64).
     pub const CREATE_MEMORY_BUFFER_64: i32 = 40;
-    /// Parameters: [`LogMessage`](super::LogMessage). From host 1.12.4; not in the 1.10.1 header.
+    /// Parameters: [`LogMessage`](super::LogMessage). From Orthanc 1.12.4; not in the 1.10.1 header.
     pub const LOG_MESSAGE: i32 = 45;
     /// Parameters: [`RegisterStorageArea`](super::RegisterStorageArea).
     pub const REGISTER_STORAGE_AREA: i32 = 1002;
@@ -42,7 +40,7 @@ pub mod service {
     pub const REGISTER_STORAGE_AREA_2: i32 = 1016;
     /// Parameters: [`AnswerBuffer`](super::AnswerBuffer).
     pub const ANSWER_BUFFER: i32 = 2000;
-    /// Parameters: [`OutputPlusArgument`](super::OutputPlusArgument), the argument being the `Allow` list.
+    /// Parameters: [`OutputPlusArgument`](super::OutputPlusArgument), whose argument is the `Allow` list.
     pub const SEND_METHOD_NOT_ALLOWED: i32 = 2005;
     /// Parameters: [`SendHttpStatus`](super::SendHttpStatus).
     pub const SEND_HTTP_STATUS: i32 = 2010;
@@ -50,20 +48,6 @@ pub mod service {
     pub const SET_HTTP_ERROR_DETAILS: i32 = 2013;
     /// Parameters: [`RestApiGet`](super::RestApiGet).
     pub const REST_API_GET: i32 = 3001;
-    /// Parameters: [`RestApiPostPut`](super::RestApiPostPut).
-    pub const REST_API_POST: i32 = 3002;
-    /// Parameters: the path as `const char*`.
-    pub const REST_API_DELETE: i32 = 3003;
-    /// Parameters: [`RestApiPostPut`](super::RestApiPostPut).
-    pub const REST_API_PUT: i32 = 3004;
-    /// As [`REST_API_GET`], with the routes that plugins add or replace.
-    pub const REST_API_GET_AFTER_PLUGINS: i32 = 3010;
-    /// As [`REST_API_POST`], with the routes that plugins add or replace.
-    pub const REST_API_POST_AFTER_PLUGINS: i32 = 3011;
-    /// As [`REST_API_DELETE`], with the routes that plugins add or replace.
-    pub const REST_API_DELETE_AFTER_PLUGINS: i32 = 3012;
-    /// As [`REST_API_PUT`], with the routes that plugins add or replace.
-    pub const REST_API_PUT_AFTER_PLUGINS: i32 = 3013;
     /// Parameters: [`CreateJob`](super::CreateJob).
     pub const CREATE_JOB: i32 = 9000;
     /// Parameters: [`FreeJob`](super::FreeJob).
@@ -78,7 +62,7 @@ pub mod service {
 pub mod change_type {
     /// Orthanc has started.
     pub const ORTHANC_STARTED: i32 = 10;
-    /// Orthanc begins to stop.
+    /// Orthanc is about to stop.
     pub const ORTHANC_STOPPED: i32 = 11;
 }
 
@@ -108,7 +92,7 @@ pub mod job_step {
 pub mod job_stop {
     /// The job has succeeded.
     pub const SUCCESS: i32 = 1;
-    /// A user or the end of the server paused the job.
+    /// A user paused the job, or Orthanc is stopping.
     pub const PAUSED: i32 = 2;
     /// The job has failed.
     pub const FAILURE: i32 = 3;
@@ -118,16 +102,14 @@ pub mod job_stop {
 
 /// `_OrthancPluginProperty_Description`.
 pub const PROPERTY_DESCRIPTION: i32 = 1;
-/// `OrthancPluginMetricsType_Default`.
-pub const METRICS_DEFAULT: i32 = 0;
-/// `OrthancPluginLogCategory_Generic`; from host 1.12.4, not in the 1.10.1 header.
+/// `OrthancPluginLogCategory_Generic`; from Orthanc 1.12.4, not in the 1.10.1 header.
 pub const LOG_CATEGORY_GENERIC: i32 = 1;
 
-/// What identifies Orthanc to a plugin, and the way to its services.
+/// The context that Orthanc passes to a plugin, with the functions that call its services.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Context {
-    /// Orthanc's own; a plugin does not look into it.
+    /// Opaque to plugins.
     pub plugins_manager: *mut c_void,
     /// `major.minor.revision` or `mainline`.
     pub orthanc_version: *const c_char,
@@ -137,7 +119,7 @@ pub struct Context {
     pub invoke_service: Option<InvokeService>,
 }
 
-/// Releases memory of Orthanc, or of a plugin for Orthanc.
+/// Releases memory that Orthanc, or a plugin for Orthanc, allocated.
 pub type Free = unsafe extern "C" fn(*mut c_void);
 /// Calls a service with its parameters.
 pub type InvokeService = unsafe extern "C" fn(*mut Context, i32, *const c_void) -> RawErrorCode;
@@ -148,7 +130,7 @@ pub type InvokeService = unsafe extern "C" fn(*mut Context, i32, *const c_void) 
 pub struct MemoryBuffer {
     /// First byte, or null.
     pub data: *mut c_void,
-    /// In bytes.
+    /// Size in bytes.
     pub size: u32,
 }
 
@@ -158,18 +140,18 @@ pub struct MemoryBuffer {
 pub struct MemoryBuffer64 {
     /// First byte, or null.
     pub data: *mut c_void,
-    /// In bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
-/// The connection on which a REST request is answered: only its address is known.
+/// The opaque handle through which a REST request is answered.
 #[repr(C)]
 #[derive(Debug)]
 pub struct RestOutput {
     _opaque: [u8; 0],
 }
 
-/// A job as Orthanc knows it: only its address is known.
+/// The opaque handle of a job.
 #[repr(C)]
 #[derive(Debug)]
 pub struct JobHandle {
@@ -184,7 +166,7 @@ pub struct HttpRequest {
     pub method: i32,
     /// Number of `groups`.
     pub groups_count: u32,
-    /// What the groups of the route's pattern matched.
+    /// Matches of the groups in the route's pattern.
     pub groups: *const *const c_char,
     /// Number of query parameters (GET only).
     pub get_count: u32,
@@ -215,23 +197,23 @@ pub type StorageReadRange =
     unsafe extern "C" fn(*mut MemoryBuffer64, *const c_char, i32, u64) -> RawErrorCode;
 /// uuid, content type.
 pub type StorageRemove = unsafe extern "C" fn(*const c_char, i32) -> RawErrorCode;
-/// Where to answer, path, request.
+/// Output, path, request.
 pub type RestCallback =
     unsafe extern "C" fn(*mut RestOutput, *const c_char, *const HttpRequest) -> RawErrorCode;
 
-/// The job's end.
+/// Ends the job.
 pub type JobFinalize = unsafe extern "C" fn(*mut c_void);
 /// Progress, 0 to 1.
 pub type JobGetProgress = unsafe extern "C" fn(*mut c_void) -> f32;
-/// A JSON text that stays with the plugin.
+/// Returns a JSON text that the plugin owns.
 pub type JobGetText = unsafe extern "C" fn(*mut c_void) -> *const c_char;
-/// One step; answers one of [`job_step`].
+/// Runs one step; returns one of [`job_step`].
 pub type JobStepCallback = unsafe extern "C" fn(*mut c_void) -> i32;
-/// The job leaves the running state, for one of [`job_stop`].
+/// Takes the job out of the running state, for one of the reasons in [`job_stop`].
 pub type JobStop = unsafe extern "C" fn(*mut c_void, i32) -> RawErrorCode;
-/// A stopped job is started anew.
+/// Prepares a stopped job to start again.
 pub type JobReset = unsafe extern "C" fn(*mut c_void) -> RawErrorCode;
-/// Job type, JSON text; answers a new job or null.
+/// Job type, JSON text; returns a new job or null.
 pub type JobsUnserializer = unsafe extern "C" fn(*const c_char, *const c_char) -> *mut JobHandle;
 
 /// Parameters of [`service::SET_PLUGIN_PROPERTY`].
@@ -246,26 +228,14 @@ pub struct SetPluginProperty {
     pub value: *const c_char,
 }
 
-/// Parameters of services that answer a string which the plugin frees.
+/// Parameters of services that return a string, which the plugin must free.
 #[repr(C)]
 #[derive(Debug)]
 pub struct RetrieveDynamicString {
     /// Where to put the string.
     pub result: *mut *mut c_char,
-    /// Null where the service has no argument.
+    /// Null if the service has no argument.
     pub argument: *const c_char,
-}
-
-/// Parameters of [`service::SET_METRICS_VALUE`].
-#[repr(C)]
-#[derive(Debug)]
-pub struct SetMetricsValue {
-    /// Name of the metric.
-    pub name: *const c_char,
-    /// New value.
-    pub value: f32,
-    /// [`METRICS_DEFAULT`].
-    pub kind: i32,
 }
 
 /// Parameters of [`service::CREATE_MEMORY_BUFFER_64`].
@@ -274,15 +244,15 @@ pub struct SetMetricsValue {
 pub struct CreateMemoryBuffer64 {
     /// Buffer to set.
     pub target: *mut MemoryBuffer64,
-    /// Wanted size in bytes.
+    /// Requested size in bytes.
     pub size: u64,
 }
 
-/// Parameters of [`service::LOG_MESSAGE`] (host 1.12.4).
+/// Parameters of [`service::LOG_MESSAGE`] (Orthanc 1.12.4).
 #[repr(C)]
 #[derive(Debug)]
 pub struct LogMessage {
-    /// The line.
+    /// The message.
     pub message: *const c_char,
     /// Name of the plugin.
     pub plugin: *const c_char,
@@ -306,7 +276,7 @@ pub struct RegisterStorageArea {
     pub read: Option<StorageRead>,
     /// Removes an attachment.
     pub remove: Option<StorageRemove>,
-    /// Releases what `read` handed out.
+    /// Releases the memory that `read` returned.
     pub free: Option<Free>,
 }
 
@@ -318,7 +288,7 @@ pub struct RegisterStorageArea2 {
     pub create: Option<StorageCreate>,
     /// Reads a whole attachment.
     pub read_whole: Option<StorageReadWhole>,
-    /// Reads a part of an attachment.
+    /// Reads a range of an attachment.
     pub read_range: Option<StorageReadRange>,
     /// Removes an attachment.
     pub remove: Option<StorageRemove>,
@@ -330,7 +300,7 @@ pub struct RegisterStorageArea2 {
 pub struct RestCallbackRegistration {
     /// Regular expression for the whole path.
     pub path_regular_expression: *const c_char,
-    /// What answers.
+    /// Answers requests to the path.
     pub callback: Option<RestCallback>,
 }
 
@@ -338,7 +308,7 @@ pub struct RestCallbackRegistration {
 #[repr(C)]
 #[derive(Debug)]
 pub struct AnswerBuffer {
-    /// Where to answer.
+    /// The request's output.
     pub output: *mut RestOutput,
     /// The body.
     pub answer: *const c_void,
@@ -348,11 +318,11 @@ pub struct AnswerBuffer {
     pub mime_type: *const c_char,
 }
 
-/// Parameters of services on an answer with one string.
+/// Parameters of services that take an output and one string.
 #[repr(C)]
 #[derive(Debug)]
 pub struct OutputPlusArgument {
-    /// Where to answer.
+    /// The request's output.
     pub output: *mut RestOutput,
     /// The string.
     pub argument: *const c_char,
@@ -362,7 +332,7 @@ pub struct OutputPlusArgument {
 #[repr(C)]
 #[derive(Debug)]
 pub struct SendHttpStatus {
-    /// Where to answer.
+    /// The request's output.
     pub output: *mut RestOutput,
     /// HTTP status.
     pub status: u16,
@@ -376,7 +346,7 @@ pub struct SendHttpStatus {
 #[repr(C)]
 #[derive(Debug)]
 pub struct SetHttpErrorDetails {
-    /// Where to answer.
+    /// The request's output.
     pub output: *mut RestOutput,
     /// Text for the `Details` field of Orthanc's error answer.
     pub details: *const c_char,
@@ -394,43 +364,29 @@ pub struct RestApiGet {
     pub uri: *const c_char,
 }
 
-/// Parameters of [`service::REST_API_POST`] and [`service::REST_API_PUT`].
-#[repr(C)]
-#[derive(Debug)]
-pub struct RestApiPostPut {
-    /// Buffer to set.
-    pub target: *mut MemoryBuffer,
-    /// Path.
-    pub uri: *const c_char,
-    /// Body of the request.
-    pub body: *const c_void,
-    /// Length of the body in bytes.
-    pub body_size: u32,
-}
-
 /// Parameters of [`service::CREATE_JOB`].
 #[repr(C)]
 #[derive(Debug)]
 pub struct CreateJob {
     /// Where to put the new job.
     pub target: *mut *mut JobHandle,
-    /// Handed to each callback.
+    /// Passed to each callback.
     pub job: *mut c_void,
-    /// The job's end.
+    /// Ends the job.
     pub finalize: Option<JobFinalize>,
     /// Type of the job.
     pub kind: *const c_char,
-    /// Progress.
+    /// Returns the progress.
     pub get_progress: Option<JobGetProgress>,
-    /// Content, for users.
+    /// Returns the content, for users.
     pub get_content: Option<JobGetText>,
-    /// Content, for a later unserializer.
+    /// Returns the serialization, for the unserializer.
     pub get_serialized: Option<JobGetText>,
-    /// One step.
+    /// Runs one step.
     pub step: Option<JobStepCallback>,
-    /// The job leaves the running state.
+    /// Takes the job out of the running state.
     pub stop: Option<JobStop>,
-    /// A stopped job is started anew.
+    /// Prepares a stopped job to start again.
     pub reset: Option<JobReset>,
 }
 
@@ -438,7 +394,7 @@ pub struct CreateJob {
 #[repr(C)]
 #[derive(Debug)]
 pub struct FreeJob {
-    /// A job that was not submitted.
+    /// A job that has not been submitted.
     pub job: *mut JobHandle,
 }
 
@@ -446,9 +402,9 @@ pub struct FreeJob {
 #[repr(C)]
 #[derive(Debug)]
 pub struct SubmitJob {
-    /// Where to put the id; the plugin frees it.
+    /// Where to put the id, which the plugin must free.
     pub result_id: *mut *mut c_char,
-    /// The job, which belongs to Orthanc from here on.
+    /// The job, which Orthanc owns from now on.
     pub job: *mut JobHandle,
     /// Higher goes first.
     pub priority: i32,
@@ -469,6 +425,6 @@ pub struct RegisterOnChange {
 #[repr(C)]
 #[derive(Debug)]
 pub struct RegisterJobsUnserializer {
-    /// Makes a job from its serialisation.
+    /// Creates a job from its serialization.
     pub unserializer: Option<JobsUnserializer>,
 }

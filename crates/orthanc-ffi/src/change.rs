@@ -1,4 +1,4 @@
-//! Changes: Orthanc's callback about what happens in it, as calls to a closure.
+//! Changes of Orthanc's state: the change callback, as calls to a closure.
 
 use std::ffi::c_char;
 use std::sync::Arc;
@@ -9,26 +9,25 @@ use crate::error::{ErrorCode, OrthancError, to_raw};
 use crate::orthanc::Orthanc;
 use crate::panic::guarded;
 
-/// What is called for each change.
+/// The plugin's handler of changes.
 pub(crate) type ChangeHandler = dyn Fn(Change) + Send + Sync;
 
-/// Something that happened to Orthanc itself. Changes of its resources are not passed on.
+/// A change of Orthanc's own state. Changes of its resources are not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It has started: its REST API can be called.
+    /// Orthanc has started: its REST API can be called.
     OrthancStarted,
-    /// It begins to stop. Requests, jobs and callbacks that are under way are still waited for.
+    /// Orthanc is about to stop. It still waits for requests, jobs and callbacks in progress.
     OrthancStopped,
 }
 
 impl Orthanc {
-    /// Has `handler` called when Orthanc has started and when it stops. During `initialize` only.
-    ///
-    /// The handler must neither wait nor call Orthanc.
+    /// Registers `handler` for changes. Call it during `initialize` only. The handler must neither block
+    /// nor call Orthanc.
     ///
     /// # Errors
     ///
-    /// What Orthanc returns.
+    /// Orthanc's error code.
     pub fn register_on_change(
         &self,
         handler: impl Fn(Change) + Send + Sync + 'static,
@@ -41,7 +40,7 @@ impl Orthanc {
 }
 
 unsafe extern "C" fn on_change(change: i32, _level: i32, _resource: *const c_char) -> abi::RawErrorCode {
-    let change = match change {
+    let known = match change {
         change_type::ORTHANC_STARTED => Change::OrthancStarted,
         change_type::ORTHANC_STOPPED => Change::OrthancStopped,
         _ => return ErrorCode::SUCCESS.as_raw(),
@@ -49,7 +48,7 @@ unsafe extern "C" fn on_change(change: i32, _level: i32, _resource: *const c_cha
     guarded("a change", ErrorCode::PLUGIN.as_raw(), || {
         let handler = entry::current().and_then(|orthanc| orthanc.registrations().on_change.clone());
         if let Some(handler) = handler {
-            handler(change);
+            handler(known);
         }
         to_raw(Ok(()))
     })

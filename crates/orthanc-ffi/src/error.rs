@@ -1,10 +1,10 @@
-//! Orthanc's error codes and content types, and the error of calls to Orthanc.
+//! Orthanc's error codes and content types, and the error type of calls to Orthanc.
 
 use std::fmt;
 
-/// An `OrthancPluginErrorCode`: what a callback returns to Orthanc, and what a service of Orthanc returns.
+/// An `OrthancPluginErrorCode`: the result of a callback or of a service.
 ///
-/// Orthanc turns it into an HTTP status: [`INEXISTENT_FILE`](Self::INEXISTENT_FILE),
+/// Orthanc turns the code into an HTTP status: [`INEXISTENT_FILE`](Self::INEXISTENT_FILE),
 /// [`INEXISTENT_ITEM`](Self::INEXISTENT_ITEM) and [`UNKNOWN_RESOURCE`](Self::UNKNOWN_RESOURCE) become 404,
 /// [`BAD_RANGE`](Self::BAD_RANGE) 416, [`BAD_FILE_FORMAT`](Self::BAD_FILE_FORMAT) and
 /// [`BAD_REQUEST`](Self::BAD_REQUEST) 400, most others 500.
@@ -16,7 +16,7 @@ macro_rules! error_codes {
         impl ErrorCode {
             $($(#[$doc])+ pub const $name: Self = Self($value);)+
 
-            /// The code's name in the SDK without its prefix, where this crate knows it.
+            /// The code's name in the SDK without its prefix, if this crate knows the code.
             pub const fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($value => Some($label),)+
@@ -24,7 +24,7 @@ macro_rules! error_codes {
                 }
             }
 
-            /// Every code with a name, for the test against the header.
+            /// All codes with a name, for the comparison with the C header.
             #[doc(hidden)]
             pub const NAMED: &'static [(&'static str, i32)] = &[$(($label, $value)),+];
         }
@@ -34,7 +34,7 @@ macro_rules! error_codes {
 error_codes! {
     /// An error inside Orthanc.
     INTERNAL_ERROR = -1, "InternalError";
-    /// No error. As the `Err` of a callback it is taken for [`PLUGIN`](Self::PLUGIN).
+    /// No error. A callback's `Err` with this code becomes [`PLUGIN`](Self::PLUGIN).
     SUCCESS = 0, "Success";
     /// An error inside a plugin, for instance a panic.
     PLUGIN = 1, "Plugin";
@@ -46,39 +46,39 @@ error_codes! {
     NOT_ENOUGH_MEMORY = 4, "NotEnoughMemory";
     /// A parameter has the wrong type.
     BAD_PARAMETER_TYPE = 5, "BadParameterType";
-    /// Calls in the wrong order.
+    /// A call in the wrong order.
     BAD_SEQUENCE_OF_CALLS = 6, "BadSequenceOfCalls";
-    /// An item that does not exist.
+    /// The item does not exist.
     INEXISTENT_ITEM = 7, "InexistentItem";
-    /// A request that cannot be understood.
+    /// A malformed request.
     BAD_REQUEST = 8, "BadRequest";
     /// An error in a network protocol.
     NETWORK_PROTOCOL = 9, "NetworkProtocol";
-    /// An attachment that does not exist.
+    /// The attachment does not exist.
     INEXISTENT_FILE = 13, "InexistentFile";
     /// An attachment cannot be written.
     CANNOT_WRITE_FILE = 14, "CannotWriteFile";
     /// An attachment has the wrong format.
     BAD_FILE_FORMAT = 15, "BadFileFormat";
-    /// Something took too long.
+    /// A timeout.
     TIMEOUT = 16, "Timeout";
-    /// A REST resource that does not exist.
+    /// The REST resource does not exist.
     UNKNOWN_RESOURCE = 17, "UnknownResource";
     /// The storage is full.
     FULL_STORAGE = 19, "FullStorage";
     /// An attachment is damaged.
     CORRUPTED_FILE = 20, "CorruptedFile";
-    /// Something must not be written.
+    /// The target is read-only.
     READ_ONLY = 22, "ReadOnly";
-    /// A service that this host does not have.
+    /// This version of Orthanc does not have the service.
     UNKNOWN_PLUGIN_SERVICE = 26, "UnknownPluginService";
-    /// Not JSON.
+    /// Invalid JSON.
     BAD_JSON = 28, "BadJson";
     /// Bad credentials.
     UNAUTHORIZED = 29, "Unauthorized";
     /// An error in a storage area that a plugin provides.
     STORAGE_AREA_PLUGIN = 32, "StorageAreaPlugin";
-    /// A null pointer where there must be none.
+    /// An unexpected null pointer.
     NULL_POINTER = 35, "NullPointer";
     /// The job was cancelled.
     CANCELED_JOB = 37, "CanceledJob";
@@ -93,18 +93,18 @@ error_codes! {
 }
 
 impl ErrorCode {
-    /// A code by its number; any number is accepted.
+    /// Creates a code from its number; any number is accepted.
     pub const fn from_raw(code: i32) -> Self {
         Self(code)
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn as_raw(self) -> i32 {
         self.0
     }
 }
 
-/// What a callback returns to Orthanc: success cannot be an error.
+/// The number that a callback returns to Orthanc. `Err(SUCCESS)` must not look like success.
 pub(crate) fn to_raw(result: Result<(), ErrorCode>) -> i32 {
     match result {
         Ok(()) => ErrorCode::SUCCESS.as_raw(),
@@ -138,15 +138,16 @@ impl ContentType {
     pub const DICOM: Self = Self(1);
     /// A JSON summary of a DICOM file.
     pub const DICOM_AS_JSON: Self = Self(2);
-    /// The beginning of a DICOM file up to its pixel data.
+    /// The DICOM file up to its pixel data.
     pub const DICOM_UNTIL_PIXEL_DATA: Self = Self(3);
 
-    /// A content type by its number; user-defined ones begin at 1024, any number is accepted.
+    /// Creates a content type from its number; any number is accepted. User-defined content types begin at
+    /// 1024.
     pub const fn from_raw(content_type: i32) -> Self {
         Self(content_type)
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn as_raw(self) -> i32 {
         self.0
     }
@@ -156,7 +157,7 @@ impl ContentType {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OrthancError {
-    /// The plugin has been finalised since: this host must not be called any more.
+    /// Orthanc has finalised the plugin and must not be called any more.
     #[error("Orthanc has finalised this plugin")]
     Finalized,
     /// A service returned an error code.
@@ -164,56 +165,44 @@ pub enum OrthancError {
     Service {
         /// Name of the service.
         service: &'static str,
-        /// What it returned.
+        /// Orthanc's error code.
         code: ErrorCode,
     },
     /// A call to Orthanc's REST API failed.
     #[error("{method} {path} failed in Orthanc: {code}")]
     Rest {
-        /// `GET`, `POST`, `PUT` or `DELETE`.
+        /// The HTTP method.
         method: &'static str,
-        /// Path that was called.
+        /// The path.
         path: String,
-        /// What Orthanc returned: [`ErrorCode::UNKNOWN_RESOURCE`] for HTTP 404, for instance.
+        /// Orthanc's error code, such as [`ErrorCode::UNKNOWN_RESOURCE`] for HTTP 404.
         code: ErrorCode,
     },
-    /// A body longer than the 4 GiB that the interface can carry.
-    #[error("{method} {path}: a body of {len} bytes is too long for Orthanc's plugin interface")]
-    BodyTooLong {
-        /// `POST` or `PUT`.
-        method: &'static str,
-        /// Path that was called.
-        path: String,
-        /// Length in bytes.
-        len: usize,
-    },
-    /// A string with a NUL character, which C cannot carry.
+    /// A string contains a NUL character, which C strings cannot represent.
     #[error("{what} contains a NUL character")]
     NulCharacter {
-        /// Which string.
+        /// The string.
         what: &'static str,
     },
-    /// Orthanc's configuration is not JSON.
-    #[error("Orthanc's configuration cannot be read: {0}")]
+    /// Orthanc's configuration is not valid JSON.
+    #[error("cannot parse Orthanc's configuration: {0}")]
     Configuration(#[source] serde_json::Error),
-    /// More REST routes than this crate has room for.
-    #[error("a plugin can register {max} REST routes at most")]
+    /// The plugin registers too many REST routes.
+    #[error("a plugin can register at most {max} REST routes")]
     TooManyRoutes {
-        /// Room for routes.
+        /// Maximum number of routes.
         max: usize,
     },
 }
 
 impl OrthancError {
-    /// Orthanc's error code, for callbacks that pass the error on.
+    /// The error code to return from a callback.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Service { code, .. } | Self::Rest { code, .. } => *code,
             Self::Finalized => ErrorCode::BAD_SEQUENCE_OF_CALLS,
             Self::Configuration(_) => ErrorCode::BAD_JSON,
-            Self::BodyTooLong { .. } | Self::NulCharacter { .. } | Self::TooManyRoutes { .. } => {
-                ErrorCode::PARAMETER_OUT_OF_RANGE
-            }
+            Self::NulCharacter { .. } | Self::TooManyRoutes { .. } => ErrorCode::PARAMETER_OUT_OF_RANGE,
         }
     }
 }

@@ -1,16 +1,16 @@
 //! Jobs: Orthanc's job callbacks, as calls to a [`Job`].
 //!
-//! Orthanc is given a number instead of an address for each job. So a callback for a job that is gone finds nothing,
+//! Orthanc gets a number instead of an address for each job, so a callback for an ended job finds nothing
 //! instead of reading freed memory.
 //!
-//! Orthanc's getters return C strings that stay with the plugin, and Orthanc says nothing on how long it looks at them;
-//! it may also ask while a step runs, from another thread and holding the lock of its jobs registry. Hence: a getter never
-//! waits for a step (it answers what was last known), and a string stays valid until the same thread asks the same job for
-//! it again, or the job ends.
+//! The getters return C strings that the plugin owns, and the SDK does not say how long Orthanc uses them.
+//! Orthanc may also call getters while a step runs, from another thread that holds the lock of the jobs
+//! registry. So a getter never waits for a step, but returns the last known value, and a string stays valid
+//! until the same thread gets it again from the same job or the job ends.
 //!
-//! From SDK 1.11.3 there is a newer service (9004) whose getters fill buffers of Orthanc. It is not used: it would end
-//! only a warning in newer hosts' logs, and the sources of an Orthanc that has it take the answer of the content's getter for
-//! that of the serialisation, so that its jobs would not survive a restart.
+//! The service `CreateJob2` (9004, SDK 1.11.3) has getters that fill Orthanc's buffers. This crate does not
+//! use it: it would only avoid a warning in the log of newer versions, and some versions of Orthanc take
+//! the job's content for its serialization, so that jobs would not survive a restart.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -27,35 +27,36 @@ use crate::error::{ErrorCode, OrthancError, to_raw};
 use crate::orthanc::{Orthanc, c_string};
 use crate::panic::guarded;
 
-/// What makes a job from its type and its serialisation.
+/// The plugin's function that creates a job from its type and its serialization.
 pub(crate) type Unserializer = dyn Fn(&str, &serde_json::Value) -> Option<Box<dyn Job>> + Send + Sync;
 
-/// A job for Orthanc's jobs engine, which calls [`step`](Self::step) until it is done.
+/// A job for Orthanc's jobs engine, which calls [`step`](Self::step) until the job is done.
 ///
-/// Calls never overlap. Between two steps Orthanc saves the job, shows its progress, and looks whether a user wants it
-/// paused or cancelled: keep steps short.
+/// Calls never overlap. Between two steps Orthanc saves the job, updates its progress, and pauses or
+/// cancels it on request: keep steps short.
 pub trait Job: Send + 'static {
-    /// Does a part of the work.
+    /// Does one portion of the work.
     fn step(&mut self) -> JobStep;
 
-    /// The job leaves the running state. After [`StopReason::Paused`] it may go on with further steps.
+    /// Called when the job leaves the running state. After [`StopReason::Paused`], further steps may follow.
     fn stop(&mut self, reason: StopReason);
 
-    /// A failed or cancelled job is started anew from its beginning.
+    /// Called before a failed or cancelled job starts again from the beginning.
     fn reset(&mut self);
 
-    /// From 0 to 1.
+    /// The progress, from 0 to 1.
     fn progress(&self) -> f32;
 
-    /// What Orthanc shows as the job's content: a JSON object (anything else is shown as an empty one).
+    /// The content that Orthanc shows: a JSON object. Any other value is shown as an empty object.
     fn content(&self) -> serde_json::Value;
 
-    /// What [`Orthanc::register_job_unserializer`]'s closure makes the job from after a restart of Orthanc: a JSON object, or
-    /// `None` for a job that ends with Orthanc. The field `Type` is Orthanc's, and left out.
+    /// The JSON object from which [`Orthanc::register_job_unserializer`]'s closure recreates the job after
+    /// a restart, or `None` for a job that ends with Orthanc. The field `Type` is reserved for Orthanc, and
+    /// removed.
     fn serialized(&self) -> Option<serde_json::Value>;
 }
 
-/// What a step of a job came to.
+/// Result of a job's step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobStep {
     /// The job is done.
@@ -69,22 +70,22 @@ pub enum JobStep {
 /// Why a job leaves the running state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
-    /// It may go on later, also after a restart of Orthanc.
+    /// The job may continue later, possibly after a restart of Orthanc.
     Paused,
-    /// A user cancelled it, and may start it anew.
+    /// A user cancelled the job, and may start it again.
     Canceled,
-    /// It is done.
+    /// The job is done.
     Success,
-    /// It failed, and a user may start it anew.
+    /// The job failed, and a user may start it again.
     Failure,
 }
 
 /// A job that Orthanc knows by its number.
 pub(crate) struct JobSlot {
     job: Mutex<Box<dyn Job>>,
-    /// What was last known, for getters while a step runs.
+    /// The last known values, for getters that are called while a step runs.
     known: Mutex<Known>,
-    /// The strings that Orthanc may still look at.
+    /// The strings that Orthanc may still use.
     shown: Mutex<HashMap<(ThreadId, Text), CString>>,
 }
 
@@ -113,14 +114,13 @@ impl JobSlot {
 
     fn progress(&self) -> f32 {
         if let Some(job) = self.job.try_lock() {
-            let progress = job.progress();
-            let progress = if progress.is_finite() { progress.clamp(0.0, 1.0) } else { 0.0 };
-            self.known.lock().progress = progress;
+            let reported = job.progress();
+            self.known.lock().progress = if reported.is_finite() { reported.clamp(0.0, 1.0) } else { 0.0 };
         }
         self.known.lock().progress
     }
 
-    /// Asks the job for a text, unless a step is running.
+    /// Gets a text from the job, unless a step is running.
     fn refresh(&self, text: Text) {
         let Some(job) = self.job.try_lock() else { return };
         match text {
@@ -135,37 +135,39 @@ impl JobSlot {
         }
     }
 
-    /// The last known text, at an address that holds until this thread asks again or the job ends.
+    /// The last known text, at an address that stays valid until this thread calls this again or the job
+    /// ends.
     fn show(&self, text: Text) -> *const c_char {
         let known = self.known.lock();
-        let current = match text {
+        let last = match text {
             Text::Content => Some(known.content.clone()),
             Text::Serialized => known.serialized.clone(),
         };
         drop(known);
-        let Some(current) = current else { return ptr::null() };
+        let Some(current) = last else { return ptr::null() };
         let mut shown = self.shown.lock();
         let entry = shown.entry((thread::current().id(), text)).insert_entry(current);
         entry.get().as_ptr()
     }
 }
 
-/// The text of a JSON object without the field that is Orthanc's. JSON texts have no NUL characters.
+/// The text of a JSON object, without the field that is reserved for Orthanc. JSON escapes NUL characters.
 fn json_object(value: Option<serde_json::Value>) -> Option<CString> {
     let serde_json::Value::Object(mut object) = value? else { return None };
     object.remove("Type");
     CString::new(serde_json::Value::Object(object).to_string()).ok()
 }
 
-/// Numbers of jobs; never used twice, not by a later generation either.
+/// The next job's number. Numbers are never reused, not even after the plugin is initialised again.
 static NEXT: AtomicUsize = AtomicUsize::new(1);
 
 impl Orthanc {
-    /// Gives a job to Orthanc's jobs engine; jobs of higher priority go first. Returns the job's id.
+    /// Submits a job to Orthanc's jobs engine, which runs jobs of higher priority first. Returns the job's
+    /// id.
     ///
     /// # Errors
     ///
-    /// What Orthanc returns; the job is dropped then.
+    /// Orthanc's error code; the job has been dropped.
     pub fn submit_job(
         &self,
         job_type: &str,
@@ -177,10 +179,10 @@ impl Orthanc {
         let params = abi::SubmitJob { result_id: &raw mut id, job: handle, priority };
         // SAFETY: the parameters are those of this service, and `id` outlives the call.
         if let Err(error) = unsafe { self.invoke("SubmitJob", service::SUBMIT_JOB, &params) } {
-            // Orthanc did not take the job, so it is still ours to free; freeing ends it through its own callback.
-            let params = abi::FreeJob { job: handle };
+            // Orthanc did not take the job, so the plugin must free it, which calls `finalize`.
+            let free_params = abi::FreeJob { job: handle };
             // SAFETY: the parameters are those of this service, and the job was not submitted.
-            let _ = unsafe { self.invoke("FreeJob", service::FREE_JOB, &params) };
+            let _ = unsafe { self.invoke("FreeJob", service::FREE_JOB, &free_params) };
             return Err(error);
         }
         if id.is_null() {
@@ -193,9 +195,14 @@ impl Orthanc {
         Ok(text)
     }
 
-    /// Has Orthanc remake saved jobs through `unserializer`, which gets the job's type and what
-    /// [`Job::serialized`] returned (with Orthanc's field `Type`), and answers `None` for types that it does not know.
-    /// During `initialize` only.
+    /// Registers the function that recreates saved jobs after a restart. Call it during `initialize` only.
+    ///
+    /// `unserializer` gets the job's type and the result of [`Job::serialized`] with Orthanc's field
+    /// `Type`, and returns `None` for unknown types.
+    ///
+    /// # Errors
+    ///
+    /// Orthanc's error code.
     pub fn register_job_unserializer(
         &self,
         unserializer: impl Fn(&str, &serde_json::Value) -> Option<Box<dyn Job>> + Send + Sync + 'static,
@@ -206,7 +213,7 @@ impl Orthanc {
         unsafe { self.invoke("RegisterJobsUnserializer", service::REGISTER_JOBS_UNSERIALIZER, &params) }
     }
 
-    /// Makes a job known to Orthanc, which ends it through `finalize`.
+    /// Registers a job with Orthanc, which ends it through `finalize`.
     fn create_job(&self, job_type: &str, job: Box<dyn Job>) -> Result<*mut abi::JobHandle, OrthancError> {
         let kind = c_string("the type of a job", job_type)?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -225,18 +232,17 @@ impl Orthanc {
             stop: Some(stop),
             reset: Some(reset),
         };
-        // SAFETY: the parameters are those of this service; `handle` and `kind` outlive the call, the functions live as
-        // long as the library.
-        let created = unsafe { self.invoke("CreateJob", service::CREATE_JOB, &params) };
-        let created = created.and_then(|()| match handle.is_null() {
-            true => Err(OrthancError::Service { service: "CreateJob", code: ErrorCode::NULL_POINTER }),
-            false => Ok(handle),
-        });
+        // SAFETY: the parameters are those of this service; `handle` and `kind` outlive the call, the
+        // functions live as long as the library.
+        let mut created = unsafe { self.invoke("CreateJob", service::CREATE_JOB, &params) };
+        if created.is_ok() && handle.is_null() {
+            created = Err(OrthancError::Service { service: "CreateJob", code: ErrorCode::NULL_POINTER });
+        }
         if created.is_err() {
-            // Whether or not Orthanc has ended it already.
+            // Orthanc may or may not have called `finalize`.
             drop(self.take_job(number));
         }
-        created
+        created.map(|()| handle)
     }
 
     fn take_job(&self, number: usize) -> Option<Arc<JobSlot>> {
@@ -244,7 +250,7 @@ impl Orthanc {
     }
 }
 
-/// The job that Orthanc means, if it has not ended.
+/// The job with this number, if it has not ended.
 fn slot(job: *mut c_void) -> Option<Arc<JobSlot>> {
     entry::current()?.registrations().jobs.get(&job.addr()).cloned()
 }
@@ -257,9 +263,11 @@ unsafe extern "C" fn finalize(job: *mut c_void) {
 }
 
 unsafe extern "C" fn get_progress(job: *mut c_void) -> f32 {
-    let Some(slot) = slot(job) else { return 0.0 };
-    let last = slot.known.lock().progress;
-    guarded("job progress", last, || slot.progress())
+    guarded("job progress", 0.0, || {
+        let Some(slot) = slot(job) else { return 0.0 };
+        let last = slot.known.lock().progress;
+        guarded("job progress", last, || slot.progress())
+    })
 }
 
 unsafe extern "C" fn get_content(job: *mut c_void) -> *const c_char {
@@ -270,12 +278,15 @@ unsafe extern "C" fn get_serialized(job: *mut c_void) -> *const c_char {
     text(job, "job serialization", Text::Serialized)
 }
 
-/// Null is "nothing" to Orthanc: an empty content, or a job that cannot be serialised.
+/// A text of a job. Orthanc takes null for empty content, or for a job that cannot be serialized.
 fn text(job: *mut c_void, callback: &'static str, text: Text) -> *const c_char {
-    let Some(slot) = slot(job) else { return ptr::null() };
-    // After a panic, what was last known is shown.
-    guarded(callback, (), || slot.refresh(text));
-    guarded(callback, ptr::null(), || slot.show(text))
+    // The outer guard covers the drop of a job that ends meanwhile.
+    guarded(callback, ptr::null(), || {
+        let Some(slot) = slot(job) else { return ptr::null() };
+        // After a panic, the last known value is returned.
+        guarded(callback, (), || slot.refresh(text));
+        slot.show(text)
+    })
 }
 
 unsafe extern "C" fn step(job: *mut c_void) -> i32 {
@@ -291,14 +302,14 @@ unsafe extern "C" fn step(job: *mut c_void) -> i32 {
 }
 
 unsafe extern "C" fn stop(job: *mut c_void, reason: i32) -> abi::RawErrorCode {
-    let reason = match reason {
+    let known = match reason {
         job_stop::SUCCESS => StopReason::Success,
         job_stop::PAUSED => StopReason::Paused,
         job_stop::FAILURE => StopReason::Failure,
         job_stop::CANCELED => StopReason::Canceled,
         _ => return ErrorCode::PARAMETER_OUT_OF_RANGE.as_raw(),
     };
-    change(job, "job stop", |job| job.stop(reason))
+    change(job, "job stop", |job| job.stop(known))
 }
 
 unsafe extern "C" fn reset(job: *mut c_void) -> abi::RawErrorCode {
@@ -329,10 +340,10 @@ unsafe fn try_unserialize(job_type: *const c_char, serialized: *const c_char) ->
         return None;
     }
     // SAFETY: not null, so a string by the caller's promise.
-    let job_type = unsafe { CStr::from_ptr(job_type) }.to_str().ok()?;
+    let type_text = unsafe { CStr::from_ptr(job_type) }.to_str().ok()?;
     // SAFETY: as above.
-    let serialized = unsafe { CStr::from_ptr(serialized) };
-    let serialized = serde_json::from_slice(serialized.to_bytes()).ok()?;
-    let job = unserializer(job_type, &serialized)?;
-    orthanc.create_job(job_type, job).ok()
+    let text = unsafe { CStr::from_ptr(serialized) };
+    let saved = serde_json::from_slice(text.to_bytes()).ok()?;
+    let job = unserializer(type_text, &saved)?;
+    orthanc.create_job(type_text, job).ok()
 }

@@ -1,20 +1,46 @@
-//! Safe Rust over Orthanc's C plugin interface: entry points, storage area, REST routes, jobs, logs.
+//! Safe Rust over Orthanc's C plugin interface: entry points, storage area, REST routes, jobs, changes and
+//! logs.
 //!
-//! A plugin is a `cdylib` with a type that implements [`Plugin`] and one line `orthanc_ffi::export_plugin!(TheType);`.
-//! What Orthanc calls arrives as calls to the traits and closures that the plugin registered on its [`Orthanc`]; what the
-//! plugin wants of Orthanc goes through the [`Orthanc`].
+//! A plugin is a `cdylib` with a type that implements [`Plugin`] and one line [`export_plugin!`]. Orthanc's
+//! callbacks arrive as calls to the traits and closures that the plugin registers with its [`Orthanc`],
+//! which also offers Orthanc's services.
 //!
-//! What this crate promises:
+//! ```
+//! use std::ffi::CStr;
+//!
+//! use orthanc_ffi::{InitializeError, Method, Orthanc, Plugin, RestAnswer, RestFailure};
+//!
+//! struct Hello;
+//!
+//! impl Plugin for Hello {
+//!     const NAME: &'static CStr = c"Hello";
+//!     const VERSION: &'static CStr = c"1.0";
+//!
+//!     fn initialize(orthanc: &Orthanc) -> Result<Self, InitializeError> {
+//!         let configuration = orthanc.configuration()?;
+//!         let greeting = configuration["Hello"]["Greeting"].as_str().unwrap_or("hello").to_owned();
+//!         orthanc.register_rest("/hello", move |request| match request.method() {
+//!             Method::Get => Ok(RestAnswer::bytes("text/plain", greeting.as_str())),
+//!             _ => Err(RestFailure::MethodNotAllowed { allow: "GET" }),
+//!         })?;
+//!         Ok(Self)
+//!     }
+//! }
+//!
+//! orthanc_ffi::export_plugin!(Hello);
+//! ```
+//!
+//! Guarantees:
 //!
 //! - No panic crosses the C boundary: it becomes an error code and one log line with its place in the source.
-//! - A [`Orthanc`] may be kept and used from any thread for ever. Once Orthanc has finalised the plugin its calls fail
-//!   and touch nothing of Orthanc.
-//! - The library may be finalised and initialised again without being unloaded: all state hangs on one cell that
-//!   finalise empties. It pins itself in memory, so that threads which it has touched may end whenever they like.
-//! - It never logs what it carries: no content, no configuration, no header.
+//! - An [`Orthanc`] may be kept and used from any thread. After Orthanc has finalised the plugin, calls
+//!   fail without touching Orthanc's memory.
+//! - The library may be finalised and initialised again without being unloaded: finalise empties the one
+//!   cell that holds all state. The library pins itself in memory, so that threads which called it can end
+//!   at any time.
+//! - Log lines never contain content, configuration or headers.
 //!
-//! It is the only crate of the workspace with `unsafe` (beside one module of `crypto-envelope`). It knows nothing of
-//! clouds, encryption, configuration options or object names, and has no threads of its own.
+//! The crate starts no threads.
 
 #![allow(unsafe_code)]
 
@@ -25,20 +51,23 @@ mod change;
 pub mod entry;
 mod error;
 mod job;
+mod loan;
 mod log;
-mod memory;
 mod orthanc;
 mod panic;
 mod pin;
 mod rest;
 mod storage;
+mod target;
+mod version;
 
 pub use change::Change;
 pub use entry::{InitializeError, Plugin};
 pub use error::{ContentType, ErrorCode, OrthancError};
 pub use job::{Job, JobStep, StopReason};
 pub use log::{OrthancLayer, install_tracing, set_verbose_targets};
-pub use memory::{Target, TargetOverflow, WholeTarget};
-pub use orthanc::{Level, Orthanc, OrthancVersion};
+pub use orthanc::{Level, Orthanc};
 pub use rest::{Method, RestAnswer, RestFailure, RestRequest};
 pub use storage::{Ranges, StorageArea};
+pub use target::{Target, TargetOverflow, WholeTarget};
+pub use version::OrthancVersion;

@@ -1,7 +1,8 @@
 //! Logs: tracing events as lines of Orthanc's log.
 //!
-//! Our own crates' events pass from INFO up. Events of other crates are dropped, errors included, unless a target is made
-//! verbose: our code reports what fails, and what a HTTP library says may quote secrets. Spans are not used.
+//! Events of the plugin's own crates are logged from INFO up. Events of other crates are dropped, including
+//! errors, unless their target is verbose: the plugin reports failures itself, and messages of an HTTP
+//! library may contain secrets. Spans are ignored.
 
 use std::fmt::{self, Write as _};
 use std::sync::Once;
@@ -20,67 +21,69 @@ use crate::orthanc::Level;
 
 /// Root module of the plugin's crate.
 static PLUGIN_MODULE: RwLock<&'static str> = RwLock::new("orthanc_ffi");
-/// Targets whose events pass from INFO up, besides this crate and the plugin's.
+/// Targets whose events are logged from INFO up, besides this crate and the plugin's.
 static OWN: RwLock<&'static [&'static str]> = RwLock::new(&[]);
-/// Targets whose events pass from DEBUG up.
+/// Targets whose events are logged from DEBUG up.
 static VERBOSE: RwLock<&'static [&'static str]> = RwLock::new(&[]);
-/// `Once` can be asked from any thread; the filter is changed by one at a time.
+/// Serialises changes of the filter.
 static CHANGE: Mutex<()> = Mutex::new(());
 
-/// Makes the plugin's crate one of ours.
+/// Logs events of the plugin's crate from INFO up.
 pub(crate) fn set_plugin_module(module: &'static str) {
     let root = module.split("::").next().unwrap_or(module);
     *PLUGIN_MODULE.write() = root;
     tracing::callsite::rebuild_interest_cache();
 }
 
-/// Sends tracing events and `log` records of this library to Orthanc's log. Events of this crate, of the plugin's crate, and of
-/// the crates or modules in `own` pass from INFO up. Once for each loaded library; later calls do nothing. Each event goes
-/// to the Orthanc of that moment, and nowhere when there is none.
+/// Sends tracing events and `log` records of this library to Orthanc's log.
+///
+/// Events of this crate, of the plugin's crate, and of the crates or modules in `own` are logged from INFO
+/// up. Only the first call of a loaded library has an effect. Each event goes to the current Orthanc, and
+/// is dropped if there is none.
 pub fn install_tracing(own: &'static [&'static str]) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         *OWN.write() = own;
-        // Both fail only where something else in this library has set the global default before: then that one stays.
+        // Both fail only if the library has already set a global default, which then stays.
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(OrthancLayer));
         let _ = tracing_log::LogTracer::init();
         set_log_level();
     });
 }
 
-/// Replaces the targets (crates or modules, as `object_store` or `reqwest::connect`) whose events pass from DEBUG up,
-/// as info lines where they are below WARN. An empty list ends it.
+/// Replaces the targets (crates or modules, such as `hyper` or `reqwest::connect`) whose events are logged
+/// from DEBUG up. Events below WARN become info lines.
 ///
-/// These lines are what other people's code says: they may name hosts and objects.
+/// These lines come from other crates: they may name hosts and objects.
 pub fn set_verbose_targets(targets: &[&'static str]) {
     let _change = CHANGE.lock();
     let same = *VERBOSE.read() == targets;
     if same {
         return;
     }
-    // Leaked: a few bytes for each change of the configuration, and readers need no lock while they log.
-    let targets: &'static [&'static str] = Box::leak(targets.into());
-    *VERBOSE.write() = targets;
+    // Leaks a few bytes for each change of the configuration, so that readers need no lock while they log.
+    *VERBOSE.write() = Box::leak(targets.into());
     set_log_level();
     tracing::callsite::rebuild_interest_cache();
 }
 
-/// `log` records come from other crates only: while none is verbose they cost nothing.
+/// Disables `log` records, which only come from other crates, unless a target is verbose.
 fn set_log_level() {
     let quiet = VERBOSE.read().is_empty();
     log::set_max_level(if quiet { log::LevelFilter::Off } else { log::LevelFilter::Debug });
 }
 
-/// Whether `target` is one of these crates or modules, or inside of one.
+/// Whether `target` is one of these crates or modules, or inside one of them.
 fn is_in(target: &str, modules: &[&str]) -> bool {
     modules.iter().any(|module| {
         target.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
     })
 }
 
-/// Whether events of this kind pass.
+/// Whether events of this kind are logged.
 fn passes(metadata: &Metadata<'_>) -> bool {
-    let (level, target) = (*metadata.level(), metadata.target());
+    let level = *metadata.level();
+    let target = metadata.target();
     if metadata.is_span() || level > tracing::Level::DEBUG {
         return false;
     }
@@ -91,7 +94,7 @@ fn passes(metadata: &Metadata<'_>) -> bool {
         && (is_in(target, &["orthanc_ffi", *PLUGIN_MODULE.read()]) || is_in(target, *OWN.read()))
 }
 
-/// A layer that writes events into Orthanc's log, one line each: `NAME: message key=value …`.
+/// A layer that writes each event as one line of Orthanc's log: `NAME: message key=value …`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OrthancLayer;
 
@@ -111,7 +114,7 @@ impl<S: Subscriber> Layer<S> for OrthancLayer {
 
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let Some(orthanc) = entry::current() else { return };
-        // A `log` record carries its real level and place in fields.
+        // A `log` record has its real level and place in its fields.
         let normalized = event.normalized_metadata();
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
         let level = match *metadata.level() {
@@ -163,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_a_module_and_what_is_inside() {
+    fn target_includes_inner_modules() {
         let own = &["storage"];
         assert!(is_in("storage", own));
         assert!(is_in("storage::read", own));

@@ -1,8 +1,7 @@
-//! Orthanc: the handle on Orthanc's context, its services, and what a plugin has registered with it.
+//! The handle to Orthanc: its services, and the callbacks that a plugin has registered.
 //!
-//! One `Inner` is made at each initialisation and closed at the finalisation that ends it. Closing waits for calls that
-//! are inside Orthanc, so that the context is never used after `OrthancPluginFinalize` has returned. This module does
-//! not know the callbacks: those are in `storage`, `rest` and `job`.
+//! Each initialise creates a handle, and the next finalise closes it. Closing waits for the calls in
+//! progress, so that the context is never used after `OrthancPluginFinalize` has returned.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -19,51 +18,7 @@ use crate::error::{ErrorCode, OrthancError};
 use crate::job::{JobSlot, Unserializer};
 use crate::rest::Handler;
 use crate::storage::StorageArea;
-
-/// The version of an Orthanc server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OrthancVersion {
-    /// First number.
-    pub major: u32,
-    /// Second number.
-    pub minor: u32,
-    /// Third number.
-    pub revision: u32,
-}
-
-impl OrthancVersion {
-    /// The oldest host that plugins of this crate run on: range reads appeared there.
-    pub const OLDEST: Self = Self::new(1, 9, 0);
-    /// A development version of Orthanc, newer than any release.
-    pub const MAINLINE: Self = Self::new(u32::MAX, u32::MAX, u32::MAX);
-    /// The first host with the log service that takes the plugin's name.
-    const WITH_LOG_MESSAGE: Self = Self::new(1, 12, 4);
-
-    /// A version by its three numbers.
-    pub const fn new(major: u32, minor: u32, revision: u32) -> Self {
-        Self { major, minor, revision }
-    }
-
-    /// Reads `major.minor.revision`, whatever follows the last number, or `mainline`.
-    pub fn parse(text: &str) -> Option<Self> {
-        if text == "mainline" {
-            return Some(Self::MAINLINE);
-        }
-        let mut parts = text.splitn(3, '.');
-        let (major, minor, revision) = (parts.next()?, parts.next()?, parts.next()?);
-        let digits = revision.find(|c: char| !c.is_ascii_digit()).unwrap_or(revision.len());
-        Some(Self::new(major.parse().ok()?, minor.parse().ok()?, revision[..digits].parse().ok()?))
-    }
-}
-
-impl fmt::Display for OrthancVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::MAINLINE {
-            return f.write_str("mainline");
-        }
-        write!(f, "{}.{}.{}", self.major, self.minor, self.revision)
-    }
-}
+use crate::version::OrthancVersion;
 
 /// The severity of a line in Orthanc's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,10 +31,9 @@ pub enum Level {
     Info,
 }
 
-/// A handle on the Orthanc server that loaded the plugin. Cheap to clone, for any thread.
+/// A handle to the Orthanc server that loaded the plugin. Cheap to clone, for any thread.
 ///
-/// It outlives the plugin's life inside Orthanc without harm: once Orthanc has finalised the plugin, calls return
-/// [`OrthancError::Finalized`] or do nothing.
+/// After Orthanc has finalised the plugin, calls return [`OrthancError::Finalized`] or do nothing.
 #[derive(Clone)]
 pub struct Orthanc {
     inner: Arc<Inner>,
@@ -93,13 +47,14 @@ struct Inner {
     registrations: Mutex<Registrations>,
 }
 
-// SAFETY: `context` is only dereferenced while the gate is open, that is between initialise and finalise, when Orthanc
-// keeps it alive; Orthanc's services may be called from any thread, and the struct itself is not written by anybody.
+// SAFETY: `context` is only dereferenced while the gate is open, that is between initialise and finalise,
+// when Orthanc keeps it alive; Orthanc's services may be called from any thread, and nothing writes to the
+// struct.
 unsafe impl Send for Inner {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Inner {}
 
-/// What the plugin registered: emptied when it is finalised, so that late callbacks find nothing.
+/// The plugin's registrations. Finalise empties them, so that late callbacks find nothing.
 #[derive(Default)]
 pub(crate) struct Registrations {
     pub(crate) storage: Option<Arc<dyn StorageArea>>,
@@ -109,9 +64,9 @@ pub(crate) struct Registrations {
     pub(crate) on_change: Option<Arc<ChangeHandler>>,
 }
 
-/// Counts the calls that are inside Orthanc, and refuses new ones once closed.
+/// Counts the calls in progress, and refuses new ones once closed.
 ///
-/// A counter rather than a read-write lock, because calls nest: a REST call to Orthanc may come back as a storage
+/// A counter rather than a read-write lock, because calls nest: a REST call to Orthanc may cause a storage
 /// callback that logs, and a nested read lock deadlocks with a waiting writer.
 struct Gate {
     state: Mutex<GateState>,
@@ -155,12 +110,12 @@ impl Drop for Call<'_> {
 }
 
 impl Orthanc {
-    /// A host for a context, open for calls.
+    /// Creates a handle for a context, open for calls.
     ///
     /// # Safety
     ///
-    /// `context` must point to a context with both function pointers that stays valid until [`close`](Self::close) has
-    /// returned.
+    /// `context` must point to a context with both function pointers that stays valid until
+    /// [`close`](Self::close) has returned.
     pub(crate) unsafe fn new(
         context: *mut abi::Context,
         version: OrthancVersion,
@@ -171,7 +126,7 @@ impl Orthanc {
         Self { inner: Arc::new(Inner { context, version, plugin_name, gate, registrations }) }
     }
 
-    /// Refuses further calls and waits until those inside Orthanc have come back.
+    /// Refuses further calls and waits for those in progress.
     pub(crate) fn close(&self) {
         self.inner.gate.close();
     }
@@ -185,29 +140,33 @@ impl Orthanc {
         self.inner.version
     }
 
-    /// The plugin's name, as Orthanc knows it.
+    /// The plugin's name in Orthanc.
     pub fn plugin_name(&self) -> &'static str {
         self.inner.plugin_name.to_str().unwrap_or("plugin")
     }
 
     /// Orthanc's whole configuration: all files merged, comments removed, environment variables substituted.
     ///
-    /// It may hold secrets of other plugins: do not log it.
+    /// The configuration may contain secrets of other plugins: do not log it.
+    ///
+    /// # Errors
+    ///
+    /// Orthanc's error code, or [`OrthancError::Configuration`].
     pub fn configuration(&self) -> Result<serde_json::Value, OrthancError> {
         let text = self.text("GetConfiguration", service::GET_CONFIGURATION)?;
         serde_json::from_slice(&text).map_err(OrthancError::Configuration)
     }
 
-    /// The folder of Orthanc's configuration, beside which it looks for what a relative path names; `None` where it was
-    /// started without one.
+    /// The folder of Orthanc's configuration, to which Orthanc resolves relative paths; `None` if Orthanc
+    /// was started without a configuration.
     pub fn configuration_folder(&self) -> Option<PathBuf> {
-        let path = self.text("GetConfigurationPath", service::GET_CONFIGURATION_PATH).ok()?;
-        let path = PathBuf::from(String::from_utf8(path).ok().filter(|path| !path.is_empty())?);
+        let text = self.text("GetConfigurationPath", service::GET_CONFIGURATION_PATH).ok()?;
+        let path = PathBuf::from(String::from_utf8(text).ok().filter(|path| !path.is_empty())?);
         let folder = if path.is_dir() { path } else { path.parent()?.to_owned() };
         std::path::absolute(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder }).ok()
     }
 
-    /// A string that a service without an argument returns.
+    /// Calls a service without an argument that returns a string.
     fn text(&self, name: &'static str, number: i32) -> Result<Vec<u8>, OrthancError> {
         let mut text: *mut c_char = ptr::null_mut();
         let params = abi::RetrieveDynamicString { result: &raw mut text, argument: ptr::null() };
@@ -216,14 +175,18 @@ impl Orthanc {
         if text.is_null() {
             return Err(OrthancError::Service { service: name, code: ErrorCode::NULL_POINTER });
         }
-        // SAFETY: on success the service set `text` to a NUL-terminated string that belongs to this plugin.
+        // SAFETY: on success the service set `text` to a NUL-terminated string that the plugin owns.
         let bytes = unsafe { CStr::from_ptr(text) }.to_bytes().to_vec();
         // SAFETY: `text` came from Orthanc, and is not used after this.
         unsafe { self.free(text.cast()) };
         Ok(bytes)
     }
 
-    /// Sets the text that Orthanc shows for this plugin.
+    /// Sets the plugin's description in Orthanc.
+    ///
+    /// # Errors
+    ///
+    /// A NUL character in the text, or Orthanc's error code.
     pub fn set_description(&self, description: &str) -> Result<(), OrthancError> {
         let value = c_string("the description", description)?;
         let params = abi::SetPluginProperty {
@@ -235,23 +198,24 @@ impl Orthanc {
         unsafe { self.invoke("SetPluginProperty", service::SET_PLUGIN_PROPERTY, &params) }
     }
 
-    /// Writes one line into Orthanc's log. NUL characters and line ends become blanks.
+    /// Writes one line to Orthanc's log. NUL characters and line ends become spaces.
     ///
-    /// The plugin's name is not added here; tracing events get it from [`OrthancLayer`](crate::OrthancLayer).
+    /// The line gets no prefix, whereas [`OrthancLayer`](crate::OrthancLayer) prefixes tracing events with
+    /// the plugin's name.
     pub fn log(&self, level: Level, message: &str) {
         self.log_from(level, message, "", 0);
     }
 
-    /// As [`log`](Self::log), with the place in the source, which hosts from 1.12.4 show.
+    /// As [`log`](Self::log), with the place in the source, which Orthanc shows from 1.12.4.
     pub(crate) fn log_from(&self, level: Level, message: &str, file: &str, line: u32) {
-        let message = c_line(message);
-        // A host that cannot log any more has nowhere to report that to.
+        let text = c_line(message);
+        // There is nowhere to report that the log itself fails.
         let _ = if self.inner.version >= OrthancVersion::WITH_LOG_MESSAGE {
-            let file = c_line(file);
+            let file_text = c_line(file);
             let params = abi::LogMessage {
-                message: message.as_ptr(),
+                message: text.as_ptr(),
                 plugin: self.inner.plugin_name.as_ptr(),
-                file: file.as_ptr(),
+                file: file_text.as_ptr(),
                 line,
                 category: abi::LOG_CATEGORY_GENERIC,
                 level: match level {
@@ -269,92 +233,25 @@ impl Orthanc {
                 Level::Info => service::LOG_INFO,
             };
             // SAFETY: the parameter of these services is the string itself, which outlives the call.
-            unsafe { self.invoke("Log", number, message.as_ptr()) }
+            unsafe { self.invoke("Log", number, text.as_ptr()) }
         };
     }
 
-    /// Sets a metric, which Orthanc shows to monitoring tools at `/tools/metrics-prometheus`.
-    pub fn set_metric(&self, name: &str, value: f32) {
-        let name = c_line(name);
-        let params = abi::SetMetricsValue { name: name.as_ptr(), value, kind: abi::METRICS_DEFAULT };
-        // A metric that cannot be set is not worth an error.
-        // SAFETY: the parameters are those of this service, and the name outlives the call.
-        let _ = unsafe { self.invoke("SetMetricsValue", service::SET_METRICS_VALUE, &params) };
-    }
-
-    /// GET on Orthanc's REST API. `after_plugins`: routes of plugins are called too.
+    /// Sends a GET request to Orthanc's REST API, without the routes of plugins. Not available during
+    /// `initialize`: Orthanc has not started its REST API yet.
     ///
-    /// Not from `initialize`: Orthanc's server is not there yet.
-    pub fn rest_get(&self, path: &str, after_plugins: bool) -> Result<Vec<u8>, OrthancError> {
-        let number = if after_plugins { service::REST_API_GET_AFTER_PLUGINS } else { service::REST_API_GET };
+    /// # Errors
+    ///
+    /// [`OrthancError::Rest`] with Orthanc's error code.
+    pub fn rest_get(&self, path: &str) -> Result<Vec<u8>, OrthancError> {
         let uri = c_string("the path of a REST call", path)?;
         let mut answer = abi::MemoryBuffer { data: ptr::null_mut(), size: 0 };
         let params = abi::RestApiGet { target: &raw mut answer, uri: uri.as_ptr() };
         // SAFETY: the parameters are those of this service; `answer` and `uri` outlive the call.
-        let done = unsafe { self.invoke("RestApiGet", number, &params) };
-        self.rest_answer("GET", path, done, &answer)
-    }
-
-    /// POST on Orthanc's REST API. `after_plugins`: routes of plugins are called too.
-    pub fn rest_post(&self, path: &str, body: &[u8], after_plugins: bool) -> Result<Vec<u8>, OrthancError> {
-        let number =
-            if after_plugins { service::REST_API_POST_AFTER_PLUGINS } else { service::REST_API_POST };
-        self.rest_send("POST", number, path, body)
-    }
-
-    /// PUT on Orthanc's REST API. `after_plugins`: routes of plugins are called too.
-    pub fn rest_put(&self, path: &str, body: &[u8], after_plugins: bool) -> Result<Vec<u8>, OrthancError> {
-        let number = if after_plugins { service::REST_API_PUT_AFTER_PLUGINS } else { service::REST_API_PUT };
-        self.rest_send("PUT", number, path, body)
-    }
-
-    /// DELETE on Orthanc's REST API; the answer is always empty. `after_plugins`: routes of plugins are called too.
-    pub fn rest_delete(&self, path: &str, after_plugins: bool) -> Result<Vec<u8>, OrthancError> {
-        let number =
-            if after_plugins { service::REST_API_DELETE_AFTER_PLUGINS } else { service::REST_API_DELETE };
-        let uri = c_string("the path of a REST call", path)?;
-        let answer = abi::MemoryBuffer { data: ptr::null_mut(), size: 0 };
-        // SAFETY: the parameter of this service is the path itself, which outlives the call.
-        let done = unsafe { self.invoke("RestApiDelete", number, uri.as_ptr()) };
-        self.rest_answer("DELETE", path, done, &answer)
-    }
-
-    fn rest_send(
-        &self,
-        method: &'static str,
-        number: i32,
-        path: &str,
-        body: &[u8],
-    ) -> Result<Vec<u8>, OrthancError> {
-        let uri = c_string("the path of a REST call", path)?;
-        let body_size = u32::try_from(body.len()).map_err(|_| OrthancError::BodyTooLong {
-            method,
-            path: path.to_owned(),
-            len: body.len(),
-        })?;
-        let mut answer = abi::MemoryBuffer { data: ptr::null_mut(), size: 0 };
-        let params = abi::RestApiPostPut {
-            target: &raw mut answer,
-            uri: uri.as_ptr(),
-            body: body.as_ptr().cast(),
-            body_size,
-        };
-        // SAFETY: the parameters are those of this service; `answer`, `uri` and `body` outlive the call.
-        let done = unsafe { self.invoke("RestApiPost", number, &params) };
-        self.rest_answer(method, path, done, &answer)
-    }
-
-    /// Copies the answer of a REST call out of Orthanc's buffer and frees that.
-    fn rest_answer(
-        &self,
-        method: &'static str,
-        path: &str,
-        done: Result<(), OrthancError>,
-        answer: &abi::MemoryBuffer,
-    ) -> Result<Vec<u8>, OrthancError> {
+        let done = unsafe { self.invoke("RestApiGet", service::REST_API_GET, &params) };
         match done {
             Err(OrthancError::Service { code, .. }) => {
-                return Err(OrthancError::Rest { method, path: path.to_owned(), code });
+                return Err(OrthancError::Rest { method: "GET", path: path.to_owned(), code });
             }
             other => other?,
         }
@@ -362,18 +259,20 @@ impl Orthanc {
             return Ok(Vec::new());
         }
         let len = answer.size as usize;
-        // SAFETY: the service succeeded, so `data` has `size` bytes, which nobody else uses until they are freed.
+        // SAFETY: the service succeeded, so `data` has `size` bytes, which nothing else uses until they are
+        // freed.
         let bytes = unsafe { std::slice::from_raw_parts(answer.data.cast::<u8>(), len) }.to_vec();
         // SAFETY: `data` came from Orthanc, and is not used after this.
         unsafe { self.free(answer.data) };
         Ok(bytes)
     }
 
-    /// Calls a service. `name` is for the error.
+    /// Calls a service. `name` is used for the error.
     ///
     /// # Safety
     ///
-    /// `params` must be what the service `number` expects, with every pointer in it valid for the call.
+    /// `params` must be the parameters of the service `number`, and every pointer in it must be valid for
+    /// the call.
     pub(crate) unsafe fn invoke<T>(
         &self,
         name: &'static str,
@@ -383,10 +282,10 @@ impl Orthanc {
         let _call = self.inner.gate.enter()?;
         let context = self.inner.context;
         // SAFETY: the gate is open, so the context is valid (see `new`).
-        let invoke = unsafe { (*context).invoke_service };
-        let unknown = OrthancError::Service { service: name, code: ErrorCode::NULL_POINTER };
-        let invoke = invoke.ok_or(unknown)?;
-        // SAFETY: the context is valid as above, and the caller vouches for the parameters.
+        let service = unsafe { (*context).invoke_service };
+        let missing = OrthancError::Service { service: name, code: ErrorCode::NULL_POINTER };
+        let invoke = service.ok_or(missing)?;
+        // SAFETY: the context is valid as above, and the caller guarantees the parameters.
         let code = ErrorCode::from_raw(unsafe { invoke(context, number, params.cast::<c_void>()) });
         match code {
             ErrorCode::SUCCESS => Ok(()),
@@ -394,17 +293,19 @@ impl Orthanc {
         }
     }
 
-    /// Frees memory that a service handed out. After finalise it leaks instead: Orthanc's allocator may be gone.
+    /// Frees memory that a service returned. After finalise the memory leaks, because Orthanc must not be
+    /// called.
     ///
     /// # Safety
     ///
-    /// `data` must come from a service of this host, not be freed yet and not be used afterwards.
+    /// `data` must come from a service of this Orthanc, must not have been freed, and must not be used
+    /// afterwards.
     pub(crate) unsafe fn free(&self, data: *mut c_void) {
         let Ok(_call) = self.inner.gate.enter() else { return };
         // SAFETY: the gate is open, so the context is valid (see `new`).
         let free = unsafe { (*self.inner.context).free };
         if let Some(free) = free {
-            // SAFETY: the caller vouches for `data`.
+            // SAFETY: the caller guarantees `data`.
             unsafe { free(data) };
         }
     }
@@ -416,12 +317,12 @@ impl fmt::Debug for Orthanc {
     }
 }
 
-/// A C string that must keep its exact text.
+/// Converts a text that must stay unchanged into a C string.
 pub(crate) fn c_string(what: &'static str, text: &str) -> Result<CString, OrthancError> {
     CString::new(text).map_err(|_| OrthancError::NulCharacter { what })
 }
 
-/// A C string of one line.
+/// Converts a text into a C string of one line.
 pub(crate) fn c_line(text: &str) -> CString {
     let line: String = text.chars().map(|c| if matches!(c, '\0' | '\n' | '\r') { ' ' } else { c }).collect();
     CString::new(line).unwrap_or_default()
@@ -432,20 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_and_compared() {
-        assert_eq!(OrthancVersion::parse("1.10.1"), Some(OrthancVersion::new(1, 10, 1)));
-        assert_eq!(OrthancVersion::parse("1.12.4-rc2"), Some(OrthancVersion::new(1, 12, 4)));
-        assert_eq!(OrthancVersion::parse("mainline"), Some(OrthancVersion::MAINLINE));
-        for bad in ["", "1", "1.10", "1.x.1", "1.10.", "1.10.a", "99999999999.0.0"] {
-            assert_eq!(OrthancVersion::parse(bad), None, "{bad}");
-        }
-        assert!(OrthancVersion::new(1, 8, 9) < OrthancVersion::OLDEST);
-        assert!(OrthancVersion::new(1, 10, 0) > OrthancVersion::OLDEST);
-        assert!(OrthancVersion::MAINLINE > OrthancVersion::new(1, 99, 99));
-    }
-
-    #[test]
-    fn a_log_line_has_neither_nul_nor_line_end() {
+    fn log_line_has_no_nul_and_no_line_end() {
         assert_eq!(c_line("a\0b\r\nc").to_bytes(), b"a b  c");
     }
 }

@@ -1,7 +1,10 @@
 //! Panics: caught at the C boundary, and reported as one log line.
 //!
-//! The line says where the panic happened and in which callback. Its message is quoted only where it is a literal of the
-//! source: a formatted one may carry data of a patient or a secret.
+//! The line contains the place in the source and the callback, and the message only if it is a literal: a
+//! formatted message may contain patient data or a secret.
+//!
+//! The panic hook logs the line where the panic starts. A task's panic that is resumed in a callback
+//! therefore becomes the callback's error code without a second line.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -12,7 +15,7 @@ use crate::entry;
 use crate::orthanc::Level;
 
 thread_local! {
-    /// The callback that this thread is in. No destructor: a destructor would keep the library loaded.
+    /// The callback that this thread executes. Has no destructor, which would keep the library loaded.
     static CALLBACK: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
@@ -30,15 +33,16 @@ pub(crate) fn guarded<R>(callback: &'static str, fallback: R, body: impl FnOnce(
     }
 }
 
-/// Drops a panic's payload, whose own drop may panic.
+/// Drops a panic's payload, whose drop may panic too.
 fn discard(payload: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
     }
 }
 
-/// Reports panics in Orthanc's log as long as there is an Orthanc, also those that never reach a callback (in a thread of
-/// an asynchronous runtime, for instance). Once for each loaded library.
+/// Reports panics in Orthanc's log while the plugin is initialised, including those on threads that execute
+/// no callback (such as those of an asynchronous runtime). Only the first call of a loaded library has an
+/// effect.
 pub(crate) fn install_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -52,7 +56,7 @@ pub(crate) fn install_hook() {
 
 fn describe(plugin: &str, info: &PanicHookInfo<'_>) -> String {
     let callback = CALLBACK.get().unwrap_or("a thread of the plugin");
-    let place = info.location().map_or_else(|| "unknown place".to_owned(), ToString::to_string);
+    let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
     let message = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(message withheld)");
     format!("{plugin}: panic in {callback} at {place}: {message}")
 }

@@ -1,10 +1,12 @@
-//! Keeps the library in memory once it has been initialised, whatever Orthanc does with its handle.
+//! Keeps the library in memory once it has been initialised, even if Orthanc closes it.
 //!
-//! Rust's standard library, and any asynchronous runtime, leave destructors with the threads that they ran on: Orthanc's
-//! threads. Where such a thread ends after the library was unmapped, the process crashes in it. So the library pins itself.
-//! Orthanc's next `dlopen` of the same file finds it again, and nothing grows from one reset to the next.
+//! Rust's standard library and asynchronous runtimes register destructors on Orthanc's threads. If such a
+//! thread ended after the library was unmapped, the process would crash. So the library pins itself.
+//! Orthanc's next `dlopen` of the same file returns the pinned library, so memory does not grow from one
+//! reset to the next.
 
-/// Pins the library that this function is linked into. Best effort: without it everything but the above works.
+/// Pins the library that contains this function. Failures are ignored: they only matter if a thread ends
+/// late.
 pub(crate) fn pin_library() {
     #[cfg(unix)]
     unix::pin();
@@ -17,20 +19,20 @@ mod unix {
     use std::mem::MaybeUninit;
 
     pub(super) fn pin() {
-        let mut info = MaybeUninit::<libc::Dl_info>::uninit();
+        let mut found = MaybeUninit::<libc::Dl_info>::uninit();
         let inside = super::pin_library as *const libc::c_void;
-        // SAFETY: `dladdr` looks at any address, and writes to `info` if it returns non-zero.
-        if unsafe { libc::dladdr(inside, info.as_mut_ptr()) } == 0 {
+        // SAFETY: `dladdr` accepts any address, and writes to `found` if it returns non-zero.
+        if unsafe { libc::dladdr(inside, found.as_mut_ptr()) } == 0 {
             return;
         }
         // SAFETY: `dladdr` has succeeded.
-        let info = unsafe { info.assume_init() };
+        let info = unsafe { found.assume_init() };
         if info.dli_fname.is_null() {
             return;
         }
         let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
-        // SAFETY: the name is a string of the dynamic linker; with these flags nothing is loaded or run, only marked. The
-        // handle is not closed: it is part of the pin.
+        // SAFETY: the name is a string of the dynamic linker; with these flags nothing is loaded or run.
+        // The handle stays open, because it is part of the pin.
         unsafe { libc::dlopen(info.dli_fname, flags) };
     }
 }
@@ -52,7 +54,8 @@ mod windows {
     pub(super) fn pin() {
         let mut module = std::ptr::null_mut();
         let inside = super::pin_library as *const u16;
-        // SAFETY: with these flags the "name" is any address inside of the module, and `module` is ours to write.
+        // SAFETY: with these flags the "name" is any address inside the module, and `module` is a local
+        // variable.
         unsafe { GetModuleHandleExW(PIN | FROM_ADDRESS, inside, &raw mut module) };
     }
 }

@@ -1,8 +1,8 @@
 //! REST routes: Orthanc's callback for requests, as calls to closures.
 //!
-//! The C callback carries no closure, and Orthanc does not tell which pattern matched (only the path and the groups). So
-//! each route gets a C function of its own, instantiated from one generic function with the route's number: Orthanc's
-//! matching is the only matching.
+//! The C callback has no user data, and its arguments do not include the pattern that matched (only the
+//! path and the groups). So each route gets its own C function, instantiated from one generic function with
+//! the route's number, and the crate does not repeat Orthanc's matching.
 
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char};
@@ -13,7 +13,7 @@ use crate::error::{ErrorCode, OrthancError, to_raw};
 use crate::orthanc::{Level, Orthanc, c_line, c_string};
 use crate::panic::guarded;
 
-/// What answers a route.
+/// The plugin's handler of a route.
 pub(crate) type Handler = dyn Fn(&RestRequest<'_>) -> Result<RestAnswer, RestFailure> + Send + Sync;
 
 /// The method of a REST request.
@@ -29,7 +29,7 @@ pub enum Method {
     Delete,
 }
 
-/// A REST request. Everything is borrowed from Orthanc for the time of the call.
+/// A REST request, borrowed from Orthanc for the duration of the call.
 #[derive(Debug)]
 pub struct RestRequest<'a> {
     method: Method,
@@ -51,7 +51,7 @@ impl<'a> RestRequest<'a> {
         self.path
     }
 
-    /// What the groups of the route's pattern matched, in order.
+    /// The matches of the groups in the route's pattern, in order.
     pub fn groups(&self) -> &[&'a str] {
         &self.groups
     }
@@ -61,14 +61,9 @@ impl<'a> RestRequest<'a> {
         &self.query
     }
 
-    /// The value of a header, by its name in lower case. What is not UTF-8 is replaced.
+    /// The value of a header, by its name in lower case, with replacement characters where it is not UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_ref())
-    }
-
-    /// All headers, names in lower case.
-    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.headers.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
     }
 
     /// The body of a POST or PUT; empty otherwise.
@@ -76,12 +71,12 @@ impl<'a> RestRequest<'a> {
         self.body
     }
 
-    /// A request from Orthanc's.
+    /// Converts Orthanc's request.
     ///
     /// # Safety
     ///
-    /// `path` and `request` must be as Orthanc passes them to a REST callback, and live for `'a`.
-    unsafe fn from_raw(path: *const c_char, request: &'a abi::HttpRequest) -> Result<Self, ErrorCode> {
+    /// `raw_path` and `request` must be as Orthanc passes them to a REST callback, and live for `'a`.
+    unsafe fn from_raw(raw_path: *const c_char, request: &'a abi::HttpRequest) -> Result<Self, ErrorCode> {
         let method = match request.method {
             abi::http_method::GET => Method::Get,
             abi::http_method::POST => Method::Post,
@@ -90,8 +85,8 @@ impl<'a> RestRequest<'a> {
             _ => return Err(ErrorCode::PARAMETER_OUT_OF_RANGE),
         };
         // SAFETY: Orthanc's path is a string that lives for `'a`.
-        let path = unsafe { text(path) }?.to_str().map_err(|_| ErrorCode::BAD_REQUEST)?;
-        // SAFETY: Orthanc's arrays have the counts given beside them.
+        let path = unsafe { text(raw_path) }?.to_str().map_err(|_| ErrorCode::BAD_REQUEST)?;
+        // SAFETY: Orthanc's arrays have the given counts.
         let groups = unsafe { strings(request.groups, request.groups_count) }?;
         // SAFETY: as above.
         let keys = unsafe { strings(request.get_keys, request.get_count) }?;
@@ -158,12 +153,12 @@ pub struct RestAnswer {
 }
 
 impl RestAnswer {
-    /// A JSON answer, indented for readers.
+    /// Creates an answer of indented JSON.
     pub fn json(value: &serde_json::Value) -> Self {
         Self { mime: "application/json".into(), body: format!("{value:#}\n").into_bytes() }
     }
 
-    /// Bytes with their MIME type. 4 GiB at most, which is what Orthanc's interface can carry.
+    /// Creates an answer of bytes with their MIME type, at most 4 GiB, the limit of Orthanc's interface.
     pub fn bytes(mime: impl Into<Cow<'static, str>>, body: impl Into<Vec<u8>>) -> Self {
         Self { mime: mime.into(), body: body.into() }
     }
@@ -177,22 +172,22 @@ impl RestAnswer {
             answer_size,
             mime_type: mime.as_ptr(),
         };
-        // SAFETY: the parameters are those of this service; `output` is the one of the request that is being answered.
+        // SAFETY: the parameters are those of this service; `output` is that of the current request.
         unsafe { orthanc.invoke("AnswerBuffer", service::ANSWER_BUFFER, &params) }.map_err(|e| e.code())
     }
 }
 
-/// A REST request that is not answered with 200.
+/// An answer to a REST request with another status than 200.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RestFailure {
-    /// An HTTP status with a text as its body. Orthanc does not accept 200, 301, 401 and 405 here.
+    /// An HTTP status with a text as its body. Orthanc does not accept 200, 301, 401 and 405.
     Status {
         /// HTTP status.
         status: u16,
-        /// The body, for people.
+        /// The body.
         message: String,
     },
-    /// 405 with the methods that are allowed, as in `GET,POST`.
+    /// 405 with the allowed methods, such as `GET,POST`.
     MethodNotAllowed {
         /// Value of the `Allow` header.
         allow: &'static str,
@@ -202,18 +197,18 @@ pub enum RestFailure {
     Code {
         /// The error code.
         code: ErrorCode,
-        /// What to show in the answer's `Details`; empty for nothing.
+        /// The answer's `Details`; left out if empty.
         details: String,
     },
 }
 
 impl RestFailure {
-    /// 400 with an explanation, in Orthanc's error format.
+    /// Creates a 400 with an explanation, in Orthanc's error format.
     pub fn bad_request(details: impl Into<String>) -> Self {
         Self::Code { code: ErrorCode::BAD_REQUEST, details: details.into() }
     }
 
-    /// 404 with an explanation, in Orthanc's error format.
+    /// Creates a 404 with an explanation, in Orthanc's error format.
     pub fn not_found(details: impl Into<String>) -> Self {
         Self::Code { code: ErrorCode::UNKNOWN_RESOURCE, details: details.into() }
     }
@@ -224,23 +219,22 @@ impl RestFailure {
                 let body_size = u32::try_from(message.len()).map_err(|_| ErrorCode::NOT_ENOUGH_MEMORY)?;
                 let params =
                     abi::SendHttpStatus { output, status: *status, body: message.as_ptr().cast(), body_size };
-                // SAFETY: the parameters are those of this service; `output` is the one of the request that is being
-                // answered.
+                // SAFETY: the parameters are those of this service; `output` is that of the current request.
                 unsafe { orthanc.invoke("SendHttpStatus", service::SEND_HTTP_STATUS, &params) }
                     .map_err(|error| error.code())
             }
             Self::MethodNotAllowed { allow } => {
-                let allow = c_line(allow);
-                let params = abi::OutputPlusArgument { output, argument: allow.as_ptr() };
+                let list = c_line(allow);
+                let params = abi::OutputPlusArgument { output, argument: list.as_ptr() };
                 // SAFETY: as above.
                 unsafe { orthanc.invoke("SendMethodNotAllowed", service::SEND_METHOD_NOT_ALLOWED, &params) }
                     .map_err(|error| error.code())
             }
             Self::Code { code, details } => {
                 if !details.is_empty() {
-                    let details = c_line(details);
-                    let params = abi::SetHttpErrorDetails { output, details: details.as_ptr(), log: 0 };
-                    // The details are a help for people; without them the code still says what is wrong.
+                    let line = c_line(details);
+                    let params = abi::SetHttpErrorDetails { output, details: line.as_ptr(), log: 0 };
+                    // The result is ignored: without details, the code still identifies the error.
                     // SAFETY: as above.
                     let _ = unsafe {
                         orthanc.invoke("SetHttpErrorDetails", service::SET_HTTP_ERROR_DETAILS, &params)
@@ -264,7 +258,7 @@ impl From<OrthancError> for RestFailure {
     }
 }
 
-/// How many routes a plugin can register.
+/// Maximum number of routes of a plugin.
 const MAX_ROUTES: usize = 16;
 
 /// One C function for each route.
@@ -288,20 +282,21 @@ const CALLBACKS: [abi::RestCallback; MAX_ROUTES] = [
 ];
 
 impl Orthanc {
-    /// Answers the paths that match `pattern`, a regular expression for the whole path, with `handler`. During
-    /// `initialize` only.
+    /// Registers `handler` for the paths that match `pattern`, a regular expression for the whole path.
+    /// Call it during `initialize` only.
     ///
-    /// Orthanc holds no lock meanwhile: the handler is called from many threads at once.
+    /// Orthanc calls the handler without a lock, from several threads at once.
     ///
     /// # Errors
     ///
-    /// A seventeenth route, a NUL character in the pattern, or what Orthanc returns.
+    /// [`OrthancError::TooManyRoutes`] for the seventeenth route, a NUL character in the pattern, or
+    /// Orthanc's error code.
     pub fn register_rest(
         &self,
         pattern: &str,
         handler: impl Fn(&RestRequest<'_>) -> Result<RestAnswer, RestFailure> + Send + Sync + 'static,
     ) -> Result<(), OrthancError> {
-        let pattern = c_string("the pattern of a REST route", pattern)?;
+        let expression = c_string("the pattern of a REST route", pattern)?;
         let index = {
             let routes = &mut self.registrations().routes;
             if routes.len() == MAX_ROUTES {
@@ -311,7 +306,7 @@ impl Orthanc {
             routes.len() - 1
         };
         let params = abi::RestCallbackRegistration {
-            path_regular_expression: pattern.as_ptr(),
+            path_regular_expression: expression.as_ptr(),
             callback: Some(CALLBACKS[index]),
         };
         // SAFETY: the parameters are those of this service; the function lives as long as the library.
@@ -325,34 +320,35 @@ unsafe extern "C" fn route<const INDEX: usize>(
     request: *const abi::HttpRequest,
 ) -> abi::RawErrorCode {
     guarded("a REST route", ErrorCode::PLUGIN.as_raw(), || {
-        // SAFETY: Orthanc's arguments, which live until the callback returns.
+        // SAFETY: Orthanc's arguments live until the callback returns.
         to_raw(unsafe { answer(INDEX, output, path, request) })
     })
 }
 
 /// # Safety
 ///
-/// `output`, `path` and `request` must be as Orthanc passes them to a REST callback.
+/// `output`, `path` and `raw_request` must be as Orthanc passes them to a REST callback.
 unsafe fn answer(
     index: usize,
     output: *mut abi::RestOutput,
     path: *const c_char,
-    request: *const abi::HttpRequest,
+    raw_request: *const abi::HttpRequest,
 ) -> Result<(), ErrorCode> {
     let orthanc = entry::current().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
     let handler =
         orthanc.registrations().routes.get(index).cloned().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
     // SAFETY: null or Orthanc's own request.
-    let request = unsafe { request.as_ref() }.ok_or(ErrorCode::NULL_POINTER)?;
-    // SAFETY: Orthanc's arguments, which live until the callback returns.
-    let request = unsafe { RestRequest::from_raw(path, request) }?;
+    let borrowed = unsafe { raw_request.as_ref() }.ok_or(ErrorCode::NULL_POINTER)?;
+    // SAFETY: Orthanc's arguments live until the callback returns.
+    let request = unsafe { RestRequest::from_raw(path, borrowed) }?;
     let sent = match handler(&request) {
         Ok(answer) => answer.send(&orthanc, output),
+        // Orthanc sends the answer for a code.
         Err(failure @ RestFailure::Code { .. }) => return failure.send(&orthanc, output),
         Err(failure) => failure.send(&orthanc, output),
     };
     sent.inspect_err(|code| {
         let name = orthanc.plugin_name();
-        orthanc.log(Level::Error, &format!("{name}: the answer of a REST route cannot be sent: {code}"));
+        orthanc.log(Level::Error, &format!("{name}: cannot send the answer of a REST route: {code}"));
     })
 }

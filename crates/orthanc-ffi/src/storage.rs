@@ -8,21 +8,22 @@ use bytes::Bytes;
 use crate::abi::{self, service};
 use crate::entry;
 use crate::error::{ContentType, ErrorCode, OrthancError, to_raw};
-use crate::memory::{Allocator, Incomplete, Target, WholeTarget, lend};
+use crate::loan::lend;
 use crate::orthanc::{Level, Orthanc};
 use crate::panic::guarded;
+use crate::target::{Allocator, Incomplete, Target, WholeTarget};
 
-/// Where Orthanc keeps its attachments. Called from many of Orthanc's threads at once.
+/// The store of Orthanc's attachments, called from several of Orthanc's threads at once.
 ///
-/// An error code of each method goes to Orthanc as it is; the method logs the cause itself. Orthanc does not retry.
+/// Error codes are passed to Orthanc unchanged; the methods log the cause. Orthanc does not retry.
 pub trait StorageArea: Send + Sync + 'static {
-    /// Stores an attachment under a UUID that Orthanc has just made.
+    /// Stores an attachment under a new UUID.
     ///
-    /// `content` is Orthanc's own buffer, not a copy. Clones of it may go to other threads, but Orthanc waits until the
-    /// last one is dropped: one that is never dropped stops this thread of Orthanc for ever.
+    /// `content` is Orthanc's buffer, not a copy. Other threads may get clones, but Orthanc's thread waits
+    /// until the last one is dropped: a clone that is never dropped blocks that thread forever.
     fn create(&self, uuid: &str, content_type: ContentType, content: Bytes) -> Result<(), ErrorCode>;
 
-    /// Reads an attachment. `target` must have been allocated and filled when this returns `Ok`.
+    /// Reads an attachment. Must allocate and fill `target` before returning `Ok`.
     fn read_whole(
         &self,
         uuid: &str,
@@ -30,7 +31,8 @@ pub trait StorageArea: Send + Sync + 'static {
         target: &mut WholeTarget<'_>,
     ) -> Result<(), ErrorCode>;
 
-    /// Reads the bytes from `start` on that `target` has room for. `target` must be full when this returns `Ok`.
+    /// Reads as many bytes from `start` on as `target` has room for. Must fill `target` before returning
+    /// `Ok`.
     fn read_range(
         &self,
         uuid: &str,
@@ -39,26 +41,26 @@ pub trait StorageArea: Send + Sync + 'static {
         target: &mut Target<'_>,
     ) -> Result<(), ErrorCode>;
 
-    /// Removes an attachment. On SQLite, Orthanc's database is locked meanwhile.
+    /// Removes an attachment. With SQLite, Orthanc's database is locked during the call.
     fn remove(&self, uuid: &str, content_type: ContentType) -> Result<(), ErrorCode>;
 }
 
-/// Whether a storage area offers Orthanc to read parts of attachments.
+/// Whether Orthanc may read ranges of attachments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ranges {
-    /// Orthanc asks for the ranges it needs (storage area 2).
+    /// Orthanc reads only the ranges it needs (storage area 2).
     Served,
-    /// Orthanc only reads whole attachments, and stores DICOM headers as attachments of their own (storage area 1).
-    /// [`StorageArea::read_range`] is never called.
+    /// Orthanc reads whole attachments only, and stores DICOM headers as separate attachments (storage area
+    /// 1). It never calls [`StorageArea::read_range`].
     NotServed,
 }
 
 impl Orthanc {
-    /// Makes `area` the storage area of Orthanc. During `initialize` only.
+    /// Registers `area` as Orthanc's storage area. Call it during `initialize` only.
     ///
     /// # Errors
     ///
-    /// Another plugin has done it first ([`ErrorCode::STORAGE_AREA_ALREADY_REGISTERED`]).
+    /// [`ErrorCode::STORAGE_AREA_ALREADY_REGISTERED`] if another plugin has already registered one.
     pub fn register_storage_area(
         &self,
         area: Arc<dyn StorageArea>,
@@ -73,7 +75,8 @@ impl Orthanc {
                     read_range: Some(read_range),
                     remove: Some(remove),
                 };
-                // SAFETY: the parameters are those of this service; the functions live as long as the library.
+                // SAFETY: the parameters are those of this service; the functions live as long as the
+                // library.
                 unsafe { self.invoke("RegisterStorageArea2", service::REGISTER_STORAGE_AREA_2, &params) }
             }
             Ranges::NotServed => {
@@ -81,7 +84,7 @@ impl Orthanc {
                     create: Some(create),
                     read: Some(read),
                     remove: Some(remove),
-                    // Orthanc frees with this function what `read` allocated with its counterpart.
+                    // `read` allocates with `malloc`.
                     free: Some(libc::free),
                 };
                 // SAFETY: as above.
@@ -95,23 +98,25 @@ impl Orthanc {
     }
 }
 
-/// What each callback needs: Orthanc, the storage area, and the UUID as text.
+/// The common arguments of the callbacks: Orthanc, the storage area, and the UUID as text.
 ///
 /// # Safety
 ///
-/// `uuid` must be null or a NUL-terminated string that lives until the callback returns.
-unsafe fn arguments<'a>(uuid: *const c_char) -> Result<(Orthanc, Arc<dyn StorageArea>, &'a str), ErrorCode> {
+/// `raw_uuid` must be null or a NUL-terminated string that lives until the callback returns.
+unsafe fn arguments<'a>(
+    raw_uuid: *const c_char,
+) -> Result<(Orthanc, Arc<dyn StorageArea>, &'a str), ErrorCode> {
     let orthanc = entry::current().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
     let area = orthanc.registrations().storage.clone().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
-    if uuid.is_null() {
+    if raw_uuid.is_null() {
         return Err(ErrorCode::PARAMETER_OUT_OF_RANGE);
     }
     // SAFETY: not null, so a string by the caller's promise.
-    let uuid = unsafe { CStr::from_ptr(uuid) };
-    Ok((orthanc, area, uuid.to_str().map_err(|_| ErrorCode::PARAMETER_OUT_OF_RANGE)?))
+    let text = unsafe { CStr::from_ptr(raw_uuid) }.to_str();
+    Ok((orthanc, area, text.map_err(|_| ErrorCode::PARAMETER_OUT_OF_RANGE)?))
 }
 
-/// The code for a read that claims success without having delivered everything, with its log line.
+/// Logs a read that reported success without delivering everything, and returns its error code.
 fn refuse(orthanc: &Orthanc, uuid: &str, cause: Incomplete) -> ErrorCode {
     let name = orthanc.plugin_name();
     orthanc.log(Level::Error, &format!("{name}: the read of attachment {uuid} is incomplete: {cause}"));
@@ -123,38 +128,39 @@ fn callback(name: &'static str, body: impl FnOnce() -> Result<(), ErrorCode>) ->
 }
 
 unsafe extern "C" fn create(
-    uuid: *const c_char,
+    raw_uuid: *const c_char,
     content: *const c_void,
     size: i64,
     content_type: i32,
 ) -> abi::RawErrorCode {
     callback("storage create", || {
         // SAFETY: Orthanc passes a string that outlives the callback.
-        let (orthanc, area, uuid) = unsafe { arguments(uuid) }?;
+        let (orthanc, area, uuid) = unsafe { arguments(raw_uuid) }?;
         let len = usize::try_from(size).map_err(|_| ErrorCode::PARAMETER_OUT_OF_RANGE)?;
-        // Guarded inside of the loan: a panic's payload may hold a clone of the content, and goes before the wait.
-        let store = |content| {
+        // Guarded inside the loan: a panic's payload may hold a clone of the content, and must be dropped
+        // before the wait.
+        let store = |bytes| {
             guarded("storage create", Err(ErrorCode::PLUGIN), || {
-                area.create(uuid, ContentType::from_raw(content_type), content)
+                area.create(uuid, ContentType::from_raw(content_type), bytes)
             })
         };
-        // SAFETY: Orthanc lends `size` bytes that do not change until this callback returns.
+        // SAFETY: Orthanc's `size` bytes do not change until this callback returns.
         unsafe { lend(&orthanc, uuid, content, len, store) }?
     })
 }
 
-/// The part of both whole reads that is the same: the filled buffer, null with size 0 for an empty attachment.
+/// Reads a whole attachment for either storage area. Returns the filled buffer, null with size 0 if empty.
 ///
 /// # Safety
 ///
 /// As [`arguments`].
 unsafe fn read_into(
     allocator: Allocator,
-    uuid: *const c_char,
+    raw_uuid: *const c_char,
     content_type: i32,
 ) -> Result<(*mut c_void, usize), ErrorCode> {
     // SAFETY: passed on from the caller.
-    let (orthanc, area, uuid) = unsafe { arguments(uuid) }?;
+    let (orthanc, area, uuid) = unsafe { arguments(raw_uuid) }?;
     let mut target = WholeTarget::new(&orthanc, allocator);
     area.read_whole(uuid, ContentType::from_raw(content_type), &mut target)?;
     target.finish().map_err(|cause| refuse(&orthanc, uuid, cause))
@@ -163,7 +169,7 @@ unsafe fn read_into(
 unsafe extern "C" fn read(
     content: *mut *mut c_void,
     size: *mut i64,
-    uuid: *const c_char,
+    raw_uuid: *const c_char,
     content_type: i32,
 ) -> abi::RawErrorCode {
     callback("storage read", || {
@@ -171,20 +177,19 @@ unsafe extern "C" fn read(
             return Err(ErrorCode::NULL_POINTER);
         }
         // SAFETY: Orthanc passes a string that outlives the callback.
-        let (data, len) = unsafe { read_into(Allocator::Malloc, uuid, content_type) }?;
-        // The length of an allocation fits into an `isize`, hence here.
-        let len = i64::try_from(len).map_err(|_| ErrorCode::NOT_ENOUGH_MEMORY)?;
-        // SAFETY: not null, so Orthanc's own variable.
+        let (data, len) = unsafe { read_into(Allocator::Malloc, raw_uuid, content_type) }?;
+        let size_value = i64::try_from(len).map_err(|_| ErrorCode::NOT_ENOUGH_MEMORY)?;
+        // SAFETY: not null, so Orthanc's variable.
         unsafe { content.write(data) };
         // SAFETY: as above.
-        unsafe { size.write(len) };
+        unsafe { size.write(size_value) };
         Ok(())
     })
 }
 
 unsafe extern "C" fn read_whole(
     target: *mut abi::MemoryBuffer64,
-    uuid: *const c_char,
+    raw_uuid: *const c_char,
     content_type: i32,
 ) -> abi::RawErrorCode {
     callback("storage read", || {
@@ -192,8 +197,8 @@ unsafe extern "C" fn read_whole(
             return Err(ErrorCode::NULL_POINTER);
         }
         // SAFETY: Orthanc passes a string that outlives the callback.
-        let (data, len) = unsafe { read_into(Allocator::Orthanc, uuid, content_type) }?;
-        // SAFETY: not null, so Orthanc's own variable.
+        let (data, len) = unsafe { read_into(Allocator::Orthanc, raw_uuid, content_type) }?;
+        // SAFETY: not null, so Orthanc's variable.
         unsafe { target.write(abi::MemoryBuffer64 { data, size: len as u64 }) };
         Ok(())
     })
@@ -201,14 +206,14 @@ unsafe extern "C" fn read_whole(
 
 unsafe extern "C" fn read_range(
     target: *mut abi::MemoryBuffer64,
-    uuid: *const c_char,
+    raw_uuid: *const c_char,
     content_type: i32,
     start: u64,
 ) -> abi::RawErrorCode {
     callback("storage range", || {
         // SAFETY: Orthanc passes a string that outlives the callback.
-        let (orthanc, area, uuid) = unsafe { arguments(uuid) }?;
-        // SAFETY: null or Orthanc's own variable, which nobody else uses meanwhile.
+        let (orthanc, area, uuid) = unsafe { arguments(raw_uuid) }?;
+        // SAFETY: null or Orthanc's variable, which nothing else uses during the callback.
         let buffer = unsafe { target.as_ref() }.ok_or(ErrorCode::NULL_POINTER)?;
         let len = usize::try_from(buffer.size).map_err(|_| ErrorCode::BAD_RANGE)?;
         if isize::try_from(len).is_err() || start.checked_add(buffer.size).is_none() {
@@ -217,7 +222,7 @@ unsafe extern "C" fn read_range(
         let memory = match (len, buffer.data.is_null()) {
             (0, _) => &mut [],
             (_, true) => return Err(ErrorCode::NULL_POINTER),
-            // SAFETY: Orthanc allocated `size` bytes, which are ours until the callback returns.
+            // SAFETY: Orthanc allocated `size` bytes, which nothing else uses until the callback returns.
             (_, false) => unsafe { std::slice::from_raw_parts_mut(buffer.data.cast(), len) },
         };
         let mut filled = 0;
@@ -234,10 +239,10 @@ unsafe extern "C" fn read_range(
     })
 }
 
-unsafe extern "C" fn remove(uuid: *const c_char, content_type: i32) -> abi::RawErrorCode {
+unsafe extern "C" fn remove(raw_uuid: *const c_char, content_type: i32) -> abi::RawErrorCode {
     callback("storage remove", || {
         // SAFETY: Orthanc passes a string that outlives the callback.
-        let (_host, area, uuid) = unsafe { arguments(uuid) }?;
+        let (_orthanc, area, uuid) = unsafe { arguments(raw_uuid) }?;
         area.remove(uuid, ContentType::from_raw(content_type))
     })
 }

@@ -1,4 +1,4 @@
-//! Holds every declaration of `abi` against the real header: a C program prints what the compiler makes of it.
+//! Compares every declaration of `abi` with the real header: a C program prints the compiler's values.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
@@ -13,7 +13,7 @@ use orthanc_ffi::abi::{self, change_type, http_method, job_step, job_stop, servi
 
 const HEADER: &str = "/usr/include/orthanc/OrthancCPlugin.h";
 
-/// C expressions with the value that Rust has for them.
+/// C expressions with their values in Rust.
 #[derive(Default)]
 struct Facts(BTreeMap<String, i64>);
 
@@ -33,7 +33,7 @@ macro_rules! structure {
             concat!("offsetof(", stringify!($c), ", ", stringify!($c_field), ")"),
             offset_of!(abi::$rust, $rust_field),
         );)+
-        // Each field of ours must be listed: their number shows in a pattern without `..`.
+        // A pattern without `..` fails to compile unless every field is listed.
         let _ = |value: abi::$rust| { let abi::$rust { $($rust_field: _),+ } = value; };
     };
 }
@@ -49,7 +49,6 @@ fn constants(facts: &mut Facts) {
         ("GetConfigurationPath", service::GET_CONFIGURATION_PATH),
         ("SetPluginProperty", service::SET_PLUGIN_PROPERTY),
         ("GetConfiguration", service::GET_CONFIGURATION),
-        ("SetMetricsValue", service::SET_METRICS_VALUE),
         ("CreateMemoryBuffer64", service::CREATE_MEMORY_BUFFER_64),
         ("RegisterStorageArea", service::REGISTER_STORAGE_AREA),
         ("RegisterOnChangeCallback", service::REGISTER_ON_CHANGE_CALLBACK),
@@ -60,13 +59,6 @@ fn constants(facts: &mut Facts) {
         ("SendHttpStatus", service::SEND_HTTP_STATUS),
         ("SetHttpErrorDetails", service::SET_HTTP_ERROR_DETAILS),
         ("RestApiGet", service::REST_API_GET),
-        ("RestApiPost", service::REST_API_POST),
-        ("RestApiDelete", service::REST_API_DELETE),
-        ("RestApiPut", service::REST_API_PUT),
-        ("RestApiGetAfterPlugins", service::REST_API_GET_AFTER_PLUGINS),
-        ("RestApiPostAfterPlugins", service::REST_API_POST_AFTER_PLUGINS),
-        ("RestApiDeleteAfterPlugins", service::REST_API_DELETE_AFTER_PLUGINS),
-        ("RestApiPutAfterPlugins", service::REST_API_PUT_AFTER_PLUGINS),
         ("CreateJob", service::CREATE_JOB),
         ("FreeJob", service::FREE_JOB),
         ("SubmitJob", service::SUBMIT_JOB),
@@ -97,12 +89,11 @@ fn constants(facts: &mut Facts) {
             orthanc_ffi::ContentType::DICOM_UNTIL_PIXEL_DATA.as_raw(),
         ),
         ("_OrthancPluginProperty_Description", abi::PROPERTY_DESCRIPTION),
-        ("OrthancPluginMetricsType_Default", abi::METRICS_DEFAULT),
     ];
     for (name, value) in others {
         facts.add(name, value);
     }
-    // Every enumeration that we declare as an `i32`.
+    // Every enumeration that is an `i32` in Rust.
     for name in [
         "OrthancPluginErrorCode",
         "OrthancPluginHttpMethod",
@@ -111,7 +102,6 @@ fn constants(facts: &mut Facts) {
         "OrthancPluginContentType",
         "OrthancPluginJobStepStatus",
         "OrthancPluginJobStopReason",
-        "OrthancPluginMetricsType",
         "_OrthancPluginService",
         "_OrthancPluginProperty",
         "int",
@@ -160,7 +150,6 @@ fn structures(facts: &mut Facts) {
         _OrthancPluginRetrieveDynamicString,
         RetrieveDynamicString { result: result, argument: argument }
     );
-    structure!(facts, _OrthancPluginSetMetricsValue, SetMetricsValue { name: name, value: value, type: kind });
     structure!(
         facts,
         _OrthancPluginCreateMemoryBuffer64,
@@ -202,11 +191,6 @@ fn structures(facts: &mut Facts) {
         SetHttpErrorDetails { output: output, details: details, log: log }
     );
     structure!(facts, _OrthancPluginRestApiGet, RestApiGet { target: target, uri: uri });
-    structure!(
-        facts,
-        _OrthancPluginRestApiPostPut,
-        RestApiPostPut { target: target, uri: uri, body: body, bodySize: body_size }
-    );
     structure!(facts, _OrthancPluginCreateJob, CreateJob {
         target: target,
         job: job,
@@ -233,7 +217,7 @@ fn structures(facts: &mut Facts) {
     );
 }
 
-/// The types of the callbacks, which have no size to compare: C functions with our signatures must be assignable.
+/// Callback types have no size to compare: C functions with Rust's signatures must be assignable to them.
 const SIGNATURES: &str = "
 static OrthancPluginErrorCode c(const char* u, const void* p, int64_t n, OrthancPluginContentType t) { return 0; }
 static OrthancPluginErrorCode r(void** p, int64_t* n, const char* u, OrthancPluginContentType t) { return 0; }
@@ -287,7 +271,8 @@ fn declarations_match_the_header() {
     source.push_str("  return 0;\n}\n");
 
     let folder = tempfile::tempdir().unwrap();
-    let (file, program) = (folder.path().join("facts.c"), folder.path().join("facts"));
+    let file = folder.path().join("facts.c");
+    let program = folder.path().join("facts");
     std::fs::write(&file, source).unwrap();
     let compiled = Command::new("cc")
         .args(["-std=c99", "-Werror=incompatible-pointer-types", "-o"])
@@ -295,18 +280,14 @@ fn declarations_match_the_header() {
         .output()
         .unwrap();
     assert!(compiled.status.success(), "cc: {}", String::from_utf8_lossy(&compiled.stderr));
-    let printed = Command::new(&program).output().unwrap();
-    assert!(printed.status.success());
-    let printed = String::from_utf8(printed.stdout).unwrap();
+    let output = Command::new(&program).output().unwrap();
+    assert!(output.status.success());
+    let printed = String::from_utf8(output.stdout).unwrap();
 
     let mut checked = 0;
     for line in printed.lines() {
         let (expression, value) = line.split_once('\t').unwrap();
-        assert_eq!(
-            facts.0[expression],
-            value.parse::<i64>().unwrap(),
-            "{expression}: ours, then the header's"
-        );
+        assert_eq!(facts.0[expression], value.parse::<i64>().unwrap(), "{expression}: Rust, then the header");
         checked += 1;
     }
     assert_eq!(checked, facts.0.len());

@@ -1,24 +1,25 @@
-//! What Orthanc asks to be stored: a UUID and a content type.
+//! Attachments: a UUID and a content type.
 
 use std::fmt;
 
 use crate::Error;
 
-/// Where the hyphens of a UUID's text form stand.
+/// Positions of the hyphens in a UUID.
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 
 /// The identifier of an attachment: 36 ASCII characters, hexadecimal digits grouped 8-4-4-4-12.
 ///
-/// Validated before it becomes part of a name, and kept exactly as Orthanc wrote it (the case of its letters too).
+/// The UUID is validated, so that it can safely be part of a name, and keeps Orthanc's spelling, including
+/// the case of letters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttachmentUuid([u8; 36]);
 
 impl AttachmentUuid {
-    /// Checks and keeps `uuid`.
+    /// Validates `uuid`.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidUuid`] when it has another form than 8-4-4-4-12 hexadecimal digits.
+    /// [`Error::InvalidUuid`] if `uuid` is not hexadecimal digits grouped 8-4-4-4-12.
     pub fn new(uuid: &str) -> Result<Self, Error> {
         let invalid = || Error::InvalidUuid(uuid.chars().take(64).collect());
         let bytes: [u8; 36] = uuid.as_bytes().try_into().map_err(|_| invalid())?;
@@ -28,13 +29,13 @@ impl AttachmentUuid {
         if well_formed { Ok(Self(bytes)) } else { Err(invalid()) }
     }
 
-    /// The 36 characters.
+    /// Returns the 36 characters.
     pub fn as_str(&self) -> &str {
-        // Only ASCII passes `new`.
+        // `new` accepts only ASCII.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// The two folders, two characters each, under which Orthanc files an attachment.
+    /// Returns the names of the two folders of Orthanc's layout, two characters each.
     pub(crate) fn folders(&self) -> (&str, &str) {
         (&self.as_str()[0..2], &self.as_str()[2..4])
     }
@@ -52,21 +53,21 @@ impl fmt::Debug for AttachmentUuid {
     }
 }
 
-/// What an attachment contains: the values of `OrthancPluginContentType`, user-defined ones (1024 to 65535) included.
+/// Orthanc's content type: a value of `OrthancPluginContentType` or a user-defined type (1024 to 65535).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentType(pub i32);
 
 impl ContentType {
-    /// Not told by Orthanc.
+    /// An unknown content type.
     pub const UNKNOWN: Self = Self(0);
     /// A DICOM file.
     pub const DICOM: Self = Self(1);
-    /// The summary of a DICOM file as JSON, written by Orthanc before 1.9.1.
+    /// The summary of a DICOM file as JSON, which Orthanc wrote before 1.9.1.
     pub const DICOM_AS_JSON: Self = Self(2);
-    /// The header of a DICOM file, up to its pixel data.
+    /// The header of a DICOM file, which ends before the pixel data.
     pub const DICOM_UNTIL_PIXEL_DATA: Self = Self(3);
 
-    /// The end of a flat object name.
+    /// Returns the extension of a flat object name.
     pub(crate) fn extension(self) -> &'static str {
         match self {
             Self::DICOM => ".dcm",
@@ -77,7 +78,7 @@ impl ContentType {
     }
 }
 
-/// The end of a flat object name of unknown and user-defined content, and once of DICOM headers too.
+/// Extension of unknown and user-defined content types, and of DICOM headers written by old releases.
 pub(crate) const UNKNOWN_EXTENSION: &str = ".unk";
 
 impl fmt::Display for ContentType {
@@ -92,21 +93,21 @@ impl fmt::Display for ContentType {
     }
 }
 
-/// One attachment: which one, and what it contains.
+/// An attachment: its identifier and its content type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attachment {
-    /// Its identifier.
+    /// The identifier.
     pub uuid: AttachmentUuid,
-    /// Its content.
+    /// The content type.
     pub content_type: ContentType,
 }
 
 impl Attachment {
-    /// Checks `uuid` and joins it with its content type.
+    /// Validates `uuid` and combines it with a content type.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidUuid`], as [`AttachmentUuid::new`].
+    /// The same as [`AttachmentUuid::new`].
     pub fn new(uuid: &str, content_type: ContentType) -> Result<Self, Error> {
         Ok(Self { uuid: AttachmentUuid::new(uuid)?, content_type })
     }
@@ -117,14 +118,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_uuid_keeps_its_spelling() {
+    fn uuid_keeps_its_spelling() {
         for uuid in ["fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", "FB4B5A2E-8B2D-4C5F-9D62-7D0D2F1A9C11"] {
             assert_eq!(AttachmentUuid::new(uuid).unwrap().as_str(), uuid);
         }
     }
 
     #[test]
-    fn what_could_leave_the_folder_or_is_no_uuid_is_refused() {
+    fn invalid_uuids_are_refused() {
         for uuid in [
             "",
             "..",

@@ -1,43 +1,44 @@
-//! The three layouts: flat and legacy in a bucket, Orthanc's own on a disk.
+//! The three layouts: flat and legacy in a bucket, and Orthanc's own on a disk.
 
 use std::path::{Path, PathBuf};
 
 use crate::attachment::UNKNOWN_EXTENSION;
 use crate::{Attachment, AttachmentUuid, ContentType, RootPath};
 
-/// The end of the name of an encrypted object in the flat structure.
+/// Extension of encrypted objects in the flat structure.
 const ENCRYPTED_EXTENSION: &str = ".enc";
 
 /// How object names are built (the option `StorageStructure`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Structure {
-    /// `{uuid}{extension}`: all objects in one folder, their content type in the name.
+    /// `{uuid}{extension}`: all objects are in one folder, and the extension depends on the content type.
     #[default]
     Flat,
-    /// `{uuid[0..2]}/{uuid[2..4]}/{uuid}`: as in Orthanc's own `StorageDirectory`, so that such a folder can be copied
-    /// to a bucket as it is.
+    /// `{uuid[0..2]}/{uuid[2..4]}/{uuid}`: the layout of Orthanc's `StorageDirectory`, so that such a folder
+    /// can be copied to a bucket.
     Legacy,
 }
 
-/// How the attachments of one Orthanc are named in one bucket.
+/// How attachments are named in a bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Layout {
-    /// The folder in the bucket under which everything is stored.
+    /// The folder in the bucket that contains all objects.
     pub root: RootPath,
-    /// How names are built below it.
+    /// How names are built in that folder.
     pub structure: Structure,
-    /// Whether the client-side encryption is on, which shows in flat names.
+    /// Whether client-side encryption is on, which adds `.enc` to flat names.
     pub encrypted: bool,
 }
 
 impl Layout {
-    /// The name under which `attachment` is written.
+    /// Returns the object name of `attachment`.
     pub fn object_name(&self, attachment: &Attachment) -> String {
         self.name(attachment, attachment.content_type.extension())
     }
 
-    /// The name under which a DICOM header may have been written by old releases (`.unk` for `.dcm.head`); `None` where
-    /// there never was another name. For the option `EnableLegacyUnknownFiles`.
+    /// Returns the object name that old releases gave to DICOM headers in the flat structure (`.unk` instead
+    /// of `.dcm.head`), for the option `EnableLegacyUnknownFiles`. Returns `None` for other attachments,
+    /// whose names never changed.
     pub fn legacy_unknown_name(&self, attachment: &Attachment) -> Option<String> {
         (self.structure == Structure::Flat && attachment.content_type == ContentType::DICOM_UNTIL_PIXEL_DATA)
             .then(|| self.name(attachment, UNKNOWN_EXTENSION))
@@ -58,8 +59,8 @@ impl Layout {
     }
 }
 
-/// Where Orthanc files an attachment under its `StorageDirectory`: `{uuid[0..2]}/{uuid[2..4]}/{uuid}`, whatever its
-/// content type.
+/// The path of an attachment in Orthanc's `StorageDirectory`: `{uuid[0..2]}/{uuid[2..4]}/{uuid}` for all
+/// content types.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilePath {
     outer: PathBuf,
@@ -68,7 +69,7 @@ pub struct FilePath {
 }
 
 impl FilePath {
-    /// The path of `uuid` under `storage_directory`, with the separators of this platform.
+    /// Returns the path of `uuid` in `storage_directory`, with the separators of this platform.
     pub fn new(storage_directory: &Path, uuid: &AttachmentUuid) -> Self {
         let (first, second) = uuid.folders();
         let outer = storage_directory.join(first);
@@ -77,12 +78,12 @@ impl FilePath {
         Self { outer, inner, file }
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// The two folders that belong to the layout, innermost first: those to remove once they are empty.
+    /// Returns the two folders that belong to the layout, innermost first, so that empty ones can be removed.
     pub fn folders(&self) -> [&Path; 2] {
         [&self.inner, &self.outer]
     }

@@ -1,15 +1,21 @@
-//! From an attachment of Orthanc to the names of its objects in a bucket and of its file on a disk.
+//! Names of attachments: objects in a bucket and files on a disk.
 //!
-//! The names are, byte for byte, those of the C++ object-storage plugins (release 2.5.4) and of Orthanc's own
-//! `StorageDirectory`, so that a bucket or a folder can change hands without a migration. This crate does no I/O and
-//! knows nothing of buckets, credentials or encryption beyond the `.enc` at the end of a name.
+//! The names are byte for byte those of the C++ object storage plugins (release 2.5.4) and of Orthanc's own
+//! `StorageDirectory`, so that existing buckets and folders can be used without a migration. The crate only
+//! computes names; it does no I/O.
+//!
+//! # Example
 //!
 //! ```
-//! use storage_layout::{Attachment, ContentType, Layout, RootPath, Structure};
+//! use std::path::Path;
+//! use storage_layout::{Attachment, ContentType, FilePath, Layout, RootPath, Structure};
 //!
 //! let attachment = Attachment::new("fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", ContentType::DICOM)?;
 //! let layout = Layout { root: RootPath::new("hospital/ct")?, structure: Structure::Flat, encrypted: true };
 //! assert_eq!(layout.object_name(&attachment), "hospital/ct/fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11.dcm.enc");
+//!
+//! let path = FilePath::new(Path::new("/var/lib/orthanc"), &attachment.uuid);
+//! assert_eq!(path.file(), Path::new("/var/lib/orthanc/fb/4b/fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11"));
 //! # Ok::<(), storage_layout::Error>(())
 //! ```
 
@@ -21,24 +27,54 @@ pub use attachment::{Attachment, AttachmentUuid, ContentType};
 pub use layout::{FilePath, Layout, Structure};
 pub use root::RootPath;
 
-/// Why something cannot become an object name.
+/// A UUID or a root path cannot be part of an object name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Orthanc's attachment identifiers are 36 characters, hexadecimal digits in groups of 8-4-4-4-12.
-    #[error("{0:?} is not the UUID of an attachment (36 characters: hexadecimal digits grouped 8-4-4-4-12)")]
-    InvalidUuid(String),
-    /// Object names are relative to the bucket: `/a` would be another object than `a`.
-    #[error("{0:?} begins with a slash: the path is relative to the bucket, write it without the first /")]
-    AbsoluteRoot(String),
-    /// An empty, `.` or `..` folder, or a control character, that no two tools would read as one name.
+    /// The UUID is malformed.
     #[error(
-        "{root:?} has the folder {folder:?}: an empty, . or .. folder or a control character cannot be part of an object name"
+        "the attachment's UUID must be 36 characters, hexadecimal digits in groups of 8-4-4-4-12, got {0:?}"
+    )]
+    InvalidUuid(String),
+    /// The root path begins with a slash. Object names are relative to the bucket, where `/a` and `a` differ.
+    #[error("the path must be relative to the bucket, without a slash at its beginning, got {0:?}")]
+    AbsoluteRoot(String),
+    /// The root path contains a folder that tools interpret differently.
+    #[error(
+        "the path must not contain empty folders, \".\", \"..\" or control characters, got {folder:?} in {root:?}"
     )]
     InvalidFolder {
         /// The whole root path.
         root: String,
-        /// The part of it that was refused.
+        /// The invalid folder.
         folder: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Error;
+
+    #[test]
+    fn messages() {
+        let errors = [
+            Error::InvalidUuid("1234".to_owned()),
+            Error::AbsoluteRoot("/a".to_owned()),
+            Error::InvalidFolder { root: "a/../b".to_owned(), folder: "..".to_owned() },
+        ];
+        let text = errors.map(|error| {
+            // Add new variants here and above.
+            let variant = match error {
+                Error::InvalidUuid(_) => "InvalidUuid",
+                Error::AbsoluteRoot(_) => "AbsoluteRoot",
+                Error::InvalidFolder { .. } => "InvalidFolder",
+            };
+            format!("Error::{variant}: {error}")
+        });
+        insta::with_settings!({
+            snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/messages"),
+            prepend_module_to_snapshot => false,
+            omit_expression => true,
+        }, { insta::assert_snapshot!("storage-layout", text.join("\n")) });
+    }
 }

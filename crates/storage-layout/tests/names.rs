@@ -1,6 +1,6 @@
-//! Object names: fixed ones that the C++ plugins made, and properties that hold for all.
+//! Object names: examples made by the C++ plugins, and properties that all names have.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn name(root: &str, structure: Structure, encrypted: bool, content_type: i32) ->
 }
 
 #[test]
-fn flat_names_tell_the_content_type() {
+fn flat_names_depend_on_the_content_type() {
     for (content_type, extension) in [
         (0, ".unk"),
         (1, ".dcm"),
@@ -32,7 +32,7 @@ fn flat_names_tell_the_content_type() {
 }
 
 #[test]
-fn legacy_names_are_those_of_orthancs_storage_directory_encrypted_or_not() {
+fn legacy_names_match_orthancs_storage_directory() {
     for encrypted in [false, true] {
         for content_type in [0, 1, 2, 3, 1024] {
             let expected = format!("fb/4b/{UUID}");
@@ -43,7 +43,7 @@ fn legacy_names_are_those_of_orthancs_storage_directory_encrypted_or_not() {
 }
 
 #[test]
-fn the_root_path_is_kept_letter_by_letter() {
+fn root_path_is_preserved() {
     for root in
         ["a", "a/b", "with blank", "100%", "%41", "#1", "~user", "Röntgen/東京", "a+b&c=d", "a*b?[c]", "\\"]
     {
@@ -52,7 +52,7 @@ fn the_root_path_is_kept_letter_by_letter() {
 }
 
 #[test]
-fn only_flat_dicom_headers_ever_had_another_name() {
+fn only_flat_dicom_headers_have_a_legacy_name() {
     let attachment = |content_type| Attachment::new(UUID, ContentType(content_type)).unwrap();
     let mut layout = Layout { root: RootPath::new("r").unwrap(), ..Layout::default() };
     assert_eq!(layout.legacy_unknown_name(&attachment(3)), Some(format!("r/{UUID}.unk")));
@@ -74,7 +74,7 @@ fn structures() -> impl Strategy<Value = Structure> {
 
 proptest! {
     #[test]
-    fn every_name_is_the_root_a_slash_and_the_name_without_a_root(
+    fn root_path_is_a_prefix(
         uuid in uuids(), content_type in 0..2000i32, structure in structures(), encrypted: bool,
         root in "[^/\\x00-\\x1f\\x7f]{1,12}(/[^/\\x00-\\x1f\\x7f]{1,12}){0,3}",
     ) {
@@ -86,7 +86,7 @@ proptest! {
     }
 
     #[test]
-    fn two_attachments_never_share_a_name(list in prop::collection::hash_set(uuids(), 1..50), structure in structures(), encrypted: bool) {
+    fn names_are_unique(list in prop::collection::hash_set(uuids(), 1..50), structure in structures(), encrypted: bool) {
         let layout = Layout { root: RootPath::default(), structure, encrypted };
         let names: HashSet<_> = list.iter()
             .map(|uuid| layout.object_name(&Attachment::new(uuid, ContentType::DICOM).unwrap()))
@@ -95,7 +95,7 @@ proptest! {
     }
 
     #[test]
-    fn any_root_is_refused_or_makes_a_name_of_sane_folders(root in "\\PC{0,20}|[./a]{0,8}") {
+    fn accepted_roots_are_valid_names(root in "\\PC{0,20}|[./a]{0,8}") {
         if let Ok(root) = RootPath::new(&root) {
             let name = root.join("x");
             prop_assert!(!name.starts_with('/'));
@@ -104,7 +104,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_refused_as_a_uuid_or_kept(text in "\\PC{0,40}|[0-9a-f-]{36}") {
+    fn accepted_uuids_are_preserved(text in "\\PC{0,40}|[0-9a-f-]{36}") {
         if let Ok(attachment) = Attachment::new(&text, ContentType::DICOM) {
             prop_assert_eq!(attachment.uuid.as_str(), &text);
             prop_assert!(text.chars().all(|letter| letter.is_ascii_hexdigit() || letter == '-'));
@@ -112,7 +112,7 @@ proptest! {
     }
 
     #[test]
-    fn the_file_of_an_attachment_lies_where_a_legacy_object_lies(uuid in uuids()) {
+    fn file_paths_match_legacy_names(uuid in uuids()) {
         let attachment = Attachment::new(&uuid, ContentType::DICOM).unwrap();
         let legacy = Layout { structure: Structure::Legacy, ..Layout::default() };
         let path = FilePath::new(Path::new("/storage"), &attachment.uuid);

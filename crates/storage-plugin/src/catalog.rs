@@ -1,13 +1,13 @@
-//! What Orthanc knows of its resources and their attachments, asked through its own REST API.
+//! Orthanc's index of resources and attachments, queried through its REST API.
 
 use std::fmt;
 
-use orthanc_ffi::{ErrorCode, Orthanc, OrthancError, OrthancVersion};
+use orthanc_ffi::{ErrorCode, Orthanc, OrthancError, OrthancVersion, RestFailure};
 use serde_json::Value;
 use storage_layout::{Attachment, ContentType};
 
-/// The first Orthanc that tells the UUIDs of attachments.
-const TELLS_UUIDS: OrthancVersion = OrthancVersion::new(1, 10, 0);
+/// The first version of Orthanc that reports the UUIDs of attachments.
+const FIRST_WITH_UUIDS: OrthancVersion = OrthancVersion::new(1, 10, 0);
 
 /// A level of the DICOM hierarchy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,7 +21,7 @@ pub(crate) enum Level {
 impl Level {
     pub(crate) const ALL: [Self; 4] = [Self::Patient, Self::Study, Self::Series, Self::Instance];
 
-    /// As in the paths of the REST API.
+    /// The level's name in paths of the REST API.
     pub(crate) fn path(self) -> &'static str {
         match self {
             Self::Patient => "patients",
@@ -31,7 +31,7 @@ impl Level {
         }
     }
 
-    /// As in the fields of JSON.
+    /// The level's name in JSON fields.
     pub(crate) fn field(self) -> &'static str {
         match self {
             Self::Patient => "Patients",
@@ -51,7 +51,7 @@ impl Level {
     }
 }
 
-/// A patient, study, series or instance by Orthanc's id.
+/// A patient, study, series or instance, identified by its Orthanc id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Resource {
     pub(crate) level: Level,
@@ -74,28 +74,40 @@ impl fmt::Display for Resource {
     }
 }
 
-/// An attachment as Orthanc's index has it.
+/// An attachment in Orthanc's index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Indexed {
     pub(crate) resource: Resource,
     pub(crate) name: String,
     pub(crate) attachment: Attachment,
-    /// Bytes that Orthanc has handed to the storage area.
+    /// Size of the content that Orthanc passed to the storage area, in bytes.
     pub(crate) size: u64,
 }
 
-/// Why Orthanc's index could not be asked.
+/// Why Orthanc's index could not be queried.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CatalogError {
     #[error(transparent)]
     Orthanc(#[from] OrthancError),
-    #[error("Orthanc's answer to GET {0} is not as expected")]
+    #[error("unexpected answer from Orthanc to GET {0}")]
     Unexpected(String),
-    #[error("Orthanc {0} does not tell the UUIDs of attachments: 1.10.0 or newer is needed for this")]
+    #[error("Orthanc {0} does not report the UUIDs of attachments: this requires Orthanc 1.10.0 or newer")]
     TooOld(OrthancVersion),
 }
 
-/// Orthanc's index. Not for callbacks of the storage area, which Orthanc calls with its database locked.
+impl From<CatalogError> for RestFailure {
+    fn from(error: CatalogError) -> Self {
+        Self::Status { status: 500, message: error.to_string() }
+    }
+}
+
+/// The refusal of a request for a resource that does not exist.
+pub(crate) fn unknown_id(id: &str) -> RestFailure {
+    let message = format!("there is no patient, study, series or instance with the Orthanc id {id:?}");
+    RestFailure::Status { status: 404, message }
+}
+
+/// Orthanc's index. Callbacks of the storage area must not use it, since Orthanc calls them with its database locked.
 #[derive(Debug, Clone)]
 pub(crate) struct Catalog(Orthanc);
 
@@ -104,7 +116,7 @@ impl Catalog {
         Self(orthanc)
     }
 
-    /// The resource with this id; `None` where there is none.
+    /// The resource with this id; `None` if there is none.
     pub(crate) fn find(&self, id: &str) -> Result<Option<Resource>, CatalogError> {
         if !is_resource_id(id) {
             return Ok(None);
@@ -118,7 +130,7 @@ impl Catalog {
         Ok(None)
     }
 
-    /// A resource and all that is below it. Empty where it does not exist any more.
+    /// A resource and everything below it. Empty if the resource no longer exists.
     pub(crate) fn with_descendants(&self, resource: &Resource) -> Result<Vec<Resource>, CatalogError> {
         let Some((level, field)) = resource.level.children() else { return Ok(vec![resource.clone()]) };
         let path = resource.path();
@@ -132,14 +144,14 @@ impl Catalog {
         Ok(resources)
     }
 
-    /// The attachments of a resource itself. Empty where it does not exist any more.
+    /// The attachments of the resource itself. Empty if the resource no longer exists.
     pub(crate) fn attachments(&self, resource: &Resource) -> Result<Vec<Indexed>, CatalogError> {
-        if self.0.version() < TELLS_UUIDS {
+        if self.0.version() < FIRST_WITH_UUIDS {
             return Err(CatalogError::TooOld(self.0.version()));
         }
         let path = format!("{}/attachments", resource.path());
-        let Some(names) = self.get(&path)? else { return Ok(Vec::new()) };
-        let names = names.as_array().ok_or_else(|| CatalogError::Unexpected(path.clone()))?;
+        let Some(answer) = self.get(&path)? else { return Ok(Vec::new()) };
+        let names = answer.as_array().ok_or_else(|| CatalogError::Unexpected(path.clone()))?;
         let mut attachments = Vec::with_capacity(names.len());
         for name in names {
             let name = name.as_str().ok_or_else(|| CatalogError::Unexpected(path.clone()))?;
@@ -148,7 +160,7 @@ impl Catalog {
         Ok(attachments)
     }
 
-    /// One attachment; `None` where it does not exist any more.
+    /// One attachment; `None` if it no longer exists.
     fn attachment(&self, resource: &Resource, name: &str) -> Result<Option<Indexed>, CatalogError> {
         let path = format!("{}/attachments/{name}/info", resource.path());
         let Some(info) = self.get(&path)? else { return Ok(None) };
@@ -161,15 +173,15 @@ impl Catalog {
         parsed().map(Some).ok_or(CatalogError::Unexpected(path))
     }
 
-    /// Whether Orthanc has the attachment still.
+    /// Whether the attachment still exists.
     pub(crate) fn is_current(&self, indexed: &Indexed) -> Result<bool, CatalogError> {
         let now = self.attachment(&indexed.resource, &indexed.name)?;
         Ok(now.is_some_and(|now| now.attachment.uuid == indexed.attachment.uuid))
     }
 
-    /// GET of JSON; `None` where there is no such resource.
+    /// Gets JSON; `None` if there is no such resource.
     pub(crate) fn get(&self, path: &str) -> Result<Option<Value>, CatalogError> {
-        match self.0.rest_get(path, false) {
+        match self.0.rest_get(path) {
             Ok(body) => {
                 let json = serde_json::from_slice(&body);
                 json.map(Some).map_err(|_| CatalogError::Unexpected(path.to_owned()))
@@ -183,8 +195,7 @@ impl Catalog {
     }
 }
 
-/// Whether `id` has the form of Orthanc's ids: five groups of eight hexadecimal digits. Nothing else may become part of
-/// a path.
+/// Whether `id` has the form of Orthanc's ids, five groups of eight hexadecimal digits. Other text must not become part of a path.
 fn is_resource_id(id: &str) -> bool {
     id.len() == 44
         && id.bytes().enumerate().all(|(position, byte)| match position % 9 {
@@ -198,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_id_never_becomes_a_path() {
+    fn only_ids_become_part_of_a_path() {
         assert!(is_resource_id("06d643a1-e154382d-aafc1b39-a940d6df-7b2ccebc"));
         for id in [
             "",

@@ -89,7 +89,7 @@ impl<C> fmt::Debug for NamedCredentials<C> {
 mod tests {
     use super::*;
 
-    /// Gives what its turn has, and then waits for ever.
+    /// Gives what its turn has, and then waits forever.
     #[derive(Debug)]
     struct Scripted(parking_lot::Mutex<Vec<Result<(), TransportError>>>);
 

@@ -1,14 +1,26 @@
-//! What the plugins have in common: from Orthanc's configuration to a storage area in a bucket.
+//! The common part of the plugins: from Orthanc's configuration to a storage area in a bucket.
 //!
-//! A plugin crate implements [`Provider`] for its cloud, and exports [`StoragePlugin`] of it with
-//! `orthanc_ffi::export_plugin!`. This crate reads the options that all clouds share, checks the bucket, registers the
-//! storage area, routes and jobs, and brings Orthanc's threads, which wait, together with the engine, which does not.
+//! A plugin crate implements [`Provider`] for its cloud and exports `StoragePlugin<ItsProvider>` with
+//! `orthanc_ffi::export_plugin!`. This crate reads the options that all clouds share, checks the bucket, and registers the
+//! storage area, routes and jobs.
+//!
+//! | room | contents |
+//! | --- | --- |
+//! | `plugin` | life cycle: initialization, start and stop |
+//! | `config` | options and their errors |
+//! | `area` | the storage area's callbacks: create, read (`area/read`), remove; encryption |
+//! | `moving` | `/move-storage`: request, job, moves |
+//! | `operations` | `/object-storage/…`: status, locations, metrics |
+//! | `offload` | moves unused studies to the bucket |
 
 mod area;
 mod catalog;
 mod config;
+mod context;
 mod credentials;
 mod endpoint;
+#[cfg(test)]
+mod messages;
 mod moving;
 mod offload;
 mod operations;

@@ -1,4 +1,4 @@
-//! The life of a plugin, from its configuration to its end.
+//! The life cycle of a plugin, from reading its configuration to shutting down.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -15,34 +15,35 @@ use serde_json::{Map, Value, json};
 use storage_layout::Layout;
 
 use crate::area::Area;
-use crate::area::deletion::Removals;
+use crate::area::deletion::Deletions;
 use crate::area::encryption::Encryption;
 use crate::config::{CommonOptions, ConfigError, EncryptionOptions, HybridOptions, Section};
-use crate::moving::mover::{Engine, Stop};
-use crate::moving::stored_form::AsItIs;
+use crate::context::{Context, Stop};
+use crate::moving::mover::Mover;
+use crate::moving::stored_form::Unchanged;
 use crate::moving::{JOB_TYPE, resume};
 use crate::offload::{Offload, PRECISION};
 use crate::operations::metrics::Metrics;
 use crate::operations::{Facts, Routes};
 use crate::provider::{Provider, ProviderContext};
-use crate::runtime::{Panicked, Runtime};
+use crate::runtime::Runtime;
 
-/// How long the check of the bucket at start may take.
+/// Time limit for the check of the bucket at start.
 const CHECK: Duration = Duration::from_secs(10);
-/// How long a plugin that Orthanc ends waits for its deletions.
+/// Time limit for unfinished deletions when Orthanc stops.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// The crates below whose log lines go into Orthanc's log.
 const LOG_TARGETS: &[&str] =
     &["storage_plugin", "hybrid", "bucket", "storage_layout", "crypto_envelope", "cloud_http"];
 
-/// Modules whose log lines `EnableHttpLogs` turns on, from debug level up. Not those of the AWS SDK: whether its debug lines
-/// can hold parts of credentials has not been examined.
+/// Modules whose log lines `EnableHttpLogs` turns on, from debug level up. The AWS SDK is left out, since nobody has examined
+/// whether its debug lines may contain parts of credentials.
 const HTTP_LOGS: &[&str] = &["cloud_http", "object_store", "reqwest", "hyper_util"];
 
 /// Orthanc's storage area in a bucket of the cloud `P`.
 pub struct StoragePlugin<P> {
-    /// Ends what is still going on when the plugin is dropped.
+    /// Ends background work when the plugin is dropped.
     _background: Option<Background>,
     _provider: PhantomData<P>,
 }
@@ -63,39 +64,39 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             return Err(InitializeError::new("Orthanc's configuration is not a JSON object"));
         };
         let Some(mut section) = section::<P>(&configuration)? else {
-            tracing::warn!("no section {:?} in the configuration: the plugin is disabled", P::SECTION);
+            tracing::warn!("the configuration has no section {:?}: the plugin is disabled", P::SECTION);
             return Ok(Self { _background: None, _provider: PhantomData });
         };
 
         let common = CommonOptions::read(&mut section, &configuration)?;
         let runtime = Runtime::new(P::SECTION)
             .map_err(|error| InitializeError::new(format!("cannot start threads: {error}")))?;
-        let context = ProviderContext::read::<P>(&mut section, &configuration, runtime.handle())?;
-        let bucket = P::connect(&mut section, &context)?;
+        let provider = ProviderContext::read::<P>(&mut section, &configuration, runtime.handle())?;
+        let bucket = P::connect(&mut section, &provider)?;
         section.warn_of_unknown();
 
-        orthanc_ffi::set_verbose_targets(if context.network().http_logs { HTTP_LOGS } else { &[] });
+        orthanc_ffi::set_verbose_targets(if provider.network().http_logs { HTTP_LOGS } else { &[] });
         let ranges = ranges(common.encryption.as_ref());
         let facts = facts::<P>(&bucket.url, &common);
         let offload = common.hybrid.as_ref().and_then(|options| options.offload.clone()).map(Offload::new);
         let (storage, encryption) = storage(bucket, common, orthanc)?;
         check(&runtime, storage.objects())?;
 
-        let (runtime, metrics) = (Arc::new(runtime), Arc::<Metrics>::default());
-        let (engine, stop) =
-            Engine::new(orthanc.clone(), storage.clone(), Arc::clone(&runtime), form(encryption.as_ref()));
-        let background = Background::start(&engine, stop, offload.clone())?;
-        register_jobs(orthanc, &engine)?;
-        let removals = background.removals.clone();
-        Routes { engine, facts, metrics: Arc::clone(&metrics), offload: offload.clone() }
-            .register(orthanc)?;
-        let area = Area { storage, encryption, removals, runtime, metrics, offload };
+        let runtime = Arc::new(runtime);
+        let metrics = Arc::<Metrics>::default();
+        let (context, stop) = Context::new(orthanc.clone(), storage.clone(), Arc::clone(&runtime));
+        let mover = Mover::new(context, form(encryption.as_ref()));
+        let background = Background::start(&mover, stop, offload.clone())?;
+        register_jobs(orthanc, &mover)?;
+        let deletions = background.deletions.clone();
+        Routes { mover, facts, metrics: Arc::clone(&metrics), offload: offload.clone() }.register(orthanc)?;
+        let area = Area { storage, encryption, deletions, runtime, metrics, offload };
         orthanc.register_storage_area(Arc::new(area), ranges)?;
         Ok(Self { _background: Some(background), _provider: PhantomData })
     }
 }
 
-/// The plugin's section, under its name or its older one.
+/// The plugin's section, under its present or its older name.
 fn section<P: Provider>(configuration: &Map<String, Value>) -> Result<Option<Section<'_>>, ConfigError> {
     if let Some(section) = Section::find(configuration, P::SECTION)? {
         return Ok(Some(section));
@@ -103,47 +104,50 @@ fn section<P: Provider>(configuration: &Map<String, Value>) -> Result<Option<Sec
     let Some(older) = P::OLDER_SECTION else { return Ok(None) };
     let section = Section::find(configuration, older)?;
     if section.is_some() {
-        tracing::warn!("the section {older:?} is deprecated: call it {:?}", P::SECTION);
+        tracing::warn!("the section {older:?} is deprecated: rename it to {:?}", P::SECTION);
     }
     Ok(section)
 }
 
-/// Has Orthanc remake the jobs that it saved. Where hybrid storage was switched off meanwhile, they fail and say so.
-fn register_jobs(orthanc: &Orthanc, engine: &Engine) -> Result<(), OrthancError> {
-    let engine = engine.storage.files().is_some().then(|| engine.clone());
+/// Lets Orthanc restore saved jobs. If hybrid storage has been switched off since, they fail with an error that says so.
+fn register_jobs(orthanc: &Orthanc, mover: &Mover) -> Result<(), OrthancError> {
+    let mover = mover.context.storage.files().is_some().then(|| mover.clone());
     orthanc.register_job_unserializer(move |job_type, saved| {
-        let job = (job_type == JOB_TYPE).then(|| resume(engine.clone(), saved))??;
+        let job = (job_type == JOB_TYPE).then(|| resume(mover.clone(), saved))??;
         Some(Box::new(job))
     })
 }
 
-/// What goes on when no callback of Orthanc waits for it.
+/// Work that no callback of Orthanc waits for.
 struct Background {
-    removals: Removals,
+    deletions: Deletions,
     runtime: Arc<Runtime>,
     stop: Arc<Stop>,
     offload: Option<(Arc<Offload>, JoinHandle<()>)>,
 }
 
 impl Background {
-    /// Starts it. What calls Orthanc waits until Orthanc has started.
-    fn start(engine: &Engine, stop: Stop, offload: Option<Arc<Offload>>) -> Result<Self, InitializeError> {
-        let (runtime, stop) = (Arc::clone(&engine.runtime), Arc::new(stop));
-        let removals = Removals::new(engine.storage.clone(), runtime.handle().clone());
-        let (stopping, starting) = (Arc::clone(&stop), offload.clone());
-        engine.orthanc.register_on_change(move |change| match change {
+    /// Starts the background work. Threads that call Orthanc wait until Orthanc has started.
+    fn start(mover: &Mover, stop: Stop, offload: Option<Arc<Offload>>) -> Result<Self, InitializeError> {
+        let context = &mover.context;
+        let runtime = Arc::clone(&context.runtime);
+        let deletions = Deletions::new(context.storage.clone(), runtime.handle().clone());
+        let stop = Arc::new(stop);
+        let stopping = Arc::clone(&stop);
+        let starting = offload.clone();
+        context.orthanc.register_on_change(move |change| match change {
             Change::OrthancStarted => starting.iter().for_each(|offload| offload.begin()),
             Change::OrthancStopped => stopping.now(),
         })?;
-        let worker = match (offload, engine.storage.files()) {
+        let worker = match (offload, context.storage.files()) {
             (Some(offload), Some(files)) => {
-                let worker = offload.spawn(engine.clone(), files.clone());
+                let worker = offload.spawn(mover.clone(), files.clone());
                 let failed = |error| InitializeError::new(format!("cannot start threads: {error}"));
                 Some((offload, worker.map_err(failed)?))
             }
             _ => None,
         };
-        Ok(Self { removals, runtime, stop, offload: worker })
+        Ok(Self { deletions, runtime, stop, offload: worker })
     }
 }
 
@@ -152,14 +156,13 @@ impl Drop for Background {
         self.stop.now();
         if let Some((offload, worker)) = self.offload.take() {
             offload.stop();
-            // It panicked, which was logged where it happened.
+            // The panic hook has already logged a panic of the worker.
             let _ = worker.join();
         }
-        let removals = self.removals.clone();
-        if let Ok(unfinished @ 1..) = self.runtime.run(async move { removals.finish(SHUTDOWN).await }) {
-            tracing::error!(
-                "{unfinished} deletions did not come to an end: their objects stay in the bucket"
-            );
+        let deletions = self.deletions.clone();
+        let unfinished = self.runtime.run(async move { deletions.finish(SHUTDOWN).await });
+        if unfinished > 0 {
+            tracing::error!("{unfinished} deletions were not completed: their objects stay in the bucket");
         }
     }
 }
@@ -170,7 +173,7 @@ impl<P: Provider> fmt::Debug for StoragePlugin<P> {
     }
 }
 
-/// The attachments, and what encrypts them.
+/// The storage, and the encryption of its attachments.
 fn storage(
     bucket: BucketOptions,
     common: CommonOptions,
@@ -178,18 +181,18 @@ fn storage(
 ) -> Result<(HybridStorage, Option<Arc<Encryption>>), InitializeError> {
     let url = &bucket.url;
     match &common.encryption {
-        None => tracing::warn!("{url} will hold patient data in clear: there is no client-side encryption"),
+        None => tracing::warn!("{url} will hold patient data in clear: client-side encryption is off"),
         Some(options) if options.format == Format::A1 => tracing::warn!(
-            "new objects are encrypted in format A1, as the C++ plugins do; where no such plugin uses this bucket, \
+            "new objects are encrypted in format A1, like those of the C++ plugins; if no such plugin uses this bucket, \
              \"Format\": \"A2\" is stronger and faster"
         ),
         Some(_) => {}
     }
-    let objects = Bucket::new(bucket);
+    let bucket = Bucket::new(bucket);
     let layout =
         Layout { root: common.root, structure: common.structure, encrypted: common.encryption.is_some() };
     let read_unencrypted = common.encryption.as_ref().is_some_and(|options| options.read_unencrypted);
-    let objects = ObjectStorage::new(objects, layout, common.legacy_unknown_files, read_unencrypted);
+    let objects = ObjectStorage::new(bucket, layout, common.legacy_unknown_files, read_unencrypted);
     let storage = match common.hybrid {
         None => HybridStorage::objects_only(objects),
         Some(options) => {
@@ -200,41 +203,40 @@ fn storage(
     Ok((storage, common.encryption.map(Encryption::new).map(Arc::new)))
 }
 
-/// The files beside the bucket.
+/// The files in `StorageDirectory`.
 fn files(options: HybridOptions, orthanc: &Orthanc) -> Result<FileStorage, InitializeError> {
     let HybridOptions { first, directory, sync, offload } = options;
-    // Orthanc takes a path that does not begin at the root for one beside its configuration.
-    let directory = match orthanc.configuration_folder() {
+    // Orthanc resolves relative paths against the folder of its configuration.
+    let absolute = match orthanc.configuration_folder() {
         Some(folder) if directory.is_relative() => folder.join(directory),
         _ => directory,
     };
-    let files =
-        FileStorage::new(directory, FileStorageOptions { sync, note_use: offload.map(|_| PRECISION) });
+    let files = FileStorage::new(absolute, FileStorageOptions { sync, note_use: offload.map(|_| PRECISION) });
     files.clear_up();
     if first == Side::FileSystem {
-        files.check_writable().map_err(|error| {
-            InitializeError::new(format!("option StorageDirectory cannot be used: {error}"))
-        })?;
+        files
+            .check_writable()
+            .map_err(|error| InitializeError::new(format!("StorageDirectory cannot be used: {error}")))?;
     }
-    let directory = files.root().display();
+    let root = files.root().display();
     match first {
-        Side::FileSystem => tracing::warn!("new attachments are written to {directory}, not to the bucket"),
+        Side::FileSystem => tracing::warn!("new attachments are written to {root}, not to the bucket"),
         Side::ObjectStorage => {
-            tracing::warn!("attachments that are not in the bucket are read from {directory}");
+            tracing::warn!("attachments that are not in the bucket are read from {root}");
         }
     }
     Ok(files)
 }
 
-/// How attachments lie in the storages.
+/// The form in which attachments are stored.
 fn form(encryption: Option<&Arc<Encryption>>) -> Arc<dyn StoredForm> {
     match encryption {
         Some(encryption) => Arc::<Encryption>::clone(encryption),
-        None => Arc::new(AsItIs),
+        None => Arc::new(Unchanged),
     }
 }
 
-/// What `GET /object-storage/status` tells of the configuration.
+/// The fields of `GET /object-storage/status` that follow from the configuration.
 fn facts<P: Provider>(bucket: &str, common: &CommonOptions) -> Facts {
     let mode = match common.hybrid.as_ref().map(|options| options.first) {
         None => "Disabled",
@@ -253,7 +255,7 @@ fn facts<P: Provider>(bucket: &str, common: &CommonOptions) -> Facts {
     Facts { version, provider: P::SECTION, bucket: bucket.to_owned(), mode, encryption }
 }
 
-/// A1 cannot be read in ranges: Orthanc then stores DICOM headers as attachments of their own.
+/// Whether Orthanc may read ranges. With A1 it may not, and stores DICOM headers as separate attachments instead.
 fn ranges(encryption: Option<&EncryptionOptions>) -> Ranges {
     match encryption {
         Some(options) if options.format == Format::A1 => Ranges::NotServed,
@@ -261,22 +263,21 @@ fn ranges(encryption: Option<&EncryptionOptions>) -> Ranges {
     }
 }
 
-/// One request to see whether the bucket can be used. What may pass by itself is only a warning: Orthanc can start
-/// before its storage does.
+/// Checks with one request that the bucket can be used. A transient failure is only a warning, since Orthanc may start before
+/// the server does.
 fn check(runtime: &Runtime, storage: &ObjectStorage) -> Result<(), InitializeError> {
     let policy = RetryPolicy { max_retries: 0, deadline: CHECK, ..RetryPolicy::default() };
     let checked = storage.clone();
     match runtime.run(async move { checked.check(policy).await }) {
-        Ok(Ok(BucketCheck::Found)) => Ok(()),
-        Ok(Ok(BucketCheck::Created)) => {
-            tracing::warn!("{} was missing and has been created: check that it is private", storage.url());
+        Ok(BucketCheck::Found) => Ok(()),
+        Ok(BucketCheck::Created) => {
+            tracing::warn!("{} did not exist and was created: check that it is private", storage.url());
             Ok(())
         }
-        Ok(Err(error)) if error.transient => {
-            tracing::warn!("{error}; going on, since the server may come up later");
+        Err(error) if error.transient => {
+            tracing::warn!("{error}; continuing, since the server may become available later");
             Ok(())
         }
-        Ok(Err(error)) => Err(InitializeError::new(error.to_string())),
-        Err(Panicked) => Err(InitializeError::new("the check of the bucket ended unexpectedly")),
+        Err(error) => Err(InitializeError::new(error.to_string())),
     }
 }

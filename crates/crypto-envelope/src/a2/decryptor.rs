@@ -1,4 +1,4 @@
-//! Decryption of an A2 envelope from its first byte on.
+//! Decryption of an A2 envelope, starting at its first byte.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,15 +11,15 @@ use crate::error::DecryptError;
 use crate::key_ring::KeyRing;
 use crate::target::PlaintextTarget;
 
-/// Decrypts an A2 envelope, or a range of one near its start, whose bytes are pushed from the first one on.
+/// Decrypts an A2 envelope, or a range near its start, whose bytes are pushed from the first one on.
 ///
-/// Each segment is verified before any byte of it reaches the target. After an error the target holds verified bytes
-/// only, but not all.
+/// Each segment is verified before any byte of it reaches the target. After an error the target contains only
+/// verified bytes, but not all of them.
 pub struct A2Decryptor<T: PlaintextTarget> {
     ring: KeyRing,
     uuid: String,
     envelope_len: u64,
-    /// `None`: everything.
+    /// `None` for the whole plaintext.
     wanted: Option<Range<u64>>,
     stage: Stage,
     /// `None` after an error.
@@ -31,14 +31,14 @@ enum Stage {
     Segments {
         opener: Arc<A2Opener>,
         segments: SegmentReader,
-        /// Bytes between the header and the first wanted segment that have yet to pass.
+        /// Number of bytes that remain between the header and the first wanted segment.
         skip: u64,
     },
 }
 
 impl<T: PlaintextTarget> A2Decryptor<T> {
-    /// Prepares for the whole envelope of the attachment `uuid`; `envelope_len` is its length in bytes, as the storage
-    /// reports it.
+    /// Creates a decryptor for the whole envelope of the attachment `uuid`, which has `envelope_len` bytes as
+    /// reported by the storage.
     ///
     /// # Errors
     /// [`DecryptError::InvalidUuid`].
@@ -54,12 +54,13 @@ impl<T: PlaintextTarget> A2Decryptor<T> {
         })
     }
 
-    /// Prepares for the bytes `plaintext` of the attachment, when header and segments are fetched in one request
-    /// ([`A2Geometry::range_with_header`](crate::A2Geometry::range_with_header)). Bytes beyond the last needed one
-    /// are ignored.
+    /// Creates a decryptor for the bytes `plaintext` of the attachment, whose header and segments are fetched
+    /// in one request ([`A2Geometry::range_with_header`](crate::A2Geometry::range_with_header)). Bytes after
+    /// the needed ones are ignored.
     ///
     /// # Errors
-    /// As [`new`](Self::new); [`DecryptError::Range`] comes from [`push`](Self::push), once the header is known.
+    /// The same as [`new`](Self::new). [`push`](Self::push) returns [`DecryptError::Range`] once it knows the
+    /// header.
     pub fn for_range(
         ring: &KeyRing,
         uuid: &str,
@@ -70,10 +71,10 @@ impl<T: PlaintextTarget> A2Decryptor<T> {
         Ok(Self { wanted: Some(plaintext), ..Self::new(ring, uuid, envelope_len, target)? })
     }
 
-    /// Takes the envelope's next bytes, as many as there are.
+    /// Decrypts the next bytes of the envelope, any number of them.
     ///
     /// # Errors
-    /// Any [`DecryptError`] but [`Truncated`](DecryptError::Truncated); all are final.
+    /// Any [`DecryptError`] except [`Truncated`](DecryptError::Truncated). Errors are final.
     pub fn push(&mut self, mut chunk: &[u8]) -> Result<(), DecryptError> {
         let mut target = self.target.take().ok_or(DecryptError::AlreadyFailed)?;
         if let Stage::Header(reader) = &mut self.stage {
@@ -111,7 +112,8 @@ impl<T: PlaintextTarget> A2Decryptor<T> {
         Ok(Stage::Segments { opener: Arc::new(opener), segments: SegmentReader::new(plan), skip })
     }
 
-    /// The opener, once the header has been read: worth keeping for later ranges of the same object.
+    /// Returns the opener, once the header has been pushed. Keep the opener to read more ranges of the same
+    /// object.
     pub fn opener(&self) -> Option<&Arc<A2Opener>> {
         match &self.stage {
             Stage::Header(_) => None,
@@ -119,9 +121,9 @@ impl<T: PlaintextTarget> A2Decryptor<T> {
         }
     }
 
-    /// The bytes of the envelope that are still to be pushed: where a download that broke off resumes, and what a
-    /// request that assumed a shorter header did not bring. Before the header has been read, the end is the
-    /// envelope's.
+    /// Returns the range of the envelope that remains to be pushed: where to resume an interrupted download,
+    /// and what to request if the header turned out to be longer than assumed. Until the header has been
+    /// pushed, the range ends at the envelope's end.
     pub fn remaining(&self) -> Range<u64> {
         match &self.stage {
             Stage::Header(reader) => {
@@ -134,10 +136,10 @@ impl<T: PlaintextTarget> A2Decryptor<T> {
         }
     }
 
-    /// Hands the target back, with the whole plaintext (or range).
+    /// Returns the target with the whole plaintext or range.
     ///
     /// # Errors
-    /// [`DecryptError::Truncated`] when bytes are missing.
+    /// [`DecryptError::Truncated`] if bytes are missing.
     pub fn finish(self) -> Result<T, DecryptError> {
         let Range { start: received, end: expected } = self.remaining();
         let complete = match &self.stage {

@@ -7,14 +7,15 @@ use crate::error::{DecryptError, HeaderError};
 use crate::format::Format;
 use crate::primitives::KWP_LEN;
 
-/// Bytes of the salt.
+/// Length of the salt in bytes.
 pub(crate) const SALT_LEN: usize = 32;
 
 const WRAP_MASTER_KEY: u8 = 1;
 const WRAP_KEY_VAULT: u8 = 2;
 
-/// How a file key is wrapped, as it stands in the header. A new algorithm is a new variant here, and a match arm
-/// in `A2Opener::unwrap`.
+/// How a file key is wrapped, as stored in the header.
+///
+/// To add an algorithm, add a variant here and a match arm in `A2Opener::unwrap`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyWrap<'a> {
     /// Algorithm 1: AES-256-KWP (RFC 5649) under a key derived from a master key.
@@ -26,9 +27,9 @@ pub enum KeyWrap<'a> {
     },
     /// Algorithm 2: RSA-OAEP-256 by Azure Key Vault.
     KeyVault {
-        /// The vault key's identifier, with its version; at most 65 533 bytes together with `wrapped`.
+        /// The vault key's identifier with its version; at most 65,533 bytes together with `wrapped`.
         kid: &'a str,
-        /// What the vault's wrap operation returned.
+        /// The result of the vault's wrap operation.
         wrapped: &'a [u8],
     },
 }
@@ -50,33 +51,33 @@ impl<'a> KeyWrap<'a> {
     }
 }
 
-/// Length of the kid (uint16 little-endian), kid in UTF-8, ciphertext.
+/// Splits the field of algorithm 2: length of the kid (uint16 little-endian), kid in UTF-8, ciphertext.
 fn parse_key_vault(field: &[u8]) -> Option<(&str, &[u8])> {
     let (kid_len, rest) = field.split_first_chunk::<2>()?;
-    let (kid, wrapped) = rest.split_at_checked(usize::from(u16::from_le_bytes(*kid_len)))?;
-    let kid = std::str::from_utf8(kid).ok()?;
+    let (kid_bytes, wrapped) = rest.split_at_checked(usize::from(u16::from_le_bytes(*kid_len)))?;
+    let kid = std::str::from_utf8(kid_bytes).ok()?;
     (!kid.is_empty() && !wrapped.is_empty()).then_some((kid, wrapped))
 }
 
-/// What the header's first 42 bytes say, validated.
+/// The validated content of the header's first 42 bytes.
 pub(crate) struct FixedPart {
     pub(crate) geometry: A2Geometry,
     pub(crate) wrap_algorithm: u8,
 }
 
-/// A complete, well-formed A2 header. It is authentic only once a segment has been opened with it.
+/// A complete, well-formed A2 header. The header is not authentic until a segment has been opened with it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct A2Header {
-    /// Exactly the envelope's bytes 0 to 42 + W: they go into the content key's derivation.
+    /// The envelope's bytes 0 to 42 + W, from which the content key is derived.
     bytes: Box<[u8]>,
     geometry: A2Geometry,
 }
 
 impl A2Header {
-    /// Bytes of the part before the wrapped key, whose length it tells.
+    /// Length of the part before the wrapped key, in bytes.
     pub(crate) const FIXED_LEN: usize = 10 + SALT_LEN;
 
-    /// A header for a new envelope, with standard segments.
+    /// Creates the header of a new envelope with standard segments.
     pub(crate) fn new(wrap: &KeyWrap<'_>, salt: &[u8; SALT_LEN]) -> Result<Self, HeaderError> {
         let (algorithm, key_id, field) = match *wrap {
             KeyWrap::MasterKey { key_id, wrapped } => (WRAP_MASTER_KEY, key_id, wrapped.to_vec()),
@@ -85,7 +86,7 @@ impl A2Header {
                 (WRAP_KEY_VAULT, 0, [&kid_len.to_le_bytes(), kid.as_bytes(), wrapped].concat())
             }
         };
-        // Also says whether what is about to be written can be read again.
+        // A header that could not be read again must not be written.
         KeyWrap::parse(algorithm, key_id, &field)?;
         let field_len = u16::try_from(field.len())
             .map_err(|_| HeaderError::WrappedKeyLength { algorithm, len: field.len() })?;
@@ -101,9 +102,9 @@ impl A2Header {
         Ok(Self { bytes: bytes.into(), geometry })
     }
 
-    /// Reads the first 42 bytes; `None` when `start` is shorter.
+    /// Reads the first 42 bytes. Returns `None` if `start` is shorter.
     pub(crate) fn read_fixed(start: &[u8]) -> Result<Option<FixedPart>, DecryptError> {
-        // Said as early as possible: a short object that is no envelope is not a truncated one.
+        // This check comes first, because a short object that is not an envelope is not a truncated envelope.
         if !Format::A2.magic().starts_with(&start[..start.len().min(2)]) {
             return Err(DecryptError::NotAnEnvelope);
         }
@@ -111,10 +112,11 @@ impl A2Header {
         let wrap_algorithm = fixed[6];
         let field_len = u16::from_le_bytes([fixed[8], fixed[9]]);
         match wrap_algorithm {
-            // Before the field has come, so that a damaged W does not have us wait for it.
+            // The length is checked before the field arrives, so that nobody waits for bytes because W is
+            // damaged.
             WRAP_MASTER_KEY if usize::from(field_len) != KWP_LEN => {
-                let (algorithm, len) = (wrap_algorithm, usize::from(field_len));
-                return Err(HeaderError::WrappedKeyLength { algorithm, len }.into());
+                let len = usize::from(field_len);
+                return Err(HeaderError::WrappedKeyLength { algorithm: wrap_algorithm, len }.into());
             }
             WRAP_MASTER_KEY | WRAP_KEY_VAULT => {}
             other => return Err(HeaderError::WrapAlgorithm(other).into()),
@@ -122,7 +124,8 @@ impl A2Header {
         Ok(Some(FixedPart { geometry: A2Geometry::new(fixed[7], field_len)?, wrap_algorithm }))
     }
 
-    /// Reads a header from the envelope's start; what follows it is ignored. `None` when more bytes are needed.
+    /// Reads a header from the envelope's start; bytes after the header are ignored. Returns `None` if
+    /// `start` is shorter than the header.
     ///
     /// # Errors
     /// [`DecryptError::NotAnEnvelope`], [`DecryptError::Header`].
@@ -134,19 +137,19 @@ impl A2Header {
         Ok(Some(header))
     }
 
-    /// The master key's id; 0 with Key Vault.
+    /// Returns the master key's id; 0 with Key Vault.
     pub fn key_id(&self) -> u32 {
         u32::from_le_bytes([self.bytes[2], self.bytes[3], self.bytes[4], self.bytes[5]])
     }
 
-    /// How the file key is wrapped.
+    /// Returns how the file key is wrapped.
     pub fn wrap(&self) -> KeyWrap<'_> {
-        // The constructors have parsed it before; the fallback cannot be reached and would not unwrap.
+        // Unreachable, since the constructors have parsed the field. The fallback could not be unwrapped.
         KeyWrap::parse(self.bytes[6], self.key_id(), self.field())
             .unwrap_or(KeyWrap::MasterKey { key_id: self.key_id(), wrapped: &[0; KWP_LEN] })
     }
 
-    /// Header length and segment size.
+    /// Returns header length and segment size.
     pub fn geometry(&self) -> A2Geometry {
         self.geometry
     }
@@ -173,23 +176,23 @@ impl fmt::Debug for A2Header {
     }
 }
 
-/// Collects a header from bytes that arrive in pieces.
+/// Collects a header from bytes that arrive in chunks.
 #[derive(Debug, Default)]
 pub struct HeaderReader {
     collected: Vec<u8>,
 }
 
 impl HeaderReader {
-    /// Expects the envelope's first byte next.
+    /// Creates a reader that expects the envelope's first byte.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes from the start of `chunk` what belongs to the header, and returns the header when it is complete; `chunk`
-    /// is then at the first segment.
+    /// Removes the bytes of the header from the start of `chunk`. Returns the header when it is complete;
+    /// `chunk` then begins with the first segment.
     ///
     /// # Errors
-    /// As [`A2Header::parse`].
+    /// The same as [`A2Header::parse`].
     pub fn push(&mut self, chunk: &mut &[u8]) -> Result<Option<A2Header>, DecryptError> {
         loop {
             let needed = match A2Header::read_fixed(&self.collected)? {
@@ -209,7 +212,7 @@ impl HeaderReader {
         }
     }
 
-    /// Bytes taken so far.
+    /// Returns the number of bytes collected so far.
     pub(crate) fn collected(&self) -> usize {
         self.collected.len()
     }

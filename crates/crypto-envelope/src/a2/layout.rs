@@ -1,6 +1,6 @@
-//! Where things are in an A2 envelope. Arithmetic only: no keys, no bytes.
+//! Positions and lengths in an A2 envelope. This module only computes; it handles neither keys nor content.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use crate::error::{DecryptError, HeaderError, RangeError};
 use crate::format::Format;
@@ -8,13 +8,13 @@ use crate::primitives::{KWP_LEN, TAG_LEN};
 
 const TAG: u64 = TAG_LEN as u64;
 
-/// Length of the header of an envelope under a master key, in bytes: what to fetch to open an object of which nothing
-/// is known. Envelopes under Key Vault have longer ones.
+/// Returns the header length of an envelope under a master key, in bytes: how much to fetch in order to open
+/// an unknown object. Envelopes under Key Vault have longer headers.
 pub const fn speculative_header_len() -> u64 {
     A2Geometry::STANDARD.header_len()
 }
 
-/// Header length and segment size: all that is needed to find a segment.
+/// Header length and segment size, which determine where each segment is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct A2Geometry {
     k: u8,
@@ -22,14 +22,15 @@ pub struct A2Geometry {
 }
 
 impl A2Geometry {
-    /// The exponent that is written: 64 KiB.
+    /// The exponent of new envelopes: segments of 64 KiB.
     pub(crate) const STANDARD_K: u8 = 16;
 
-    /// What [`encrypt`](crate::encrypt) writes: a header of 82 bytes, segments of 64 KiB.
+    /// The geometry of envelopes made by [`encrypt`](crate::encrypt): a header of 82 bytes and segments of 64
+    /// KiB.
     pub const STANDARD: Self = Self { k: Self::STANDARD_K, wrapped_key_len: KWP_LEN };
 
-    /// Exponents that are read.
-    const ACCEPTED_K: std::ops::RangeInclusive<u8> = 12..=24;
+    /// Exponents that readers accept.
+    const ACCEPTED_K: RangeInclusive<u8> = 12..=24;
 
     pub(crate) fn new(k: u8, wrapped_key_len: u16) -> Result<Self, HeaderError> {
         if Self::ACCEPTED_K.contains(&k) {
@@ -39,7 +40,7 @@ impl A2Geometry {
         }
     }
 
-    /// Bytes before the first segment.
+    /// Returns the number of bytes before the first segment.
     pub const fn header_len(&self) -> u64 {
         self.header_len_usize() as u64
     }
@@ -48,48 +49,51 @@ impl A2Geometry {
         super::header::A2Header::FIXED_LEN + self.wrapped_key_len
     }
 
-    /// Plaintext bytes of a full segment.
+    /// Returns the number of plaintext bytes in a full segment.
     pub const fn segment_size(&self) -> u64 {
         1 << self.k
     }
 
-    /// Bytes of a full segment in the envelope.
+    /// Returns the length of a full segment in the envelope, in bytes.
     const fn sealed_size(&self) -> u64 {
         self.segment_size() + TAG
     }
 
-    /// Length of the envelope of `plaintext_len` bytes. Saturates at `u64::MAX`.
+    /// Returns the length of the envelope of `plaintext_len` bytes, at most `u64::MAX`.
     pub fn envelope_len(&self, plaintext_len: u64) -> u64 {
-        // An empty plaintext has one segment too, of a tag only.
+        // An empty plaintext has one segment, which consists of only a tag.
         let segments = plaintext_len.div_ceil(self.segment_size()).max(1);
         segments.saturating_mul(TAG).saturating_add(plaintext_len).saturating_add(self.header_len())
     }
 
-    /// The envelope's bytes that a range of the plaintext needs, in whole segments, while the envelope's length is not
-    /// known: the end may lie beyond the envelope's (where storages cut a range request off). Empty for an empty range.
+    /// Returns the range of the envelope, in whole segments, that a range of the plaintext requires; an empty
+    /// range for an empty one.
+    ///
+    /// The envelope's length is not known here, so the range may end after the envelope; storages truncate
+    /// such requests.
     pub fn envelope_range(&self, plaintext: Range<u64>) -> Range<u64> {
         let segments = self.segments_of(&plaintext);
         self.segment_start(segments.start)..self.segment_start(segments.end)
     }
 
-    /// One request for header and range, if the range starts near enough to the envelope's start: bytes 0 to the end of
-    /// the range's last segment, unless that fetches more than `max_surplus` bytes of segments that are not needed.
+    /// Returns the range of one request for header and range: bytes 0 to the end of the range's last segment.
+    /// Returns `None` if this fetches more than `max_surplus` bytes of segments that are not needed.
     ///
-    /// For an object of which nothing is known yet, ask [`A2Geometry::STANDARD`]; should its header turn out to be
-    /// longer, [`A2Decryptor::remaining`](crate::A2Decryptor::remaining) tells what is missing.
+    /// For an unknown object, use [`A2Geometry::STANDARD`]. If its header turns out to be longer,
+    /// [`A2Decryptor::remaining`](crate::A2Decryptor::remaining) returns what is missing.
     pub fn range_with_header(&self, plaintext: Range<u64>, max_surplus: u64) -> Option<Range<u64>> {
         let needed = self.envelope_range(plaintext);
         let surplus = needed.start.saturating_sub(self.header_len());
         (surplus <= max_surplus).then_some(0..needed.end.max(self.header_len()))
     }
 
-    /// The segments that a range touches.
+    /// Returns the segments that overlap a range.
     fn segments_of(&self, plaintext: &Range<u64>) -> Range<u64> {
         let first = plaintext.start >> self.k;
         if plaintext.is_empty() { first..first } else { first..((plaintext.end - 1) >> self.k) + 1 }
     }
 
-    /// Where a segment starts in the envelope.
+    /// Returns a segment's position in the envelope.
     fn segment_start(&self, segment: u64) -> u64 {
         segment.saturating_mul(self.sealed_size()).saturating_add(self.header_len())
     }
@@ -104,51 +108,52 @@ pub struct A2Layout {
 }
 
 impl A2Layout {
-    /// The layout of an envelope of `envelope_len` bytes, as the storage reports it.
+    /// Returns the layout of an envelope of `envelope_len` bytes, as reported by the storage.
     ///
     /// # Errors
-    /// [`DecryptError::InvalidLength`] when no envelope with this geometry has this length.
+    /// [`DecryptError::InvalidLength`] if no envelope with this geometry can have this length.
     pub fn new(geometry: A2Geometry, envelope_len: u64) -> Result<Self, DecryptError> {
         let invalid = DecryptError::InvalidLength { format: Format::A2, envelope_len };
         let Some(sealed) = envelope_len.checked_sub(geometry.header_len()) else { return Err(invalid) };
         let segments = sealed.div_ceil(geometry.sealed_size());
         let last = sealed - segments.saturating_sub(1).saturating_mul(geometry.sealed_size());
-        // A last segment of only a tag is the empty plaintext, and nothing else.
+        // A last segment of only a tag is valid only for the empty plaintext.
         if last < TAG || (last == TAG && segments != 1) {
             return Err(invalid);
         }
         Ok(Self { geometry, envelope_len, segments })
     }
 
-    /// Length of the whole plaintext, in bytes.
+    /// Returns the length of the whole plaintext in bytes.
     pub fn plaintext_len(&self) -> u64 {
         self.envelope_len - self.geometry.header_len() - self.segments * TAG
     }
 
-    /// Length of the envelope, in bytes.
+    /// Returns the length of the envelope in bytes.
     pub fn envelope_len(&self) -> u64 {
         self.envelope_len
     }
 
-    /// Number of segments, at least 1.
+    /// Returns the number of segments, at least 1.
     pub fn segments(&self) -> u64 {
         self.segments
     }
 
-    /// Plaintext bytes of a full segment. Parts of an object that are fetched in parallel best begin at multiples.
+    /// Returns the number of plaintext bytes in a full segment. Parallel requests for one object should begin
+    /// at multiples of this number.
     pub fn segment_size(&self) -> u64 {
         self.geometry.segment_size()
     }
 
-    /// Header length and segment size.
+    /// Returns header length and segment size.
     pub fn geometry(&self) -> A2Geometry {
         self.geometry
     }
 
-    /// What to fetch for the bytes `plaintext` of the attachment.
+    /// Returns what to fetch for the bytes `plaintext` of the attachment. An empty range requires nothing.
     ///
     /// # Errors
-    /// [`RangeError`] when they are not all within the plaintext. An empty range within it is valid, and needs nothing.
+    /// [`RangeError`] if the range is not within the plaintext.
     pub fn plan(&self, plaintext: Range<u64>) -> Result<RangePlan, RangeError> {
         let plaintext_len = self.plaintext_len();
         let Range { start, end } = plaintext;
@@ -158,8 +163,8 @@ impl A2Layout {
         Ok(RangePlan { layout: *self, segments: self.geometry.segments_of(&plaintext), start, end })
     }
 
-    /// What to fetch for the whole plaintext: all segments. Other than `plan(0..plaintext_len)`, this includes the one
-    /// segment of an empty plaintext, so that its emptiness is verified.
+    /// Returns what to fetch for the whole plaintext: all segments. Unlike `plan(0..plaintext_len)`, this
+    /// includes the only segment of an empty plaintext, so that its emptiness is verified.
     pub fn plan_whole(&self) -> RangePlan {
         RangePlan { layout: *self, segments: 0..self.segments, start: 0, end: self.plaintext_len() }
     }
@@ -168,26 +173,26 @@ impl A2Layout {
         segment + 1 == self.segments
     }
 
-    /// A segment's bytes in the envelope, its tag included.
+    /// Returns a segment's range in the envelope, including its tag.
     fn sealed(&self, segment: u64) -> Range<u64> {
         let start = self.geometry.segment_start(segment);
         start..self.geometry.segment_start(segment + 1).min(self.envelope_len)
     }
 
-    /// Where a segment starts in the envelope.
+    /// Returns a segment's position in the envelope.
     pub(crate) fn sealed_start(&self, segment: u64) -> u64 {
         self.sealed(segment).start
     }
 
-    /// A segment's length in the envelope, its tag included.
+    /// Returns a segment's length in the envelope, including its tag.
     pub(crate) fn sealed_len(&self, segment: u64) -> usize {
         let Range { start, end } = self.sealed(segment);
-        // At most 2^24 + 16.
+        // The length is at most 2^24 + 16.
         usize::try_from(end - start).unwrap_or(usize::MAX)
     }
 }
 
-/// Which bytes of the envelope to fetch for a range of the plaintext, and how to cut them.
+/// The range of the envelope to fetch for a range of the plaintext, and the segments in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RangePlan {
     layout: A2Layout,
@@ -197,7 +202,7 @@ pub struct RangePlan {
 }
 
 impl RangePlan {
-    /// The bytes to fetch: whole segments, in order. Empty for an empty range.
+    /// Returns the range to fetch, which consists of whole segments; an empty range for an empty one.
     pub fn envelope_range(&self) -> Range<u64> {
         if self.segments.is_empty() {
             let start = self.layout.geometry.segment_start(self.segments.start);
@@ -206,7 +211,7 @@ impl RangePlan {
         self.layout.sealed(self.segments.start).start..self.layout.sealed(self.segments.end - 1).end
     }
 
-    /// The bytes of the plaintext that come out.
+    /// Returns the range of the plaintext that decryption yields.
     pub fn plaintext_range(&self) -> Range<u64> {
         self.start..self.end
     }
@@ -219,7 +224,7 @@ impl RangePlan {
         self.segments.clone()
     }
 
-    /// The part of a segment's plaintext that was asked for, relative to the segment's start.
+    /// Returns the wanted range of a segment's plaintext, relative to the segment's start.
     pub(crate) fn wanted_of(&self, segment: u64) -> Range<usize> {
         let segment_start = segment << self.layout.geometry.k;
         let cut = |position: u64| {

@@ -1,4 +1,4 @@
-//! A2, the format that can be read in ranges: segments of 64 KiB, each verified by itself.
+//! A2, the format that supports range reads: segments of 64 KiB, each of which has its own tag.
 //!
 //! ```text
 //! offset  bytes
@@ -12,9 +12,11 @@
 //!   42+W         segments: 2^k bytes of ciphertext and a 16-byte tag each, the last one 0 to 2^k bytes and a tag
 //! ```
 //!
-//! `header`: the bytes before the segments. `layout`: arithmetic only, which segment is where and which bytes to fetch
-//! for a range. `opener`: a header and the content key derived from it, which opens single segments. `segments`: cuts
-//! arriving bytes into segments; `decryptor` and `range` are built on it. `sealer`: encryption.
+//! - `header`: the bytes before the segments.
+//! - `layout`: computes where each segment is and which bytes to fetch for a range.
+//! - `opener`: a header and the content key derived from it, which opens single segments.
+//! - `segments`: splits arriving bytes into segments, for `decryptor` (whole envelopes) and `range`.
+//! - `sealer`: encryption.
 
 pub(crate) mod decryptor;
 pub(crate) mod header;

@@ -1,4 +1,4 @@
-//! Keys of one A2 envelope, and the opening of single segments.
+//! The keys of an A2 envelope, which open single segments.
 
 use std::fmt;
 
@@ -11,27 +11,28 @@ use crate::error::{DecryptError, InvalidUuid, PrimitiveFailed};
 use crate::key_ring::KeyRing;
 use crate::primitives::{KEY_LEN, Secret, TAG_LEN, hkdf_sha256, kwp_unwrap};
 
-/// `info` of the content key's HKDF, before the header and the UUID.
+/// `info` of the content key's HKDF, followed there by header and UUID.
 const CONTENT_INFO: &[u8] = b"orthanc-object-storage A2 content";
 
-/// An envelope's file key of 32 bytes, unwrapped. Wiped on drop.
+/// An envelope's unwrapped file key of 32 bytes, wiped on drop.
 pub struct FileKey(Secret);
 
 impl FileKey {
-    /// Takes a key's 32 bytes, from whoever unwrapped it (Key Vault). The caller wipes its own copy.
+    /// Creates a file key from the 32 bytes that a key service (Key Vault) unwrapped. The caller must wipe
+    /// its own copy.
     pub fn new(bytes: &[u8; KEY_LEN]) -> Self {
         Self(Secret::copy_of(bytes))
     }
 
-    /// A new one.
+    /// Returns a random file key.
     ///
     /// # Errors
-    /// [`PrimitiveFailed`] when there are no random bytes to be had.
+    /// [`PrimitiveFailed`] if no random bytes are available.
     pub fn random() -> Result<Self, PrimitiveFailed> {
         Secret::random().map(Self)
     }
 
-    /// The bytes, for whoever wraps the key (Key Vault).
+    /// Returns the 32 bytes, for a key service (Key Vault) to wrap.
     pub fn expose(&self) -> &[u8; KEY_LEN] {
         self.0.as_ref()
     }
@@ -43,8 +44,8 @@ impl fmt::Debug for FileKey {
     }
 }
 
-/// An attachment's UUID, checked to be one, as the bytes that the content key is bound to. The letters' case is kept:
-/// Orthanc's are lower-case.
+/// A valid attachment UUID, as the bytes that the content key is bound to. The case of letters is preserved;
+/// Orthanc uses lower case.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BoundUuid([u8; 36]);
 
@@ -65,25 +66,27 @@ impl fmt::Display for BoundUuid {
     }
 }
 
-/// The key that an envelope's segments are sealed with.
+/// The key that seals an envelope's segments.
 pub(crate) struct ContentKey(LessSafeKey);
 
 impl ContentKey {
-    /// HKDF-SHA256 of the file key, bound to the whole header and the attachment's UUID.
+    /// Derives the key from the file key with HKDF-SHA256, bound to the whole header and the attachment's
+    /// UUID.
     pub(crate) fn derive(
         file_key: &FileKey,
         header: &A2Header,
         uuid: &BoundUuid,
     ) -> Result<Self, PrimitiveFailed> {
         let info = [CONTENT_INFO, header.bytes(), uuid.0.as_slice()];
-        let key = hkdf_sha256(file_key.expose(), header.salt(), &info)?;
-        // The library keeps it in memory of its own, which it wipes when it frees it.
-        let key = UnboundKey::new(&AES_256_GCM, key.as_ref().as_slice())
+        let bytes = hkdf_sha256(file_key.expose(), header.salt(), &info)?;
+        // The library copies the key to its own memory, and wipes that memory before freeing it.
+        let key = UnboundKey::new(&AES_256_GCM, bytes.as_ref().as_slice())
             .map_err(|Unspecified| PrimitiveFailed("set up AES-GCM"))?;
         Ok(Self(LessSafeKey::new(key)))
     }
 
-    /// The STREAM construction's nonce: the segment's index, 11 bytes big-endian, and whether it is the last.
+    /// Returns the nonce of the STREAM construction: the segment's index (11 bytes, big-endian), then 1 for
+    /// the last segment and 0 for the others.
     fn nonce(segment: u64, last: bool) -> Nonce {
         let mut nonce = [0; NONCE_LEN];
         nonce[3..11].copy_from_slice(&segment.to_be_bytes());
@@ -91,7 +94,7 @@ impl ContentKey {
         Nonce::assume_unique_for_key(nonce)
     }
 
-    /// Encrypts `plaintext` into `out`, which is [`TAG_LEN`] bytes longer.
+    /// Encrypts `plaintext` into `out`, which must be [`TAG_LEN`] bytes longer.
     pub(crate) fn seal(
         &self,
         segment: u64,
@@ -101,30 +104,25 @@ impl ContentKey {
     ) -> Result<(), PrimitiveFailed> {
         let failed = PrimitiveFailed("seal a segment with AES-GCM");
         let (ciphertext, tag) = out.split_at_mut_checked(plaintext.len()).ok_or(failed)?;
+        let nonce = Self::nonce(segment, last);
         self.0
-            .seal_out_of_place_scatter(
-                Self::nonce(segment, last),
-                Aad::empty(),
-                plaintext,
-                ciphertext,
-                &[],
-                tag,
-            )
+            .seal_out_of_place_scatter(nonce, Aad::empty(), plaintext, ciphertext, &[], tag)
             .map_err(|Unspecified| failed)
     }
 
-    /// Verifies and decrypts `sealed` into `out`, which is [`TAG_LEN`] bytes shorter. On failure, what `out` holds is
-    /// unspecified and must not be used.
+    /// Verifies `sealed` and decrypts it into `out`, which must be [`TAG_LEN`] bytes shorter. On failure, the
+    /// content of `out` is unspecified and must not be used.
     fn open(&self, segment: u64, last: bool, sealed: &[u8], out: &mut [u8]) -> Result<(), Unspecified> {
         let (ciphertext, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(Unspecified)?;
         self.0.open_separate_gather(Self::nonce(segment, last), Aad::empty(), ciphertext, tag, out)
     }
 }
 
-/// Opens the segments of one envelope: its header, and the content key derived from it.
+/// Opens the segments of one envelope. Contains the envelope's header and the content key derived from it.
 ///
-/// Worth keeping for later reads of the same object, which then need no header: it holds a few hundred bytes. The key
-/// is wiped on drop. A replaced object has another header: keep an opener together with the object's version (ETag).
+/// Keep the opener, a few hundred bytes, to read the same object again without fetching its header. Keep the
+/// object's version (ETag) with it, because a replaced object has a different header. The key is wiped on
+/// drop.
 pub struct A2Opener {
     header: A2Header,
     uuid: BoundUuid,
@@ -132,12 +130,12 @@ pub struct A2Opener {
 }
 
 impl A2Opener {
-    /// Unwraps the file key with a master key of the ring.
+    /// Creates an opener, unwrapping the file key with a master key of the ring.
     ///
     /// # Errors
-    /// [`DecryptError::UnknownKeyId`], [`DecryptError::WrappedKeyNotAuthentic`], [`DecryptError::InvalidUuid`];
-    /// [`DecryptError::KeyVaultNotAvailable`] for algorithm 2: have the vault unwrap what [`A2Header::wrap`] returns,
-    /// and use [`with_file_key`](Self::with_file_key).
+    /// [`DecryptError::UnknownKeyId`], [`DecryptError::WrappedKeyNotAuthentic`],
+    /// [`DecryptError::InvalidUuid`]; [`DecryptError::KeyVaultNotAvailable`] for algorithm 2: unwrap the
+    /// result of [`A2Header::wrap`] with the vault, and use [`with_file_key`](Self::with_file_key).
     pub fn unwrap(ring: &KeyRing, header: A2Header, uuid: &str) -> Result<Self, DecryptError> {
         let file_key = match header.wrap() {
             KeyWrap::MasterKey { key_id, wrapped } => {
@@ -153,22 +151,23 @@ impl A2Opener {
         Self::with_file_key(header, &file_key, uuid)
     }
 
-    /// With a file key that was unwrapped elsewhere.
+    /// Creates an opener from an unwrapped file key.
     ///
     /// # Errors
-    /// [`DecryptError::InvalidUuid`], [`DecryptError::Primitive`]. A wrong file key shows with the first segment.
+    /// [`DecryptError::InvalidUuid`], [`DecryptError::Primitive`]. A wrong file key is detected by the first
+    /// segment.
     pub fn with_file_key(header: A2Header, file_key: &FileKey, uuid: &str) -> Result<Self, DecryptError> {
         let uuid = BoundUuid::parse(uuid)?;
         let content_key = ContentKey::derive(file_key, &header, &uuid)?;
         Ok(Self { header, uuid, content_key })
     }
 
-    /// The envelope's header.
+    /// Returns the envelope's header.
     pub fn header(&self) -> &A2Header {
         &self.header
     }
 
-    /// The layout of this envelope, whose length the storage has told.
+    /// Returns the layout of this envelope of `envelope_len` bytes, as reported by the storage.
     ///
     /// # Errors
     /// [`DecryptError::InvalidLength`].
@@ -176,7 +175,7 @@ impl A2Opener {
         A2Layout::new(self.header.geometry(), envelope_len)
     }
 
-    /// Verifies and decrypts one segment; on failure `out` must not be used.
+    /// Verifies and decrypts one segment. On failure, `out` must not be used.
     pub(crate) fn open(
         &self,
         layout: &A2Layout,

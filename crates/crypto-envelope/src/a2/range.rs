@@ -1,4 +1,4 @@
-//! Decryption of a part of an A2 envelope whose header is known.
+//! Decryption of a range of an A2 envelope whose header is known.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,10 +10,11 @@ use crate::a2::segments::SegmentReader;
 use crate::error::DecryptError;
 use crate::target::PlaintextTarget;
 
-/// Turns the bytes of [`RangePlan::envelope_range`], pushed as they arrive, into exactly the plaintext of the plan.
+/// Decrypts the bytes of [`RangePlan::envelope_range`], which are pushed as they arrive, to exactly the
+/// plaintext of the plan.
 ///
-/// Each segment is verified before any byte of it reaches the target. After an error the target holds verified bytes
-/// only, but not all that were asked for.
+/// Each segment is verified before any byte of it reaches the target. After an error the target contains only
+/// verified bytes, but not all of them.
 pub struct A2RangeDecryptor<T: PlaintextTarget> {
     opener: Arc<A2Opener>,
     segments: SegmentReader,
@@ -22,15 +23,16 @@ pub struct A2RangeDecryptor<T: PlaintextTarget> {
 }
 
 impl<T: PlaintextTarget> A2RangeDecryptor<T> {
-    /// Prepares for a plan made with this opener's [layout](A2Opener::layout).
+    /// Creates a decryptor for a plan made with this opener's [layout](A2Opener::layout).
     pub fn new(opener: Arc<A2Opener>, plan: RangePlan, target: T) -> Self {
         Self { opener, segments: SegmentReader::new(plan), target: Some(target) }
     }
 
-    /// Takes the next bytes, as many as there are.
+    /// Decrypts the next bytes of the range, any number of them.
     ///
     /// # Errors
-    /// [`DecryptError::SegmentNotAuthentic`], [`DecryptError::TooLong`], [`DecryptError::Target`]; all are final.
+    /// [`DecryptError::SegmentNotAuthentic`], [`DecryptError::TooLong`], [`DecryptError::Target`]. Errors are
+    /// final.
     pub fn push(&mut self, mut chunk: &[u8]) -> Result<(), DecryptError> {
         let mut target = self.target.take().ok_or(DecryptError::AlreadyFailed)?;
         self.segments.push(&self.opener, &mut chunk, &mut target)?;
@@ -42,15 +44,15 @@ impl<T: PlaintextTarget> A2RangeDecryptor<T> {
         Ok(())
     }
 
-    /// The bytes of the envelope that are still to be pushed; a download that broke off resumes there.
+    /// Returns the range of the envelope that remains to be pushed: where to resume an interrupted download.
     pub fn remaining(&self) -> Range<u64> {
         self.segments.position()..self.segments.plan().envelope_range().end
     }
 
-    /// Hands the target back, with the whole range.
+    /// Returns the target with the whole range.
     ///
     /// # Errors
-    /// [`DecryptError::Truncated`] when bytes are missing.
+    /// [`DecryptError::Truncated`] if bytes are missing.
     pub fn finish(self) -> Result<T, DecryptError> {
         let target = self.target.ok_or(DecryptError::AlreadyFailed)?;
         if !self.segments.is_complete() {

@@ -7,7 +7,7 @@ use crate::error::EncryptError;
 use crate::key_ring::KeyRing;
 use crate::primitives::{TAG_LEN, fill_random, kwp_wrap};
 
-/// Encrypts under the ring's current key, into `envelope`, whose content is overwritten.
+/// Encrypts under the ring's current key, replacing the content of `envelope`.
 pub(crate) fn encrypt(
     ring: &KeyRing,
     uuid: &str,
@@ -20,13 +20,13 @@ pub(crate) fn encrypt(
     seal(&wrap, &file_key, uuid, plaintext, envelope)
 }
 
-/// Encrypts to A2 with a file key that was wrapped elsewhere (Key Vault). One file key may serve many envelopes: each
-/// draws its own salt, and so has a content key of its own.
+/// Encrypts to A2 with a file key that a key service (Key Vault) wrapped.
 ///
-/// The result is one allocation of exactly [`a2_envelope_len`] bytes, made in one pass over the plaintext.
+/// Several envelopes may share a file key: each envelope has a random salt, and therefore a different content
+/// key. Returns one allocation of exactly [`a2_envelope_len`] bytes, written in one pass over the plaintext.
 ///
 /// # Errors
-/// [`EncryptError::InvalidUuid`]; [`EncryptError::Header`] when `wrap` does not fit in a header.
+/// [`EncryptError::InvalidUuid`]; [`EncryptError::Header`] if `wrap` does not fit in a header.
 pub fn encrypt_a2_with_file_key(
     wrap: &KeyWrap<'_>,
     file_key: &FileKey,
@@ -45,11 +45,11 @@ fn seal(
     plaintext: &[u8],
     envelope: &mut Vec<u8>,
 ) -> Result<(), EncryptError> {
-    let uuid = BoundUuid::parse(uuid)?;
+    let bound_uuid = BoundUuid::parse(uuid)?;
     let mut salt = [0; SALT_LEN];
     fill_random(&mut salt)?;
     let header = A2Header::new(wrap, &salt)?;
-    let key = ContentKey::derive(file_key, &header, &uuid)?;
+    let key = ContentKey::derive(file_key, &header, &bound_uuid)?;
 
     let too_large = EncryptError::TooLarge { len: plaintext.len() as u64 };
     let geometry = header.geometry();
@@ -58,14 +58,14 @@ fn seal(
     let segment_size = usize::try_from(geometry.segment_size()).map_err(|_| too_large)?;
     envelope.reserve_exact(envelope_len.saturating_sub(envelope.len()));
     let mut end = header.bytes().len();
-    room(envelope, 0, end).copy_from_slice(header.bytes());
+    make_room(envelope, 0, end).copy_from_slice(header.bytes());
     let mut rest = plaintext;
     for index in 0.. {
         let (segment, after) = rest.split_at(segment_size.min(rest.len()));
         rest = after;
         let start = end;
         end += segment.len() + TAG_LEN;
-        key.seal(index, rest.is_empty(), segment, room(envelope, start, end))?;
+        key.seal(index, rest.is_empty(), segment, make_room(envelope, start, end))?;
         if rest.is_empty() {
             break;
         }
@@ -74,20 +74,21 @@ fn seal(
     Ok(())
 }
 
-/// The bytes `start` to `end` of `envelope`, to be overwritten. What is not there yet is zeroed now, segment by segment,
-/// while it is on its way into the cache anyway, and not in a pass over the whole buffer; what a former use has left is
-/// not zeroed at all.
-fn room(envelope: &mut Vec<u8>, start: usize, end: usize) -> &mut [u8] {
+/// Returns the bytes `start` to `end` of `envelope` to overwrite, growing the buffer if needed.
+///
+/// New bytes are zeroed segment by segment, just before they are written, which is faster than a separate
+/// pass over the whole buffer. Bytes of a reused buffer are not zeroed.
+fn make_room(envelope: &mut Vec<u8>, start: usize, end: usize) -> &mut [u8] {
     if envelope.len() < end {
         envelope.resize(end, 0);
     }
     &mut envelope[start..end]
 }
 
-/// Length of the envelope of `plaintext_len` bytes with this key wrap. Saturates at `u64::MAX`.
+/// Returns the length of the envelope of `plaintext_len` bytes with this key wrap, at most `u64::MAX`.
 ///
 /// # Errors
-/// [`EncryptError::Header`] when `wrap` does not fit in a header.
+/// [`EncryptError::Header`] if `wrap` does not fit in a header.
 pub fn a2_envelope_len(wrap: &KeyWrap<'_>, plaintext_len: u64) -> Result<u64, EncryptError> {
     let geometry: A2Geometry = A2Header::new(wrap, &[0; SALT_LEN])?.geometry();
     Ok(geometry.envelope_len(plaintext_len))

@@ -1,4 +1,4 @@
-//! Cuts arriving bytes into segments, opens each, and appends the wanted part to the target.
+//! Splits arriving bytes into segments, opens each segment, and appends its wanted range to the target.
 
 use zeroize::Zeroizing;
 
@@ -8,12 +8,12 @@ use crate::error::DecryptError;
 use crate::primitives::TAG_LEN;
 use crate::target::PlaintextTarget;
 
-/// The segments of a plan, in order.
+/// Opens the segments of a plan in order.
 pub(crate) struct SegmentReader {
     plan: RangePlan,
-    /// The next segment to open.
+    /// Index of the next segment to open.
     next: u64,
-    /// The next segment's first bytes, when it arrives in pieces. Ciphertext.
+    /// The ciphertext of an incomplete next segment.
     pending: Vec<u8>,
 }
 
@@ -23,7 +23,7 @@ impl SegmentReader {
         Self { plan, next, pending: Vec::new() }
     }
 
-    /// Takes bytes from the start of `chunk` until the plan is complete or `chunk` empty.
+    /// Removes bytes from the start of `chunk` until the plan is complete or `chunk` is empty.
     pub(crate) fn push(
         &mut self,
         opener: &A2Opener,
@@ -36,10 +36,11 @@ impl SegmentReader {
             let (taken, rest) = chunk.split_at(missing.min(chunk.len()));
             *chunk = rest;
             if taken.len() == sealed_len {
-                // Whole in the chunk: decrypted from where it is.
+                // The chunk contains the whole segment, which needs no copy.
                 self.open(opener, taken, target)?;
             } else {
-                // Exactly: growing would double it, and a segment can be 16 MiB.
+                // The exact capacity is reserved, since growing would double it and a segment can have 16
+                // MiB.
                 self.pending.reserve_exact(missing);
                 self.pending.extend_from_slice(taken);
                 if self.pending.len() == sealed_len {
@@ -62,15 +63,15 @@ impl SegmentReader {
         let segment = self.next;
         let layout = self.plan.layout();
         let plaintext_len = sealed.len() - TAG_LEN;
-        let wanted = self.plan.wanted_of(segment);
-        let wanted = wanted.start..wanted.end.min(plaintext_len);
+        let within_full_segment = self.plan.wanted_of(segment);
+        let wanted = within_full_segment.start..within_full_segment.end.min(plaintext_len);
         if wanted.is_empty() {
-            // The one segment of an empty plaintext: verified, though there is nothing to deliver.
+            // The only segment of an empty plaintext must be verified too.
             opener.open(layout, segment, sealed, &mut vec![0; plaintext_len])?;
         } else if wanted.len() == plaintext_len {
             target.append_with(plaintext_len, |out| opener.open(layout, segment, sealed, out))?;
         } else {
-            // Verified as a whole, delivered in part.
+            // The segment can only be verified as a whole, so it is decrypted to a temporary buffer.
             let mut plaintext = Zeroizing::new(vec![0; plaintext_len]);
             opener.open(layout, segment, sealed, &mut plaintext)?;
             target.append_with(wanted.len(), |out| {
@@ -90,7 +91,7 @@ impl SegmentReader {
         &self.plan
     }
 
-    /// Where in the envelope the next byte belongs.
+    /// Returns the position of the next byte in the envelope.
     pub(crate) fn position(&self) -> u64 {
         if self.is_complete() {
             return self.plan.envelope_range().end;

@@ -1,6 +1,6 @@
-//! A second implementation of A1 and A2, from `docs/encryption-format.md`, sharing no code with the crate: GCM by
-//! RustCrypto, HKDF from HMAC (RFC 5869, section 2) and KWP from single AES blocks (RFC 5649, sections 3 and 4) written
-//! out here. Slow, whole messages only.
+//! A second implementation of A1 and A2, written from `docs/encryption-format.md`. It shares no code with the
+//! crate: GCM is RustCrypto's, HKDF is built from HMAC (RFC 5869, section 2) and KWP from AES blocks (RFC
+//! 5649, sections 3 and 4). It is slow and handles whole messages only.
 
 use aes_gcm::aead::consts::U32;
 use aes_gcm::aead::generic_array::GenericArray;
@@ -19,7 +19,8 @@ pub fn hkdf(ikm: &[u8], salt: &[u8], info: &[u8]) -> [u8; 32] {
     hmac_sha256(&prk, &[info, &[1]].concat())
 }
 
-/// RFC 5649 with a 32-byte key: the initial value names the length, then the wrapping of RFC 3394, 2.2.1.
+/// RFC 5649 for a 32-byte key: an initial value that contains the length, then the algorithm of RFC 3394,
+/// 2.2.1.
 pub fn kwp_wrap(kek: &[u8; 32], key: &[u8; 32]) -> [u8; 40] {
     let cipher = Aes256::new(kek.into());
     let mut a = *b"\xA6\x59\x59\xA6\x00\x00\x00\x20";
@@ -49,7 +50,7 @@ pub fn kwp_unwrap(kek: &[u8; 32], wrapped: &[u8; 40]) -> Option<[u8; 32]> {
     (a == *b"\xA6\x59\x59\xA6\x00\x00\x00\x20").then_some(r)
 }
 
-/// AES-256-CTR of 32 bytes from the all-zero counter block.
+/// AES-256-CTR of 32 bytes, starting at the all-zero counter block.
 fn ctr(master: &[u8; 32], data: &[u8]) -> [u8; 32] {
     let cipher = Aes256::new(master.into());
     let mut stream = Vec::new();
@@ -73,12 +74,13 @@ pub fn a1_seal(master: &[u8; 32], id: u32, data_key: &[u8; 32], iv: &[u8; 32], p
 
 pub fn a1_open(master: &[u8; 32], envelope: &[u8]) -> Option<Vec<u8>> {
     let (header, sealed) = envelope.split_at_checked(70)?;
-    let (iv, data_key) = (ctr(master, &header[6..38]), ctr(master, &header[38..]));
+    let iv = ctr(master, &header[6..38]);
+    let data_key = ctr(master, &header[38..]);
     let payload = Payload { msg: sealed, aad: header };
     LongIvGcm::new(&data_key.into()).decrypt(GenericArray::from_slice(&iv), payload).ok()
 }
 
-/// What A2 needs besides the plaintext; `k` is the segment size's exponent.
+/// The inputs of an A2 envelope besides the plaintext; segments have 2^`k` bytes.
 #[derive(Clone)]
 pub struct A2Parts {
     pub master: [u8; 32],
@@ -101,7 +103,7 @@ impl A2Parts {
         hkdf(&self.file_key, &self.salt, &info)
     }
 
-    /// One segment, with whatever index and flag.
+    /// One segment with any index and last flag.
     pub fn segment(&self, header: &[u8], index: u64, last: bool, plaintext: &[u8]) -> Vec<u8> {
         let key = self.content_key(header);
         let nonce = [&[0; 3], index.to_be_bytes().as_slice(), &[u8::from(last)]].concat();
@@ -119,7 +121,7 @@ impl A2Parts {
         out
     }
 
-    /// Recovers the parts of an envelope that somebody else made.
+    /// Recovers the parts of an envelope.
     pub fn of(master: &[u8; 32], uuid: &str, envelope: &[u8]) -> Option<Self> {
         let wrapping_key = hkdf(master, &[], b"orthanc-object-storage A2 wrap");
         Some(Self {
@@ -130,18 +132,5 @@ impl A2Parts {
             file_key: kwp_unwrap(&wrapping_key, envelope.get(42..82)?.try_into().ok()?)?,
             uuid: uuid.to_owned(),
         })
-    }
-
-    pub fn open(&self, envelope: &[u8]) -> Option<Vec<u8>> {
-        let (header, sealed) = envelope.split_at_checked(82)?;
-        let key = Aes256Gcm::new(&self.content_key(header).into());
-        let chunks: Vec<&[u8]> = sealed.chunks((1 << self.k) + 16).collect();
-        let mut out = Vec::new();
-        for (index, chunk) in chunks.iter().enumerate() {
-            let last = u8::from(index + 1 == chunks.len());
-            let nonce = [&[0; 3], (index as u64).to_be_bytes().as_slice(), &[last]].concat();
-            out.extend(key.decrypt(GenericArray::from_slice(&nonce), *chunk).ok()?);
-        }
-        Some(out)
     }
 }

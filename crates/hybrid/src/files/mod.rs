@@ -1,7 +1,7 @@
-//! Attachments as files, where Orthanc itself would put them.
+//! Attachments as files, in the folders where Orthanc itself would put them.
 //!
-//! A file appears under its name whole or not at all: it is written under another name, flushed to the disk and renamed.
-//! These functions block; they are for Orthanc's own threads, or for threads that may wait.
+//! A file appears under its name completely or not at all: it is written under a temporary name, synced and renamed. The functions
+//! block, so they are for Orthanc's threads and for tasks that may block.
 
 mod reader;
 mod temporary;
@@ -12,24 +12,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bucket::{Cause, Operation, StorageError};
 use parking_lot::Mutex;
 use storage_layout::{AttachmentUuid, FilePath};
 
 pub use self::reader::FileReader;
 use self::temporary::{Temporary, TemporaryFolder};
-use bucket::{Cause, Operation, StorageError};
 
-/// Folders may be removed by others while a file is on its way into them. So often that is made good.
+/// How many times to write a file whose folder is removed concurrently.
 const ATTEMPTS: usize = 16;
-/// One lock for each first pair of digits: folders of one pair are made and removed one at a time.
+/// Number of locks, one for each first pair of digits: folders below one pair are created and removed one at a time.
 const STRIPES: usize = 256;
 
 /// How files are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileStorageOptions {
-    /// A stored file has reached the disk (`SyncStorageArea`).
+    /// Whether files are synced to the disk before they count as stored (`SyncStorageArea`).
     pub sync: bool,
-    /// Reads are noted in the file's time of modification, so precisely; `None`: they are not.
+    /// Reads update the file's modification time, at most this often; `None`: they do not.
     pub note_use: Option<Duration>,
 }
 
@@ -48,9 +48,9 @@ struct Inner {
 /// A file that holds an attachment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileInfo {
-    /// Its size, in bytes.
+    /// The file's size, in bytes.
     pub size: u64,
-    /// When it was last written or marked as used.
+    /// When the file was last written or marked as used.
     pub last_used: SystemTime,
 }
 
@@ -63,12 +63,12 @@ impl FileStorage {
         Self(Arc::new(Inner { root, options, temporary, folders }))
     }
 
-    /// Clears away what writers left that were killed.
+    /// Deletes temporary files whose writer was killed.
     pub fn clear_up(&self) {
         self.0.temporary.clear_up();
     }
 
-    /// Makes `StorageDirectory` where it is missing, and sees whether files can be written there.
+    /// Creates `StorageDirectory` if it is missing, and checks that files can be written there.
     ///
     /// # Errors
     ///
@@ -84,17 +84,17 @@ impl FileStorage {
         &self.0.root
     }
 
-    /// How messages name the file of an attachment.
+    /// The path of an attachment's file, for messages.
     pub fn name(&self, uuid: &AttachmentUuid) -> String {
         self.path(uuid).file().display().to_string()
     }
 
-    /// Stores an attachment, encrypted already where it is to be. On return it is there whole, and, where files are
-    /// synced, stays there whatever happens to the machine.
+    /// Stores an attachment; `content` is already encrypted if it is to be. On return the file is complete and, if files are
+    /// synced, survives a power failure.
     ///
     /// # Errors
     ///
-    /// [`Cause::DiskFull`], [`Cause::FileDenied`], …: then there is no such file, nor a part of it.
+    /// [`Cause::DiskFull`], [`Cause::FileDenied`], …; no file, complete or partial, is left under the attachment's name.
     pub fn create(&self, uuid: &AttachmentUuid, content: &[u8]) -> Result<(), StorageError> {
         let path = self.path(uuid);
         self.write(&path, content).map_err(|error| file_error(Operation::Create, path.file(), &error))
@@ -108,37 +108,37 @@ impl FileStorage {
                 file.handle().sync_all()?;
             }
             match self.publish(file, path) {
-                // Somebody removed a folder that had become empty, or another process our file.
+                // A folder that had become empty was removed, or another process deleted the temporary file.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 done => return done,
             }
         }
-        Err(io::Error::new(ErrorKind::NotFound, "its folder is removed again and again"))
+        Err(io::Error::new(ErrorKind::NotFound, "its folder was removed repeatedly"))
     }
 
-    /// Gives a whole file its name.
+    /// Gives a complete file its final name.
     fn publish(&self, file: Temporary, path: &FilePath) -> io::Result<()> {
         let [inner, outer] = path.folders();
         let _folder = self.stripe(path).lock();
-        let made_outer = make_folder(outer)?;
-        let made_inner = make_folder(inner)?;
+        let created_outer = create_folder(outer)?;
+        let created_inner = create_folder(inner)?;
         file.rename_to(path.file())?;
         if !self.0.options.sync {
             return Ok(());
         }
-        // A name is an entry of its folder, which has to reach the disk as well.
+        // The name is an entry of the folder, which must reach the disk too.
         let mut changed = vec![inner];
-        changed.extend(made_inner.then_some(outer));
-        changed.extend(made_outer.then_some(self.root()));
+        changed.extend(created_inner.then_some(outer));
+        changed.extend(created_outer.then_some(self.root()));
         let synced = changed.into_iter().try_for_each(sync_folder);
         if synced.is_err() {
-            // Orthanc is told that it is not stored.
+            // Orthanc is told that the attachment was not stored.
             let _ = fs::remove_file(path.file());
         }
         synced
     }
 
-    /// Opens an attachment's file for Orthanc, which is a use of it.
+    /// Opens an attachment's file on behalf of a user, which counts as its last use.
     ///
     /// # Errors
     ///
@@ -155,17 +155,17 @@ impl FileStorage {
     ///
     /// # Errors
     ///
-    /// [`Cause::NotFound`] where there is none.
+    /// [`Cause::NotFound`] if there is none.
     pub fn open(&self, uuid: &AttachmentUuid) -> Result<FileReader, StorageError> {
         let path = self.path(uuid);
         FileReader::open(path.file())
     }
 
-    /// Size and age of an attachment's file; `None` where there is none.
+    /// Size and last use of an attachment's file; `None` if there is none.
     ///
     /// # Errors
     ///
-    /// When the file system does not tell.
+    /// If the file system does not answer.
     pub fn info(&self, uuid: &AttachmentUuid) -> Result<Option<FileInfo>, StorageError> {
         let path = self.path(uuid);
         let info = fs::metadata(path.file())
@@ -177,11 +177,11 @@ impl FileStorage {
         }
     }
 
-    /// Deletes an attachment's file, and the two folders above it if they are empty then. Returns whether there was one.
+    /// Deletes an attachment's file, and the two folders above it if they become empty. Returns whether the file existed.
     ///
     /// # Errors
     ///
-    /// When the file is still there.
+    /// If the file still exists.
     pub fn remove(&self, uuid: &AttachmentUuid) -> Result<bool, StorageError> {
         let path = self.path(uuid);
         let was_there = match fs::remove_file(path.file()) {
@@ -193,13 +193,13 @@ impl FileStorage {
         Ok(was_there)
     }
 
-    /// Deletes the two folders above an attachment's file if they are empty: whoever deleted the file may have been
-    /// killed before the folders' turn.
+    /// Deletes the two folders above an attachment's file if they are empty. A process that was killed between deleting the
+    /// file and its folders leaves them behind.
     pub fn remove_empty_folders(&self, uuid: &AttachmentUuid) {
         let path = self.path(uuid);
         let _folder = self.stripe(&path).lock();
         for folder in path.folders() {
-            // It fails where the folder is not empty, as it should.
+            // Fails if the folder is not empty, as intended.
             if fs::remove_dir(folder).is_err_and(|error| !is_missing(&error)) {
                 break;
             }
@@ -218,8 +218,8 @@ impl FileStorage {
     }
 }
 
-/// Whether the folder had to be made.
-fn make_folder(folder: &Path) -> io::Result<bool> {
+/// Creates `folder` and returns `true`, or `false` if it already exists.
+fn create_folder(folder: &Path) -> io::Result<bool> {
     match fs::create_dir(folder) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
@@ -232,7 +232,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     fs::File::open(folder)?.sync_all()
 }
 
-/// Windows has no such call; its journal keeps names.
+/// Windows has no such call; its file system journal preserves names.
 #[cfg(not(unix))]
 fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
@@ -242,7 +242,7 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-/// An error about a file. Its name is the folder's and a UUID: no patient data.
+/// The error for a failed operation on a file. A path consists of folders and a UUID, so it holds no patient data.
 pub(crate) fn file_error(operation: Operation, path: &Path, error: &io::Error) -> StorageError {
     let cause = match error.kind() {
         _ if operation == Operation::Read && is_missing(error) => Cause::NotFound,
@@ -250,12 +250,5 @@ pub(crate) fn file_error(operation: Operation, path: &Path, error: &io::Error) -
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Cause::FileDenied,
         _ => Cause::Other(error.to_string()),
     };
-    StorageError {
-        operation,
-        object: path.display().to_string(),
-        cause,
-        transient: false,
-        answer: None,
-        attempts: 1,
-    }
+    StorageError::new(operation, path.display().to_string(), cause)
 }

@@ -1,18 +1,17 @@
-//! Reading an attachment's file.
+//! Reads an attachment's file.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use bucket::{Cause, Naming, Operation, ReadRange, StorageError};
 use bytes::{Bytes, BytesMut};
 
 use super::file_error;
-use bucket::ReadRange;
-use bucket::{Cause, Operation, StorageError};
+use crate::source::{Head, Version};
 
-/// An open file. It stays readable when its name is taken away.
+/// An open file. It stays readable when the file is deleted.
 #[derive(Debug)]
 pub struct FileReader {
     file: File,
@@ -37,82 +36,62 @@ impl FileReader {
         opened.map_err(|error| file_error(Operation::Read, path, &error))
     }
 
-    /// How messages name the file.
-    pub fn name(&self) -> String {
-        self.path.display().to_string()
-    }
-
-    /// The size of the file, in bytes.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// When it was last written or marked as used, as of its opening.
-    pub fn last_written(&self) -> SystemTime {
-        self.modified
-    }
-
-    /// Reads this part from now on. Returns the bytes that it has.
+    /// Moves to `range`, which is all that is read from now on. `naming` is what is known about the file's content.
     ///
     /// # Errors
     ///
-    /// [`Cause::OutOfRange`] where the file has no such part.
-    pub fn seek(&mut self, part: &ReadRange) -> Result<Range<u64>, StorageError> {
-        let range = match part {
+    /// [`Cause::OutOfRange`] if the file does not have the range.
+    pub fn seek(&mut self, range: &ReadRange, naming: Naming) -> Result<Head, StorageError> {
+        let range = match range {
             ReadRange::Whole => 0..self.size,
             ReadRange::Range(range) if range.end <= self.size => range.clone(),
             ReadRange::UpTo(range) if range.start < self.size => range.start..range.end.min(self.size),
             _ => return Err(self.error(Cause::OutOfRange)),
         };
-        self.file.seek(SeekFrom::Start(range.start)).map_err(|error| self.io(&error))?;
+        self.file.seek(SeekFrom::Start(range.start)).map_err(|error| self.io_error(&error))?;
         self.left = range.end - range.start;
-        Ok(range)
+        let name = self.path.display().to_string();
+        Ok(Head { name, naming, size: self.size, range, version: Version::File(self.modified) })
     }
 
-    /// The next bytes, `most` at most; `None` after the last ones.
+    /// The next bytes, at most `limit`; `None` after the last ones.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or is shorter than it was.
-    pub fn next(&mut self, most: usize) -> Result<Option<Bytes>, StorageError> {
+    /// If the file cannot be read, or has become shorter.
+    pub fn next(&mut self, limit: usize) -> Result<Option<Bytes>, StorageError> {
         if self.left == 0 {
             return Ok(None);
         }
-        let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(most);
+        let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(limit);
         let mut bytes = BytesMut::zeroed(length);
         self.file.read_exact(&mut bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                self.error(Cause::Damaged("it is shorter than it was".to_owned()))
-            }
-            _ => self.io(&error),
+            io::ErrorKind::UnexpectedEof => self.error(Cause::Damaged("the file became shorter".to_owned())),
+            _ => self.io_error(&error),
         })?;
         self.left -= length as u64;
         Ok(Some(bytes.freeze()))
     }
 
-    /// All bytes that are left.
-    ///
-    /// # Errors
-    ///
-    /// As [`next`](Self::next).
-    pub fn read_to_end(&mut self) -> Result<Bytes, StorageError> {
-        Ok(self.next(usize::MAX)?.unwrap_or_default())
+    /// Whether all bytes have been read.
+    pub fn is_at_end(&self) -> bool {
+        self.left == 0
     }
 
-    /// Notes that the attachment is in use, unless that was noted within `precision`.
+    /// Sets the modification time to now, unless it is less than `precision` ago.
     pub(super) fn mark_as_used(&self, precision: Duration) {
         let now = SystemTime::now();
         if now.duration_since(self.modified).is_ok_and(|age| age >= precision) {
-            // Of a file that may not be changed, the time of its writing counts.
+            // For a read-only file, the time of writing remains the time of last use.
             let _ = self.file.set_modified(now);
         }
     }
 
-    fn io(&self, error: &io::Error) -> StorageError {
+    fn io_error(&self, error: &io::Error) -> StorageError {
         file_error(Operation::Read, &self.path, error)
     }
 
     fn error(&self, cause: Cause) -> StorageError {
-        StorageError { cause, ..self.io(&io::Error::other("")) }
+        StorageError::new(Operation::Read, self.path.display().to_string(), cause)
     }
 }

@@ -1,14 +1,14 @@
-//! Files on their way to their names.
+//! Files that are being written, under temporary names.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The folder in `StorageDirectory` for files that are being written. It is on the same file system, as renaming needs,
-/// cannot be taken for an attachment's, and is there only while it is needed.
+/// The folder in `StorageDirectory` for files that are being written. It is on the same file system, as `rename` requires, its
+/// name cannot be an attachment's, and it exists only while it is needed.
 const FOLDER: &str = ".orthanc-object-storage";
-/// Where the file system knows no locks, a file that nobody has written to for so long is nobody's.
+/// On a file system without locks, a temporary file that has not been written to for this long is abandoned.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Debug)]
@@ -19,7 +19,7 @@ impl TemporaryFolder {
         Self(root.join(FOLDER))
     }
 
-    /// A new file, locked: whoever can lock it knows that its writer is gone.
+    /// Creates a file and locks it: a process that can lock the file knows that its writer has ended.
     pub(crate) fn create(&self) -> io::Result<Temporary> {
         let path = self.0.join(format!("{:032x}", rand::random::<u128>()));
         let mut options = OpenOptions::new();
@@ -32,27 +32,28 @@ impl TemporaryFolder {
             opened => opened?,
         };
         let temporary = Temporary { file, path, named: false };
-        // It fails where the file system knows no locks.
+        // Fails on a file system without locks.
         let _ = temporary.file.lock();
         Ok(temporary)
     }
 
-    /// Deletes the files of writers that are gone, and the folder if it is empty then.
+    /// Deletes the files of writers that have ended, and the folder if it becomes empty.
     pub(crate) fn clear_up(&self) {
         let Ok(entries) = fs::read_dir(&self.0) else { return };
         for path in entries.flatten().map(|entry| entry.path()) {
-            if is_abandoned(&path).unwrap_or(false) {
-                match fs::remove_file(&path) {
-                    Ok(()) => tracing::info!("deleted {}, whose writer was killed", path.display()),
-                    Err(error) => tracing::warn!("{} cannot be deleted: {error}", path.display()),
-                }
+            if !is_abandoned(&path).unwrap_or(false) {
+                continue;
+            }
+            match fs::remove_file(&path) {
+                Ok(()) => tracing::info!("deleted the unfinished file {}", path.display()),
+                Err(error) => tracing::warn!("cannot delete the unfinished file {}: {error}", path.display()),
             }
         }
         self.remove_if_empty();
     }
 
     fn remove_if_empty(&self) {
-        // It fails where the folder is not empty, as it should.
+        // Fails if the folder is not empty, as intended.
         let _ = fs::remove_dir(&self.0);
     }
 }
@@ -87,7 +88,7 @@ impl Temporary {
         &mut self.file
     }
 
-    /// Replaces `path` at once.
+    /// Replaces `path` atomically.
     pub(crate) fn rename_to(mut self, path: &Path) -> io::Result<()> {
         fs::rename(&self.path, path)?;
         self.named = true;
@@ -98,7 +99,7 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.named {
-            // What is left here is deleted at the next start.
+            // A file that cannot be deleted now is deleted at the next start.
             let _ = fs::remove_file(&self.path);
         }
     }

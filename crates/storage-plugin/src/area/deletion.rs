@@ -1,8 +1,9 @@
-//! Deleting objects while Orthanc holds its database locked.
+//! Deletes objects while Orthanc holds its database locked.
 //!
-//! Orthanc deletes attachments inside a database transaction, and does not repeat a deletion that failed. So the first
-//! attempt is short, and what could not be deleted then is deleted in the background.
+//! Orthanc deletes attachments inside a database transaction and does not retry a failed deletion. So the first attempt is
+//! short, and an object that could not be deleted then is deleted in the background.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,82 +12,86 @@ use bucket::StorageError;
 use hybrid::HybridStorage;
 use storage_layout::Attachment;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// How long Orthanc waits for a deletion. After that it goes on, and the deletion too.
+/// How long Orthanc waits for a deletion, which then continues in the background.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often [`Deletions::finish`] checks for unfinished deletions.
+const POLL: Duration = Duration::from_millis(50);
 
-/// What became of a deletion.
+/// The state of a deletion when Orthanc's call returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Removed {
-    /// The object is gone.
-    Now,
-    /// It will be gone once the server answers.
-    Later,
+pub(crate) enum Deletion {
+    /// The object has been deleted.
+    Done,
+    /// The object will be deleted once the server responds.
+    Deferred,
 }
 
-/// Deletions, the unfinished ones included.
+/// Deletes attachments, and counts unfinished deletions.
 #[derive(Debug, Clone)]
-pub(crate) struct Removals {
+pub(crate) struct Deletions {
     storage: HybridStorage,
     runtime: Handle,
     unfinished: Arc<AtomicUsize>,
-    /// Those of the unfinished that Orthanc does not wait for any more.
-    late: Arc<AtomicUsize>,
+    /// The unfinished deletions that Orthanc no longer waits for.
+    deferred: Arc<AtomicUsize>,
 }
 
-impl Removals {
+impl Deletions {
     pub(crate) fn new(storage: HybridStorage, runtime: Handle) -> Self {
-        Self { storage, runtime, unfinished: Arc::default(), late: Arc::default() }
+        Self { storage, runtime, unfinished: Arc::default(), deferred: Arc::default() }
     }
 
-    /// Deletes `attachment`. Takes no longer than a few seconds: a server that is away gets the request later. While it
-    /// is away, further deletions take no time at all, since a study may have thousands of attachments.
+    /// Deletes `attachment`, waiting at most [`PATIENCE`] for the server. While another deletion is deferred, this does not
+    /// wait at all, since a study can have thousands of attachments.
     ///
     /// # Errors
     ///
-    /// What no repetition would heal.
-    pub(crate) async fn remove(&self, attachment: Attachment) -> Result<Removed, StorageError> {
-        let removals = self.clone();
+    /// If the server refuses the deletion permanently.
+    pub(crate) async fn delete(&self, attachment: Attachment) -> Result<Deletion, StorageError> {
+        let storage = self.storage.clone();
         let unfinished = Counted::new(&self.unfinished);
-        let mut removal = self.runtime.spawn(async move {
-            let result = removals.storage.remove(&attachment).await;
+        let mut task = self.runtime.spawn(async move {
+            let result = storage.remove(&attachment).await;
             drop(unfinished);
             result
         });
-        let away = self.late.load(Ordering::Relaxed) > 0;
-        let patience = if away { Duration::ZERO } else { PATIENCE };
-        match tokio::time::timeout(patience, &mut removal).await {
-            Ok(Ok(result)) => result.map(|()| Removed::Now),
-            // It panicked, which was logged where it happened.
-            Ok(Err(_)) => Ok(Removed::Later),
+        let unresponsive = self.deferred.load(Ordering::Relaxed) > 0;
+        let patience = if unresponsive { Duration::ZERO } else { PATIENCE };
+        match tokio::time::timeout(patience, &mut task).await {
+            Ok(Ok(result)) => result.map(|()| Deletion::Done),
+            Ok(Err(panic)) => resume_unwind(panic.into_panic()),
             Err(_elapsed) => {
-                let late = Counted::new(&self.late);
                 let object = self.storage.objects().object_url(&attachment);
-                if away {
-                    tracing::info!("{object} is deleted later");
+                if unresponsive {
+                    tracing::info!("{object} will be deleted later");
                 } else {
                     tracing::warn!(
-                        "{object} is not deleted yet: the server does not answer; it is tried further"
+                        "{object} is not deleted yet: the server is not responding; retrying in the background"
                     );
                 }
-                self.runtime.spawn(async move {
-                    let result = removal.await;
-                    drop(late);
-                    match result {
-                        Ok(Ok(())) => tracing::info!("deleted {object} at last"),
-                        Ok(Err(error)) => tracing::error!(
-                            "{error}; the object stays in the bucket, though Orthanc has no use for it"
-                        ),
-                        Err(_) => {}
-                    }
-                });
-                Ok(Removed::Later)
+                self.finish_later(task, object);
+                Ok(Deletion::Deferred)
             }
         }
     }
 
-    /// Waits for the deletions that go on, no longer than `limit`. Returns how many have not come to an end.
+    fn finish_later(&self, task: JoinHandle<Result<(), StorageError>>, object: String) {
+        let deferred = Counted::new(&self.deferred);
+        self.runtime.spawn(async move {
+            let result = task.await;
+            drop(deferred);
+            match result {
+                Ok(Ok(())) => tracing::info!("deleted {object}"),
+                Ok(Err(error)) => tracing::error!("{error}; the object stays in the bucket as an orphan"),
+                Err(panic) => resume_unwind(panic.into_panic()),
+            }
+        });
+    }
+
+    /// Waits for the unfinished deletions, at most for `limit`. Returns how many are still unfinished.
     pub(crate) async fn finish(&self, limit: Duration) -> usize {
         let deadline = Instant::now() + limit;
         loop {
@@ -94,12 +99,12 @@ impl Removals {
             if unfinished == 0 || Instant::now() >= deadline {
                 return unfinished;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 }
 
-/// Counts one deletion for as long as it lives.
+/// Counts one deletion while it lives.
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {

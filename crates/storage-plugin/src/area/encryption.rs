@@ -1,4 +1,4 @@
-//! Attachments to envelopes and back, on Orthanc's threads.
+//! Encrypts attachments, and remembers the headers of envelopes that were read.
 
 use bytes::Bytes;
 use crypto_envelope::{A2Opener, DecryptError, EncryptError, Format, KeyRing, encrypt};
@@ -11,10 +11,10 @@ use storage_layout::Attachment;
 use super::memory_budget::MemoryBudget;
 use crate::config::EncryptionOptions;
 
-/// Headers that are remembered, a few hundred bytes each: a range of a known object is then one request.
+/// Number of remembered headers, a few hundred bytes each. A range of a known object then takes one request.
 const OPENERS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
-/// What is needed to encrypt and decrypt.
+/// Keys, format and memory budget for encryption and decryption.
 #[derive(Debug)]
 pub(crate) struct Encryption {
     ring: KeyRing,
@@ -27,7 +27,7 @@ pub(crate) struct Encryption {
 #[derive(Debug, Clone)]
 pub(crate) struct KnownEnvelope {
     pub(crate) opener: Arc<A2Opener>,
-    /// The size of the object, in bytes.
+    /// Size of the object, in bytes.
     pub(crate) size: u64,
 }
 
@@ -41,14 +41,14 @@ impl Encryption {
         &self.ring
     }
 
-    /// Encrypts an attachment into a buffer of its own.
+    /// Encrypts an attachment into a new buffer.
     pub(crate) fn seal(&self, attachment: &Attachment, content: &[u8]) -> Result<Bytes, EncryptError> {
         let _guard = self.budget.acquire(content.len() as u64);
         encrypt(&self.ring, self.format, attachment.uuid.as_str(), content).map(Bytes::from)
     }
 
-    /// Lets `decrypt` work on so many bytes, when its turn has come. It must not wait for anything: nobody who waits
-    /// for a connection may hold what others with a connection wait for.
+    /// Runs `decrypt` on `bytes` bytes under the memory budget. `decrypt` must not block on the network, or requests holding
+    /// budget could deadlock with requests holding connections.
     pub(crate) fn within_budget(
         &self,
         bytes: u64,

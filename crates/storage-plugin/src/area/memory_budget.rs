@@ -1,4 +1,4 @@
-//! A bound on the bytes that are in encryption or decryption at once, over all threads.
+//! Limits the bytes being encrypted or decrypted at once over all threads.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use parking_lot::{Condvar, Mutex};
 
 /// A byte semaphore that serves first come, first served (`MaxConcurrentInputSize`).
 ///
-/// Strictly in order: a large request that waits is not overtaken by small ones that would fit. A request larger than
-/// the whole budget waits until nothing else is in flight and is then let through alone. A clone shares the budget.
+/// Small requests that would fit do not overtake a large one that waits. A request larger than the whole budget waits until
+/// nothing else is in flight and then proceeds alone. Clones share the budget.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryBudget(Arc<Shared>);
 
@@ -21,23 +21,24 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     used: u64,
-    /// Tickets are numbered in the order of arrival; the next one drawn, and the next one that may enter.
+    /// Number of the next ticket to draw. Tickets are numbered in order of arrival.
     next_ticket: u64,
+    /// Number of the next ticket that may proceed.
     now_serving: u64,
 }
 
 impl MemoryBudget {
-    /// A budget of `total` bytes. With 0, as with 1, requests go through one at a time.
+    /// A budget of `total` bytes. With 0 or 1, requests proceed one at a time.
     pub(crate) fn new(total: u64) -> Self {
         let shared = Shared { total: total.max(1), state: Mutex::default(), changed: Condvar::new() };
         Self(Arc::new(shared))
     }
 
-    /// Waits, blocking the thread, until it is this request's turn and `bytes` fit; they are taken until the guard is
-    /// dropped. A thread that already holds a guard must not ask for another one: it may wait for itself.
+    /// Blocks until it is this request's turn and `bytes` fit; they are taken until the guard is dropped. A thread that holds
+    /// a guard must not ask for another, or it may wait for itself.
     pub(crate) fn acquire(&self, bytes: u64) -> BudgetGuard {
-        // Clamped: "larger than everything" then means "everything", which is granted when nothing else is in flight.
-        // At least 1, so that a budget of one byte admits empty attachments one at a time as well.
+        // A larger request takes the whole budget, which is free when nothing else is in flight. Empty attachments take one
+        // byte, so that a budget of one byte admits them one at a time as well.
         let bytes = bytes.clamp(1, self.0.total);
         let mut state = self.0.state.lock();
         let ticket = state.next_ticket;
@@ -48,28 +49,28 @@ impl MemoryBudget {
         state.now_serving += 1;
         state.used += bytes;
         drop(state);
-        // The next in line may fit as well.
+        // The next request may fit as well.
         self.0.changed.notify_all();
         BudgetGuard { shared: Arc::clone(&self.0), bytes }
     }
 
+    /// Bytes in use. A request larger than the budget counts as the budget.
     #[cfg(test)]
-    /// Bytes in use, for metrics. A request larger than the budget counts as the budget.
     pub(crate) fn used(&self) -> u64 {
         self.0.state.lock().used
     }
 
+    /// Number of waiting requests.
     #[cfg(test)]
-    /// Requests that wait, for metrics.
     pub(crate) fn waiting(&self) -> u64 {
         let state = self.0.state.lock();
         state.next_ticket - state.now_serving
     }
 }
 
-/// Bytes taken from a [`MemoryBudget`]; given back on drop.
+/// Bytes taken from a [`MemoryBudget`], returned on drop.
 #[derive(Debug)]
-#[must_use = "the bytes are given back as soon as the guard is dropped"]
+#[must_use = "dropping the guard returns the bytes"]
 pub(crate) struct BudgetGuard {
     shared: Arc<Shared>,
     bytes: u64,

@@ -1,4 +1,4 @@
-//! The storage area that Orthanc sees.
+//! The storage area that Orthanc calls: create, read and remove.
 
 pub(crate) mod deletion;
 pub(crate) mod encryption;
@@ -12,105 +12,38 @@ use std::time::{Duration, Instant};
 use bucket::{Cause, Payload, StorageError};
 use bytes::Bytes;
 use crypto_envelope::DecryptError;
-use hybrid::{HybridStorage, Side};
+use hybrid::{HybridStorage, Place, Side};
 use orthanc_ffi::{ContentType, ErrorCode, StorageArea, Target, WholeTarget};
 use storage_layout::Attachment;
 
-use crate::area::deletion::{Removals, Removed};
-use crate::area::encryption::Encryption;
-use crate::area::read::{ReadError, Reading};
+use self::deletion::{Deletion, Deletions};
+use self::encryption::Encryption;
+pub(crate) use self::read::ReadError;
+use self::read::Reading;
 use crate::offload::Offload;
 use crate::operations::metrics::{Metrics, Request};
-use crate::runtime::{Panicked, Runtime};
+use crate::runtime::Runtime;
 
-/// Orthanc's attachments in the bucket, and in files beside it.
+/// Orthanc's attachments, in the bucket and possibly in files.
 #[derive(Debug)]
 pub(crate) struct Area {
     pub(crate) storage: HybridStorage,
     pub(crate) encryption: Option<Arc<Encryption>>,
-    pub(crate) removals: Removals,
+    pub(crate) deletions: Deletions,
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) offload: Option<Arc<Offload>>,
 }
 
-impl Area {
-    fn reading(&self, attachment: Attachment) -> Reading<'_> {
-        let (encryption, found) = (self.encryption.as_deref(), Cell::new(None));
-        Reading { runtime: &self.runtime, storage: &self.storage, encryption, attachment, found }
-    }
-
-    fn store(&self, attachment: Attachment, content: Bytes) -> Result<(), ErrorCode> {
-        let sealed = match &self.encryption {
-            None => None,
-            Some(encryption) => Some(encryption.seal(&attachment, &content).map_err(|error| {
-                let name = self.storage.name(&attachment, self.storage.first());
-                tracing::error!("cannot store {name}: {error}");
-                ErrorCode::STORAGE_AREA_PLUGIN
-            })?),
-        };
-        let stored = match (self.storage.first(), self.storage.files()) {
-            (Side::FileSystem, Some(files)) => {
-                files.create(&attachment.uuid, sealed.as_ref().unwrap_or(&content))
-            }
-            _ => {
-                let content = sealed.map_or_else(|| Payload::Lent(content), Payload::Owned);
-                let objects = self.storage.objects().clone();
-                self.runtime.run(async move { objects.create(&attachment, content).await })?
-            }
-        };
-        stored.map_err(|error| report(&error))
-    }
-
-    /// Does and counts what Orthanc asks for, and logs it at info level.
-    fn timed(
-        &self,
-        request: Request,
-        attachment: Attachment,
-        work: impl FnOnce() -> Result<Done, ErrorCode>,
-    ) -> Result<(), ErrorCode> {
-        let start = Instant::now();
-        let result = work();
-        let time = start.elapsed();
-        self.metrics.count(request, time, result.as_ref().ok().map(|done| done.bytes));
-        let Done { what, bytes, side } = result?;
-        let (name, content_type) = (self.storage.name(&attachment, side), attachment.content_type);
-        let (milliseconds, speed) = (time.as_millis(), megabytes_per_second(bytes, time));
-        tracing::info!("{what} {name} ({content_type}): {bytes} bytes in {milliseconds} ms, {speed:.1} MB/s");
-        Ok(())
-    }
-
-    /// Reads by `read`, and logs what failed.
-    fn read(
-        &self,
-        what: &'static str,
-        attachment: Attachment,
-        read: impl FnOnce(&Reading<'_>) -> Result<u64, ReadError>,
-    ) -> Result<Done, ErrorCode> {
-        let reading = self.reading(attachment);
-        let bytes = read(&reading).map_err(|error| report_read(&error))?;
-        let side = reading.side();
-        if let (Side::ObjectStorage, Some(offload)) = (side, &self.offload) {
-            offload.was_read_from_bucket(attachment);
-        }
-        Ok(Done { what, bytes, side })
-    }
-}
-
-/// What was done for Orthanc.
-struct Done {
-    what: &'static str,
-    bytes: u64,
-    side: Side,
-}
-
 impl StorageArea for Area {
     fn create(&self, uuid: &str, content_type: ContentType, content: Bytes) -> Result<(), ErrorCode> {
         let attachment = attachment(uuid, content_type)?;
-        self.timed(Request::Create, attachment, || {
+        self.measure(Request::Create, attachment, || {
             let bytes = content.len() as u64;
-            self.store(attachment, content)?;
-            Ok(Done { what: "stored", bytes, side: self.storage.first() })
+            let place = self.storage.first_place();
+            let side = place.side();
+            self.store(place, attachment, content)?;
+            Ok(Done { what: "stored", bytes, side })
         })
     }
 
@@ -121,7 +54,7 @@ impl StorageArea for Area {
         target: &mut WholeTarget<'_>,
     ) -> Result<(), ErrorCode> {
         let attachment = attachment(uuid, content_type)?;
-        self.timed(Request::Read, attachment, || {
+        self.measure(Request::Read, attachment, || {
             self.read("read", attachment, |reading| reading.whole(target))
         })
     }
@@ -137,22 +70,95 @@ impl StorageArea for Area {
         if target.is_empty() {
             return Ok(());
         }
-        self.timed(Request::ReadRange, attachment, || {
+        self.measure(Request::ReadRange, attachment, || {
             self.read("read a range of", attachment, |reading| reading.range(start, target))
         })
     }
 
     fn remove(&self, uuid: &str, content_type: ContentType) -> Result<(), ErrorCode> {
         let attachment = attachment(uuid, content_type)?;
-        self.timed(Request::Remove, attachment, || {
-            let removals = self.removals.clone();
-            let removed = self.runtime.run(async move { removals.remove(attachment).await })?;
-            let what = match removed.map_err(|error| report(&error))? {
-                Removed::Now => "deleted",
-                Removed::Later => "began to delete",
+        self.measure(Request::Remove, attachment, || {
+            let deletions = self.deletions.clone();
+            let deleted = self.runtime.run(async move { deletions.delete(attachment).await });
+            let what = match deleted.map_err(|error| report(&error))? {
+                Deletion::Done => "deleted",
+                Deletion::Deferred => "began to delete",
             };
-            Ok(Done { what, bytes: 0, side: self.storage.first() })
+            Ok(Done { what, bytes: 0, side: self.storage.first_place().side() })
         })
+    }
+}
+
+/// A request that has been served, for the log.
+struct Done {
+    what: &'static str,
+    bytes: u64,
+    side: Side,
+}
+
+impl Area {
+    /// Encrypts an attachment if encryption is on, and stores it.
+    fn store(&self, place: Place, attachment: Attachment, content: Bytes) -> Result<(), ErrorCode> {
+        let payload = match &self.encryption {
+            None => Payload::Lent(content),
+            Some(encryption) => {
+                encryption.seal(&attachment, &content).map(Payload::Owned).map_err(|error| {
+                    tracing::error!("cannot store {}: {error}", place.name(&attachment));
+                    ErrorCode::STORAGE_AREA_PLUGIN
+                })?
+            }
+        };
+        let stored = match place {
+            Place::FileSystem { files, .. } => files.create(&attachment.uuid, payload.bytes()),
+            Place::ObjectStorage(objects) => {
+                self.runtime.run(async move { objects.create(&attachment, payload).await })
+            }
+        };
+        stored.map_err(|error| report(&error))
+    }
+
+    /// Calls `read`, and logs an error.
+    fn read(
+        &self,
+        what: &'static str,
+        attachment: Attachment,
+        read: impl FnOnce(&Reading<'_>) -> Result<u64, ReadError>,
+    ) -> Result<Done, ErrorCode> {
+        let reading = Reading {
+            runtime: &self.runtime,
+            storage: &self.storage,
+            encryption: self.encryption.as_deref(),
+            attachment,
+            side: Cell::new(self.storage.first_place().side()),
+        };
+        let bytes = read(&reading).map_err(|error| report_read(&error))?;
+        let side = reading.side.get();
+        if let (Side::ObjectStorage, Some(offload)) = (side, &self.offload) {
+            offload.was_read_from_bucket(attachment);
+        }
+        Ok(Done { what, bytes, side })
+    }
+
+    /// Serves a request with `serve`, counts it, and logs it at info level.
+    fn measure(
+        &self,
+        request: Request,
+        attachment: Attachment,
+        serve: impl FnOnce() -> Result<Done, ErrorCode>,
+    ) -> Result<(), ErrorCode> {
+        let start = Instant::now();
+        let result = serve();
+        let time = start.elapsed();
+        self.metrics.count(request, time, result.as_ref().ok().map(|done| done.bytes));
+        let Done { what, bytes, side } = result?;
+        tracing::info!(
+            "{what} {} ({}): {bytes} bytes in {} ms, {:.1} MB/s",
+            self.storage.place(side).name(&attachment),
+            attachment.content_type,
+            time.as_millis(),
+            megabytes_per_second(bytes, time),
+        );
+        Ok(())
     }
 }
 
@@ -163,13 +169,13 @@ fn attachment(uuid: &str, content_type: ContentType) -> Result<Attachment, Error
     })
 }
 
-/// Logs `error`, and finds the code for Orthanc, which makes an HTTP status of it.
+/// Logs `error`. Returns the code from which Orthanc derives an HTTP status.
 fn report(error: &StorageError) -> ErrorCode {
     tracing::error!("{error}");
     code(error)
 }
 
-/// As [`report`], of a read.
+/// As [`report`], for a read.
 fn report_read(error: &ReadError) -> ErrorCode {
     tracing::error!("{error}");
     match error {
@@ -179,7 +185,6 @@ fn report_read(error: &ReadError) -> ErrorCode {
         ReadError::Envelope { .. } | ReadError::Unencrypted { .. } | ReadError::Overflow { .. } => {
             ErrorCode::CORRUPTED_FILE
         }
-        ReadError::Panicked => ErrorCode::PLUGIN,
         ReadError::NoMemory(_, code) => *code,
     }
 }
@@ -194,15 +199,8 @@ fn code(error: &StorageError) -> ErrorCode {
     }
 }
 
-impl From<Panicked> for ErrorCode {
-    fn from(_: Panicked) -> Self {
-        tracing::error!("a task of the plugin ended unexpectedly");
-        Self::PLUGIN
-    }
-}
-
-/// Of 1,000,000 bytes, for the log.
-#[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
+/// Megabytes (10⁶ bytes) per second, for log lines.
+#[expect(clippy::cast_precision_loss, reason = "a rounded figure in a log line")]
 fn megabytes_per_second(bytes: u64, time: Duration) -> f64 {
     bytes as f64 / 1e6 / time.as_secs_f64().max(1e-6)
 }

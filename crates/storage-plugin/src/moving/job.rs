@@ -1,4 +1,4 @@
-//! The job that moves attachments. It can be broken off at any moment and begun again: what is moved is moved.
+//! The job that moves attachments. It can be interrupted at any moment and resumed, since each attachment moves on its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,33 +9,33 @@ use parking_lot::{Condvar, Mutex};
 use serde_json::{Map, Value, json};
 
 use crate::catalog::{CatalogError, Level, Resource};
-use crate::moving::mover::{Engine, MoveError, Tally};
+use crate::moving::mover::{MoveError, Mover, Tally};
 
-/// The job's type, as the C++ plugins call it.
+/// The job's type, as in the C++ plugins.
 pub(crate) const JOB_TYPE: &str = "MoveStorage";
-/// Attachments of one step, after which Orthanc may save, pause or cancel the job.
+/// Attachments moved in one step, after which Orthanc may save, pause or cancel the job.
 const STEP: usize = 16;
-/// Attachments of one job that are on their way at once.
+/// Attachments that one job moves at once.
 const AT_ONCE: usize = 8;
 
-/// Moves the attachments of some resources.
+/// Moves the attachments of resources.
 #[derive(Debug)]
 pub(crate) struct MoveJob {
-    /// `None` where hybrid storage is off: a job that was saved before.
-    engine: Option<Engine>,
+    /// `None` if hybrid storage was switched off after the job had been saved.
+    mover: Option<Mover>,
     target: Side,
-    /// Those that were asked for, by level.
-    asked: BTreeMap<Level, Vec<String>>,
-    /// All whose attachments are moved, in this order.
+    /// The ids in the request, by level.
+    requested: BTreeMap<Level, Vec<String>>,
+    /// The resources whose attachments are moved, in this order.
     resources: Vec<Resource>,
-    /// How many of them are done.
+    /// Number of resources done.
     position: usize,
     tally: Tally,
     error: Option<String>,
     watch: Arc<Watch>,
 }
 
-/// Tells somebody how the job ends.
+/// Lets a synchronous request wait for the end of the job.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     end: Mutex<Option<End>>,
@@ -49,17 +49,17 @@ pub(crate) enum End {
     Failure(String),
     Paused,
     Canceled,
-    /// Orthanc has dropped it.
+    /// Orthanc dropped the job.
     Gone,
 }
 
 impl Watch {
-    fn tell(&self, end: End) {
+    fn set(&self, end: End) {
         *self.end.lock() = Some(end);
         self.ended.notify_all();
     }
 
-    /// Waits for the end, or for some time.
+    /// Waits for the end of the job, at most for `limit`.
     pub(crate) fn wait(&self, limit: std::time::Duration) -> Option<End> {
         let mut end = self.end.lock();
         if end.is_none() {
@@ -70,24 +70,24 @@ impl Watch {
 }
 
 impl MoveJob {
-    /// A job for `asked`, and all that is below it.
-    pub(crate) fn new(engine: Engine, target: Side, asked: &[Resource]) -> Result<Self, CatalogError> {
-        let catalog = engine.catalog();
+    /// A job for `requested` and everything below.
+    pub(crate) fn new(mover: Mover, target: Side, requested: &[Resource]) -> Result<Self, CatalogError> {
+        let catalog = mover.context.catalog();
         let mut resources = Vec::new();
-        for resource in asked {
+        for resource in requested {
             resources.extend(catalog.with_descendants(resource)?);
         }
-        // Instances first, and each once, where a study and its patient are asked for.
+        // Instances come first, and each resource once even if a study and its patient were requested.
         resources.sort_by(|one, other| (other.level, &one.id).cmp(&(one.level, &other.id)));
         resources.dedup();
         let mut by_level: BTreeMap<Level, Vec<String>> = BTreeMap::new();
-        for resource in asked {
+        for resource in requested {
             by_level.entry(resource.level).or_default().push(resource.id.clone());
         }
         Ok(Self {
-            engine: Some(engine),
+            mover: Some(mover),
             target,
-            asked: by_level,
+            requested: by_level,
             resources,
             position: 0,
             tally: Tally::default(),
@@ -101,13 +101,15 @@ impl MoveJob {
     }
 
     fn advance(&mut self) -> Result<JobStep, MoveError> {
-        let Some(engine) = self.engine.clone() else { return Err(MoveError::NotHybrid) };
-        let (catalog, mut attachments, mut position) = (engine.catalog(), Vec::new(), self.position);
+        let Some(mover) = self.mover.clone() else { return Err(MoveError::NotHybrid) };
+        let catalog = mover.context.catalog();
+        let mut attachments = Vec::new();
+        let mut position = self.position;
         while attachments.len() < STEP && position < self.resources.len() {
             attachments.extend(catalog.attachments(&self.resources[position])?);
             position += 1;
         }
-        self.tally.add(engine.relocate(attachments, self.target, AT_ONCE)?);
+        self.tally.add(mover.move_all(attachments, self.target, AT_ONCE)?);
         self.position = position;
         Ok(if position < self.resources.len() { JobStep::Continue } else { JobStep::Success })
     }
@@ -122,13 +124,13 @@ impl Job for MoveJob {
         match self.advance() {
             Ok(step) => step,
             Err(MoveError::Stopped) => {
-                // Orthanc asks for the next step until it has come to its end.
+                // Orthanc keeps asking for steps until it has stopped.
                 std::thread::sleep(std::time::Duration::from_millis(50));
                 JobStep::Continue
             }
             Err(error) => {
                 let target = self.target;
-                tracing::error!("cannot move to the {target}: {error}");
+                tracing::error!("cannot move attachments to {target}: {error}");
                 self.error = Some(error.to_string());
                 JobStep::Failure
             }
@@ -136,7 +138,7 @@ impl Job for MoveJob {
     }
 
     fn stop(&mut self, reason: StopReason) {
-        self.watch.tell(match reason {
+        self.watch.set(match reason {
             StopReason::Success => End::Success(self.content()),
             StopReason::Failure => End::Failure(self.error.clone().unwrap_or_default()),
             StopReason::Paused => End::Paused,
@@ -150,7 +152,7 @@ impl Job for MoveJob {
         self.error = None;
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
+    #[expect(clippy::cast_precision_loss, reason = "a fraction for display")]
     fn progress(&self) -> f32 {
         match self.resources.len() {
             0 => 1.0,
@@ -159,14 +161,14 @@ impl Job for MoveJob {
     }
 
     fn content(&self) -> Value {
-        let by_level = self.asked.iter().map(|(level, ids)| (level.field().to_owned(), json!(ids)));
+        let by_level = self.requested.iter().map(|(level, ids)| (level.field().to_owned(), json!(ids)));
         let mut content = json!({
             "Resources": Value::Object(by_level.collect()),
             "TargetStorage": self.target.as_str(),
             "InstancesCount": self.of_level(|level| level == Level::Instance).len(),
             "MovedAttachments": self.tally.moved,
             "MovedBytes": self.tally.bytes,
-            "AlreadyThere": self.tally.there,
+            "AlreadyThere": self.tally.already_there,
             "DeletedMeanwhile": self.tally.deleted,
         });
         if let Some(error) = &self.error {
@@ -182,7 +184,7 @@ impl Job for MoveJob {
         for resource in self.of_level(|level| level != Level::Instance) {
             others.entry(resource.level.field()).or_default().push(&resource.id);
         }
-        // The first three are the C++ plugins' fields.
+        // The first three fields are those of the C++ plugins.
         Some(json!({
             "Content": self.content(),
             "TargetStorage": self.target.as_str(),
@@ -201,13 +203,13 @@ impl Drop for MoveJob {
     }
 }
 
-/// A job from what [`Job::serialized`] returned, be it this plugin's or a C++ plugin's.
-pub(crate) fn resume(engine: Option<Engine>, saved: &Value) -> Option<MoveJob> {
+/// Restores a job that this plugin or a C++ plugin saved (see [`Job::serialized`]).
+pub(crate) fn resume(mover: Option<Mover>, saved: &Value) -> Option<MoveJob> {
     let target = target(saved["TargetStorage"].as_str()?)?;
-    let asked = saved["Content"].get("Resources").unwrap_or(&saved["Content"]);
-    let asked: BTreeMap<Level, Vec<String>> = Level::ALL
+    let by_level = saved["Content"].get("Resources").unwrap_or(&saved["Content"]);
+    let requested: BTreeMap<Level, Vec<String>> = Level::ALL
         .into_iter()
-        .map(|level| (level, ids(asked, level)))
+        .map(|level| (level, ids(by_level, level)))
         .filter(|(_, ids)| !ids.is_empty())
         .collect();
     let mut resources: Vec<Resource> =
@@ -215,28 +217,35 @@ pub(crate) fn resume(engine: Option<Engine>, saved: &Value) -> Option<MoveJob> {
     for level in [Level::Series, Level::Study, Level::Patient] {
         let parents = match &saved["Parents"] {
             Value::Object(_) => ids(&saved["Parents"], level),
-            _ => asked.get(&level).cloned().unwrap_or_default(),
+            _ => requested.get(&level).cloned().unwrap_or_default(),
         };
         resources.extend(parents.into_iter().map(|id| Resource::new(level, id)));
     }
-    let position = saved["Position"].as_u64().and_then(|position| usize::try_from(position).ok());
-    let position = position.unwrap_or_default().min(resources.len());
-    let (tally, error, watch) = (Tally::default(), None, Arc::default());
-    Some(MoveJob { engine, target, asked, resources, position, tally, error, watch })
+    let saved_position = saved["Position"].as_u64().and_then(|position| usize::try_from(position).ok());
+    Some(MoveJob {
+        mover,
+        target,
+        requested,
+        position: saved_position.unwrap_or_default().min(resources.len()),
+        resources,
+        tally: Tally::default(),
+        error: None,
+        watch: Arc::default(),
+    })
 }
 
-/// A storage by its name in requests.
+/// The side with this name in requests.
 pub(crate) fn target(name: &str) -> Option<Side> {
     [Side::FileSystem, Side::ObjectStorage].into_iter().find(|side| side.as_str() == name)
 }
 
-/// The texts of the list in the field of a level, whatever its case.
+/// The strings in the list of a level's field, whose name is matched without regard to case.
 fn ids(fields: &Value, level: Level) -> Vec<String> {
     let empty = Map::new();
-    let fields = fields.as_object().unwrap_or(&empty);
-    let list = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(level.field()));
-    let list = list.and_then(|(_, list)| list.as_array()).into_iter().flatten();
-    list.filter_map(|id| id.as_str().map(str::to_owned)).collect()
+    let mut fields = fields.as_object().unwrap_or(&empty).iter();
+    let field = fields.find(|(name, _)| name.eq_ignore_ascii_case(level.field()));
+    let list = field.and_then(|(_, list)| list.as_array());
+    list.into_iter().flatten().filter_map(|id| id.as_str().map(str::to_owned)).collect()
 }
 
 #[cfg(test)]
@@ -247,9 +256,9 @@ mod tests {
 
     fn job(resources: &[(Level, &str)]) -> MoveJob {
         MoveJob {
-            engine: None,
+            mover: None,
             target: Side::ObjectStorage,
-            asked: BTreeMap::from([(Level::Study, vec![ID.to_owned()])]),
+            requested: BTreeMap::from([(Level::Study, vec![ID.to_owned()])]),
             resources: resources.iter().map(|(level, id)| Resource::new(*level, *id)).collect(),
             position: 1,
             tally: Tally::default(),
@@ -259,39 +268,41 @@ mod tests {
     }
 
     #[test]
-    fn a_saved_job_goes_on_where_it_was() {
+    fn saved_job_resumes_at_its_position() {
         let before =
             job(&[(Level::Instance, "a"), (Level::Instance, "b"), (Level::Series, "c"), (Level::Study, ID)]);
         let saved = before.serialized().unwrap();
         let after = resume(None, &saved).unwrap();
-        assert_eq!((&after.resources, after.position, &after.asked), (&before.resources, 1, &before.asked));
+        assert_eq!(after.resources, before.resources);
+        assert_eq!(after.position, 1);
+        assert_eq!(after.requested, before.requested);
         assert_eq!(after.serialized().unwrap(), saved);
     }
 
     #[test]
-    fn a_job_that_a_cpp_plugin_saved_is_taken_over() {
+    fn job_saved_by_a_cpp_plugin_is_resumed() {
         let saved = json!({
             "Type": "MoveStorage", "Content": {"Studies": [ID]}, "Instances": ["a", "b"], "TargetStorage": "file-system",
         });
         let job = resume(None, &saved).unwrap();
         let expected = [(Level::Instance, "a"), (Level::Instance, "b"), (Level::Study, ID)]
             .map(|(level, id)| Resource::new(level, id));
-        assert_eq!(
-            (job.resources.as_slice(), job.position, job.target),
-            (&expected[..], 0, Side::FileSystem)
-        );
+        assert_eq!(job.resources, expected);
+        assert_eq!(job.position, 0);
+        assert_eq!(job.target, Side::FileSystem);
     }
 
     #[test]
-    fn a_job_begins_anew_when_it_is_reset() {
+    fn reset_job_starts_from_the_beginning() {
         let mut job = job(&[(Level::Instance, "a"), (Level::Instance, "b")]);
         job.error = Some("the disk is full".to_owned());
         job.reset();
-        assert_eq!((job.position, job.content().get("Error")), (0, None));
+        assert_eq!(job.position, 0);
+        assert_eq!(job.content().get("Error"), None);
     }
 
     #[test]
-    fn a_job_that_hybrid_storage_was_switched_off_for_fails_and_says_so() {
+    fn job_fails_without_hybrid_storage() {
         let mut job = job(&[(Level::Instance, "a")]);
         assert_eq!(job.step(), JobStep::Failure);
         assert!(job.content()["Error"].as_str().unwrap().contains("HybridMode"));

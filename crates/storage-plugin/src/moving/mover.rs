@@ -1,50 +1,36 @@
-//! What routes, jobs and the background share.
+//! Moves many attachments, for jobs and for offloading.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bucket::StorageError;
 use futures_util::StreamExt as _;
-use hybrid::{HybridStorage, MoveOutcome, Side, StoredForm};
-use orthanc_ffi::Orthanc;
+use hybrid::{MoveOutcome, Side, StoredForm};
 use storage_layout::Attachment;
-use tokio::sync::watch;
 
-use crate::catalog::{Catalog, CatalogError, Indexed};
-use crate::runtime::{Panicked, Runtime};
+use crate::catalog::{CatalogError, Indexed};
+use crate::context::Context;
 
-/// Orthanc deletes files before its database tells that they are gone.
+/// How many times to look for an attachment in the index that is in neither place: Orthanc deletes files before its database
+/// says so.
 const LOOKS: usize = 5;
+/// The pause between two looks.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 
-/// The storages, Orthanc, and the threads.
+/// Moves attachments between the bucket and the file system.
 #[derive(Debug, Clone)]
-pub(crate) struct Engine {
-    pub(crate) orthanc: Orthanc,
-    pub(crate) storage: HybridStorage,
-    pub(crate) runtime: Arc<Runtime>,
+pub(crate) struct Mover {
+    pub(crate) context: Context,
     form: Arc<dyn StoredForm>,
-    stopping: watch::Receiver<bool>,
 }
 
-/// Ends what goes on in the background.
-#[derive(Debug)]
-pub(crate) struct Stop(watch::Sender<bool>);
-
-impl Stop {
-    pub(crate) fn now(&self) {
-        self.0.send_replace(true);
-    }
-}
-
-/// What a number of moves came to.
+/// The results of several moves.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) moved: u64,
     pub(crate) bytes: u64,
-    /// On the target before.
-    pub(crate) there: u64,
-    /// Deleted by Orthanc in the meantime.
+    pub(crate) already_there: u64,
+    /// Attachments that Orthanc deleted in the meantime.
     pub(crate) deleted: u64,
 }
 
@@ -52,7 +38,7 @@ impl Tally {
     pub(crate) fn add(&mut self, other: Self) {
         self.moved += other.moved;
         self.bytes += other.bytes;
-        self.there += other.there;
+        self.already_there += other.already_there;
         self.deleted += other.deleted;
     }
 }
@@ -62,80 +48,64 @@ impl Tally {
 pub(crate) enum MoveError {
     #[error("attachment {} ({}) of {}: {error}", .indexed.attachment.uuid, .indexed.name, .indexed.resource)]
     Storage { indexed: Box<Indexed>, error: StorageError },
-    #[error("attachment {} ({}) of {}: it is on neither storage", .0.attachment.uuid, .0.name, .0.resource)]
+    #[error("attachment {} ({}) of {} is in neither storage", .0.attachment.uuid, .0.name, .0.resource)]
     Missing(Box<Indexed>),
     #[error(transparent)]
     Unindexed(#[from] StorageError),
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    #[error("a task of the plugin ended unexpectedly")]
-    Panicked,
     #[error("HybridMode is Disabled: there is no second storage")]
     NotHybrid,
-    /// Orthanc stops: what is not done yet is done later.
-    #[error("Orthanc stops")]
+    /// The remaining attachments are moved when the job resumes.
+    #[error("Orthanc is shutting down")]
     Stopped,
 }
 
-impl Engine {
-    pub(crate) fn new(
-        orthanc: Orthanc,
-        storage: HybridStorage,
-        runtime: Arc<Runtime>,
-        form: Arc<dyn StoredForm>,
-    ) -> (Self, Stop) {
-        let (sender, stopping) = watch::channel(false);
-        (Self { orthanc, storage, runtime, form, stopping }, Stop(sender))
+/// An attachment that could not be moved: with the error, or `None` if it is in neither place.
+struct Failure {
+    indexed: Indexed,
+    error: Option<StorageError>,
+}
+
+impl Mover {
+    pub(crate) fn new(context: Context, form: Arc<dyn StoredForm>) -> Self {
+        Self { context, form }
     }
 
-    pub(crate) fn catalog(&self) -> Catalog {
-        Catalog::new(self.orthanc.clone())
-    }
-
-    pub(crate) fn is_stopping(&self) -> bool {
-        *self.stopping.borrow() || self.stopping.has_changed().is_err()
-    }
-
-    /// Waits until Orthanc stops.
-    pub(crate) async fn stopped(&self) {
-        // An error means that whoever stops is gone already.
-        let _ = self.stopping.clone().wait_for(|stopping| *stopping).await;
-    }
-
-    /// Moves attachments to `target`, several at once, and waits for them.
+    /// Moves attachments to `target`, at most `at_once` at a time, and waits for them.
     ///
     /// # Errors
     ///
-    /// The first failure; the others are moved nevertheless.
-    pub(crate) fn relocate(
+    /// The first failure. The other attachments are moved nevertheless.
+    pub(crate) fn move_all(
         &self,
         attachments: Vec<Indexed>,
         target: Side,
         at_once: usize,
     ) -> Result<Tally, MoveError> {
-        let engine = self.clone();
-        let moves = async move { engine.relocate_all(attachments, target, at_once).await };
-        let (tally, failures) = self.unless_stopped(moves)?;
-        self.judge(tally, failures)
+        let mover = self.clone();
+        let moves = async move { mover.try_to_move_all(attachments, target, at_once).await };
+        let (tally, failures) = self.context.run_until_stopped(moves).ok_or(MoveError::Stopped)?;
+        self.count_deleted(tally, failures)
     }
 
-    /// Moves attachments to the file system, of which Orthanc has told nothing but that it reads them.
+    /// Moves attachments to the file system that are known only from reads of them.
     ///
     /// # Errors
     ///
-    /// The first failure; the others are moved nevertheless.
+    /// The first failure. The other attachments are moved nevertheless.
     pub(crate) fn bring_back(
         &self,
         attachments: Vec<Attachment>,
         at_once: usize,
     ) -> Result<Tally, MoveError> {
-        let engine = self.clone();
+        let mover = self.clone();
         let moves = async move {
-            let moves = attachments.into_iter().map(|attachment| engine.bring_one_back(attachment));
+            let moves = attachments.into_iter().map(|attachment| mover.bring_one_back(attachment));
             futures_util::stream::iter(moves).buffer_unordered(at_once).collect::<Vec<_>>().await
         };
         let mut tally = Tally::default();
-        for moved in self.unless_stopped(moves)? {
+        for moved in self.context.run_until_stopped(moves).ok_or(MoveError::Stopped)? {
             if let MoveOutcome::Moved { bytes } = moved? {
                 tally.add(Tally { moved: 1, bytes, ..Tally::default() });
             }
@@ -144,69 +114,49 @@ impl Engine {
     }
 
     async fn bring_one_back(&self, attachment: Attachment) -> Result<MoveOutcome, StorageError> {
-        let copies = self.storage.locate(&attachment, 1).await?;
-        let size = copies.first().map_or(0, |copy| copy.size);
-        self.storage.relocate(&attachment, Side::FileSystem, size, &self.form).await
+        let storage = &self.context.storage;
+        let copies = storage.locate(&attachment, 1).await?;
+        let size = copies.first().map_or(0, |copy| copy.head.size);
+        storage.move_to(&attachment, Side::FileSystem, size, &self.form).await
     }
 
-    /// Waits for `moves`, and breaks them off when Orthanc stops, which is safe at any moment.
-    fn unless_stopped<T: Send + 'static>(
-        &self,
-        moves: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, MoveError> {
-        let engine = self.clone();
-        let moves = async move {
-            tokio::select! {
-                done = moves => Some(done),
-                () = engine.stopped() => None,
-            }
-        };
-        match self.runtime.run(moves) {
-            Ok(done) => done.ok_or(MoveError::Stopped),
-            Err(Panicked) => Err(MoveError::Panicked),
-        }
-    }
-
-    /// What each of the moves came to that did not succeed.
-    async fn relocate_all(
+    async fn try_to_move_all(
         &self,
         attachments: Vec<Indexed>,
         target: Side,
         at_once: usize,
-    ) -> (Tally, Vec<(Indexed, Option<StorageError>)>) {
+    ) -> (Tally, Vec<Failure>) {
+        let storage = &self.context.storage;
         let moves = attachments.into_iter().map(|indexed| async move {
-            let size = indexed.size;
-            let done = self.storage.relocate(&indexed.attachment, target, size, &self.form).await;
-            (indexed, done)
+            let moved = storage.move_to(&indexed.attachment, target, indexed.size, &self.form).await;
+            (indexed, moved)
         });
         let mut moves = futures_util::stream::iter(moves).buffer_unordered(at_once);
-        let (mut tally, mut failures) = (Tally::default(), Vec::new());
-        while let Some((indexed, done)) = moves.next().await {
-            match done {
+        let mut tally = Tally::default();
+        let mut failures = Vec::new();
+        while let Some((indexed, moved)) = moves.next().await {
+            match moved {
                 Ok(MoveOutcome::Moved { bytes }) => {
                     tally.moved += 1;
                     tally.bytes += bytes;
-                    let name = self.storage.name(&indexed.attachment, target);
+                    let name = storage.place(target).name(&indexed.attachment);
                     tracing::info!("moved {} to {name}: {bytes} bytes", indexed.attachment.uuid);
                 }
-                Ok(MoveOutcome::AlreadyThere) => tally.there += 1,
+                Ok(MoveOutcome::AlreadyThere) => tally.already_there += 1,
                 Ok(MoveOutcome::Removed) => tally.deleted += 1,
-                Ok(MoveOutcome::Missing) => failures.push((indexed, None)),
-                Err(error) => failures.push((indexed, Some(error))),
+                Ok(MoveOutcome::Missing) => failures.push(Failure { indexed, error: None }),
+                Err(error) => failures.push(Failure { indexed, error: Some(error) }),
             }
         }
         (tally, failures)
     }
 
-    /// Tells what was deleted by Orthanc in the meantime from what is really missing.
-    fn judge(
-        &self,
-        mut tally: Tally,
-        failures: Vec<(Indexed, Option<StorageError>)>,
-    ) -> Result<Tally, MoveError> {
-        for (indexed, error) in failures {
+    /// Adds to `tally` the failures of attachments that Orthanc has deleted in the meantime; fails with the first other one.
+    fn count_deleted(&self, tally: Tally, failures: Vec<Failure>) -> Result<Tally, MoveError> {
+        let mut total = tally;
+        for Failure { indexed, error } in failures {
             if self.is_deleted(&indexed, error.is_none())? {
-                tally.deleted += 1;
+                total.deleted += 1;
                 continue;
             }
             let indexed = Box::new(indexed);
@@ -215,12 +165,12 @@ impl Engine {
                 None => MoveError::Missing(indexed),
             });
         }
-        Ok(tally)
+        Ok(total)
     }
 
-    /// Whether Orthanc has deleted the attachment. With `patience`, a transaction that is about to do so is waited for.
+    /// Whether Orthanc has deleted the attachment. With `patience`, waits for a transaction that may be about to delete it.
     fn is_deleted(&self, indexed: &Indexed, patience: bool) -> Result<bool, CatalogError> {
-        let catalog = self.catalog();
+        let catalog = self.context.catalog();
         for _ in 0..if patience { LOOKS } else { 0 } {
             if !catalog.is_current(indexed)? {
                 return Ok(true);

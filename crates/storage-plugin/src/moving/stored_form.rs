@@ -1,58 +1,60 @@
-//! What the configuration says of how attachments lie in a storage, for those that move.
+//! The form in which moves store attachments, as the configuration says.
 
 use bucket::Naming;
 use bytes::Bytes;
 use crypto_envelope::{decrypt, identify};
-use hybrid::StoredForm;
+use hybrid::{StoredContent, StoredForm};
 use storage_layout::Attachment;
 
 use crate::area::encryption::Encryption;
 
-/// Without client-side encryption: as they are.
+/// Without client-side encryption, content is stored unchanged.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct AsItIs;
+pub(crate) struct Unchanged;
 
-impl StoredForm for AsItIs {
-    fn to_store(&self, _: &Attachment, _: Naming, content: Bytes) -> Result<Bytes, String> {
-        Ok(content)
+impl StoredForm for Unchanged {
+    fn to_store(&self, _: &Attachment, content: StoredContent) -> Result<Bytes, String> {
+        Ok(content.bytes)
     }
 
-    fn is_same(&self, _: &Attachment, _: (Naming, &[u8]), _: (Naming, &[u8])) -> bool {
+    fn is_same(&self, _: &Attachment, _: &StoredContent, _: &StoredContent) -> bool {
         false
     }
 }
 
-/// With encryption: what is encrypted stays as it is, whatever its format and key, and what is not is encrypted.
+/// With encryption, envelopes are stored unchanged, whatever their format and key, and content in clear is encrypted.
 impl StoredForm for Encryption {
-    fn to_store(&self, attachment: &Attachment, naming: Naming, content: Bytes) -> Result<Bytes, String> {
-        match (naming, identify(&content)) {
-            (Naming::Envelope, Some(_)) => Ok(content),
-            // What merely begins like an envelope must not go to the bucket as one.
-            (Naming::Either, Some(_)) => match decrypt(self.ring(), attachment.uuid.as_str(), &content) {
-                Ok(_) => Ok(content),
-                Err(error) => Err(format!("it seems to be encrypted, and cannot be decrypted: {error}")),
+    fn to_store(&self, attachment: &Attachment, content: StoredContent) -> Result<Bytes, String> {
+        let StoredContent { naming, bytes } = content;
+        match (naming, identify(&bytes)) {
+            (Naming::Envelope, Some(_)) => Ok(bytes),
+            // Content in clear that only begins like an envelope must not be stored as one.
+            (Naming::Either, Some(_)) => match decrypt(self.ring(), attachment.uuid.as_str(), &bytes) {
+                Ok(_) => Ok(bytes),
+                Err(error) => Err(format!("the content looks encrypted but cannot be decrypted: {error}")),
             },
             (Naming::Clear, _) | (Naming::Either, None) => {
-                self.seal(attachment, &content).map_err(|error| error.to_string())
+                self.seal(attachment, &bytes).map_err(|error| error.to_string())
             }
-            (Naming::Envelope, None) => Err("it is not encrypted, and ReadUnencrypted is off".to_owned()),
+            (Naming::Envelope, None) => {
+                Err("the content is not encrypted, and ReadUnencrypted is false".to_owned())
+            }
         }
     }
 
-    fn is_same(&self, attachment: &Attachment, one: (Naming, &[u8]), other: (Naming, &[u8])) -> bool {
-        let plaintext = |(naming, content)| self.plaintext(attachment, naming, content);
-        plaintext(one).is_some_and(|one| plaintext(other) == Some(one))
+    fn is_same(&self, attachment: &Attachment, one: &StoredContent, other: &StoredContent) -> bool {
+        self.plaintext(attachment, one).is_some_and(|one| self.plaintext(attachment, other) == Some(one))
     }
 }
 
 impl Encryption {
-    /// `None` where the content cannot be decrypted or must not be clear.
-    fn plaintext(&self, attachment: &Attachment, naming: Naming, content: &[u8]) -> Option<Vec<u8>> {
-        match (naming, identify(content)) {
+    /// `None` if the content cannot be decrypted, or is in clear and must not be.
+    fn plaintext(&self, attachment: &Attachment, content: &StoredContent) -> Option<Vec<u8>> {
+        match (content.naming, identify(&content.bytes)) {
             (Naming::Envelope | Naming::Either, Some(_)) => {
-                decrypt(self.ring(), attachment.uuid.as_str(), content).ok()
+                decrypt(self.ring(), attachment.uuid.as_str(), &content.bytes).ok()
             }
-            (Naming::Clear, _) | (Naming::Either, None) => Some(content.to_vec()),
+            (Naming::Clear, _) | (Naming::Either, None) => Some(content.bytes.to_vec()),
             (Naming::Envelope, None) => None,
         }
     }

@@ -1,8 +1,8 @@
-//! Studies that nobody uses move from the file system to the bucket, in the background.
+//! Moves unused studies from the file system to the bucket in the background.
 //!
-//! How long a study has not been used is told by its files: reads note themselves in the time of modification (see
-//! `FileStorageOptions::note_use`), so there is nothing else to be kept, and nothing to be lost when Orthanc stops. What
-//! is remembered here is only when to look at which study again.
+//! A study's last use is the newest modification time among its files, which reads update (see
+//! `FileStorageOptions::note_use`). So nothing else has to be kept, and nothing is lost when Orthanc stops. The memory holds only
+//! when to check which study again.
 
 mod known;
 mod worker;
@@ -20,15 +20,15 @@ use storage_layout::Attachment;
 
 use self::worker::Worker;
 use crate::config::OffloadOptions;
-use crate::moving::mover::Engine;
+use crate::moving::mover::Mover;
 
-/// Attachments that wait to be brought back. Further ones are brought back when they are read again.
+/// Maximum number of attachments waiting to be brought back. Others are brought back when they are read again.
 const LONGEST_QUEUE: usize = 10_000;
-/// Reads are noted so precisely.
+/// How often reads update a file's modification time.
 pub(crate) const PRECISION: Duration = Duration::from_secs(60 * 60);
 const MEGABYTE: u64 = 1024 * 1024;
 
-/// The worker, as others see it.
+/// Controls the worker thread and reports its state.
 #[derive(Debug)]
 pub(crate) struct Offload {
     options: OffloadOptions,
@@ -42,7 +42,7 @@ struct State {
     doing: Doing,
     started: bool,
     stopping: bool,
-    /// The first round comes at once, the others after a while.
+    /// Whether the first round, which starts at once, has begun.
     begun: bool,
     wanted: VecDeque<Attachment>,
     waiting: HashSet<Attachment>,
@@ -54,7 +54,7 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 enum Doing {
     Waiting,
-    LookingThrough,
+    CheckingStudies,
     Moving,
     BringingBack,
 }
@@ -93,15 +93,15 @@ impl Offload {
     /// Starts the thread, which waits for [`begin`](Self::begin).
     pub(crate) fn spawn(
         self: &Arc<Self>,
-        engine: Engine,
+        mover: Mover,
         files: FileStorage,
     ) -> std::io::Result<JoinHandle<()>> {
         let offload = Arc::clone(self);
-        let worker = move || Worker::new(offload, engine, files).run();
+        let worker = move || Worker::new(offload, mover, files).run();
         std::thread::Builder::new().name("offload".to_owned()).spawn(worker)
     }
 
-    /// Orthanc can be asked from now on.
+    /// Lets the worker begin: Orthanc has started and answers requests.
     pub(crate) fn begin(&self) {
         self.state.lock().started = true;
         self.changed.notify_all();
@@ -112,7 +112,7 @@ impl Offload {
         self.changed.notify_all();
     }
 
-    /// An attachment was read from the bucket.
+    /// Records that an attachment was read from the bucket.
     pub(crate) fn was_read_from_bucket(&self, attachment: Attachment) {
         if !self.options.bring_back {
             return;
@@ -125,7 +125,8 @@ impl Offload {
     }
 
     pub(crate) fn to_json(&self) -> Value {
-        let (options, state) = (&self.options, self.state.lock());
+        let options = &self.options;
+        let state = self.state.lock();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         json!({
             "AfterDays": options.after_days,
@@ -134,7 +135,7 @@ impl Offload {
             "BringBack": options.bring_back,
             "State": match state.doing {
                 Doing::Waiting => "waiting",
-                Doing::LookingThrough => "looking through the studies",
+                Doing::CheckingStudies => "looking through the studies",
                 Doing::Moving => "moving",
                 Doing::BringingBack => "bringing back",
             },
@@ -151,7 +152,7 @@ impl Offload {
         })
     }
 
-    /// Waits for a round: the first, one in which there is something to bring back, or one after `limit`. `false`:
+    /// Waits for the next round: the first one, one with attachments to bring back, or one after `limit`. Returns `false` when
     /// Orthanc stops.
     fn wait(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
@@ -169,10 +170,10 @@ impl Offload {
         }
     }
 
-    /// The next attachments to be brought back, `most` at most.
-    fn take_wanted(&self, most: usize) -> Vec<Attachment> {
+    /// The next attachments to bring back, at most `limit`.
+    fn take_wanted(&self, limit: usize) -> Vec<Attachment> {
         let mut state = self.state.lock();
-        let count = state.wanted.len().min(most);
+        let count = state.wanted.len().min(limit);
         let wanted: Vec<Attachment> = state.wanted.drain(..count).collect();
         for attachment in &wanted {
             state.waiting.remove(attachment);

@@ -1,11 +1,11 @@
-//! What the storage area has done since the start, for `GET /object-storage/status`.
+//! Counts the storage area's requests since the start, for `GET /object-storage/status`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// What Orthanc asks of a storage area.
+/// A kind of request to the storage area.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request {
     Create,
@@ -47,7 +47,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts one request that took so long. `bytes`: those of its attachment or range; `None` where it failed.
+    /// Counts one request that took `time`. `bytes` is the size of its attachment or range; `None` if the request failed.
     pub(crate) fn count(&self, request: Request, time: Duration, bytes: Option<u64>) {
         let counters = &self.requests[request as usize];
         let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -63,7 +63,7 @@ impl Metrics {
         self.since.elapsed().as_secs()
     }
 
-    /// All counts, as the route shows them.
+    /// All counts, as the route returns them.
     pub(crate) fn to_json(&self) -> Value {
         let shown = Request::ALL.map(|(request, name)| {
             let counters = &self.requests[request as usize];
@@ -82,7 +82,7 @@ impl Metrics {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
+#[expect(clippy::cast_precision_loss, reason = "a rounded figure")]
 fn milliseconds(microseconds: u64) -> f64 {
     microseconds as f64 / 1000.0
 }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_and_times_are_added_up() {
+    fn counts_and_times_add_up() {
         let metrics = Metrics::default();
         metrics.count(Request::Read, Duration::from_millis(10), Some(5));
         metrics.count(Request::Read, Duration::from_millis(30), None);

@@ -1,9 +1,9 @@
 //! Loads a built plugin and stores, reads and removes attachments through it.
 //!
-//! For libraries of other systems than the one that builds them: compiled for Windows or ARM and run by an emulator,
-//! it is a host as far as a plugin can tell.
+//! Compiled for Windows or ARM and run by an emulator, it exercises libraries that cannot be loaded on the
+//! build machine.
 //!
-//! `exercise LIBRARY CONFIGURATION.json` ends with 0 if everything was as it should be; else it says what was not.
+//! `exercise LIBRARY CONFIGURATION.json` exits with 0 on success; otherwise it prints the first failure.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ use fake_orthanc::{FakeOrthanc, FakeOrthancOptions, LogLevel, StorageAreaVersion
 const DICOM: i32 = 1;
 const INEXISTENT_FILE: i32 = 13;
 
-/// Sizes in bytes: one byte, a slice, and more than one chunk of everything that works in chunks.
+/// Sizes in bytes: one byte, a slice, and several chunks of everything that works in chunks.
 const SIZES: [usize; 3] = [1, 135_000, 9_000_000];
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -37,39 +37,45 @@ fn main() -> ExitCode {
 
 fn exercise(library: &str, configuration: &str) -> Outcome {
     let configuration = serde_json::from_slice(&std::fs::read(configuration)?)?;
-    let mut host = FakeOrthanc::load(library, FakeOrthancOptions::with_configuration(configuration))?;
-    println!("{} {}, storage area {:?}", host.name(), host.version(), host.registered());
-    let outcome = attachments(&host);
-    host.finalize();
-    for line in host.logs_at(LogLevel::Error) {
+    let mut orthanc = FakeOrthanc::load(library, FakeOrthancOptions::with_configuration(configuration))?;
+    println!("{} {}, storage area {:?}", orthanc.name(), orthanc.version(), orthanc.registered());
+    let outcome = attachments(&orthanc);
+    orthanc.finalize();
+    for line in orthanc.logs_at(LogLevel::Error) {
         println!("logged: {line}");
     }
     outcome?;
-    let violations = host.violations();
-    if !violations.is_empty() || host.outstanding_buffers() != 0 {
-        return Err(format!("{} buffers left; {violations:?}", host.outstanding_buffers()).into());
+    let violations = orthanc.violations();
+    if !violations.is_empty() || orthanc.outstanding_buffers() != 0 {
+        return Err(format!("{} buffers left; {violations:?}", orthanc.outstanding_buffers()).into());
     }
     Ok(())
 }
 
-fn attachments(host: &FakeOrthanc) -> Outcome {
+fn attachments(orthanc: &FakeOrthanc) -> Outcome {
     for (number, size) in SIZES.into_iter().enumerate() {
         let begin = Instant::now();
         let uuid = format!("00000000-0000-4000-8000-{number:012}");
         let content = content(size);
-        host.create(&uuid, DICOM, &content).map_err(|code| failed("create", size, code))?;
-        let whole = host.read_whole(&uuid, DICOM).map_err(|code| failed("read", size, code))?;
+        orthanc.create(&uuid, DICOM, &content).map_err(|code| failed("create", size, code))?;
+        let whole = orthanc.read_whole(&uuid, DICOM).map_err(|code| failed("read", size, code))?;
         if whole != content {
-            return Err(format!("{size} bytes came back as {} other ones", whole.len()).into());
+            return Err(format!("{size} bytes were stored, {} different ones read", whole.len()).into());
         }
-        let with_ranges = host.registered() == StorageAreaVersion::Two;
+        let with_ranges = orthanc.registered() == StorageAreaVersion::Two;
         if with_ranges {
-            ranges(host, &uuid, &content)?;
+            ranges(orthanc, &uuid, &content)?;
         }
-        host.remove(&uuid, DICOM).map_err(|code| failed("remove", size, code))?;
-        match host.read_whole(&uuid, DICOM) {
+        orthanc.remove(&uuid, DICOM).map_err(|code| failed("remove", size, code))?;
+        match orthanc.read_whole(&uuid, DICOM) {
             Err(INEXISTENT_FILE) => {}
-            other => return Err(format!("reading what was removed: {:?}", other.map(|it| it.len())).into()),
+            other => {
+                return Err(format!(
+                    "a removed attachment is still readable: {:?}",
+                    other.map(|it| it.len())
+                )
+                .into());
+            }
         }
         let ranges = if with_ranges { ", ranges" } else { "" };
         println!("{size} bytes: create, read{ranges}, remove: {} ms", begin.elapsed().as_millis());
@@ -78,14 +84,14 @@ fn attachments(host: &FakeOrthanc) -> Outcome {
 }
 
 /// The beginning, the middle and the end.
-fn ranges(host: &FakeOrthanc, uuid: &str, content: &[u8]) -> Outcome {
+fn ranges(orthanc: &FakeOrthanc, uuid: &str, content: &[u8]) -> Outcome {
     let size = content.len();
     let ends = [(0, size.div_ceil(3)), (size / 3, size - size / 4), (size - 1, size)];
     for (start, end) in ends {
-        let range = host.read_range(uuid, DICOM, start as u64, end - start);
-        let range = range.map_err(|code| failed("range", size, code))?;
+        let outcome = orthanc.read_range(uuid, DICOM, start as u64, end - start);
+        let range = outcome.map_err(|code| failed("range", size, code))?;
         if range != content[start..end] {
-            return Err(format!("bytes {start} to {end} of {size} are others than were stored").into());
+            return Err(format!("bytes {start} to {end} of {size} differ from the stored ones").into());
         }
     }
     Ok(())
@@ -95,7 +101,7 @@ fn failed(what: &str, size: usize, code: i32) -> String {
     format!("{what} of {size} bytes: the plugin returned {code}")
 }
 
-/// Bytes that differ from place to place.
+/// Bytes that differ from position to position.
 fn content(size: usize) -> Vec<u8> {
     (0..size).map(|index| (index.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect()
 }

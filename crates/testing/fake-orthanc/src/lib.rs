@@ -1,20 +1,18 @@
 //! Plays Orthanc's side of the plugin interface, so that a built plugin can be tested without Orthanc.
 //!
-//! A [`FakeOrthanc`] loads a plugin's library, answers its service calls and calls its callbacks, from as many threads as the
-//! test likes. It also watches what Orthanc would suffer from without a word: buffers that leak, bytes written beside a
-//! range's buffer, services called after finalise. See [`FakeOrthanc::violations`].
+//! A [`FakeOrthanc`] loads a plugin's library, answers its service calls and calls its callbacks, from any
+//! number of threads. It also detects faults that Orthanc itself would not report: leaked buffers, bytes
+//! written past a range's buffer, services called after finalise. See [`FakeOrthanc::violations`].
 //!
-//! It does not know what a plugin does, and is no DICOM server: Orthanc's REST API is whatever the test puts into
-//! [`FakeOrthancOptions::rest_api`].
+//! There is no DICOM server behind it, and jobs, routes and change callbacks are never called.
 
 #![allow(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod jobs;
-mod rest;
 mod state;
 mod storage;
 
-use std::ffi::{CStr, c_char};
+use std::ffi::c_char;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,63 +21,50 @@ use libloading::Library;
 use orthanc_ffi::abi;
 use serde_json::{Value, json};
 
-pub use jobs::{JobOutcome, TestJob};
-pub use rest::RestReply;
+pub use state::LogLevel;
 use state::State;
-pub use state::{LogLevel, RestApi, StorageAreaVersion};
+pub use storage::StorageAreaVersion;
 
-/// How the host presents itself to the plugin.
-#[derive(Clone)]
+/// The Orthanc that the plugin sees.
+#[derive(Clone, Debug)]
 pub struct FakeOrthancOptions {
     /// Orthanc's version; `1.10.1` by default.
     pub version: String,
     /// Orthanc's whole configuration; `{}` by default.
     pub configuration: Value,
-    /// Answers the plugin's calls to Orthanc's REST API; by default every path is unknown (code 17).
-    pub rest_api: Arc<RestApi>,
 }
 
 impl Default for FakeOrthancOptions {
     fn default() -> Self {
-        Self {
-            version: "1.10.1".to_owned(),
-            configuration: json!({}),
-            rest_api: Arc::new(|_method, _path, _body, _after_plugins| Err(17)),
-        }
+        Self { version: "1.10.1".to_owned(), configuration: json!({}) }
     }
 }
 
 impl FakeOrthancOptions {
-    /// The default host with this configuration.
+    /// The default options with this configuration.
     pub fn with_configuration(configuration: Value) -> Self {
         Self { configuration, ..Self::default() }
-    }
-}
-
-impl fmt::Debug for FakeOrthancOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FakeOrthancOptions").field("version", &self.version).finish_non_exhaustive()
     }
 }
 
 /// Why a plugin could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The library could not be copied to a place of its own.
-    #[error("the library cannot be copied: {0}")]
+    /// The library could not be copied to a temporary folder.
+    #[error("cannot copy the library: {0}")]
     Copy(#[from] std::io::Error),
     /// The library could not be opened, or lacks one of the four functions.
-    #[error("the library cannot be loaded: {0}")]
+    #[error("cannot load the library: {0}")]
     Library(#[from] libloading::Error),
-    /// The version has a NUL character.
-    #[error("the version cannot be a C string: {0}")]
+    /// The version contains a NUL character.
+    #[error("cannot pass the version to C: {0}")]
     Version(#[from] std::ffi::NulError),
     /// `OrthancPluginInitialize` did not return 0.
     #[error("OrthancPluginInitialize returned {code}; its log: {logs:?}")]
     Initialize {
-        /// What it returned.
+        /// Its return value.
         code: i32,
-        /// What it logged.
+        /// The lines it logged.
         logs: Vec<(LogLevel, String)>,
     },
 }
@@ -88,14 +73,14 @@ type Initialize = unsafe extern "C" fn(*mut abi::Context) -> i32;
 type Finalize = unsafe extern "C" fn();
 type GetText = unsafe extern "C" fn() -> *const c_char;
 
-/// A loaded plugin and the host that it sees.
+/// A loaded plugin and the Orthanc that it sees.
 ///
-/// Each one loads a copy of the library, so that several in one process have statics of their own.
+/// Each loads its own copy of the library, so that several in one process do not share statics.
 pub struct FakeOrthanc {
     library: Library,
     /// The current generation.
     state: Arc<State>,
-    /// Former generations, kept so that a plugin that still uses their context is found out.
+    /// Former generations, kept to detect a plugin that still uses their context.
     former: Vec<Arc<State>>,
     finalized: bool,
     /// The folder of the library's copy; removed after the library is closed.
@@ -110,16 +95,18 @@ impl FakeOrthanc {
     /// The library does not load, or the plugin refuses to be initialised.
     pub fn load(library: impl AsRef<Path>, options: FakeOrthancOptions) -> Result<Self, LoadError> {
         let folder = tempfile::tempdir()?;
-        let library = library.as_ref();
-        let copy = folder.path().join(library.file_name().unwrap_or_default());
-        std::fs::copy(library, &copy)?;
+        let original = library.as_ref();
+        let copy = folder.path().join(original.file_name().unwrap_or_default());
+        std::fs::copy(original, &copy)?;
         let state = State::new(options)?;
         // SAFETY: plugins' libraries have no initialisers beyond those of the Rust standard library.
-        let library = unsafe { Library::new(&copy) }?;
-        // A host that is dropped without having been initialised is not finalised.
-        let mut host = Self { state, former: Vec::new(), finalized: true, library, _folder: folder };
-        host.initialize()?;
-        Ok(host)
+        let loaded = unsafe { Library::new(&copy) }?;
+        // Finalised until `initialize` succeeds, so that dropping the value before does not finalise the
+        // plugin.
+        let mut orthanc =
+            Self { state, former: Vec::new(), finalized: true, library: loaded, _folder: folder };
+        orthanc.initialize()?;
+        Ok(orthanc)
     }
 
     fn initialize(&mut self) -> Result<(), LoadError> {
@@ -128,7 +115,7 @@ impl FakeOrthanc {
         // SAFETY: the context lives in `state`, which is kept as long as the library.
         let code = unsafe { initialize(self.state.context()) };
         if code != 0 {
-            // A plugin that refused must not call the host any more.
+            // A plugin that refused must not call Orthanc again.
             self.state.close();
             return Err(LoadError::Initialize { code, logs: self.logs() });
         }
@@ -136,7 +123,8 @@ impl FakeOrthanc {
         Ok(())
     }
 
-    /// What `POST /tools/reset` does when the library stays loaded: finalise, and initialise with another context.
+    /// Finalises the plugin and initialises it with another context, as `POST /tools/reset` does when the
+    /// library stays loaded.
     ///
     /// # Errors
     ///
@@ -148,22 +136,12 @@ impl FakeOrthanc {
         self.initialize()
     }
 
-    /// Tells the plugin of a change: one of `orthanc_ffi::abi::change_type`.
-    pub fn signal(&self, change: i32) {
-        let callback = *self.state.on_change.lock();
-        if let Some(callback) = callback {
-            // SAFETY: the plugin's callback; Orthanc passes null for changes that are not about a resource.
-            unsafe { callback(change, 0, std::ptr::null()) };
-        }
-    }
-
-    /// Ends all jobs and finalises the plugin, as Orthanc does when it stops. Callbacks can still be called afterwards,
-    /// to see that they fail. A second call does nothing.
+    /// Finalises the plugin, as Orthanc does when it stops. Callbacks can still be called
+    /// afterwards, to check that they fail. A second call does nothing.
     pub fn finalize(&mut self) {
         if std::mem::replace(&mut self.finalized, true) {
             return;
         }
-        self.state.finish_jobs();
         // SAFETY: the function has this type in every plugin.
         if let Ok(finalize) = unsafe { self.library.get::<Finalize>(b"OrthancPluginFinalize") } {
             // SAFETY: called once after a successful initialise.
@@ -172,12 +150,12 @@ impl FakeOrthanc {
         self.state.close();
     }
 
-    /// What `OrthancPluginGetName` returns.
+    /// The result of `OrthancPluginGetName`.
     pub fn name(&self) -> String {
         self.text(b"OrthancPluginGetName")
     }
 
-    /// What `OrthancPluginGetVersion` returns.
+    /// The result of `OrthancPluginGetVersion`.
     pub fn version(&self) -> String {
         self.text(b"OrthancPluginGetVersion")
     }
@@ -186,12 +164,7 @@ impl FakeOrthanc {
         // SAFETY: the function has this type in every plugin.
         let Ok(get) = (unsafe { self.library.get::<GetText>(symbol) }) else { return String::new() };
         // SAFETY: the function has no parameters.
-        let text = unsafe { get() };
-        if text.is_null() {
-            return String::new();
-        }
-        // SAFETY: not null, so a static string of the plugin.
-        unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+        state::text(unsafe { get() })
     }
 
     /// The description that the plugin has set.
@@ -199,7 +172,7 @@ impl FakeOrthanc {
         self.state.description.lock().clone()
     }
 
-    /// Everything that the plugin has logged since it was initialised.
+    /// All lines that the plugin has logged since it was initialised.
     pub fn logs(&self) -> Vec<(LogLevel, String)> {
         self.state.logs.lock().clone()
     }
@@ -209,31 +182,24 @@ impl FakeOrthanc {
         self.logs().into_iter().filter(|line| line.0 == level).map(|line| line.1).collect()
     }
 
-    /// The last value of each metric.
-    pub fn metrics(&self) -> std::collections::BTreeMap<String, f32> {
-        self.state.metrics.lock().clone()
-    }
-
     /// The storage area that the plugin has registered.
     pub fn registered(&self) -> StorageAreaVersion {
-        self.state.storage.lock().version()
+        self.state.storage.lock().version
     }
 
-    /// Buffers and strings of the host that the plugin got and did not free or give back.
+    /// Number of buffers and strings that the plugin got from Orthanc and neither freed nor returned.
     pub fn outstanding_buffers(&self) -> usize {
         self.state.outstanding_buffers()
     }
 
-    /// What a plugin must never do, one sentence each: bytes written beside a range's buffer, memory freed that is not the
-    /// host's, a service called after finalise. Of all generations.
+    /// Everything the plugin did that it must never do, one sentence each: bytes written past a range's
+    /// buffer, foreign memory freed, a service called after finalise. Includes all former generations.
     pub fn violations(&self) -> Vec<String> {
         let states = self.former.iter().chain([&self.state]);
         let mut violations: Vec<String> = states.flat_map(|state| state.violations.lock().clone()).collect();
-        match state::bad_frees() {
-            0 => {}
-            count => {
-                violations.push(format!("{count} addresses were freed in this process that are no host's"));
-            }
+        let bad_frees = state::bad_frees();
+        if bad_frees != 0 {
+            violations.push(format!("{bad_frees} addresses were freed that Orthanc had not allocated"));
         }
         violations
     }

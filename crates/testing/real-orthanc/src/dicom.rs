@@ -1,92 +1,66 @@
-//! Generated DICOM files: valid, deterministic, and of nobody.
+//! Generated DICOM files: valid, deterministic, and without data of real patients.
 //!
-//! Explicit VR little endian, uncompressed, grey values of 16 bits that look like a body and carry noise, so that
-//! they neither compress to nothing nor repeat. All UIDs are UUID-derived (DICOM PS3.5, B.2).
+//! Explicit VR little endian, uncompressed. The 16-bit grey values look like a body and contain noise, so
+//! that files neither compress to nothing nor repeat. All UIDs are UUID-derived (DICOM PS3.5, B.2).
 
 mod pixels;
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
-use thiserror::Error;
 
 use self::pixels::Phantom;
 
-/// Frames of [`multi_frame`] have this many rows and columns: half a mebibyte each.
+/// Number of rows and of columns of a frame of [`multi_frame`]: half a mebibyte.
 const FRAME_SIDE: u16 = 512;
 const FRAME_BYTES: u32 = 2 * FRAME_SIDE as u32 * FRAME_SIDE as u32;
 
-/// Why a file could not be made.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum DicomError {
-    /// The DICOM library refuses the data set.
-    #[error("encoding DICOM: {0}")]
-    Encode(String),
-    /// A file could not be written.
-    #[error("writing DICOM: {0}")]
-    Write(#[from] io::Error),
-}
-
-/// A made-up study. Studies with different numbers share no UID; the same number gives the same bytes each time.
+/// A generated study. Studies with different numbers share no UID; the same number always gives the same
+/// bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Study(pub u64);
 
 /// [`Study::ct_series`] of study 0.
-#[must_use]
 pub fn ct_series(count: u32, rows: u16, columns: u16) -> CtSeries {
     Study::default().ct_series(count, rows, columns)
 }
 
 /// [`Study::multi_frame`] of study 0.
-///
-/// # Errors
-/// [`DicomError::Encode`].
-pub fn multi_frame(megabytes: u32) -> Result<Vec<u8>, DicomError> {
+pub fn multi_frame(megabytes: u32) -> Result<Vec<u8>> {
     Study::default().multi_frame(megabytes)
 }
 
-/// Writes study 0, a series of 256×256 slices and a multi-frame, to a folder; returns the files' paths.
-///
-/// # Errors
-/// [`DicomError`].
-pub fn write_study(
-    folder: &Path,
-    slices: u32,
-    multi_frame_megabytes: u32,
-) -> Result<Vec<PathBuf>, DicomError> {
+/// Writes the files of study 0, a series of 256×256 slices and a multi-frame, to a folder and returns their
+/// paths.
+pub fn write_study(folder: &Path, slices: u32, multi_frame_megabytes: u32) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    let mut write = |name: String, bytes: Vec<u8>| {
-        files.push(folder.join(name));
-        files.last().map_or(Ok(()), |path| fs::write(path, bytes))
-    };
     for (index, slice) in ct_series(slices, 256, 256).enumerate() {
-        write(format!("ct-{index:04}.dcm"), slice?)?;
+        let file = folder.join(format!("ct-{index:04}.dcm"));
+        fs::write(&file, slice?)?;
+        files.push(file);
     }
     if multi_frame_megabytes > 0 {
-        write("multi-frame.dcm".to_owned(), multi_frame(multi_frame_megabytes)?)?;
+        let file = folder.join("multi-frame.dcm");
+        fs::write(&file, multi_frame(multi_frame_megabytes)?)?;
+        files.push(file);
     }
     Ok(files)
 }
 
 impl Study {
-    /// A CT series of `count` slices. A file has 2 × rows × columns bytes of pixels and about 1 kB of header: 256×256
-    /// makes 132 kB, 512×512 makes 525 kB.
-    #[must_use]
+    /// A CT series of `count` slices. A file has 2 × rows × columns bytes of pixels and about 1 kB of
+    /// header: 132 kB for 256×256, 525 kB for 512×512.
     pub fn ct_series(self, count: u32, rows: u16, columns: u16) -> CtSeries {
         CtSeries { study: self, next: 0, count, phantom: Phantom::new(rows, columns) }
     }
 
-    /// One grey-scale multi-frame secondary capture of `megabytes` × 1 000 000 bytes, rounded up to whole frames of
-    /// 512×512 (0.52 MB).
-    ///
-    /// # Errors
-    /// [`DicomError::Encode`].
-    pub fn multi_frame(self, megabytes: u32) -> Result<Vec<u8>, DicomError> {
+    /// One grey-scale multi-frame secondary capture of `megabytes` × 1 000 000 bytes, rounded up to whole
+    /// frames of 512×512 (0.52 MB).
+    pub fn multi_frame(self, megabytes: u32) -> Result<Vec<u8>> {
         let frames = (u64::from(megabytes) * 1_000_000).div_ceil(u64::from(FRAME_BYTES)).max(1);
         let phantom = Phantom::new(FRAME_SIDE, FRAME_SIDE);
         let pixels =
@@ -108,7 +82,7 @@ impl Study {
         encode(data_set)
     }
 
-    fn ct_slice(self, phantom: &Phantom, index: u32) -> Result<Vec<u8>, DicomError> {
+    fn ct_slice(self, phantom: &Phantom, index: u32) -> Result<Vec<u8>> {
         let mut data_set = self.common(uids::CT_IMAGE_STORAGE, "CT");
         let position = f64::from(index) * 1.25;
         put(&mut data_set, tags::SOP_INSTANCE_UID, VR::UI, self.uid(UidKind::Slice, index.into()));
@@ -129,7 +103,7 @@ impl Study {
         encode(data_set)
     }
 
-    /// What every file of the study says of patient and study.
+    /// The attributes that all files of the study share.
     fn common(self, sop_class: &str, modality: &str) -> InMemDicomObject {
         let mut data_set = InMemDicomObject::new_empty();
         put(&mut data_set, tags::SOP_CLASS_UID, VR::UI, sop_class);
@@ -153,13 +127,13 @@ impl Study {
         let high = self.number(kind, index);
         let low = pixels::mix(high ^ 0x5DEE_CE66_D1CE_4E5B);
         let random = (u128::from(high) << 64) | u128::from(low);
-        // The bits that make it a UUID of version 8 (RFC 9562: content as its maker likes).
+        // The bits of a UUID of version 8 (RFC 9562: custom content).
         let version = (random & !(0xF << 76)) | (0x8 << 76);
         let uuid = (version & !(0b11 << 62)) | (0b10 << 62);
         format!("2.25.{uuid}")
     }
 
-    /// A number that looks random, and another one for every study, kind and index.
+    /// A number that looks random and differs for every study, kind and index.
     fn number(self, kind: UidKind, index: u64) -> u64 {
         pixels::mix(pixels::mix(pixels::mix(self.0) ^ kind as u64) ^ index)
     }
@@ -175,7 +149,7 @@ enum UidKind {
     Frames,
 }
 
-/// The files of a CT series, one after the other. See [`Study::ct_series`].
+/// Iterator over the files of a CT series. See [`Study::ct_series`].
 #[derive(Clone, Debug)]
 pub struct CtSeries {
     study: Study,
@@ -185,7 +159,7 @@ pub struct CtSeries {
 }
 
 impl Iterator for CtSeries {
-    type Item = Result<Vec<u8>, DicomError>;
+    type Item = Result<Vec<u8>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         (self.next < self.count).then(|| {
@@ -193,14 +167,7 @@ impl Iterator for CtSeries {
             self.study.ct_slice(&self.phantom, self.next - 1)
         })
     }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = (self.count - self.next) as usize;
-        (left, Some(left))
-    }
 }
-
-impl ExactSizeIterator for CtSeries {}
 
 fn put(data_set: &mut InMemDicomObject, tag: Tag, vr: VR, value: impl Into<PrimitiveValue>) {
     let value: PrimitiveValue = value.into();
@@ -228,12 +195,11 @@ fn put_pixels(data_set: &mut InMemDicomObject, phantom: &Phantom, pixels: Vec<u1
     put(data_set, tags::PIXEL_DATA, VR::OW, PrimitiveValue::U16(pixels.into()));
 }
 
-fn encode(data_set: InMemDicomObject) -> Result<Vec<u8>, DicomError> {
+fn encode(data_set: InMemDicomObject) -> Result<Vec<u8>> {
     // The builder takes class and instance from the data set.
     let meta = FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN);
-    let file = data_set.with_meta(meta).map_err(|error| DicomError::Encode(error.to_string()))?;
     let mut bytes = Vec::new();
-    file.write_all(&mut bytes).map_err(|error| DicomError::Encode(error.to_string()))?;
+    data_set.with_meta(meta)?.write_all(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -249,19 +215,15 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_of_256_by_256_has_about_130_kilobytes() {
+    fn files_have_the_requested_size() {
         let slice = ct_series(1, 256, 256).next().unwrap().unwrap();
         assert!((131_072..133_000).contains(&slice.len()), "{}", slice.len());
+        let frames = multi_frame(10).unwrap();
+        assert!((10_000_000..10_530_000).contains(&frames.len()), "{}", frames.len());
     }
 
     #[test]
-    fn a_multi_frame_has_the_size_asked_for() {
-        let bytes = multi_frame(10).unwrap();
-        assert!((10_000_000..10_530_000).contains(&bytes.len()), "{}", bytes.len());
-    }
-
-    #[test]
-    fn the_same_study_has_the_same_bytes_and_another_has_none_of_its_uids() {
+    fn studies_are_deterministic_and_share_no_uids() {
         let files = |study: Study| -> Vec<Vec<u8>> {
             let slices = study.ct_series(20, 32, 16).map(Result::unwrap);
             slices.chain([study.multi_frame(1).unwrap()]).collect()
@@ -273,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn uids_are_valid_and_derived_from_uuids() {
+    fn uids_are_valid_uuids() {
         for index in 0..1000 {
             let uid = Study(3).uid(UidKind::Slice, index);
             let uuid: u128 = uid.strip_prefix("2.25.").unwrap().parse().unwrap();
@@ -284,9 +246,10 @@ mod tests {
     }
 
     #[test]
-    fn noise_keeps_slices_from_being_alike_or_compressible_to_nothing() {
+    fn slices_differ_by_noise() {
         let phantom = Phantom::new(64, 64);
-        let (one, other) = (phantom.slice(1), phantom.slice(2));
+        let one = phantom.slice(1);
+        let other = phantom.slice(2);
         let equal = one.iter().zip(&other).filter(|(one, other)| one == other).count();
         assert!(equal < one.len() / 10, "{equal} of {} pixels are equal", one.len());
         assert!(one.iter().all(|pixel| *pixel < 1 << pixels::BITS));

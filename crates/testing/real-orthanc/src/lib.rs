@@ -1,7 +1,5 @@
-//! A real Orthanc in a temporary folder, and what is needed to exercise it: a REST client, generated DICOM files,
-//! C-STORE, and a proxy that plays a broken network.
-//!
-//! Tests, the demonstration and the benchmark share it. It knows nothing of the plugins but their names.
+//! A real Orthanc in a temporary folder, for tests, the demonstration and the benchmark: a REST client,
+//! generated DICOM files, C-STORE, and a proxy that simulates a broken network.
 //!
 //! ```no_run
 //! use real_orthanc::{Orthanc, dicom};
@@ -12,7 +10,7 @@
 //!     println!("{}", uploaded.id);
 //! }
 //! orthanc.stop()?;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # Ok::<(), anyhow::Error>(())
 //! ```
 
 pub mod dicom;
@@ -22,13 +20,14 @@ mod ports;
 mod postgres;
 mod process;
 mod proxy;
+mod resources;
 pub mod rest;
 mod send;
 pub mod workspace;
 
-pub use error::{StartError, StopError};
+pub use error::StartError;
 pub use orthanc::{Builder, Orthanc};
-pub use postgres::{POSTGRESQL_INDEX_PLUGIN, Postgres, PostgresError};
+pub use postgres::{POSTGRESQL_INDEX_PLUGIN, Postgres};
 pub use proxy::Proxy;
-pub use rest::{Answer, Client, RestError, Uploaded};
+pub use rest::{Answer, Client, Uploaded};
 pub use send::{SendError, dicom_send};

@@ -1,4 +1,4 @@
-//! C-STORE, through dcmtk's `storescu`: an implementation of DICOM that is not ours.
+//! C-STORE through dcmtk's `storescu`, an independent implementation of DICOM.
 
 use std::ffi::OsStr;
 use std::io;
@@ -9,43 +9,39 @@ use thiserror::Error;
 
 use crate::Orthanc;
 
-/// Command lines have a limit: this many files for each association.
+/// Files per association; the length of a command line is limited.
 const FILES_AT_ONCE: usize = 500;
 
 /// Why files were not sent.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// There is no `storescu` (package `dcmtk`).
-    #[error("starting storescu: {0}")]
+    /// `storescu` could not be started; Debian's package is `dcmtk`.
+    #[error("cannot start storescu: {0}")]
     Spawn(#[from] io::Error),
     /// Not every file was stored.
     #[error("storescu: {0}")]
     Refused(String),
 }
 
-/// Sends DICOM files to Orthanc in one association.
+/// Sends DICOM files to Orthanc.
 ///
 /// # Errors
-/// [`SendError::Refused`] when Orthanc answers one of them with a failure.
+/// [`SendError::Refused`] if Orthanc answers with a failure to one of them.
 pub fn dicom_send(orthanc: &Orthanc, files: &[impl AsRef<Path>]) -> Result<(), SendError> {
-    for files in files.chunks(FILES_AT_ONCE) {
-        send(orthanc, files)?;
+    for batch in files.chunks(FILES_AT_ONCE) {
+        // With --required, storescu proposes the transfer syntaxes and classes of the files, which its
+        // default leaves out.
+        let output = Command::new("storescu")
+            .args(["--required", "-aet", "HARNESS", "-aec", "ORTHANC", "127.0.0.1"])
+            .arg(orthanc.dicom_port().to_string())
+            .args(batch.iter().map(|file| AsRef::<OsStr>::as_ref(file.as_ref())))
+            .output()?;
+        // storescu may print an error and still exit with 0.
+        let printed = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() || printed.contains("Store Failed") || printed.contains("E: ") {
+            return Err(SendError::Refused(format!("{}: {}", output.status, printed.trim())));
+        }
     }
     Ok(())
-}
-
-fn send(orthanc: &Orthanc, files: &[impl AsRef<Path>]) -> Result<(), SendError> {
-    // --required proposes what the files need: the default proposal leaves out transfer syntaxes and newer classes.
-    let output = Command::new("storescu")
-        .args(["--required", "-aet", "HARNESS", "-aec", "ORTHANC", "127.0.0.1"])
-        .arg(orthanc.dicom_port().to_string())
-        .args(files.iter().map(|file| AsRef::<OsStr>::as_ref(file.as_ref())))
-        .output()?;
-    // The exit status is not trusted alone: an error that was printed counts too.
-    let printed = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    if output.status.success() && !printed.contains("Store Failed") && !printed.contains("E: ") {
-        return Ok(());
-    }
-    Err(SendError::Refused(format!("{}: {printed}", output.status)))
 }

@@ -1,4 +1,4 @@
-//! The memory budget: in order of arrival, never exceeded, too large requests alone.
+//! Requests proceed in order of arrival, the budget is never exceeded, and oversized requests proceed alone.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ fn wait_for(budget: &MemoryBudget, waiting: u64) {
 }
 
 #[test]
-fn what_fits_goes_through_at_once_and_is_given_back() {
+fn fitting_requests_proceed_at_once() {
     let budget = MemoryBudget::new(100);
     let a = budget.acquire(60);
     let b = budget.acquire(40);
@@ -31,16 +31,17 @@ fn what_fits_goes_through_at_once_and_is_given_back() {
 }
 
 #[test]
-fn requests_are_served_in_the_order_of_their_arrival_even_if_a_later_one_would_fit() {
+fn requests_do_not_overtake_each_other() {
     let budget = MemoryBudget::new(100);
     let order = Arc::new(Mutex::new(Vec::new()));
     let first = budget.acquire(50);
-    // The large one must wait for `first`; the small ones would fit beside it and must not overtake.
+    // The large one must wait for `first`; the small ones would fit next to it and must not overtake.
     let threads: Vec<_> = [80_u64, 10, 5, 100, 1]
         .into_iter()
         .enumerate()
         .map(|(index, bytes)| {
-            let (queue, order) = (budget.clone(), Arc::clone(&order));
+            let queue = budget.clone();
+            let order = Arc::clone(&order);
             let thread = thread::spawn(move || {
                 let guard = queue.acquire(bytes);
                 order.lock().unwrap().push(bytes);
@@ -61,10 +62,11 @@ fn requests_are_served_in_the_order_of_their_arrival_even_if_a_later_one_would_f
 }
 
 #[test]
-fn a_request_larger_than_the_budget_goes_through_alone() {
+fn oversized_request_proceeds_alone() {
     let budget = MemoryBudget::new(100);
     let small = budget.acquire(1);
-    let (queue, inside) = (budget.clone(), Arc::new(AtomicU64::new(0)));
+    let queue = budget.clone();
+    let inside = Arc::new(AtomicU64::new(0));
     let flag = Arc::clone(&inside);
     let large = thread::spawn(move || {
         let guard = queue.acquire(u64::MAX);
@@ -72,28 +74,30 @@ fn a_request_larger_than_the_budget_goes_through_alone() {
         guard
     });
     wait_for(&budget, 1);
-    assert_eq!(inside.load(SeqCst), 0, "let in beside another request");
+    assert_eq!(inside.load(SeqCst), 0, "the large request proceeded next to another");
     drop(small);
     let guard = large.join().unwrap();
-    let (queue, flag) = (budget.clone(), Arc::clone(&inside));
+    let queue = budget.clone();
+    let flag = Arc::clone(&inside);
     let next = thread::spawn(move || {
         drop(queue.acquire(1));
         flag.store(2, SeqCst);
     });
     wait_for(&budget, 1);
-    assert_eq!(inside.load(SeqCst), 1, "another request was let in beside the large one");
+    assert_eq!(inside.load(SeqCst), 1, "another request proceeded next to the large one");
     drop(guard);
     next.join().unwrap();
     assert_eq!((inside.load(SeqCst), budget.used()), (2, 0));
 }
 
 #[test]
-fn the_budget_is_never_exceeded_and_nobody_starves() {
+fn budget_is_never_exceeded() {
     let budget = MemoryBudget::new(1000);
     let in_flight = Arc::new(AtomicU64::new(0));
     thread::scope(|scope| {
         for thread in 0..16_u64 {
-            let (budget, in_flight) = (budget.clone(), Arc::clone(&in_flight));
+            let budget = budget.clone();
+            let in_flight = Arc::clone(&in_flight);
             scope.spawn(move || {
                 for round in 0..200 {
                     let bytes = (thread * 131 + round * 17) % 700;
@@ -109,7 +113,7 @@ fn the_budget_is_never_exceeded_and_nobody_starves() {
 }
 
 #[test]
-fn a_budget_of_nothing_lets_one_request_through_at_a_time() {
+fn empty_budget_admits_one_request_at_a_time() {
     for total in [0, 1] {
         let budget = MemoryBudget::new(total);
         for bytes in [0, 1, 1 << 40] {

@@ -135,7 +135,7 @@ fn a_version_of_orthanc_that_is_too_old_is_refused<C: Cloud>() -> Result<()> {
         else {
             anyhow::bail!("{version} is not refused");
         };
-        let line = format!("{name}: Orthanc 1.9.0 or newer is needed, this is version '{version}'");
+        let line = format!("{name}: Orthanc must be version 1.9.0 or newer, got '{version}'");
         assert_eq!(logs, [(LogLevel::Error, line)]);
     }
     assert_eq!(server.requests().total, 0);

@@ -1,9 +1,7 @@
-//! What orthanc-ffi promises, seen from Orthanc's side: its two example plugins, loaded as Orthanc loads them.
+//! What `orthanc-ffi` promises, seen from Orthanc's side: its example plugin, loaded as Orthanc loads it.
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::needless_pass_by_value)]
 
 mod fixture;
-mod jobs;
 mod life;
-mod rest;
 mod storage;

@@ -1,4 +1,5 @@
-//! Pixels that look like a slice through a body: an ellipse of soft tissue with a ring of bone, in air, with noise.
+//! Pixels that look like a slice through a body: an ellipse of soft tissue with a ring of bone, surrounded
+//! by air, with noise.
 
 /// Bits stored for each pixel.
 pub(crate) const BITS: u16 = 12;
@@ -11,7 +12,7 @@ const FAT: u16 = 930;
 const TISSUE: u16 = 1060;
 const BONE: u16 = 2200;
 
-/// A slice without noise, from which slices are made.
+/// A slice without noise, the basis of all slices.
 #[derive(Clone, Debug)]
 pub(crate) struct Phantom {
     rows: u16,
@@ -35,11 +36,11 @@ impl Phantom {
         self.columns
     }
 
-    /// The slice with noise; each `seed` gives another.
+    /// The slice with noise that depends on `seed`.
     pub(crate) fn slice(&self, seed: u64) -> Vec<u16> {
         let mut pixels = self.pixels.clone();
         let mut state = seed;
-        // Four pixels for each random number: a file of 100 MB must not take seconds.
+        // One random number for four pixels, so that a file of 100 MB does not take seconds.
         for four in pixels.chunks_mut(4) {
             state = state.wrapping_add(GOLDEN);
             let noise = (mix(state) & NOISE).to_le_bytes();
@@ -64,10 +65,11 @@ fn grey(x: f32, y: f32) -> u16 {
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): each bit of the result depends on each bit of the number.
+/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): each bit of the result depends on each bit of the
+/// number.
 pub(crate) fn mix(number: u64) -> u64 {
-    let number = number.wrapping_add(GOLDEN);
-    let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    number ^ (number >> 31)
+    let mut mixed = number.wrapping_add(GOLDEN);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
 }

@@ -1,127 +1,27 @@
-//! Memory that crosses the C boundary: the content that Orthanc lends for a create, and the buffers that reads fill.
-//!
-//! A create hands Orthanc's own buffer to the plugin as [`Bytes`], without a copy. `Bytes` may be cloned into any thread
-//! and live for ever; Orthanc's buffer lives until the callback returns. So the callback does not return before the last
-//! clone is gone: each loan has a latch that the owner inside the `Bytes` opens when it is dropped, and [`lend`] waits
-//! for that, whatever happened in between, a panic included.
-//!
-//! This module does not know what content means, nor where it comes from.
+//! Buffers that reads fill: [`Target`] for a range, and [`WholeTarget`] for a whole attachment.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
 
 use crate::abi::{self, service};
 use crate::error::{ErrorCode, OrthancError};
-use crate::orthanc::{Level, Orthanc};
+use crate::orthanc::Orthanc;
 
-/// How long a create waits for clones of its content between two warnings.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Opened once, when nobody looks at the lent buffer any more.
-#[derive(Default)]
-struct Latch {
-    open: Mutex<bool>,
-    opened: Condvar,
-}
-
-/// The owner inside the `Bytes` of a create: a view on Orthanc's buffer.
-struct Loan {
-    start: NonNull<u8>,
-    len: usize,
-    latch: Arc<Latch>,
-}
-
-// SAFETY: the buffer is only read, by this view and by Orthanc, from whatever thread, until the latch opens.
-unsafe impl Send for Loan {}
-// SAFETY: as for `Send`; there is no interior mutability.
-unsafe impl Sync for Loan {}
-
-impl AsRef<[u8]> for Loan {
-    fn as_ref(&self) -> &[u8] {
-        // SAFETY: `lend`'s caller vouches for the buffer until `lend` returns, and `lend` does not return before this
-        // value has been dropped.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
-    }
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        // `Bytes` drops its owner once, after the last clone: nobody can reach the buffer through this view any more.
-        *self.latch.open.lock() = true;
-        self.latch.opened.notify_all();
-    }
-}
-
-/// Opens the way back to Orthanc only when the loan has ended; also while a panic unwinds.
-struct WaitForLoan<'a> {
-    latch: Arc<Latch>,
-    orthanc: &'a Orthanc,
-    uuid: &'a str,
-}
-
-impl Drop for WaitForLoan<'_> {
-    fn drop(&mut self) {
-        let since = Instant::now();
-        let mut open = self.latch.open.lock();
-        while !*open {
-            if self.latch.opened.wait_for(&mut open, PATIENCE).timed_out() && !*open {
-                let (name, seconds) = (self.orthanc.plugin_name(), since.elapsed().as_secs());
-                let message = format!(
-                    "{name}: the content of attachment {} is still in use {seconds} s after its create has ended",
-                    self.uuid
-                );
-                self.orthanc.log(Level::Warning, &message);
-            }
-        }
-    }
-}
-
-/// Lends `len` bytes from `content` on as `Bytes`, and returns only when every clone of them has been dropped.
-///
-/// # Safety
-///
-/// `content` must be valid for reads of `len` bytes, and nobody may write to them, until this function returns.
-/// `content` may be null where `len` is 0.
-pub(crate) unsafe fn lend<R>(
-    orthanc: &Orthanc,
-    uuid: &str,
-    content: *const c_void,
-    len: usize,
-    body: impl FnOnce(Bytes) -> R,
-) -> Result<R, ErrorCode> {
-    if len == 0 {
-        return Ok(body(Bytes::new()));
-    }
-    let start = NonNull::new(content.cast_mut().cast::<u8>()).ok_or(ErrorCode::NULL_POINTER)?;
-    if isize::try_from(len).is_err() {
-        return Err(ErrorCode::PARAMETER_OUT_OF_RANGE);
-    }
-    let latch = Arc::new(Latch::default());
-    // Made before the loan, hence dropped after whatever `body` leaves of it.
-    let _wait = WaitForLoan { latch: Arc::clone(&latch), orthanc, uuid };
-    Ok(body(Bytes::from_owner(Loan { start, len, latch })))
-}
-
-/// More bytes than a [`Target`] has room for.
+/// More bytes were appended than a [`Target`] has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{attempted} bytes do not fit into the {remaining} that remain of the target")]
+#[error("{attempted} bytes exceed the remaining {remaining} of the target")]
 pub struct TargetOverflow {
-    /// Bytes that were to be appended.
+    /// Number of bytes to append.
     pub attempted: usize,
-    /// Bytes that there was room for.
+    /// Number of bytes that would have fitted.
     pub remaining: usize,
 }
 
 /// A buffer of fixed length that is filled from its beginning to its end.
 ///
-/// Its memory may be uninitialised, so it can be appended to but not read. Orthanc gets it only when it was filled
-/// entirely; there are no short reads.
+/// The memory may be uninitialised, so it can be appended to but not read. Orthanc gets it only if it was
+/// filled entirely: there are no short reads.
 #[derive(Debug)]
 pub struct Target<'a> {
     memory: &'a mut [MaybeUninit<u8>],
@@ -129,7 +29,7 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// A target on `memory` that reports into `filled` how far it got.
+    /// Creates a target for `memory` that counts its bytes in `filled`.
     pub(crate) fn new(memory: &'a mut [MaybeUninit<u8>], filled: &'a mut usize) -> Self {
         *filled = 0;
         Self { memory, filled }
@@ -145,12 +45,12 @@ impl<'a> Target<'a> {
         self.memory.is_empty()
     }
 
-    /// Bytes appended so far.
+    /// Number of bytes appended so far.
     pub fn filled(&self) -> usize {
         *self.filled
     }
 
-    /// Bytes still to be appended.
+    /// Number of bytes still to be appended.
     pub fn remaining(&self) -> usize {
         self.memory.len() - *self.filled
     }
@@ -159,7 +59,7 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     ///
-    /// There is no room for all of them.
+    /// Not enough room.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), TargetOverflow> {
         let end = self.end_of(bytes.len())?;
         self.memory[*self.filled..end].write_copy_of_slice(bytes);
@@ -167,26 +67,26 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    /// Appends `len` bytes, zero at first, that `fill` writes in place.
+    /// Appends `len` bytes that `fill` writes in place, over zeros.
     ///
     /// # Errors
     ///
-    /// There is no room for `len` bytes, or `fill` failed; then nothing was appended.
+    /// Not enough room, or `fill` failed. Nothing was appended.
     pub fn append_with<E: From<TargetOverflow>>(
         &mut self,
         len: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let end = self.end_of(len)?;
-        let part = &mut self.memory[*self.filled..end];
-        part.fill(MaybeUninit::new(0));
-        // SAFETY: each byte of `part` was initialised by the line above.
-        fill(unsafe { part.assume_init_mut() })?;
+        let gap = &mut self.memory[*self.filled..end];
+        gap.fill(MaybeUninit::new(0));
+        // SAFETY: the line above initialised each byte of `gap`.
+        fill(unsafe { gap.assume_init_mut() })?;
         *self.filled = end;
         Ok(())
     }
 
-    /// Forgets what was appended, to fill the target anew.
+    /// Discards the appended bytes, to fill the target again.
     pub fn rewind(&mut self) {
         *self.filled = 0;
     }
@@ -200,44 +100,44 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Who allocates the buffer of a whole read.
+/// Allocator of a whole read's buffer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Allocator {
-    /// C's `malloc`: Orthanc frees with the function given when the storage area was registered.
+    /// C's `malloc`: Orthanc frees the buffer with the `free` that the storage area registered.
     Malloc,
     /// Orthanc's service for memory buffers.
     Orthanc,
 }
 
-/// A buffer that belongs to the plugin until Orthanc takes it.
+/// A buffer that the plugin owns until Orthanc takes it.
 struct Allocation<'a> {
     orthanc: &'a Orthanc,
     allocator: Allocator,
-    /// Dangling where `len` is 0: nothing was allocated then.
+    /// Dangling if `len` is 0: nothing was allocated.
     start: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: an allocation is owned memory without ties to a thread, and `Orthanc` is for any thread.
+// SAFETY: owned memory is not tied to a thread, and `Orthanc` may be used from any thread.
 unsafe impl Send for Allocation<'_> {}
 
 impl<'a> Allocation<'a> {
-    fn new(orthanc: &'a Orthanc, allocator: Allocator, len: u64) -> Result<Self, ErrorCode> {
-        let len = isize::try_from(len).map_err(|_| ErrorCode::NOT_ENOUGH_MEMORY)?.unsigned_abs();
-        // Orthanc never frees a buffer of size 0 (it takes null with size 0 for an empty file), so it must not get one.
-        let start = match (len, allocator) {
+    fn new(orthanc: &'a Orthanc, allocator: Allocator, wanted: u64) -> Result<Self, ErrorCode> {
+        let len = isize::try_from(wanted).map_err(|_| ErrorCode::NOT_ENOUGH_MEMORY)?.unsigned_abs();
+        // Orthanc never frees a buffer of size 0: it represents an empty file by null with size 0.
+        let allocated = match (len, allocator) {
             (0, _) => Some(NonNull::dangling()),
             (_, Allocator::Malloc) => {
-                // SAFETY: `malloc` may be called with any size that is not 0.
+                // SAFETY: `malloc` accepts any size but 0.
                 NonNull::new(unsafe { libc::malloc(len) }.cast())
             }
-            (_, Allocator::Orthanc) => Self::from_host(orthanc, len).map_err(|error| error.code())?,
+            (_, Allocator::Orthanc) => Self::from_orthanc(orthanc, len).map_err(|error| error.code())?,
         };
-        let start = start.ok_or(ErrorCode::NOT_ENOUGH_MEMORY)?;
+        let start = allocated.ok_or(ErrorCode::NOT_ENOUGH_MEMORY)?;
         Ok(Self { orthanc, allocator, start, len })
     }
 
-    fn from_host(orthanc: &Orthanc, len: usize) -> Result<Option<NonNull<u8>>, OrthancError> {
+    fn from_orthanc(orthanc: &Orthanc, len: usize) -> Result<Option<NonNull<u8>>, OrthancError> {
         let mut buffer = abi::MemoryBuffer64 { data: ptr::null_mut(), size: 0 };
         let params = abi::CreateMemoryBuffer64 { target: &raw mut buffer, size: len as u64 };
         // SAFETY: the parameters are those of this service, and `buffer` outlives the call.
@@ -246,12 +146,12 @@ impl<'a> Allocation<'a> {
     }
 
     fn memory(&mut self) -> &mut [MaybeUninit<u8>] {
-        // SAFETY: `start` is valid for `len` bytes (or dangling with 0), which this value owns; any content is fine for
-        // `MaybeUninit`.
+        // SAFETY: `start` is valid for `len` bytes (or dangling with 0), which this value owns;
+        // `MaybeUninit` may be uninitialised.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.len) }
     }
 
-    /// Hands the buffer over; null where its length is 0.
+    /// Gives up the buffer; null if its length is 0.
     fn release(self) -> (*mut c_void, usize) {
         let this = std::mem::ManuallyDrop::new(self);
         match this.len {
@@ -274,7 +174,7 @@ impl Drop for Allocation<'_> {
     }
 }
 
-/// Where a whole read puts the attachment, once its length is known.
+/// The target of a whole read, whose buffer is allocated once the attachment's length is known.
 pub struct WholeTarget<'a> {
     orthanc: &'a Orthanc,
     allocator: Allocator,
@@ -287,19 +187,19 @@ impl<'a> WholeTarget<'a> {
         Self { orthanc, allocator, allocation: None, filled: 0 }
     }
 
-    /// Allocates the buffer for an attachment of `len` bytes, which may be 0. A buffer allocated before is released
-    /// first: a read may start anew.
+    /// Allocates the buffer for an attachment of `len` bytes, which may be 0. A read that restarts calls it
+    /// again, which first releases the previous buffer.
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::NOT_ENOUGH_MEMORY`], or what Orthanc returns.
+    /// [`ErrorCode::NOT_ENOUGH_MEMORY`], or Orthanc's error code.
     pub fn allocate(&mut self, len: u64) -> Result<Target<'_>, ErrorCode> {
         self.allocation = None;
         let allocation = self.allocation.insert(Allocation::new(self.orthanc, self.allocator, len)?);
         Ok(Target::new(allocation.memory(), &mut self.filled))
     }
 
-    /// The buffer for Orthanc, if it was allocated and filled entirely.
+    /// Returns the buffer for Orthanc if it was allocated and filled entirely.
     pub(crate) fn finish(self) -> Result<(*mut c_void, usize), Incomplete> {
         let Some(allocation) = self.allocation else { return Err(Incomplete::NotAllocated) };
         if self.filled != allocation.len {
@@ -316,7 +216,7 @@ impl std::fmt::Debug for WholeTarget<'_> {
     }
 }
 
-/// A read that claims success without having delivered everything.
+/// A read reported success without delivering everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Incomplete {
     #[error("no buffer was allocated")]
@@ -346,13 +246,14 @@ mod tests {
     }
 
     fn written(memory: &[MaybeUninit<u8>]) -> &[u8] {
-        // SAFETY: called after every byte was filled.
+        // SAFETY: the callers have filled every byte.
         unsafe { memory.assume_init_ref() }
     }
 
     #[test]
-    fn a_target_is_filled_in_order() {
-        let (mut memory, mut filled) = (memory(6), 9);
+    fn target_is_filled_in_order() {
+        let mut memory = memory(6);
+        let mut filled = 9;
         let mut target = Target::new(&mut memory, &mut filled);
         assert_eq!((target.len(), target.filled(), target.remaining()), (6, 0, 6));
         target.append(b"ab").unwrap();
@@ -371,8 +272,9 @@ mod tests {
     }
 
     #[test]
-    fn a_target_takes_all_or_nothing() {
-        let (mut memory, mut filled) = (memory(3), 0);
+    fn append_is_all_or_nothing() {
+        let mut memory = memory(3);
+        let mut filled = 0;
         let mut target = Target::new(&mut memory, &mut filled);
         target.append(b"ab").unwrap();
         let overflow = TargetOverflow { attempted: 2, remaining: 1 };
@@ -386,8 +288,9 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_fill_does_not_advance_a_target() {
-        let (mut memory, mut filled) = (memory(4), 0);
+    fn failed_fill_does_not_advance() {
+        let mut memory = memory(4);
+        let mut filled = 0;
         let mut target = Target::new(&mut memory, &mut filled);
         let failed = target.append_with(4, |part| {
             part.fill(7);
@@ -400,8 +303,9 @@ mod tests {
     }
 
     #[test]
-    fn a_rewound_target_is_filled_anew() {
-        let (mut memory, mut filled) = (memory(2), 0);
+    fn rewound_target_can_be_filled_again() {
+        let mut memory = memory(2);
+        let mut filled = 0;
         let mut target = Target::new(&mut memory, &mut filled);
         target.append(b"xy").unwrap();
         target.rewind();
@@ -411,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_can_be_sent_to_another_thread() {
+    fn targets_are_send() {
         fn is_send<T: Send>() {}
         is_send::<Target<'_>>();
         is_send::<WholeTarget<'_>>();

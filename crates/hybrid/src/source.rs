@@ -1,0 +1,143 @@
+//! The bytes of an attachment, from either place.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bucket::{Download, Found, Naming, ReadRange, StorageError};
+use bytes::{Bytes, BytesMut};
+
+use crate::files::FileReader;
+use crate::place::blocking;
+
+/// Bytes of a file that are read at a time.
+const STEP: usize = 1024 * 1024;
+
+/// What is known about an attachment's object or file before its first byte is read.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// The object's name in the bucket, or the file's path.
+    pub name: String,
+    /// What the name says about the content.
+    pub naming: Naming,
+    /// Size of the whole object or file, in bytes.
+    pub size: u64,
+    /// The range that is read.
+    pub range: Range<u64>,
+    /// Identifies the object or file among those that have had or will have this name.
+    pub version: Version,
+}
+
+/// The version of an object or file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Version {
+    /// An object's ETag, if the server sent one.
+    Object(Option<Arc<str>>),
+    /// A file's modification time.
+    File(SystemTime),
+}
+
+impl Head {
+    /// Whether both describe the same bytes.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.version == other.version && self.size == other.size
+    }
+
+    /// Bytes to be read.
+    pub fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    /// Whether there is nothing to read.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// An open attachment, or a range of one.
+#[derive(Debug)]
+pub struct Source {
+    head: Head,
+    bytes: Origin,
+}
+
+#[derive(Debug)]
+enum Origin {
+    Object(Box<Download>),
+    /// `None` only while a thread reads from the file.
+    File(Option<FileReader>),
+}
+
+impl Source {
+    /// An object in the bucket.
+    pub(crate) fn object(found: Found) -> Self {
+        let Found { download, naming, name } = found;
+        let head = Head {
+            name,
+            naming,
+            size: download.object_size(),
+            range: download.range(),
+            version: Version::Object(download.version().map(Arc::from)),
+        };
+        Self { head, bytes: Origin::Object(Box::new(download)) }
+    }
+
+    /// The bytes `range` of a file.
+    pub(crate) fn file(
+        mut file: FileReader,
+        naming: Naming,
+        range: &ReadRange,
+    ) -> Result<Self, StorageError> {
+        let head = file.seek(range, naming)?;
+        Ok(Self { head, bytes: Origin::File(Some(file)) })
+    }
+
+    /// What is known before the first byte.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The next bytes; `None` after the last ones.
+    ///
+    /// # Errors
+    ///
+    /// If the source cannot be read to its end. Discard the bytes returned before.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, StorageError> {
+        match &mut self.bytes {
+            Origin::Object(download) => download.next().await,
+            Origin::File(slot) => {
+                let Some(mut file) = slot.take() else { return Ok(None) };
+                let (file, bytes) = blocking(move || {
+                    let bytes = file.next(STEP);
+                    (file, bytes)
+                })
+                .await;
+                *slot = Some(file);
+                bytes
+            }
+        }
+    }
+
+    /// All bytes, in one piece.
+    pub(crate) async fn read_to_end(mut self) -> Result<Bytes, StorageError> {
+        let mut bytes = BytesMut::with_capacity(usize::try_from(self.head.len()).unwrap_or(usize::MAX));
+        while let Some(chunk) = self.next().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// Whether the source has exactly the bytes `expected`.
+    pub(crate) async fn equals(mut self, expected: &Bytes) -> Result<bool, StorageError> {
+        if self.head.len() != expected.len() as u64 {
+            return Ok(false);
+        }
+        let mut left = expected.clone();
+        while let Some(chunk) = self.next().await? {
+            if left.split_to(chunk.len().min(left.len())) != chunk {
+                return Ok(false);
+            }
+        }
+        Ok(left.is_empty())
+    }
+}

@@ -1,0 +1,132 @@
+//! An attachment's bytes on their way to Orthanc's thread.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::Arc;
+
+use bucket::{ReadRange, StorageError};
+use bytes::Bytes;
+use crypto_envelope::INSPECT_LEN;
+use futures_util::FutureExt as _;
+use hybrid::{FileReader, Head, Place, Source};
+use storage_layout::Attachment;
+use tokio::sync::mpsc;
+
+use crate::runtime::{Runtime, shut_down};
+
+/// Bytes passed to Orthanc's thread at a time: a typical slice wakes the thread once.
+const BATCH: usize = 1024 * 1024;
+/// Batches that may wait for Orthanc's thread. Together with the one being filled and the one being copied, they limit
+/// a download's memory to about 10 MB.
+const BATCHES: usize = 8;
+
+/// Some of the bytes of an attachment.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) head: Arc<Head>,
+    pub(crate) chunks: Vec<Bytes>,
+    /// Whether these are the last bytes, and the whole has been verified.
+    pub(crate) last: bool,
+}
+
+impl Batch {
+    /// The first bytes, enough to identify an envelope.
+    pub(crate) fn start(&self) -> Vec<u8> {
+        self.chunks.iter().flatten().take(INSPECT_LEN).copied().collect()
+    }
+
+    /// All bytes in one piece.
+    pub(crate) fn gather(&self) -> Vec<u8> {
+        self.chunks.concat()
+    }
+}
+
+/// What a download's task sends: a batch, an error, or the task's panic.
+type Message = Result<Result<Batch, StorageError>, Box<dyn Any + Send>>;
+
+/// The batches of an attachment. Dropping this ends the download.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// A task on the runtime downloads the attachment.
+    Network(mpsc::Receiver<Message>),
+    /// Orthanc's thread reads the file itself, since it would have to wait anyway.
+    File {
+        /// The file.
+        file: FileReader,
+        /// Its head.
+        head: Arc<Head>,
+    },
+}
+
+impl Incoming {
+    /// Opens an attachment in `place`, or a range of it.
+    pub(crate) fn open(
+        runtime: &Runtime,
+        place: Place,
+        attachment: Attachment,
+        range: &ReadRange,
+    ) -> Result<Self, StorageError> {
+        if let Place::FileSystem { files, naming } = place {
+            let mut file = files.open_for_use(&attachment.uuid)?;
+            let head = Arc::new(file.seek(range, naming)?);
+            return Ok(Self::File { file, head });
+        }
+        let range = range.clone();
+        let (sender, receiver) = mpsc::channel(BATCHES);
+        runtime.handle().spawn(async move {
+            let download = forward(place, attachment, range, &sender);
+            if let Err(panic) = AssertUnwindSafe(download).catch_unwind().await {
+                let _ = sender.send(Err(panic)).await;
+            }
+        });
+        Ok(Self::Network(receiver))
+    }
+
+    /// Blocks until the next batch is there.
+    pub(crate) fn next(&mut self) -> Result<Batch, StorageError> {
+        match self {
+            Self::Network(receiver) => match receiver.blocking_recv() {
+                Some(Ok(batch)) => batch,
+                Some(Err(panic)) => resume_unwind(panic),
+                None => resume_unwind(shut_down()),
+            },
+            Self::File { file, head } => {
+                let chunks = file.next(BATCH)?.into_iter().collect();
+                Ok(Batch { head: Arc::clone(head), chunks, last: file.is_at_end() })
+            }
+        }
+    }
+}
+
+/// Downloads an attachment and sends its bytes in batches.
+async fn forward(place: Place, attachment: Attachment, range: ReadRange, sender: &mpsc::Sender<Message>) {
+    // Sending fails when the reader has been dropped; then there is nothing left to do.
+    let _ = match place.open(&attachment, range).await {
+        Ok(source) => send_batches(source, sender).await,
+        Err(error) => sender.send(Ok(Err(error))).await,
+    };
+}
+
+async fn send_batches(
+    mut source: Source,
+    sender: &mpsc::Sender<Message>,
+) -> Result<(), mpsc::error::SendError<Message>> {
+    let head = Arc::new(source.head().clone());
+    let mut chunks = Vec::new();
+    let mut size = 0;
+    loop {
+        match source.next().await {
+            Ok(Some(chunk)) => {
+                size += chunk.len();
+                chunks.push(chunk);
+                if size >= BATCH {
+                    size = 0;
+                    let chunks = std::mem::take(&mut chunks);
+                    sender.send(Ok(Ok(Batch { head: Arc::clone(&head), chunks, last: false }))).await?;
+                }
+            }
+            Ok(None) => return sender.send(Ok(Ok(Batch { head, chunks, last: true }))).await,
+            Err(error) => return sender.send(Ok(Err(error))).await,
+        }
+    }
+}

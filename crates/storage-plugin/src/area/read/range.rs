@@ -1,0 +1,169 @@
+//! Reads of ranges. Encrypted content is read in whole segments, and only verified bytes are returned.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bucket::{Cause, ReadRange, StorageError};
+use crypto_envelope::{
+    A2Decryptor, A2Geometry, A2Header, A2Opener, A2RangeDecryptor, DecryptError, Decryptor, Format,
+    INSPECT_LEN, RangeError, inspect, speculative_header_len,
+};
+use orthanc_ffi::Target;
+
+use super::incoming::{Batch, Incoming};
+use super::sink::Sink;
+use super::{Content, ReadError, Reading};
+use crate::area::encryption::{Encryption, KnownEnvelope};
+
+/// Bytes of an envelope that are read in excess to get header and range with one request. A round trip takes longer.
+const SURPLUS: u64 = 128 * 1024;
+
+impl Reading<'_> {
+    pub(super) fn range_once(&self, start: u64, target: &mut Target<'_>) -> Result<u64, ReadError> {
+        let range = start..start.saturating_add(target.len() as u64);
+        let Some(encryption) = self.encryption else {
+            let (incoming, first) = self.download(&ReadRange::Range(range))?;
+            return self.fill(target, first, incoming);
+        };
+        if let Some(known) = encryption.known(&self.attachment) {
+            match self.known_range(encryption, &known, range.clone(), target) {
+                // The object was replaced, perhaps by a shorter one. Its new header is read below.
+                Err(
+                    ReadError::Envelope { .. }
+                    | ReadError::Storage(StorageError { cause: Cause::OutOfRange, .. }),
+                ) => {
+                    encryption.forget(&self.attachment);
+                    target.rewind();
+                }
+                result => return result,
+            }
+        }
+        self.unknown_range(encryption, range, target)
+    }
+
+    /// A range of an A2 envelope whose header is known: one request for just its segments.
+    fn known_range(
+        &self,
+        encryption: &Encryption,
+        known: &KnownEnvelope,
+        range: Range<u64>,
+        target: &mut Target<'_>,
+    ) -> Result<u64, ReadError> {
+        let layout = known.opener.layout(known.size).map_err(|cause| self.envelope(cause))?;
+        let plan = layout.plan(range.clone()).map_err(|cause| self.envelope(cause.into()))?;
+        let (mut incoming, first) = self.download(&ReadRange::Range(plan.envelope_range()))?;
+        let mut decryptor = A2RangeDecryptor::new(Arc::clone(&known.opener), plan, Sink(target));
+        self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
+        decryptor.finish().map_err(|cause| self.envelope(cause))?;
+        Ok(range.end - range.start)
+    }
+
+    /// A range of an object that has not been read yet: one request if the range is near the start, two otherwise.
+    fn unknown_range(
+        &self,
+        encryption: &Encryption,
+        range: Range<u64>,
+        target: &mut Target<'_>,
+    ) -> Result<u64, ReadError> {
+        let with_header = A2Geometry::STANDARD.range_with_header(range.clone(), SURPLUS);
+        let probe = with_header.clone().unwrap_or(0..speculative_header_len());
+        let (incoming, first) = self.download(&ReadRange::UpTo(probe))?;
+        let start = first.start();
+        let size = first.head.size;
+        match self.content(&first, &start)? {
+            Content::Clear => {
+                drop(incoming);
+                let (incoming, again) = self.download(&ReadRange::Range(range))?;
+                // The bytes returned must be of the object found to be in clear, not of an envelope that has replaced it.
+                self.expect_same(&first.head, &again.head)?;
+                self.fill(target, again, incoming)
+            }
+            Content::Envelope(Format::A1) => {
+                drop(incoming);
+                self.range_of_whole(encryption, range, target)
+            }
+            Content::Envelope(Format::A2) => {
+                let parsed = A2Header::parse(&first.gather()).map_err(|cause| self.envelope(cause))?;
+                let standard =
+                    parsed.as_ref().is_some_and(|header| header.geometry() == A2Geometry::STANDARD);
+                if with_header.is_some() && standard {
+                    return self.range_with_header(encryption, range, target, first, incoming);
+                }
+                // The requested bytes do not include the segments.
+                drop(incoming);
+                let known = self.open(encryption, parsed, size)?;
+                self.known_range(encryption, &known, range, target)
+            }
+        }
+    }
+
+    /// A range of an A2 envelope that is being downloaded from its first byte.
+    fn range_with_header(
+        &self,
+        encryption: &Encryption,
+        range: Range<u64>,
+        target: &mut Target<'_>,
+        first: Batch,
+        mut incoming: Incoming,
+    ) -> Result<u64, ReadError> {
+        let uuid = self.attachment.uuid.as_str();
+        let size = first.head.size;
+        let mut decryptor =
+            A2Decryptor::for_range(encryption.ring(), uuid, size, range.clone(), Sink(target))
+                .map_err(|cause| self.envelope(cause))?;
+        self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
+        if let Some(opener) = decryptor.opener() {
+            encryption.remember(&self.attachment, opener, size);
+        }
+        decryptor.finish().map_err(|cause| self.envelope(cause))?;
+        Ok(range.end - range.start)
+    }
+
+    /// Unwraps the data key of an envelope. `parsed` is its header, unless the header is longer than the bytes read so far.
+    fn open(
+        &self,
+        encryption: &Encryption,
+        parsed: Option<A2Header>,
+        size: u64,
+    ) -> Result<KnownEnvelope, ReadError> {
+        let header = match parsed {
+            Some(header) => header,
+            None => {
+                // The length of the longest possible header, whose length field has 16 bits.
+                let longest = INSPECT_LEN as u64 + u64::from(u16::MAX);
+                let (_incoming, first) = self.download(&ReadRange::UpTo(0..longest))?;
+                let complete = A2Header::parse(&first.gather()).map_err(|cause| self.envelope(cause))?;
+                let truncated = DecryptError::Truncated { expected: longest, received: size };
+                complete.ok_or_else(|| self.envelope(truncated))?
+            }
+        };
+        let unwrapped = A2Opener::unwrap(encryption.ring(), header, self.attachment.uuid.as_str());
+        let opener = Arc::new(unwrapped.map_err(|cause| self.envelope(cause))?);
+        encryption.remember(&self.attachment, &opener, size);
+        Ok(KnownEnvelope { opener, size })
+    }
+
+    /// A range of an A1 envelope, which can only be verified as a whole and is therefore read as a whole.
+    fn range_of_whole(
+        &self,
+        encryption: &Encryption,
+        range: Range<u64>,
+        target: &mut Target<'_>,
+    ) -> Result<u64, ReadError> {
+        let (mut incoming, first) = self.download(&ReadRange::Whole)?;
+        let size = first.head.size;
+        let length = inspect(&first.start(), size).map_err(|cause| self.envelope(cause))?.plaintext_len;
+        let plaintext = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+        let mut decryptor = Decryptor::new(encryption.ring(), self.attachment.uuid.as_str(), size, plaintext);
+        self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
+        let plaintext = decryptor.finish().map_err(|cause| self.envelope(cause))?;
+        let bounds = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+        let Some(wanted) = bounds.and_then(|(start, end)| plaintext.get(start..end)) else {
+            let Range { start, end } = range;
+            let cause = RangeError { start, end, plaintext_len: length };
+            return Err(self.envelope(cause.into()));
+        };
+        target.append(wanted).map_err(|cause| self.overflow(cause))?;
+        Ok(wanted.len() as u64)
+    }
+}

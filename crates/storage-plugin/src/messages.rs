@@ -1,0 +1,76 @@
+//! Snapshots of the messages about failed reads, moves and queries of Orthanc's index.
+
+use bucket::{Cause, Operation, StorageError};
+use crypto_envelope::DecryptError;
+use orthanc_ffi::{ErrorCode, OrthancVersion, TargetOverflow};
+use storage_layout::{Attachment, ContentType};
+
+use crate::area::ReadError;
+use crate::catalog::{CatalogError, Indexed, Level, Resource};
+use crate::moving::mover::MoveError;
+
+fn storage_error() -> StorageError {
+    StorageError::new(Operation::Read, "s3://bucket/OBJECT", Cause::Busy)
+}
+
+fn indexed() -> Box<Indexed> {
+    let uuid = "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11";
+    Box::new(Indexed {
+        resource: Resource::new(Level::Instance, "06d643a1-e154382d-aafc1b39-a940d6df-7b2ccebc"),
+        name: "dicom".to_owned(),
+        attachment: Attachment::new(uuid, ContentType::DICOM).unwrap(),
+        size: 100,
+    })
+}
+
+#[test]
+fn reads() {
+    let object = || "s3://bucket/OBJECT".to_owned();
+    let errors = [
+        ReadError::Storage(storage_error()),
+        ReadError::Interrupted(storage_error()),
+        ReadError::Envelope { object: object(), cause: DecryptError::NotAnEnvelope },
+        ReadError::Unencrypted { object: object() },
+        ReadError::Overflow { object: object(), cause: TargetOverflow { attempted: 20, remaining: 10 } },
+        ReadError::NoMemory(100, ErrorCode::PLUGIN),
+    ];
+    for error in &errors {
+        match error {
+            ReadError::Storage(_) | ReadError::Interrupted(_) | ReadError::Envelope { .. } => {}
+            ReadError::Unencrypted { .. } | ReadError::Overflow { .. } | ReadError::NoMemory(..) => {}
+        }
+    }
+    snapshot("reads", &errors);
+}
+
+#[test]
+fn moves() {
+    let errors = [
+        MoveError::Storage { indexed: indexed(), error: storage_error() },
+        MoveError::Missing(indexed()),
+        MoveError::Unindexed(storage_error()),
+        MoveError::Catalog(CatalogError::Unexpected("/instances/ID".to_owned())),
+        MoveError::Catalog(CatalogError::TooOld(OrthancVersion::new(1, 9, 0))),
+        MoveError::NotHybrid,
+        MoveError::Stopped,
+    ];
+    for error in &errors {
+        match error {
+            MoveError::Catalog(
+                CatalogError::Orthanc(_) | CatalogError::Unexpected(_) | CatalogError::TooOld(_),
+            ) => {}
+            MoveError::Storage { .. } | MoveError::Missing(_) | MoveError::Unindexed(_) => {}
+            MoveError::NotHybrid | MoveError::Stopped => {}
+        }
+    }
+    snapshot("moves", &errors);
+}
+
+fn snapshot(name: &str, errors: &[impl std::fmt::Display]) {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/messages");
+    insta::with_settings!(
+        {snapshot_path => folder, prepend_module_to_snapshot => false, omit_expression => true},
+        { insta::assert_snapshot!(name, lines.join("\n")) }
+    );
+}

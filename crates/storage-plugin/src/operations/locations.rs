@@ -1,0 +1,98 @@
+//! `GET /object-storage/locations/{id}`: where the attachments of a resource are.
+
+use bucket::{Naming, StorageError};
+use crypto_envelope::{INSPECT_LEN, identify};
+use futures_util::StreamExt as _;
+use hybrid::{HybridStorage, Side, StoredCopy};
+use orthanc_ffi::{RestAnswer, RestFailure};
+use serde_json::{Value, json};
+
+use crate::catalog::{Indexed, unknown_id};
+use crate::context::Context;
+
+/// Attachments located at once.
+const AT_ONCE: usize = 16;
+
+/// Locates the attachments of a resource and of everything below it.
+pub(super) fn answer(context: &Context, id: &str) -> Result<RestAnswer, RestFailure> {
+    let catalog = context.catalog();
+    let resource = catalog.find(id)?.ok_or_else(|| unknown_id(id))?;
+    let mut attachments = Vec::new();
+    for resource in catalog.with_descendants(&resource)? {
+        attachments.extend(catalog.attachments(&resource)?);
+    }
+    let located = context.runtime.run(locate(context.storage.clone(), attachments));
+    match located.into_iter().collect::<Result<Vec<Value>, StorageError>>() {
+        Ok(locations) => Ok(RestAnswer::json(&Value::Array(locations))),
+        Err(error) => Err(RestFailure::Status { status: 502, message: error.to_string() }),
+    }
+}
+
+/// Locates attachments, several at once. The answers are in the order of `attachments`.
+async fn locate(storage: HybridStorage, attachments: Vec<Indexed>) -> Vec<Result<Value, StorageError>> {
+    let lookups = attachments.into_iter().map(|indexed| {
+        let storage = storage.clone();
+        async move {
+            let copies = storage.locate(&indexed.attachment, INSPECT_LEN as u64).await?;
+            Ok(location(&storage, &indexed, &copies))
+        }
+    });
+    futures_util::stream::iter(lookups).buffered(AT_ONCE).collect().await
+}
+
+fn location(storage: &HybridStorage, indexed: &Indexed, copies: &[StoredCopy]) -> Value {
+    let object = copies.iter().find(|copy| copy.side == Side::ObjectStorage);
+    let object_name = match object {
+        Some(copy) => copy.head.name.clone(),
+        None => storage.objects().object_name(&indexed.attachment),
+    };
+    let mut location = json!({
+        "Level": indexed.resource.level.field(),
+        "Resource": indexed.resource.id,
+        "Name": indexed.name,
+        "Uuid": indexed.attachment.uuid.as_str(),
+        "Type": indexed.attachment.content_type.0,
+        "Size": indexed.size,
+        "Location": match copies {
+            [] => "missing",
+            [only] => only.side.as_str(),
+            _ => "both",
+        },
+        "ObjectName": object_name,
+        "Copies": copies.iter().map(copy_to_json).collect::<Vec<_>>(),
+    });
+    // The form of the copy that a read would get.
+    if let Some(first) = copies.first() {
+        let Form { format, key_id } = form(first);
+        location["Format"] = json!(format);
+        location["KeyId"] = json!(key_id);
+    }
+    location
+}
+
+fn copy_to_json(copy: &StoredCopy) -> Value {
+    let Form { format, key_id } = form(copy);
+    json!({
+        "Storage": copy.side.as_str(),
+        "Name": copy.head.name,
+        "StoredSize": copy.head.size,
+        "Format": format,
+        "KeyId": key_id,
+    })
+}
+
+struct Form {
+    /// `clear`, `A1` or `A2`.
+    format: String,
+    /// The id of the master key.
+    key_id: Option<u32>,
+}
+
+fn form(copy: &StoredCopy) -> Form {
+    match identify(&copy.start) {
+        Some(header) if copy.head.naming != Naming::Clear => {
+            Form { format: header.format.to_string(), key_id: Some(header.key_id) }
+        }
+        _ => Form { format: "clear".to_owned(), key_id: None },
+    }
+}
