@@ -252,7 +252,7 @@ impl Demonstration<'_> {
 
     /// Generates slices of a study.
     fn slices(&self, study: u64, count: u32) -> Result<Vec<PathBuf>> {
-        let write = |(index, slice): (usize, Result<Vec<u8>, dicom::DicomError>)| {
+        let write = |(index, slice): (usize, Result<Vec<u8>>)| {
             let file = self.folder.path().join(format!("study-{study}-slice-{index}.dcm"));
             fs::write(&file, slice?)?;
             Ok(file)
