@@ -1,9 +1,9 @@
-# Orthanc's configuration out of variables such as ORTHANC__AWS_S3_STORAGE__BUCKET_NAME.
+# Converts variables such as ORTHANC__AWS_S3_STORAGE__BUCKET_NAME to Orthanc's configuration.
 #
-# Two underscores lead into a section, one begins a new word: AwsS3Storage, BucketName. A value that is JSON is taken as
-# such (true, 8042, {"user": "password"}), any other is a text.
+# Two underscores separate sections, one underscore separates words: AwsS3Storage, BucketName. Values that are valid JSON
+# are used as JSON (true, 8042, {"user": "password"}), all others as strings.
 
-# Names that do not follow from their words.
+# Names that cannot be derived from their words.
 def names: {
   POSTGRESQL: "PostgreSQL",
   HTTPS_CA_CERTIFICATES: "HttpsCACertificates"

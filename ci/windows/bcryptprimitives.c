@@ -1,4 +1,4 @@
-/* For tests under Wine 8 only, which lacks this library of Windows: Rust's standard library asks it for random bytes. */
+/* For tests in Wine 8, which lacks this library of Windows. Rust's standard library calls it for random bytes. */
 #include <windows.h>
 #include <bcrypt.h>
 

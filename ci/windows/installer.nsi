@@ -1,4 +1,4 @@
-; Puts the plugins into an installed Orthanc for Windows. Made by `cargo xtask dist`, which sets:
+; Installs the plugins into Orthanc for Windows. `cargo xtask dist` runs this script and sets:
 ;
 ;   VERSION  the plugins' version
 ;   SOURCE   the folder with the DLLs, samples, licence and documentation
@@ -24,7 +24,7 @@ ${StrRep}
 !define UNINSTALL_KEY "Software\Microsoft\Windows\CurrentVersion\Uninstall\OrthancObjectStorage"
 ; Orthanc's own installer is a 32-bit program: its keys are in that part of the registry.
 !define ORTHANC_KEY "SOFTWARE\Orthanc\Orthanc Server"
-; What a DLL that was there before is called meanwhile. Orthanc loads only files that end in .dll.
+; The extension of a DLL that existed before. Orthanc loads only files that end in .dll.
 !define FORMER ".before"
 
 Name "${PRODUCT} ${VERSION}"
@@ -50,7 +50,7 @@ Page custom AskForContainer KeepContainer
 !insertmacro MUI_UNPAGE_INSTFILES
 !insertmacro MUI_LANGUAGE "English"
 
-; Installs one plugin. A DLL of that name which is not ours, as Orthanc's own installer brings it, is put aside.
+; Installs one plugin. An existing DLL that is not ours, such as the one of Orthanc's own installer, is renamed.
 !macro InstallPlugin DLL SAMPLE
     SetOutPath "$INSTDIR\Plugins"
     ReadRegStr $0 HKLM "${UNINSTALL_KEY}" "${DLL}"
@@ -64,7 +64,7 @@ Page custom AskForContainer KeepContainer
     File "${SOURCE}\${DLL}"
     SetOverwrite on
     ${If} ${Errors}
-        ; It is open: an Orthanc runs that is no service.
+        ; The DLL is open in an Orthanc that does not run as a service.
         MessageBox MB_OK|MB_ICONSTOP "$INSTDIR\Plugins\${DLL} cannot be written. Stop Orthanc, and try again." /SD IDOK
         SetErrorLevel 2
         Abort "${DLL} cannot be written"
@@ -77,7 +77,7 @@ Page custom AskForContainer KeepContainer
     ${EndIf}
 !macroend
 
-; Removes one plugin, and puts back what was there before. The configuration stays: it says where the images are.
+; Removes one plugin and restores the former DLL. The configuration remains, since it describes where the images are.
 !macro RemovePlugin DLL
     ReadRegStr $0 HKLM "${UNINSTALL_KEY}" "${DLL}"
     ${If} $0 != ""
@@ -91,7 +91,7 @@ Page custom AskForContainer KeepContainer
 Section "-Service" SectionStop
     SetRegView 64
     ${IfNot} ${FileExists} "$INSTDIR\Configuration\*.*"
-        DetailPrint "There is no Orthanc in $INSTDIR yet: its folders are made"
+        DetailPrint "$INSTDIR contains no Orthanc yet: creating its folders"
     ${EndIf}
     CreateDirectory "$INSTDIR\Plugins"
     CreateDirectory "$INSTDIR\Configuration"
@@ -99,7 +99,7 @@ Section "-Service" SectionStop
 SectionEnd
 
 Section "Azure Blob Storage" SectionAzure
-    ; Before the sample, which is not written over a configuration that is there.
+    ; This comes before the sample, which never overwrites a configuration.
     ${If} $ConnectionString != ""
     ${AndIfNot} ${FileExists} "$INSTDIR\Configuration\azure-blob-storage.json"
         Call WriteAzureConfiguration
@@ -135,7 +135,7 @@ Section "Uninstall"
     SetRegView 64
     ReadRegStr $INSTDIR HKLM "${UNINSTALL_KEY}" "InstallLocation"
     ${If} $INSTDIR == ""
-        Abort "The registry does not say where the plugins are"
+        Abort "The registry does not contain the folder of the plugins"
     ${EndIf}
     Call un.StopOrthanc
     !insertmacro RemovePlugin "OrthancAzureBlobStorage.dll"
@@ -146,7 +146,7 @@ Section "Uninstall"
     Call un.StartOrthanc
 SectionEnd
 
-; $R9 says whether Orthanc's service was running: only then it is started again.
+; $R9 is 1 if Orthanc's service was running. Only then is the service started again.
 !macro Service UN
 Function ${UN}StopOrthanc
     nsExec::ExecToStack 'sc query Orthanc'
@@ -157,7 +157,7 @@ Function ${UN}StopOrthanc
         nsExec::ExecToStack 'net stop Orthanc'
         Pop $0
         Pop $1
-        ; It fails where the service is not running.
+        ; The command fails if the service is not running.
         ${If} $0 == 0
             StrCpy $R9 1
         ${EndIf}
@@ -175,8 +175,8 @@ FunctionEnd
 !insertmacro Service ""
 !insertmacro Service "un."
 
-; The value of an option of the command line, in $R0: up to a blank or a quote, or, where it begins with a quote, up to
-; the next one. NSIS' own macro ends a value at its first slash, and keys have slashes.
+; Reads the value of an option of the command line, which is in $R0. A value ends at a blank or a quote or, if it begins
+; with a quote, at the next quote. NSIS' own macro ends a value at its first slash, but keys contain slashes.
 !macro ReadOption NAME RESULT
     StrCpy $R2 "${NAME}"
     Call ReadOption
@@ -208,7 +208,7 @@ FunctionEnd
 
 Function .onInit
     ${GetParameters} $R0
-    ; Given on the command line, the folder is the user's own choice.
+    ; A folder on the command line takes precedence.
     ${If} $INSTDIR == "$PROGRAMFILES64\Orthanc Server"
         SetRegView 32
         ReadRegStr $0 HKLM "${ORTHANC_KEY}" "InstallDir"
@@ -244,14 +244,14 @@ Function AskForContainer
     ${IfNot} ${SectionIsSelected} ${SectionAzure}
         Abort
     ${EndIf}
-    ; A configuration that is there is not asked for again.
+    ; An existing configuration is kept.
     ${If} ${FileExists} "$INSTDIR\Configuration\azure-blob-storage.json"
         Abort
     ${EndIf}
-    !insertmacro MUI_HEADER_TEXT "Azure Blob Storage" "Where the images go. Left empty, a commented sample is written."
+    !insertmacro MUI_HEADER_TEXT "Azure Blob Storage" "Where to store the images. Leave empty to install a commented sample."
     nsDialogs::Create 1018
     Pop $0
-    ${NSD_CreateLabel} 0 0 100% 24u "Connection string, as the Azure portal shows it under $\"Access keys$\" of the storage account:"
+    ${NSD_CreateLabel} 0 0 100% 24u "Connection string, from $\"Access keys$\" of the storage account in the Azure portal:"
     Pop $0
     ${NSD_CreateText} 0 26u 100% 12u "$ConnectionString"
     Pop $ConnectionStringField
@@ -268,19 +268,19 @@ Function KeepContainer
 FunctionEnd
 
 Function WriteAzureConfiguration
-    ; Both become texts in JSON.
+    ; Both become strings in JSON.
     ${StrRep} $0 $ConnectionString "\" "\\"
     ${StrRep} $0 $0 '"' '\"'
     ${StrRep} $1 $Container "\" "\\"
     ${StrRep} $1 $1 '"' '\"'
     FileOpen $2 "$INSTDIR\Configuration\azure-blob-storage.json" w
-    FileWrite $2 '// Orthanc$\'s files in Azure Blob Storage. All options: ObjectStorage\docs\configuration.md.$\r$\n'
+    FileWrite $2 '// Stores Orthanc$\'s files in Azure Blob Storage. All options are in ObjectStorage\docs\configuration.md.$\r$\n'
     FileWrite $2 '{$\r$\n  "AzureBlobStorage": {$\r$\n'
     FileWrite $2 '    "ConnectionString": "$0",$\r$\n'
     FileWrite $2 '    "ContainerName": "$1"$\r$\n'
     FileWrite $2 '  }$\r$\n}$\r$\n'
     FileClose $2
-    ; It has a key in it: only the system, administrators and whoever Orthanc runs as may read it.
+    ; The file contains a key, so that only the system and administrators may read it.
     nsExec::ExecToStack 'icacls "$INSTDIR\Configuration\azure-blob-storage.json" /inheritance:r /grant *S-1-5-18:F *S-1-5-32-544:F'
     Pop $0
     Pop $1

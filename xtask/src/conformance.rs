@@ -1,78 +1,82 @@
-//! The tests that every provider's plugin must pass: a column of them for each provider, and no hole in any.
+//! The conformance suite as a table: a column of tests for each plugin.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result};
-use serde_json::Value;
-
-/// The test binary that has them in each plugin's package.
+/// The test binary of the suite in each plugin's package.
 pub(crate) const BINARY: &str = "conformance";
 
-/// Names of tests for each provider, which is the package of its plugin.
+/// Names of tests for each plugin.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Columns(BTreeMap<String, BTreeSet<String>>);
 
 impl Columns {
-    /// From what `cargo nextest list --message-format json` prints.
-    pub(crate) fn listed(json: &str) -> Result<Self> {
-        let list: Value = serde_json::from_str(json)?;
-        let suites = list["rust-suites"].as_object().context("nextest has listed no suites")?;
+    /// Reads what `cargo nextest list --message-format oneline` prints: `aws-s3::conformance client::…` lines.
+    pub(crate) fn listed(lines: &str) -> Self {
         let mut columns = Self::default();
-        for suite in suites.values().filter(|suite| suite["binary-name"] == BINARY) {
-            let provider = suite["package-name"].as_str().context("a suite without a package")?;
-            let tests = suite["testcases"].as_object().context("a suite without tests")?;
-            columns.0.insert(provider.to_owned(), tests.keys().cloned().collect());
+        for line in lines.lines() {
+            columns.add(line.split_ascii_whitespace());
         }
-        Ok(columns)
+        columns
     }
 
-    /// Adds the test that one of nextest's lines tells to have passed, if it is such a line.
+    /// Adds the test of a line with which nextest reports that it passed; ignores other lines.
     pub(crate) fn add_passed(&mut self, line: &str) {
         let line = without_colours(line);
         let mut words = line.split_ascii_whitespace();
-        // Leaky ones have passed: a connection of theirs lived a moment longer.
-        if !matches!(words.next(), Some("PASS" | "LEAK")) {
-            return;
+        // LEAK: passed, but something that it started outlived it for a moment.
+        if matches!(words.next(), Some("PASS" | "LEAK")) {
+            self.add(words.skip_while(|word| !word.contains("::")));
         }
-        let mut words = words.skip_while(|word| !word.contains("::"));
+    }
+
+    /// Adds a test from the id of its binary and its name.
+    fn add<'a>(&mut self, mut words: impl Iterator<Item = &'a str>) {
         let (Some(binary), Some(test)) = (words.next(), words.next()) else { return };
-        if let Some((provider, BINARY)) = binary.rsplit_once("::") {
-            self.0.entry(provider.to_owned()).or_default().insert(test.to_owned());
+        if let Some((plugin, BINARY)) = binary.rsplit_once("::") {
+            self.0.entry(plugin.to_owned()).or_default().insert(test.to_owned());
         }
     }
 
-    /// What is missing where: every one of `providers` must have every test.
-    pub(crate) fn holes(&self, providers: &[&str]) -> Vec<String> {
-        let all: BTreeSet<&String> = self.0.values().flatten().collect();
-        let missing = |provider: &&str| match self.0.get(*provider) {
-            None => vec![format!("{provider} has no conformance tests")],
-            Some(tests) => {
-                let missing = all.iter().filter(|test| !tests.contains(**test));
-                missing.map(|test| format!("{provider} lacks the conformance test {test}")).collect()
-            }
-        };
-        providers.iter().flat_map(missing).collect()
+    /// Missing tests in the long run: every plugin must have every test.
+    pub(crate) fn holes(&self, plugins: &[&str]) -> Vec<String> {
+        let all: BTreeSet<&String> =
+            plugins.iter().filter_map(|plugin| self.0.get(*plugin)).flatten().collect();
+        plugins.iter().flat_map(|plugin| self.missing(plugin, &all)).collect()
     }
 
-    /// A table with a line for each provider: how many of its tests at each level are among `passed`.
+    /// Missing tests in the normal run: `whole` must have every test, the `others` the same ones as each other.
+    pub(crate) fn holes_below(&self, whole: &str, others: &[&str]) -> Vec<String> {
+        let all = self.0.values().flatten().collect();
+        self.missing(whole, &all).into_iter().chain(self.holes(others)).collect()
+    }
+
+    fn missing(&self, plugin: &str, wanted: &BTreeSet<&String>) -> Vec<String> {
+        let Some(tests) = self.0.get(plugin) else {
+            return vec![format!("{plugin} has no conformance tests")];
+        };
+        let missing = wanted.iter().filter(|test| !tests.contains(**test));
+        missing.map(|test| format!("{plugin} lacks the conformance test {test}")).collect()
+    }
+
+    /// A table with a line for each plugin: how many of its tests at each level are among `passed`.
     pub(crate) fn table(&self, passed: &Self) -> Vec<String> {
-        let all: BTreeSet<&str> = self.0.values().flatten().map(|test| level(test)).collect();
+        let levels: BTreeSet<&str> = self.0.values().flatten().map(|test| level(test)).collect();
         let width = self.0.keys().map(String::len).chain([BINARY.len()]).max().unwrap_or_default();
         let mut head = format!("{BINARY:width$}");
-        for level in all.iter().chain([&"all"]) {
+        for level in levels.iter().chain([&"all"]) {
             head += &format!("  {level:>10}");
         }
         let mut lines = vec![head];
         let none = BTreeSet::new();
-        for (provider, tests) in &self.0 {
-            let passed = passed.0.get(provider).unwrap_or(&none);
-            let count = |at: &dyn Fn(&str) -> bool| {
-                let tests: Vec<_> = tests.iter().filter(|test| at(test)).collect();
+        for (plugin, tests) in &self.0 {
+            let passed = passed.0.get(plugin).unwrap_or(&none);
+            let count = |tests: &BTreeSet<&String>| {
                 let passed = tests.iter().filter(|test| passed.contains(**test)).count();
                 format!("  {:>10}", format!("{passed}/{}", tests.len()))
             };
-            let levels: String = all.iter().map(|wanted| count(&|test| level(test) == *wanted)).collect();
-            lines.push(format!("{provider:width$}{levels}{}", count(&|_| true)));
+            let at = |wanted: &str| tests.iter().filter(|test| level(test) == wanted).collect();
+            let cells: String = levels.iter().map(|wanted| count(&at(wanted))).collect();
+            lines.push(format!("{plugin:width$}{cells}{}", count(&tests.iter().collect())));
         }
         lines
     }
@@ -83,52 +87,58 @@ fn level(test: &str) -> &str {
     test.split("::").next().unwrap_or_default()
 }
 
-/// A line without the codes that give a terminal's text a colour.
+/// A line without the escape sequences that colour text on a terminal.
 fn without_colours(line: &str) -> String {
-    let mut parts = line.split("\u{1b}[");
-    let begin = parts.next().unwrap_or_default().to_owned();
-    parts.fold(begin, |text, part| text + part.split_once('m').map_or("", |(_code, rest)| rest))
+    let mut pieces = line.split("\u{1b}[");
+    let begin = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(begin, |line, piece| line + piece.split_once('m').map_or(piece, |(_, text)| text))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LISTED: &str = r#"{"rust-suites": {
-        "s3::conformance": {"package-name": "s3", "binary-name": "conformance", "testcases": {"a::x": {}, "b::y": {}}},
-        "azure::conformance": {"package-name": "azure", "binary-name": "conformance", "testcases": {"a::x": {}}},
-        "s3::other": {"package-name": "s3", "binary-name": "other", "testcases": {"z": {}}}
-    }}"#;
+    const LISTED: &str = "\
+aws-s3::conformance a::x::one
+aws-s3::conformance b::y::two
+azure-blob::conformance a::x::one
+azure-blob::requests other
+";
 
     #[test]
-    fn a_provider_without_a_test_or_without_any_is_a_hole() {
-        let columns = Columns::listed(LISTED).unwrap();
-        assert_eq!(columns.holes(&["s3"]), [""; 0]);
+    fn long_run_misses_no_test_of_any_plugin() {
+        let columns = Columns::listed(LISTED);
+        assert_eq!(columns.holes(&["aws-s3"]), [""; 0]);
         assert_eq!(
-            columns.holes(&["s3", "azure", "google"]),
-            ["azure lacks the conformance test b::y", "google has no conformance tests"]
+            columns.holes(&["aws-s3", "azure-blob", "google-cloud"]),
+            ["azure-blob lacks the conformance test b::y::two", "google-cloud has no conformance tests"]
         );
     }
 
     #[test]
-    fn the_table_tells_passed_and_all_tests_of_each_level() {
+    fn normal_run_misses_no_test_of_one_plugin() {
+        let columns = Columns::listed(LISTED);
+        assert_eq!(columns.holes_below("aws-s3", &["azure-blob"]), [""; 0]);
+        let lacks = "azure-blob lacks the conformance test b::y::two";
+        assert_eq!(columns.holes_below("azure-blob", &["aws-s3"]), [lacks]);
+        let none = "google-cloud has no conformance tests";
+        assert_eq!(columns.holes_below("aws-s3", &["google-cloud"]), [none]);
+    }
+
+    #[test]
+    fn passed_tests_are_counted() {
         let mut passed = Columns::default();
-        for line in [
-            "        PASS [   0.5s] (1/9) s3::conformance a::x",
-            "\u{1b}[32;1m        PASS\u{1b}[0m [   0.5s] (2/9) \u{1b}[35;1mazure::conformance\u{1b}[0m \u{1b}[36ma::\u{1b}[0mx",
-            "        FAIL [   0.5s] (3/9) s3::conformance b::y",
-            "        PASS [   0.5s] (4/9) s3::other z",
-            "   Compiling conformance v0.1.0",
-        ] {
-            passed.add_passed(line);
-        }
-        let table = Columns::listed(LISTED).unwrap().table(&passed);
+        passed.add_passed("        PASS [   0.010s] (1/3) azure-blob::conformance a::x::one");
+        passed.add_passed("\u{1b}[32;1m        LEAK\u{1b}[0m [   0.010s] \u{1b}[35;1maws-s3::conformance\u{1b}[0m a::x::one");
+        passed.add_passed("        FAIL [   0.010s] aws-s3::conformance b::y::two");
+        passed.add_passed("        PASS [   0.010s] aws-s3::requests b::y::two");
+        passed.add_passed("     Summary [   2.010s] 3 tests run: 2 passed, 1 failed, 0 skipped");
         assert_eq!(
-            table,
+            Columns::listed(LISTED).table(&passed),
             [
                 "conformance           a           b         all",
-                "azure               1/1         0/0         1/1",
-                "s3                  1/1         0/1         1/2",
+                "aws-s3              1/1         0/1         1/2",
+                "azure-blob          1/1         0/0         1/1",
             ]
         );
     }

@@ -1,99 +1,142 @@
-//! The project's chores. `cargo xtask` lists them.
+//! `cargo xtask`: project tasks.
+//!
+//! The demonstration, the benchmark and the packages are programs of their own, compiled only by the commands that
+//! need them.
 
-mod azurite;
-mod bench;
 mod conformance;
-mod demo;
-mod dist;
-mod install;
-mod interrupt;
-mod progress;
-mod proof;
-mod storage;
 mod test;
 
-use std::process::ExitCode;
+use std::env;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
 use lexopt::prelude::{Long, Short, Value};
+use xtask::options::{Bench, Demo};
+use xtask::{cargo, install, run, target_folder};
 
 const USAGE: &str = "\
-The project's chores.
+Project tasks
 
-cargo xtask install
-    Check that Orthanc, its plugin header, dcmtk, setpriv and Node are there, and install what is missing
-    (Debian and Ubuntu, as root). Then install Azurite below target/.
+Usage: cargo xtask COMMAND [OPTIONS]
 
-cargo xtask test [-- ARGUMENTS]
-    Install what is missing, build the plugins once, run all tests. Arguments go to the test runner.
+help
+    Print this text.
 
-cargo xtask demo [OPTIONS]
-    Store a study in a bucket through a real Orthanc, read it back, compare it, delete it.
-    --provider s3|azure|google
-                          the cloud, played by a server on this machine: Azure by Microsoft's emulator (s3)
-    --dicom DIR           your own DICOM files instead of a generated study
+install
+    Install what the tests need: Orthanc, its plugin header, dcmtk, PostgreSQL and Node from the packages of Debian
+    or Ubuntu (as root), and Azurite below target/.
+
+test [--long] [-- ARGUMENTS]
+    Install what is missing, build the plugins and run the tests, as CI does. ARGUMENTS go to `cargo nextest run`.
+    --long                also run the whole suite for every cloud, the long kill tests, dist and dist-test
+
+demo [OPTIONS]
+    Show a plugin at work: a real Orthanc stores a study in a bucket on this machine, loses the bucket for ten
+    seconds, is killed and restarted, and returns every file byte for byte.
+    --plugin NAME         aws-s3, azure-blob or google-cloud (aws-s3)
+    --encryption FORMAT   none, A1 or A2 (A2)
+    --dicom DIR           store the DICOM files in DIR instead of a generated study
     --slices N            slices of the generated CT series (300)
     --megabytes N         size of the generated multi-frame (100)
     --clients N           simultaneous clients (4)
-    --encryption A1|A2    encrypt in the plugin
-    --keep                leave it running until Ctrl-C before the study is deleted
+    --keep                keep Orthanc running until Ctrl-C, and print its addresses
 
-cargo xtask dist [OPTIONS]
-    Make what people download, in target/dist: archives, packages, installer, checksums, bills of materials.
-    --linux, --windows    only these (all)
-    --platform NAME       linux-x86_64, linux-aarch64 or windows-x86_64; may be repeated
-    --plugin NAME         aws-s3, azure-blob or google-cloud; may be repeated (all)
-    --check               verify the set that is there
-
-cargo xtask dist-test [OPTIONS]
-    Install and use what dist has made. As root, best in a container: it installs packages and removes them again.
-    --linux               the x86-64 packages, with apt, in a real Orthanc
-    --arm                 the ARM libraries, in an emulator
-    --windows             the DLLs and the installer, under Wine
-    --container           the container recipe, in a plain folder (debootstrap)
-    --brief               of the end-to-end tests with the packages, only those that store, read and delete
-
-cargo xtask bench [OPTIONS]
-    Orthanc's own file storage and the plugin side by side. A report, no pass or fail.
+bench [OPTIONS]
+    Measure Orthanc's own file storage and a plugin side by side.
+    --plugin NAME         aws-s3, azure-blob or google-cloud (aws-s3)
     --rounds N            rounds, of which medians are taken (5)
     --instances N         instances of 130 kB in each round (400)
     --large N             instances of 100 MB in each round (3)
     --quick               2 rounds of 100 and 1
+
+dist [OPTIONS]
+    Make what people download, in target/dist: archives, Debian packages, Windows installer, checksums, bills of
+    materials.
+    --linux, --windows    only for this system (all)
+    --platform NAME       linux-x86_64, linux-aarch64 or windows-x86_64; may be repeated
+    --plugin NAME         aws-s3, azure-blob or google-cloud; may be repeated (all)
+    --check               verify the files that are there
+
+dist-test [OPTIONS]
+    Install and use what dist has made. Run it as root in a container: it installs packages and removes them.
+    --linux               the x86-64 packages, with apt and a real Orthanc
+    --arm                 the ARM libraries, in an emulator
+    --windows             the DLLs and the installer, under Wine
+    --container           the steps of the Dockerfile, in a folder (debootstrap)
+    --brief               only those end-to-end tests that store, read and delete
 ";
 
 fn main() -> ExitCode {
-    match run() {
+    match dispatch() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Mistakes on the command line tell their cause by themselves; of others, the whole chain is wanted.
-            match error.downcast_ref::<lexopt::Error>() {
-                Some(mistake) => eprintln!("xtask: {mistake}"),
-                None => eprintln!("xtask: {error:#}"),
-            }
+            eprintln!("xtask: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run() -> Result<()> {
+fn dispatch() -> Result<()> {
     let mut arguments = lexopt::Parser::from_env();
     match arguments.next()? {
+        None | Some(Long("help") | Short('h')) => print!("{USAGE}"),
         Some(Value(command)) => match &*command.to_string_lossy() {
+            "help" => print!("{USAGE}"),
             "install" => match arguments.next()? {
-                None => install::install_for_tests(),
+                None => install::for_tests()?,
                 Some(other) => bail!(other.unexpected()),
             },
-            "test" => test::run(arguments),
-            "demo" => demo::run(&demo::Options::parse(arguments)?),
-            "dist" => dist::run(&dist::Options::parse(arguments)?),
-            "dist-test" => proof::run(&proof::Options::parse(arguments)?),
-            "bench" => bench::run(&bench::Options::parse(arguments)?),
-            other => bail!("there is no command {other}\n\n{USAGE}"),
+            "test" => test::run(arguments)?,
+            "demo" => demo(&Demo::parse(arguments)?)?,
+            "bench" => bench(&Bench::parse(arguments)?)?,
+            "dist" | "dist-test" => {
+                eprintln!("Compiling the packager (the first time, about three minutes on two cores)");
+                return replace_by(cargo().args(["run", "--package", "packages", "--"]).args(given()));
+            }
+            other => bail!("unknown command {other}; `cargo xtask help` lists all commands"),
         },
-        None | Some(Long("help") | Short('h')) => {
-            print!("{USAGE}");
-            Ok(())
-        }
         Some(other) => bail!(other.unexpected()),
     }
+    Ok(())
+}
+
+fn demo(options: &Demo) -> Result<()> {
+    install::for_plugin(options.plugin)?;
+    eprintln!(
+        "Compiling the demonstration, the {} plugin and orthanc-envelope (the first time, about four minutes on two cores)",
+        options.plugin
+    );
+    let packages = ["--package", "demo", "--package", "envelope-cli", "--package", options.plugin];
+    run(cargo().args(["build", "--profile", "demo"]).args(packages))?;
+    start("demo")
+}
+
+/// Measures the plugin as it is shipped: the release build, with the features of that package alone.
+fn bench(options: &Bench) -> Result<()> {
+    install::for_plugin(options.plugin)?;
+    eprintln!(
+        "Compiling the {} plugin for release, then the benchmark (the first time, about ten minutes on two cores)",
+        options.plugin
+    );
+    run(cargo().args(["build", "--release", "--package", options.plugin]))?;
+    run(cargo().args(["build", "--profile", "demo", "--package", "demo"]))?;
+    start("release")
+}
+
+/// Starts the demonstration or the benchmark with the arguments of this program and the plugin built with `profile`.
+fn start(profile: &str) -> Result<()> {
+    let target = target_folder()?;
+    let mut program = Command::new(target.join("demo/demo"));
+    replace_by(program.args(given()).env(test::PLUGIN_FOLDER_VARIABLE, target.join(profile)))
+}
+
+/// The arguments of this program.
+fn given() -> impl Iterator<Item = std::ffi::OsString> {
+    env::args_os().skip(1)
+}
+
+/// Replaces this process, so that Ctrl-C and the exit status are those of the command.
+fn replace_by(command: &mut Command) -> Result<()> {
+    Err(command.exec().into())
 }

@@ -1,4 +1,4 @@
-//! All tests, the way CI runs them.
+//! `cargo xtask test`: the plugins are built once, then all tests run against those libraries.
 
 use std::env;
 use std::ffi::OsString;
@@ -8,125 +8,161 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use lexopt::prelude::{Long, Value as Free};
-use real_orthanc::workspace::{self, PLUGIN_FOLDER_VARIABLE, Plugin, Profile};
-use serde_json::Value;
-use xshell::{Shell, cmd};
+use lexopt::prelude::Long;
+use xtask::options::PLUGINS;
+use xtask::{cargo, install, target_folder};
 
 use crate::conformance::{self, Columns};
-use crate::install;
 
-/// `cargo xtask test [-- ARGUMENTS]`.
-pub(crate) fn run(mut arguments: lexopt::Parser) -> Result<()> {
-    let passed_on: Vec<OsString> = match arguments.try_raw_args() {
-        Some(raw) if raw.peek().is_some_and(|first| first == "--") => raw.skip(1).collect(),
-        _ => match arguments.next()? {
-            None => Vec::new(),
-            Some(other @ (Long(_) | Free(_) | lexopt::Arg::Short(_))) => {
-                let hint = other.unexpected();
-                bail!("{hint} (arguments of the test runner come after --)")
-            }
-        },
-    };
-    install::install_for_tests()?;
-    let (built, plugins) = collect_plugins()?;
-    let Outcome { tests, passed, mut closing } = run_tests(&plugins, &passed_on)?;
-    let documentation = run_documentation_tests(&plugins)?;
+/// A folder with built plugins, for the tests and for the demonstration.
+pub(crate) const PLUGIN_FOLDER_VARIABLE: &str = "ORTHANC_PLUGIN_DIR";
+
+/// `long` makes the conformance suite complete for every cloud.
+const TESTS_VARIABLE: &str = "ORTHANC_TESTS";
+
+/// `cargo xtask test [--long] [-- ARGUMENTS]`.
+pub(crate) fn run(arguments: lexopt::Parser) -> Result<()> {
+    let (long, for_runner) = parse(arguments)?;
+    install::for_tests()?;
+    let tests = Tests { plugins: build_plugins()?, long };
+    let Outcome { passed, conformance, mut closing } = tests.run(&for_runner)?;
+    let documentation = tests.cargo(&["test", "--doc", "--workspace", "--quiet"]).status();
+    let packages = if long { make_and_try_packages() } else { Ok(()) };
     let mut holes = Vec::new();
     if has_nextest() {
-        let columns = conformance_columns(&plugins)?;
-        closing.extend(columns.table(&passed));
-        holes = columns.holes(&built);
+        let columns = tests.conformance_columns()?;
+        closing.extend(columns.table(&conformance));
+        holes = if long { columns.holes(&PLUGINS) } else { columns.holes_below(PLUGINS[0], &PLUGINS[1..]) };
     }
     for line in closing.iter().chain(&holes) {
         println!("{line}");
     }
-    ensure!(holes.is_empty(), "not every plugin has every conformance test");
-    ensure!(tests, "there are failed tests");
-    ensure!(documentation, "there are failed documentation tests");
+    packages?;
+    ensure!(holes.is_empty(), "plugins lack conformance tests");
+    ensure!(passed, "tests failed");
+    ensure!(
+        documentation.context("running the documentation tests")?.success(),
+        "documentation tests failed"
+    );
     Ok(())
 }
 
-/// Builds every plugin of the workspace and copies the libraries to a folder of their own: those in cargo's folder are
-/// replaced, with the features of test code, when cargo builds the tests. Returns their packages, and the folder.
-fn collect_plugins() -> Result<(Vec<&'static str>, PathBuf)> {
-    let folder = target_folder()?.join("plugins-under-test");
-    fs::create_dir_all(&folder).context("making the folder for the plugins")?;
-    let plugins = Plugin::all();
-    for &plugin in &plugins {
-        eprintln!("building {}", plugin.package());
-        let built = workspace::build(plugin, Profile::Dev)?;
-        // Never written over: a process that still has it open would see its code change.
-        let copy = folder.join(plugin.file_name());
-        let _ = fs::remove_file(&copy);
-        fs::copy(&built, &copy).with_context(|| format!("copying {}", built.display()))?;
+/// Whether `--long` is given, and the arguments after `--`.
+fn parse(mut arguments: lexopt::Parser) -> Result<(bool, Vec<OsString>)> {
+    let mut long = false;
+    loop {
+        if let Some(raw) = arguments.try_raw_args()
+            && raw.peek().is_some_and(|first| first == "--")
+        {
+            return Ok((long, raw.skip(1).collect()));
+        }
+        match arguments.next()? {
+            None => return Ok((long, Vec::new())),
+            Some(Long("long")) => long = true,
+            Some(other) => {
+                let unexpected = other.unexpected();
+                bail!("{unexpected} (put arguments of the test runner after --)")
+            }
+        }
     }
-    Ok((plugins.into_iter().map(Plugin::package).collect(), folder))
 }
 
-/// cargo's target folder.
-pub(crate) fn target_folder() -> Result<PathBuf> {
-    let shell = Shell::new()?;
-    let text = cmd!(shell, "cargo metadata --no-deps --format-version 1").quiet().read()?;
-    let metadata: Value = serde_json::from_str(&text)?;
-    let target = metadata["target_directory"].as_str().context("cargo metadata has no target folder")?;
-    Ok(target.into())
+/// Builds each plugin alone, with the features that it is shipped with, and copies the libraries to a folder, which
+/// is returned: building the tests replaces those in cargo's folder.
+fn build_plugins() -> Result<PathBuf> {
+    let folder = target_folder()?.join("plugins-under-test");
+    fs::create_dir_all(&folder).context("creating the folder for the plugins")?;
+    for plugin in PLUGINS {
+        eprintln!("building {plugin}");
+        let mut build = cargo();
+        build.args(["build", "--package", plugin, "--message-format=json-render-diagnostics"]);
+        let output = build.stderr(Stdio::inherit()).output().context("running cargo build")?;
+        ensure!(output.status.success(), "building {plugin} failed");
+        let messages = String::from_utf8(output.stdout)?;
+        let library = library_in(&messages).with_context(|| format!("{plugin} has no library"))?;
+        let copy = folder.join(library.file_name().unwrap_or_default());
+        // Removed first: overwriting the file would change the code of a process that has loaded it.
+        let _ = fs::remove_file(&copy);
+        fs::copy(library, &copy).with_context(|| format!("copying {}", library.display()))?;
+    }
+    Ok(folder)
 }
 
-/// What came of the tests.
+/// The plugin's library among the files that cargo's messages name.
+fn library_in(messages: &str) -> Option<&Path> {
+    let mut strings = messages.split('"').map(Path::new);
+    strings.find(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        path.is_absolute() && name.starts_with("libOrthanc") && name.ends_with(env::consts::DLL_SUFFIX)
+    })
+}
+
+/// How tests are run.
+struct Tests {
+    plugins: PathBuf,
+    long: bool,
+}
+
+/// The result of a test run.
 struct Outcome {
-    /// Whether all passed.
-    tests: bool,
+    passed: bool,
     /// The conformance tests that passed.
-    passed: Columns,
+    conformance: Columns,
     /// The runner's closing lines.
     closing: Vec<String>,
 }
 
-fn run_tests(plugins: &Path, arguments: &[OsString]) -> Result<Outcome> {
-    let mut command = cargo();
-    let nextest = has_nextest();
-    if nextest {
-        command.args(["nextest", "run", "--workspace"]);
+impl Tests {
+    fn cargo(&self, arguments: &[&str]) -> Command {
+        let mut command = cargo();
+        command.args(arguments).env(PLUGIN_FOLDER_VARIABLE, &self.plugins);
+        if self.long {
+            command.env(TESTS_VARIABLE, "long");
+        }
+        command
+    }
+
+    fn run(&self, arguments: &[OsString]) -> Result<Outcome> {
+        if !has_nextest() {
+            eprintln!("cargo-nextest is not installed: using cargo test");
+            let mut command = self.cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"]);
+            // `cargo test` prints its results on standard output itself.
+            let passed = command.args(arguments).status().context("running cargo test")?.success();
+            let closing = vec![format!("cargo test: {}", if passed { "all passed" } else { "failed" })];
+            return Ok(Outcome { passed, conformance: Columns::default(), closing });
+        }
+        let mut command = self.cargo(&["nextest", "run", "--workspace"]);
         if stderr().is_terminal() {
             command.args(["--color", "always"]);
         }
-    } else {
-        eprintln!("cargo-nextest is not installed: using cargo test");
-        command.args(["test", "--workspace", "--all-targets", "--no-fail-fast"]);
-    }
-    command.args(arguments).env(PLUGIN_FOLDER_VARIABLE, plugins);
-    if !nextest {
-        // Its result lines are on standard output already.
-        let passed = command.status().context("running cargo test")?.success();
-        let closing = vec![format!("cargo test: {}", if passed { "all passed" } else { "failed" })];
-        return Ok(Outcome { tests: passed, passed: Columns::default(), closing });
-    }
-    let mut child = command.stderr(Stdio::piped()).spawn().context("running cargo nextest")?;
-    let output = child.stderr.take().context("no output of cargo nextest")?;
-    let (mut passed, mut closing) = (Columns::default(), Vec::new());
-    for line in BufReader::new(output).split(b'\n') {
-        let line = String::from_utf8_lossy(&line?).into_owned();
-        eprintln!("{line}");
-        passed.add_passed(&line);
-        if line.contains("Summary") {
-            closing.clear();
+        let mut child =
+            command.args(arguments).stderr(Stdio::piped()).spawn().context("running cargo nextest")?;
+        let output = child.stderr.take().context("cargo nextest has no output")?;
+        let mut conformance = Columns::default();
+        let mut closing = Vec::new();
+        for line in BufReader::new(output).split(b'\n') {
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            eprintln!("{line}");
+            conformance.add_passed(&line);
+            if line.contains("Summary") {
+                closing.clear();
+            }
+            if line.contains("Summary") || !closing.is_empty() {
+                closing.push(line);
+            }
         }
-        if line.contains("Summary") || !closing.is_empty() {
-            closing.push(line);
-        }
+        Ok(Outcome { passed: child.wait()?.success(), conformance, closing })
     }
-    Ok(Outcome { tests: child.wait()?.success(), passed, closing })
-}
 
-/// The conformance tests that each plugin has.
-fn conformance_columns(plugins: &Path) -> Result<Columns> {
-    let mut command = cargo();
-    command.args(["nextest", "list", "--workspace", "--cargo-quiet", "--message-format", "json", "--test"]);
-    command.arg(conformance::BINARY).env(PLUGIN_FOLDER_VARIABLE, plugins).stderr(Stdio::inherit());
-    let output = command.output().context("running cargo nextest list")?;
-    ensure!(output.status.success(), "cargo nextest list failed");
-    Columns::listed(&String::from_utf8(output.stdout)?)
+    /// The conformance tests of each plugin.
+    fn conformance_columns(&self) -> Result<Columns> {
+        let list = ["nextest", "list", "--workspace", "--cargo-quiet", "--message-format", "oneline"];
+        let mut command = self.cargo(&list);
+        command.args(["--test", conformance::BINARY]).stderr(Stdio::inherit());
+        let output = command.output().context("running cargo nextest list")?;
+        ensure!(output.status.success(), "cargo nextest list failed");
+        Ok(Columns::listed(&String::from_utf8(output.stdout)?))
+    }
 }
 
 fn has_nextest() -> bool {
@@ -134,13 +170,41 @@ fn has_nextest() -> bool {
     tried.is_ok_and(|status| status.success())
 }
 
-fn run_documentation_tests(plugins: &Path) -> Result<bool> {
-    // nextest does not run them.
-    let mut command = cargo();
-    command.args(["test", "--doc", "--workspace", "--quiet"]).env(PLUGIN_FOLDER_VARIABLE, plugins);
-    Ok(command.status().context("running the documentation tests")?.success())
+/// The packages for all platforms, installed and used.
+fn make_and_try_packages() -> Result<()> {
+    for task in ["dist", "dist-test"] {
+        let mut command = cargo();
+        command.args(["run", "--package", "packages", "--", task]);
+        // The packages carry the time of the last commit. A source archive without one has a fixed time.
+        let has_commit =
+            Command::new("git").args(["log", "-1"]).output().is_ok_and(|log| log.status.success());
+        if !has_commit && env::var_os("SOURCE_DATE_EPOCH").is_none() {
+            command.env("SOURCE_DATE_EPOCH", "1577836800");
+        }
+        xtask::run(&mut command)?;
+    }
+    Ok(())
 }
 
-fn cargo() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_end_at_two_dashes() {
+        let parsed = |arguments: &[&str]| parse(lexopt::Parser::from_args(arguments)).ok();
+        assert_eq!(parsed(&[]), Some((false, vec![])));
+        assert_eq!(parsed(&["--long", "--", "-E", "--"]), Some((true, vec!["-E".into(), "--".into()])));
+        assert_eq!(parsed(&["--", "--long"]), Some((false, vec!["--long".into()])));
+        assert_eq!(parsed(&["-E"]), None);
+        assert_eq!(parsed(&["--long=yes"]), None);
+    }
+
+    #[test]
+    fn library_is_found_in_cargos_messages() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"OrthancAwsS3Storage"},
+            "filenames":["/t/libOrthancAwsS3Storage.rlib","/t/libOrthancAwsS3Storage.so"]}"#;
+        assert_eq!(library_in(messages), Some(Path::new("/t/libOrthancAwsS3Storage.so")));
+        assert_eq!(library_in(r#"{"filenames":["/t/libserde_derive-1.so"]}"#), None);
+    }
 }

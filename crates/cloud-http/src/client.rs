@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_hides_the_proxys_password() {
+    fn debug_output_hides_the_password_of_the_proxy() {
         let options =
             HttpOptions { proxy: Some("http://user:hunter2@proxy".to_owned()), ..HttpOptions::default() };
         assert!(!format!("{options:?}").contains("hunter2"));

@@ -1,0 +1,176 @@
+//! `cargo xtask bench`: Orthanc's own file storage and a plugin side by side. A report, without pass or fail.
+//!
+//! Both Orthancs run at the same time and take turns of about a second, over several rounds, so that other load on the
+//! machine affects both. The result is the ratio within each round.
+
+mod report;
+
+use anyhow::{Context, Result, ensure};
+use real_orthanc::Orthanc;
+use real_orthanc::dicom::Study;
+use xtask::options::Bench;
+
+use crate::cloud::Cloud;
+use crate::{interrupt, load};
+
+use self::report::{Report, Sample};
+
+/// Size of the large instances in MB.
+const LARGE_MEGABYTES: u32 = 100;
+/// Small instances that one candidate gets before the other takes its turn.
+const SMALL_AT_ONCE: usize = 100;
+
+/// What is done to all instances of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    Upload,
+    Read,
+    Delete,
+}
+
+/// One line of the report.
+#[derive(Clone, Copy, Debug)]
+struct Phase {
+    name: &'static str,
+    operation: Operation,
+    large: bool,
+    clients: usize,
+}
+
+impl Phase {
+    /// Passes over the files. One pass of fast reads would take only some clock ticks of CPU time.
+    fn passes(&self) -> usize {
+        if self.operation == Operation::Read && !self.large { 10 } else { 1 }
+    }
+}
+
+const fn phase(name: &'static str, operation: Operation, large: bool, clients: usize) -> Phase {
+    Phase { name, operation, large, clients }
+}
+
+/// A set is uploaded, read and deleted before it is uploaded again.
+const PHASES: [Phase; 9] = [
+    phase("upload 130 kB, 1 client", Operation::Upload, false, 1),
+    phase("read 130 kB, 1 client", Operation::Read, false, 1),
+    phase("delete 130 kB, 1 client", Operation::Delete, false, 1),
+    phase("upload 130 kB, 8 clients", Operation::Upload, false, 8),
+    phase("read 130 kB, 8 clients", Operation::Read, false, 8),
+    phase("delete 130 kB, 8 clients", Operation::Delete, false, 8),
+    phase("upload 100 MB, 1 client", Operation::Upload, true, 1),
+    phase("read 100 MB, 1 client", Operation::Read, true, 1),
+    phase("delete 100 MB, 1 client", Operation::Delete, true, 1),
+];
+
+/// The files, generated before anything is measured, since the clients share the processor with both Orthancs.
+struct Files {
+    small: Vec<Vec<u8>>,
+    large: Vec<Vec<u8>>,
+}
+
+/// One of the two Orthancs that are compared.
+struct Candidate {
+    orthanc: Orthanc,
+    /// `None` for Orthanc's own file storage.
+    cloud: Option<Cloud>,
+    /// Orthanc's ids of the instances of the last upload, in the order of the files.
+    ids: Vec<String>,
+}
+
+impl Candidate {
+    fn built_in() -> Result<Self> {
+        Ok(Self { orthanc: Orthanc::builder().start()?, cloud: None, ids: Vec::new() })
+    }
+
+    fn with_plugin(plugin: &str) -> Result<Self> {
+        let cloud = Cloud::start(plugin)?;
+        Ok(Self { orthanc: cloud.orthanc(None)?, cloud: Some(cloud), ids: Vec::new() })
+    }
+
+    fn requests(&self) -> u64 {
+        self.cloud.as_ref().map_or(0, |cloud| cloud.server.requests().total)
+    }
+
+    /// Runs a part of a phase and measures it: `files`, which begin at number `offset` of their set.
+    fn run(&mut self, phase: &Phase, files: &[Vec<u8>], offset: usize) -> Result<Sample> {
+        self.orthanc.reset_peak_memory()?;
+        let cpu_before = self.orthanc.cpu_seconds()?;
+        let requests_before = self.requests();
+        let known = self.ids.get(offset..).unwrap_or_default();
+        let operations = files.len() * phase.passes();
+        let (time, ids) = load::run(self.orthanc.http_port(), phase.clients, operations, |client, index| {
+            interrupt::check()?;
+            let index = index % files.len();
+            match phase.operation {
+                Operation::Upload => {
+                    let answer = client.upload(&files[index])?;
+                    ensure!(answer["Status"] == "Success", "upload: {answer}");
+                    return Ok(answer["ID"].as_str().context("upload: no id")?.to_owned());
+                }
+                Operation::Read => client.read(&known[index], &files[index])?,
+                Operation::Delete => client.delete(&known[index])?,
+            }
+            Ok(String::new())
+        })
+        .context(phase.name)?;
+        let sample = Sample {
+            operations,
+            bytes: files.iter().map(Vec::len).sum::<usize>() * phase.passes(),
+            seconds: time.as_secs_f64(),
+            cpu_seconds: self.orthanc.cpu_seconds()? - cpu_before,
+            peak_memory: self.orthanc.peak_memory_bytes()?,
+            requests: self.requests() - requests_before,
+        };
+        if phase.operation == Operation::Upload {
+            self.ids.truncate(offset);
+            self.ids.extend(ids);
+        }
+        Ok(sample)
+    }
+}
+
+/// Runs the benchmark.
+pub(crate) fn run(options: &Bench) -> Result<()> {
+    interrupt::catch()?;
+    eprintln!("generating files");
+    let small = Study(1).ct_series(options.instances, 256, 256).collect::<Result<Vec<_>, _>>()?;
+    let large = (0..options.large).map(|index| Study(100 + index).multi_frame(LARGE_MEGABYTES));
+    let warm_up = Files { small: small.iter().take(20).cloned().collect(), large: Vec::new() };
+    let files = Files { small, large: large.collect::<Result<_, _>>()? };
+    let mut report = Report::default();
+    for number in 0..options.rounds {
+        eprintln!("round {} of {}", number + 1, options.rounds);
+        // New processes for each round: when two equal candidates were compared, one process took 10 % more CPU in
+        // every round, for an unknown reason. This way, such a difference affects one round only.
+        let mut candidates = start(options.plugin, number)?;
+        round(number, &mut candidates, &warm_up, &mut Report::default())?;
+        round(number, &mut candidates, &files, &mut report)?;
+    }
+    println!("{}", report.table(options));
+    Ok(())
+}
+
+/// Starts both candidates, in turns of which is first.
+fn start(plugin: &str, round: usize) -> Result<[Candidate; 2]> {
+    if round.is_multiple_of(2) {
+        return Ok([Candidate::built_in()?, Candidate::with_plugin(plugin)?]);
+    }
+    let second = Candidate::with_plugin(plugin)?;
+    Ok([Candidate::built_in()?, second])
+}
+
+/// Runs all phases, in small parts for both candidates in turn, so that both see the same disturbances.
+fn round(number: usize, candidates: &mut [Candidate; 2], files: &Files, report: &mut Report) -> Result<()> {
+    for (index, phase) in PHASES.iter().enumerate() {
+        let files = if phase.large { &files.large } else { &files.small };
+        let at_once = if phase.large { 1 } else { SMALL_AT_ONCE };
+        let mut samples = [Sample::default(); 2];
+        for (turn, files) in files.chunks(at_once).enumerate() {
+            let first = (number + turn) % 2;
+            for candidate in [first, 1 - first] {
+                samples[candidate].add(&candidates[candidate].run(phase, files, turn * at_once)?);
+            }
+        }
+        report.add(index, samples);
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Medians and ratios of the benchmark, as a table.
+
+use xtask::options::Bench;
+
+use super::{Operation, PHASES, Phase};
+
+/// Figures of one phase of one candidate in one round.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sample {
+    pub(crate) operations: usize,
+    pub(crate) bytes: usize,
+    pub(crate) seconds: f64,
+    /// Of the Orthanc process.
+    pub(crate) cpu_seconds: f64,
+    /// Resident, of the Orthanc process, in bytes.
+    pub(crate) peak_memory: u64,
+    /// To the bucket.
+    pub(crate) requests: u64,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+impl Sample {
+    /// MB/s for large instances, operations a second for the others and for deletes.
+    fn rate(&self, phase: &Phase) -> f64 {
+        let done = if unit(phase) == "MB/s" { self.bytes as f64 / 1e6 } else { self.operations as f64 };
+        done / self.seconds
+    }
+
+    /// Adds another part of the same phase.
+    pub(crate) fn add(&mut self, part: &Self) {
+        self.operations += part.operations;
+        self.bytes += part.bytes;
+        self.seconds += part.seconds;
+        self.cpu_seconds += part.cpu_seconds;
+        self.peak_memory = self.peak_memory.max(part.peak_memory);
+        self.requests += part.requests;
+    }
+}
+
+fn unit(phase: &Phase) -> &'static str {
+    if phase.large && phase.operation != Operation::Delete { "MB/s" } else { "1/s" }
+}
+
+/// Samples of a run by phase and candidate, one for each round.
+#[derive(Debug, Default)]
+pub(crate) struct Report([[Vec<Sample>; 2]; PHASES.len()]);
+
+impl Report {
+    pub(crate) fn add(&mut self, phase: usize, samples: [Sample; 2]) {
+        for (all, sample) in self.0[phase].iter_mut().zip(samples) {
+            all.push(sample);
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    pub(crate) fn table(&self, options: &Bench) -> String {
+        let mut text = format!(
+            "A: Orthanc's own storage. B: the {} plugin. Medians of {} rounds with {} instances of 130 kB, each read\n\
+             ten times, and {} of 100 MB. Orthanc's own storage syncs each file to the disk, which is its default.\n\
+             B/A compares speeds within a round: median (lowest to highest); above 1, B is faster.\n\
+             CPU: milliseconds of the Orthanc process for each operation. Memory: its peak in the phase, in MB.\n\n\
+             | | unit | A | B | B/A | CPU A | CPU B | memory A | memory B | requests B |\n\
+             |---|---|---:|---:|---|---:|---:|---:|---:|---:|\n",
+            options.plugin, options.rounds, options.instances, options.large
+        );
+        for (phase, [a, b]) in PHASES.iter().zip(&self.0) {
+            let (low, ratio, high) = ratios(phase, a, b);
+            let rate = |samples: &[Sample]| median(samples.iter().map(|sample| sample.rate(phase)));
+            let cpu = |sample: &Sample| sample.cpu_seconds * 1e3 / sample.operations as f64;
+            let memory = |sample: &Sample| sample.peak_memory as f64 / 1e6;
+            let requests = |sample: &Sample| sample.requests as f64 / sample.operations as f64;
+            text += &format!(
+                "| {} | {} | {:.1} | {:.1} | {ratio:.2} ({low:.2} to {high:.2}) | {:.2} | {:.2} | {:.0} | {:.0} | {:.2} |\n",
+                phase.name,
+                unit(phase),
+                rate(a),
+                rate(b),
+                median(a.iter().map(cpu)),
+                median(b.iter().map(cpu)),
+                median(a.iter().map(memory)),
+                median(b.iter().map(memory)),
+                median(b.iter().map(requests)),
+            );
+        }
+        text
+    }
+}
+
+/// Lowest, median and highest ratio of the rates in one round.
+fn ratios(phase: &Phase, a: &[Sample], b: &[Sample]) -> (f64, f64, f64) {
+    let ratios = || a.iter().zip(b).map(|(a, b)| b.rate(phase) / a.rate(phase));
+    (ratios().fold(f64::INFINITY, f64::min), median(ratios()), ratios().fold(0.0, f64::max))
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => values[count / 2],
+        count => f64::midpoint(values[count / 2 - 1], values[count / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_of_odd_and_even_numbers_of_values() {
+        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), 2.5);
+        assert!(median(std::iter::empty()).is_nan());
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_round() {
+        let sample = |seconds| Sample { operations: 10, seconds, ..Sample::default() };
+        let a = [sample(1.0), sample(10.0), sample(4.0)];
+        let b = [sample(2.0), sample(20.0), sample(4.0)];
+        assert_eq!(ratios(&PHASES[0], &a, &b), (0.5, 0.5, 1.0));
+    }
+}

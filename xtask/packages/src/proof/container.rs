@@ -1,0 +1,153 @@
+//! The container recipe, in a folder with a Debian instead of a container engine.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use fake_cloud::{BucketServer, Options};
+use real_orthanc::{Client, Postgres};
+use serde_json::json;
+use xshell::cmd;
+
+use super::{Stored, empty_folder, step};
+use crate::cloud::BUCKET;
+use crate::system::{dist_folder, output, require, shell};
+
+/// The folder of the image that the recipe copies its scripts to.
+const SCRIPTS: &str = "usr/local/share/orthanc";
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// User and password, which are in the environment of the containers.
+const USER: &str = "demo:demo";
+
+pub(super) fn run() -> Result<()> {
+    require(&["debootstrap"])?;
+    let root = empty_folder("container")?;
+    let shell = shell()?;
+    step("debootstrap creates a Debian 12", || {
+        output(cmd!(shell, "debootstrap --variant=minbase bookworm {root}"))?;
+        // As in container images, packages start no services.
+        let policy = root.join("usr/sbin/policy-rc.d");
+        fs::write(&policy, "#!/bin/sh\nexit 101\n")?;
+        Ok(fs::set_permissions(&policy, fs::Permissions::from_mode(0o755))?)
+    })?;
+    step("the recipe installs Orthanc and the packages", || {
+        let packages = shell.read_dir(dist_folder()?)?;
+        let packages = packages.into_iter().filter(|file| file.extension().is_some_and(|end| end == "deb"));
+        copy(packages.collect(), &root.join("tmp/packages"))?;
+        let scripts = ["install", "entrypoint", "environment.jq"];
+        copy(scripts.map(|name| Path::new("ci/docker").join(name)).into(), &root.join(SCRIPTS))?;
+        output(cmd!(shell, "chroot {root} /bin/sh /{SCRIPTS}/install"))
+    })?;
+    step("configured by the environment, a second container has the studies of the first", || {
+        second_container_has_the_studies(&root)
+    })?;
+    fs::remove_dir_all(&root).context("removing the Debian")
+}
+
+fn copy(files: Vec<PathBuf>, folder: &Path) -> Result<()> {
+    let shell = shell()?;
+    output(cmd!(shell, "install -D --target-directory {folder} {files...}")).map(drop)
+}
+
+/// An Orthanc that the image's entry point starts. It is killed when dropped.
+struct Container {
+    process: Child,
+    log: PathBuf,
+    rest: Client,
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // Both calls fail only if the process has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Container {
+    fn start(root: &Path, variables: &[(&str, String)]) -> Result<Self> {
+        // Another process may take the port before Orthanc does. Then the proof fails.
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let log = root.join("tmp/orthanc.log");
+        let file = File::create(&log)?;
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", "chroot", "--userspec=orthanc:orthanc"]).arg(root);
+        command.arg(format!("/{SCRIPTS}/entrypoint")).env_clear();
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("ORTHANC__HTTP_PORT", port.to_string()).env("ORTHANC__DICOM_SERVER_ENABLED", "false");
+        command.env("ORTHANC__REGISTERED_USERS", r#"{"demo": "demo"}"#);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let process = command.spawn().context("starting the entry point")?;
+        let rest = Client::new(format!("http://{USER}@127.0.0.1:{port}"));
+        let mut container = Self { process, log, rest };
+        container.wait_until_ready()?;
+        Ok(container)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while self.rest.get_json("/system").is_err() {
+            let running = self.process.try_wait()?.is_none() && Instant::now() < deadline;
+            ensure!(running, "Orthanc does not answer:\n{}", fs::read_to_string(&self.log)?);
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+}
+
+/// Starts two containers, one after the other, that share only a database and a bucket.
+fn second_container_has_the_studies(root: &Path) -> Result<()> {
+    let database = Postgres::start()?;
+    let options = Options::default();
+    let bucket = BucketServer::start(options.clone())?;
+    let variables = [
+        ("ORTHANC__POSTGRESQL__ENABLE_INDEX", "true".to_owned()),
+        ("ORTHANC__POSTGRESQL__ENABLE_STORAGE", "false".to_owned()),
+        ("ORTHANC__POSTGRESQL__HOST", "127.0.0.1".to_owned()),
+        ("ORTHANC__POSTGRESQL__PORT", database.port().to_string()),
+        ("ORTHANC__POSTGRESQL__DATABASE", "orthanc".to_owned()),
+        ("ORTHANC__POSTGRESQL__USERNAME", "postgres".to_owned()),
+        ("ORTHANC__POSTGRESQL__PASSWORD", String::new()),
+        // The first container is killed, and leaves its lock behind.
+        ("ORTHANC__POSTGRESQL__LOCK", "false".to_owned()),
+        ("ORTHANC__AWS_S3_STORAGE__BUCKET_NAME", BUCKET.to_owned()),
+        ("ORTHANC__AWS_S3_STORAGE__REGION", options.region),
+        ("ORTHANC__AWS_S3_STORAGE__ACCESS_KEY", options.access_key),
+        ("ORTHANC__AWS_S3_STORAGE__SECRET_KEY", options.secret_key),
+        ("ORTHANC__AWS_S3_STORAGE__ENDPOINT", bucket.endpoint()),
+        ("ORTHANC__AWS_S3_STORAGE__VIRTUAL_ADDRESSING", "false".to_owned()),
+    ];
+    let first = Container::start(root, &variables)?;
+    let study = Stored::upload(&first.rest, 5)?;
+    let objects = bucket.keys(BUCKET).len();
+    ensure!(objects == 5, "the bucket must contain 5 objects, got {objects}");
+    drop(first);
+    let second = Container::start(root, &variables)?;
+    study.check(&second.rest)?;
+    let plugins = second.rest.get_json("/plugins")?;
+    ensure!(plugins.as_array().is_some_and(|all| all.contains(&json!("AWS S3 Storage"))), "{plugins}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn recipe_has_the_steps_of_the_proof() {
+        let recipe = crate::system::workspace().unwrap().join("ci/docker/Dockerfile");
+        let recipe = std::fs::read_to_string(recipe).unwrap();
+        let steps: Vec<_> =
+            recipe.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
+        let expected = [
+            "FROM debian:12-slim",
+            "COPY *.deb /tmp/packages/",
+            "COPY install entrypoint environment.jq /usr/local/share/orthanc/",
+            "RUN /bin/sh /usr/local/share/orthanc/install",
+        ];
+        assert_eq!(steps[..4], expected);
+    }
+}

@@ -1,0 +1,60 @@
+//! Runs the program `exercise` of `fake-orthanc` with a plugin and a cloud on this machine, with and without encryption.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use crypto_envelope::new_key_file;
+use fake_cloud::BucketServer;
+use serde_json::json;
+use xshell::{Cmd, Shell};
+
+use super::step;
+use crate::cloud::{self, BUCKET};
+use crate::system::{output, shell};
+use real_orthanc::workspace::Plugin;
+
+/// An emulator of another system.
+pub(super) struct Emulator {
+    /// Returns a command that runs a program of the other system.
+    pub(super) command: for<'a> fn(&'a Shell, &Path) -> Result<Cmd<'a>>,
+    /// Returns the other system's name of a path.
+    pub(super) path: fn(&Path) -> String,
+    /// The exercise, compiled for the other system.
+    pub(super) program: PathBuf,
+}
+
+/// Stores, reads and removes with a plugin's library: without encryption, and with both formats.
+pub(super) fn run(plugin: Plugin, library: &Path, emulator: &Emulator, folder: &Path) -> Result<()> {
+    let key = folder.join("master.key");
+    fs::write(&key, new_key_file()?.as_bytes())?;
+    for format in [None, Some("A1"), Some("A2")] {
+        let title = format!("{}, {}", plugin.library(), format.unwrap_or("without encryption"));
+        let printed = step(&title, || {
+            let (server, mut options) = cloud::serve(plugin, folder, emulator.path)?;
+            if let Some(format) = format {
+                let key = (emulator.path)(&key);
+                options["StorageEncryption"] = json!({ "MasterKey": [1, key], "Format": format });
+            }
+            let configuration = folder.join("orthanc.json");
+            fs::write(&configuration, json!({ plugin.section(): options }).to_string())?;
+            let arguments = [library, &configuration].map(emulator.path);
+            let printed = output((emulator.command)(&shell()?, &emulator.program)?.args(arguments))?;
+            check(&printed, format, &server).with_context(|| printed.clone())?;
+            Ok(printed)
+        })?;
+        print!("{printed}");
+    }
+    Ok(())
+}
+
+/// Compares the output of the exercise with what the server has seen.
+fn check(printed: &str, format: Option<&str>, server: &BucketServer) -> Result<()> {
+    let requests = server.requests().total;
+    ensure!(requests >= 9, "the server has received only {requests} requests");
+    ensure!(server.keys(BUCKET).is_empty(), "objects are left: {:?}", server.keys(BUCKET));
+    // A1 cannot decrypt ranges.
+    let has_ranges = format != Some("A1");
+    ensure!(printed.contains("ranges") == has_ranges, "ranges were read: {}", !has_ranges);
+    Ok(())
+}

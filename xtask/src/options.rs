@@ -1,0 +1,140 @@
+//! Options of the demonstration and of the benchmark: checked before anything is compiled, and read again by them.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail, ensure};
+use lexopt::prelude::{Long, ValueExt};
+
+/// Folders and packages of the plugins.
+pub const PLUGINS: [&str; 3] = ["aws-s3", "azure-blob", "google-cloud"];
+
+/// Options of `cargo xtask demo`.
+#[derive(Debug)]
+pub struct Demo {
+    /// One of [`PLUGINS`].
+    pub plugin: &'static str,
+    /// A folder with DICOM files to store instead of generated ones.
+    pub dicom: Option<PathBuf>,
+    /// Slices of the generated CT series.
+    pub slices: u32,
+    /// Size of the generated multi-frame in MB.
+    pub megabytes: u32,
+    /// Simultaneous clients.
+    pub clients: usize,
+    /// `A1` or `A2`, or none.
+    pub encryption: Option<&'static str>,
+    /// Whether to keep running until Ctrl-C.
+    pub keep: bool,
+}
+
+impl Demo {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// If an option is unknown or its value wrong.
+    pub fn parse(mut arguments: lexopt::Parser) -> Result<Self> {
+        let mut options = Self {
+            plugin: PLUGINS[0],
+            dicom: None,
+            slices: 300,
+            megabytes: 100,
+            clients: 4,
+            encryption: Some("A2"),
+            keep: false,
+        };
+        while let Some(argument) = arguments.next()? {
+            match argument {
+                Long("plugin") => options.plugin = plugin(&arguments.value()?.string()?)?,
+                Long("dicom") => options.dicom = Some(arguments.value()?.into()),
+                Long("slices") => options.slices = arguments.value()?.parse()?,
+                Long("megabytes") => options.megabytes = arguments.value()?.parse()?,
+                Long("clients") => options.clients = arguments.value()?.parse()?,
+                Long("encryption") => options.encryption = encryption(&arguments.value()?.string()?)?,
+                Long("keep") => options.keep = true,
+                other => bail!(other.unexpected()),
+            }
+        }
+        ensure!(options.clients > 0, "--clients must be at least 1");
+        ensure!(options.slices + options.megabytes > 0, "--slices and --megabytes must not both be 0");
+        let folder = options.dicom.as_deref();
+        ensure!(folder.is_none_or(std::path::Path::is_dir), "--dicom must be a folder, got {folder:?}");
+        Ok(options)
+    }
+}
+
+/// Options of `cargo xtask bench`.
+#[derive(Debug)]
+pub struct Bench {
+    /// One of [`PLUGINS`].
+    pub plugin: &'static str,
+    /// Rounds, of which medians are taken.
+    pub rounds: usize,
+    /// Instances of 130 kB in each round.
+    pub instances: u32,
+    /// Instances of 100 MB in each round.
+    pub large: u64,
+}
+
+impl Bench {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// If an option is unknown or its value wrong.
+    pub fn parse(mut arguments: lexopt::Parser) -> Result<Self> {
+        let mut options = Self { plugin: PLUGINS[0], rounds: 5, instances: 400, large: 3 };
+        while let Some(argument) = arguments.next()? {
+            match argument {
+                Long("plugin") => options.plugin = plugin(&arguments.value()?.string()?)?,
+                Long("rounds") => options.rounds = arguments.value()?.parse()?,
+                Long("instances") => options.instances = arguments.value()?.parse()?,
+                Long("large") => options.large = arguments.value()?.parse()?,
+                Long("quick") => options = Self { rounds: 2, instances: 100, large: 1, ..options },
+                other => bail!(other.unexpected()),
+            }
+        }
+        let nothing = options.rounds == 0 || options.instances == 0 || options.large == 0;
+        ensure!(!nothing, "--rounds, --instances and --large must be at least 1");
+        Ok(options)
+    }
+}
+
+fn plugin(name: &str) -> Result<&'static str> {
+    match PLUGINS.into_iter().find(|plugin| *plugin == name) {
+        Some(plugin) => Ok(plugin),
+        None => bail!("--plugin must be one of {}, got {name}", PLUGINS.join(", ")),
+    }
+}
+
+fn encryption(name: &str) -> Result<Option<&'static str>> {
+    match name {
+        "none" => Ok(None),
+        "A1" => Ok(Some("A1")),
+        "A2" => Ok(Some("A2")),
+        other => bail!("--encryption must be none, A1 or A2, got {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demo(arguments: &[&str]) -> Result<Demo> {
+        Demo::parse(lexopt::Parser::from_args(arguments))
+    }
+
+    #[test]
+    fn demo_encrypts_unless_told_otherwise() {
+        assert_eq!(demo(&[]).unwrap().encryption, Some("A2"));
+        assert_eq!(demo(&["--encryption", "none"]).unwrap().encryption, None);
+    }
+
+    #[test]
+    fn errors_name_the_option_and_the_value() {
+        for (option, value) in [("--plugin", "s3"), ("--encryption", "A3"), ("--dicom", "/no/such")] {
+            let error = demo(&[option, value]).unwrap_err().to_string();
+            assert!(error.contains(option) && error.contains(value), "{error}");
+        }
+        assert!(demo(&["--clients", "0"]).is_err());
+        assert!(Bench::parse(lexopt::Parser::from_args(["--rounds", "0"])).is_err());
+    }
+}
