@@ -16,7 +16,11 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("packages: {error:#}");
+            // Errors of the command line already contain their cause.
+            match error.downcast_ref::<lexopt::Error>() {
+                Some(mistake) => eprintln!("packages: {mistake}"),
+                None => eprintln!("packages: {error:#}"),
+            }
             ExitCode::FAILURE
         }
     }
