@@ -123,6 +123,15 @@ mod tests {
     }
 
     #[test]
+    fn plugins_are_the_folders() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
+        let mut names: Vec<_> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, PLUGINS);
+    }
+
+    #[test]
     fn demo_encrypts_unless_told_otherwise() {
         assert_eq!(demo(&[]).unwrap().encryption, Some("A2"));
         assert_eq!(demo(&["--encryption", "none"]).unwrap().encryption, None);

@@ -25,7 +25,7 @@ use crate::moving::{JOB_TYPE, resume};
 use crate::offload::{Offload, PRECISION};
 use crate::operations::metrics::Metrics;
 use crate::operations::{Facts, Routes};
-use crate::provider::{Provider, ProviderContext};
+use crate::provider::{Provider, ProviderContext, c_str};
 use crate::runtime::Runtime;
 
 /// Time limit for the check of the bucket at start.
@@ -50,11 +50,7 @@ pub struct StoragePlugin<P> {
 
 impl<P: Provider> Plugin for StoragePlugin<P> {
     const NAME: &'static CStr = P::NAME;
-    const VERSION: &'static CStr =
-        match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
-            Ok(version) => version,
-            Err(_) => c"unknown",
-        };
+    const VERSION: &'static CStr = c_str(concat!(env!("CARGO_PKG_VERSION"), "\0"));
 
     fn initialize(orthanc: &Orthanc) -> Result<Self, InitializeError> {
         orthanc_ffi::install_tracing(LOG_TARGETS);
@@ -104,7 +100,7 @@ fn section<P: Provider>(configuration: &Map<String, Value>) -> Result<Option<Sec
     let Some(older) = P::OLDER_SECTION else { return Ok(None) };
     let section = Section::find(configuration, older)?;
     if section.is_some() {
-        tracing::warn!("the section {older:?} is deprecated: rename it to {:?}", P::SECTION);
+        tracing::warn!("the section {older:?} is deprecated; rename it to {:?}", P::SECTION);
     }
     Ok(section)
 }
@@ -216,7 +212,7 @@ fn files(options: HybridOptions, orthanc: &Orthanc) -> Result<FileStorage, Initi
     if first == Side::FileSystem {
         files
             .check_writable()
-            .map_err(|error| InitializeError::new(format!("StorageDirectory cannot be used: {error}")))?;
+            .map_err(|error| InitializeError::new(format!("`StorageDirectory` cannot be used: {error}")))?;
     }
     let root = files.root().display();
     match first {

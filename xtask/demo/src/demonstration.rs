@@ -88,7 +88,8 @@ impl Demonstration<'_> {
         let files = match &self.options.dicom {
             Some(folder) => dicom_files(folder)?,
             None => {
-                let (slices, megabytes) = (self.options.slices, self.options.megabytes);
+                let slices = self.options.slices;
+                let megabytes = self.options.megabytes;
                 println!("   Generating {slices} CT slices and a multi-frame of {megabytes} MB");
                 dicom::write_study(self.folder.path(), slices, megabytes)?
             }
@@ -173,7 +174,8 @@ impl Demonstration<'_> {
                 }
                 server.start_again().context("opening the bucket's port again")
             });
-            let (port, clients) = (self.orthanc.http_port(), self.options.clients);
+            let port = self.orthanc.http_port();
+            let clients = self.options.clients;
             let stored = load::run(port, clients, files.len(), |client, index| {
                 let stored = store(client, &files[index])?;
                 ensure!(
@@ -263,7 +265,8 @@ impl Demonstration<'_> {
     /// Stores files and prints the speed.
     fn upload(&mut self, files: &[PathBuf]) -> Result<()> {
         let progress = Progress::new("storing", files.len());
-        let (port, clients) = (self.orthanc.http_port(), self.options.clients);
+        let port = self.orthanc.http_port();
+        let clients = self.options.clients;
         let (time, instances) = load::run(port, clients, files.len(), |connection, index| {
             let stored = store(connection, &files[index])?;
             progress.advance();
@@ -278,7 +281,8 @@ impl Demonstration<'_> {
     fn read_back(&self, first: usize) -> Result<()> {
         let instances = &self.stored[first..];
         let progress = Progress::new("reading back", instances.len());
-        let (port, clients) = (self.orthanc.http_port(), self.options.clients);
+        let port = self.orthanc.http_port();
+        let clients = self.options.clients;
         let (time, files) = load::run(port, clients, instances.len(), |connection, index| {
             interrupt::check()?;
             let Instance { file, id, .. } = &instances[index];

@@ -7,7 +7,6 @@ use bucket::{Bucket, Download, Payload, ReadRange, RetryPolicy, StorageError, Tr
 use bytes::Bytes;
 use fake_cloud::BucketServer;
 use serde_json::{Value, json};
-use storage_plugin::{Provider, ProviderContext, Section};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::Cloud;
@@ -45,10 +44,8 @@ impl<C: Cloud> Client<C> {
     fn connect(server: BucketServer, changes: &Value, transfer: Option<TransferOptions>) -> Result<Self> {
         let configuration = configuration::<C>(section::<C>(&server, changes));
         let root = configuration.as_object().context("the configuration is not an object")?;
-        let mut section = Section::find(root, C::SECTION)?.context("there is no section")?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let provider = ProviderContext::read::<C::Provider>(&mut section, root, runtime.handle())?;
-        let mut options = C::Provider::connect(&mut section, &provider)?;
+        let mut options = storage_plugin::connect::<C::Provider>(root, runtime.handle())?;
         options.transfer = transfer.unwrap_or(options.transfer);
         let bucket = Bucket::new(options);
         // The tests do not count requests for credentials. An error occurs again in the test.

@@ -76,7 +76,7 @@ fn mistakes_are_refused<C: Cloud>() -> Result<()> {
         (master(json!([-1, key[1]])), ".MasterKey", "4294967295"),
         (master(json!([4_294_967_296_u64, key[1]])), ".MasterKey", "4294967295"),
         (master(json!([1.5, key[1]])), ".MasterKey", "4294967295"),
-        (master(json!("key")), ".MasterKey", "list"),
+        (master(json!("key")), ".MasterKey", "[id, "),
         (master(json!([3, missing])), ".MasterKey", &missing),
         (master(json!([3, keys.path("")])), ".MasterKey", "Is a directory"),
         (master(json!([3, short])), ".MasterKey", "3 bytes"),
