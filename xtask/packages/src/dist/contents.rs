@@ -10,13 +10,16 @@ use crate::system::workspace;
 use real_orthanc::workspace::Plugin;
 
 /// The documentation for people who run Orthanc. The Debian packages list the same files in the plugins' manifests.
-const DOCUMENTATION: [&str; 6] = [
+const DOCUMENTATION: [&str; 9] = [
     "docs/install.md",
     "docs/configuration.md",
     "docs/hybrid.md",
     "docs/encryption.md",
     "docs/encryption-format.md",
     "docs/migrating.md",
+    "docs/rest-api.md",
+    "docs/semantics.md",
+    "docs/troubleshooting.md",
 ];
 
 /// Fills a folder with the library, the licence, the sample and the documentation of a plugin.
