@@ -68,7 +68,7 @@ fn second_storage_costs_one_request<C: Cloud>() -> Result<()> {
         let ((), read) = fixture.counted(|| expect_readable(&fixture, &sent))?;
         ensure!((read.of(request::READ), read.total) == (1, 1), "{read_mode}: {read:?}");
         let tags = format!("/instances/{}/tags", sent[0].0.id);
-        let (_, range) = fixture.counted(|| Ok(fixture.rest().get_json(&tags)?))?;
+        let (_, range) = fixture.counted(|| fixture.rest().get_json(&tags))?;
         ensure!((range.of(request::READ_RANGE), range.total) == (1, 1), "{read_mode}: {range:?}");
         let status = fixture.rest().get_json("/object-storage/status")?;
         ensure!(status["ReadsFromSecondStorage"] == 2, "{status}");

@@ -201,7 +201,7 @@ fn resets_stop_the_worker<C: Cloud>() -> Result<()> {
         Client::new(fixture.orthanc.url()).post("/tools/reset", b"")?.ok()?;
         let rest = Client::new(fixture.orthanc.url());
         ensure!(within(JOB, || rest.get_json("/object-storage/status").is_ok()));
-        Ok(fixture.orthanc.thread_count()?)
+        fixture.orthanc.thread_count()
     };
     let first = reset()?;
     for _ in 0..4 {

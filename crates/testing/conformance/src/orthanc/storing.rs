@@ -25,25 +25,25 @@ fn each_operation_is_one_request<C: Cloud>() -> Result<()> {
         let fixture = Fixture::<C>::with(&json!({"EnableLegacyUnknownFiles": has_unknown_files}))?;
         let file = dicom::ct_series(1, 512, 512).next().context("no slice")??;
 
-        let (uploaded, upload) = fixture.counted(|| Ok(fixture.rest().upload(&file)?))?;
+        let (uploaded, upload) = fixture.counted(|| fixture.rest().upload(&file))?;
         assert_eq!((upload.of(request::CREATE), upload.total), (1, 1));
         assert_eq!(upload.body_bytes_received, file.len() as u64);
         assert!(fixture.only_object()?.1 == file, "the stored bytes differ");
 
-        let (content, read) = fixture.counted(|| Ok(fixture.rest().file(&uploaded.id)?))?;
+        let (content, read) = fixture.counted(|| fixture.rest().file(&uploaded.id))?;
         assert!(content == file, "the bytes differ");
         assert_eq!((read.of(request::READ), read.total), (1, 1));
         assert_eq!(read.body_bytes_sent, file.len() as u64);
 
         for path in ["tags", "header"] {
             let path = format!("{}/{path}", uploaded.path);
-            let (tags, range) = fixture.counted(|| Ok(fixture.rest().get_json(&path)?))?;
+            let (tags, range) = fixture.counted(|| fixture.rest().get_json(&path))?;
             assert!(tags.as_object().is_some_and(|tags| !tags.is_empty()), "{tags}");
             assert_eq!((range.of(request::READ_RANGE), range.total), (1, 1), "{path}");
             assert!(range.body_bytes_sent < 5000, "the range includes pixels: {}", range.body_bytes_sent);
         }
 
-        let (_, deletion) = fixture.counted(|| Ok(fixture.rest().delete(&uploaded.path)?.ok()?))?;
+        let (_, deletion) = fixture.counted(|| fixture.rest().delete(&uploaded.path)?.ok())?;
         assert_eq!((deletion.of(request::REMOVE), deletion.total), (1, 1));
         assert!(fixture.keys().is_empty());
         assert_eq!(fixture.log_lines('E'), [""; 0]);
