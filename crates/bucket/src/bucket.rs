@@ -15,6 +15,7 @@ use crate::download::{Download, ReadRange};
 use crate::error::{Cause, Operation, StorageError};
 use crate::multipart::MultipartUpload;
 use crate::retry::{Attempts, RetryPolicy};
+use crate::task::blocking;
 use crate::throughput::{LARGE, Throughput, TransferOptions};
 
 /// The object that [`Bucket::check`] asks for. It need not exist.
@@ -192,10 +193,7 @@ impl Bucket {
             verifier.update(&content);
             verifier.is_right()
         };
-        match tokio::task::spawn_blocking(compare).await {
-            Ok(is_right) => Ok(is_right),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        Ok(blocking(compare).await)
     }
 
     /// Deletes `name`. Succeeds if there is no such object.

@@ -90,6 +90,12 @@ pub enum Cause {
     /// The attachment must not be stored as it is.
     #[error("{0}")]
     NotAcceptable(String),
+    /// An earlier step of the operation was cancelled.
+    #[error("an earlier step was cancelled")]
+    Cancelled,
+    /// A task of the operation panicked. The panic hook has logged where.
+    #[error("an internal error occurred, which the log describes")]
+    Panicked,
     /// The range lies outside the object.
     #[error("the range is outside the object")]
     OutOfRange,
@@ -193,6 +199,8 @@ mod tests {
             Cause::CopiesDiffer,
             Cause::CopyDamaged,
             Cause::NotAcceptable(text()),
+            Cause::Cancelled,
+            Cause::Panicked,
             Cause::OutOfRange,
             Cause::Other(text()),
         ];
@@ -203,6 +211,7 @@ mod tests {
                 Cause::TimedOut(_) | Cause::Damaged(_) | Cause::Changed | Cause::DiskFull => {}
                 Cause::FileDenied | Cause::CopiesDiffer | Cause::CopyDamaged => {}
                 Cause::NotAcceptable(_) | Cause::OutOfRange | Cause::Other(_) => {}
+                Cause::Cancelled | Cause::Panicked => {}
             }
         }
         causes

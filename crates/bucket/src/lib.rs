@@ -13,6 +13,7 @@ mod error;
 mod multipart;
 mod object_storage;
 mod retry;
+mod task;
 mod throughput;
 
 pub use bucket::{Bucket, BucketCheck, BucketOptions, CreateBucket, Payload};
@@ -20,4 +21,5 @@ pub use download::{Download, ReadRange};
 pub use error::{Answer, Cause, Operation, StorageError};
 pub use object_storage::{Found, Naming, ObjectStorage};
 pub use retry::RetryPolicy;
+pub use task::blocking;
 pub use throughput::TransferOptions;

@@ -82,7 +82,7 @@ impl ObjectStorage {
         self.bucket.object_url(&self.object_name(attachment))
     }
 
-    /// Stores an attachment with one request. `content` is already encrypted if it is to be.
+    /// Stores an attachment, with one request unless it is large. `content` is already encrypted if it is to be.
     ///
     /// # Errors
     ///

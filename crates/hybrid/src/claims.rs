@@ -1,4 +1,4 @@
-//! Per-attachment locks: moves of one attachment take turns, and a deletion pre-empts them.
+//! Per-attachment locks: moves of one attachment take turns, and a deletion makes them end early.
 //!
 //! Without these locks, a move that has read an attachment could write its copy after Orthanc has deleted the attachment.
 

@@ -6,13 +6,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bucket::{Cause, Naming, Operation, ReadRange, StorageError};
+use bucket::{Cause, Naming, Operation, ReadRange, StorageError, blocking};
 use bytes::Bytes;
 use storage_layout::Attachment;
 
 use crate::claims::Claim;
 use crate::locate::found;
-use crate::place::{Place, Side, blocking};
+use crate::place::{Place, Side};
 use crate::source::Source;
 use crate::storage::HybridStorage;
 

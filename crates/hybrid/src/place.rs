@@ -1,10 +1,9 @@
 //! The two places, with the same operations for both.
 
 use std::fmt;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use bucket::{Naming, ObjectStorage, Payload, ReadRange, StorageError};
+use bucket::{Naming, ObjectStorage, Payload, ReadRange, StorageError, blocking};
 use bytes::Bytes;
 use storage_layout::Attachment;
 
@@ -135,9 +134,4 @@ impl Place {
             }
         }
     }
-}
-
-/// Runs `work` on a thread that may block. A panic in `work` resumes in the caller.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }

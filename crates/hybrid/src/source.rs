@@ -4,11 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bucket::{Download, Found, Naming, ReadRange, StorageError};
+use bucket::{Cause, Download, Found, Naming, Operation, ReadRange, StorageError, blocking};
 use bytes::{Bytes, BytesMut};
 
 use crate::files::FileReader;
-use crate::place::blocking;
 
 /// Bytes of a file that are read at a time.
 const STEP: usize = 1024 * 1024;
@@ -64,7 +63,7 @@ pub struct Source {
 #[derive(Debug)]
 enum Origin {
     Object(Box<Download>),
-    /// `None` only while a thread reads from the file.
+    /// `None` while a thread reads from the file, and for good if the caller stops waiting for it.
     File(Option<FileReader>),
 }
 
@@ -106,7 +105,8 @@ impl Source {
         match &mut self.bytes {
             Origin::Object(download) => download.next().await,
             Origin::File(slot) => {
-                let Some(mut file) = slot.take() else { return Ok(None) };
+                let cancelled = || StorageError::new(Operation::Read, &self.head.name, Cause::Cancelled);
+                let mut file = slot.take().ok_or_else(cancelled)?;
                 let (file, bytes) = blocking(move || {
                     let bytes = file.next(STEP);
                     (file, bytes)
@@ -120,6 +120,9 @@ impl Source {
 
     /// All bytes, in one piece.
     pub(crate) async fn read_to_end(mut self) -> Result<Bytes, StorageError> {
+        if let Origin::File(Some(mut file)) = self.bytes {
+            return Ok(blocking(move || file.next(usize::MAX)).await?.unwrap_or_default());
+        }
         let mut bytes = BytesMut::with_capacity(usize::try_from(self.head.len()).unwrap_or(usize::MAX));
         while let Some(chunk) = self.next().await? {
             bytes.extend_from_slice(&chunk);
@@ -133,11 +136,27 @@ impl Source {
             return Ok(false);
         }
         let mut left = expected.clone();
+        if let Origin::File(Some(mut file)) = self.bytes {
+            return blocking(move || {
+                while let Some(chunk) = file.next(STEP)? {
+                    if !starts_with(&mut left, &chunk) {
+                        return Ok(false);
+                    }
+                }
+                Ok(left.is_empty())
+            })
+            .await;
+        }
         while let Some(chunk) = self.next().await? {
-            if left.split_to(chunk.len().min(left.len())) != chunk {
+            if !starts_with(&mut left, &chunk) {
                 return Ok(false);
             }
         }
         Ok(left.is_empty())
     }
+}
+
+/// Whether `left` starts with `chunk`, which is removed from it.
+fn starts_with(left: &mut Bytes, chunk: &Bytes) -> bool {
+    left.split_to(chunk.len().min(left.len())) == *chunk
 }

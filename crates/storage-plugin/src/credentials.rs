@@ -12,7 +12,8 @@ use object_store::CredentialProvider;
 /// Credentials from a token service. Failures become a [`CredentialError`] that names the service and the remedy.
 ///
 /// A service that has never returned credentials and cannot be reached most likely does not exist on this machine, so
-/// this error is permanent. Once the service has returned credentials, its failures are transient.
+/// this error is permanent. Once the service has returned credentials, not reaching it is a transient error. A refusal is
+/// transient only if its HTTP status says so.
 pub struct NamedCredentials<C> {
     provider: Arc<dyn CredentialProvider<Credential = C>>,
     service: &'static str,

@@ -31,7 +31,11 @@ pub fn endpoint_option(section: &Section<'_>, option: &str, text: &str) -> Resul
         parse_endpoint(&format!("https://{address}"))
     };
     parsed.ok_or_else(|| {
-        let problem = if text.contains(['@', '?', '#']) {
+        let host = text.split_once("://").map_or(text, |(_scheme, host)| host);
+        let port = host.split_once(':').map_or("", |(_host, port)| port.trim_end_matches('/'));
+        // In an address whose host was forgotten, a password stands where the port should be.
+        let may_be_secret = text.contains(['@', '?', '#']) || port.contains(|c: char| !c.is_ascii_digit());
+        let problem = if may_be_secret {
             format!("{EXPECTED} without user name, password, query or fragment")
         } else {
             format!("{EXPECTED}, got {text:?}")

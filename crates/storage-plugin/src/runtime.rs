@@ -51,9 +51,12 @@ impl Runtime {
     }
 }
 
-/// The panic of a caller whose task was dropped because the runtime was shut down.
+/// The panic of a caller whose task was dropped because the runtime was shut down. Logged here, since resuming a panic does
+/// not call the panic hook.
 pub(crate) fn shut_down() -> Box<dyn Any + Send> {
-    Box::new("the runtime was shut down before the task ended")
+    const MESSAGE: &str = "the runtime was shut down before a task ended";
+    tracing::error!("{MESSAGE}");
+    Box::new(MESSAGE)
 }
 
 impl Drop for Runtime {

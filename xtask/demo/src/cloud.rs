@@ -4,16 +4,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use crypto_envelope::new_key_file;
-use fake_cloud::{AzureOptions, BucketServer, GoogleOptions, Options};
+use fake_cloud::BucketServer;
 use real_orthanc::Orthanc;
 use real_orthanc::workspace::{Plugin, Profile, plugin_library};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-/// The bucket that a [`BucketServer`] has from its start.
-pub(crate) const BUCKET: &str = "bucket";
 
 /// A server with one bucket, and the plugin that stores there.
 pub(crate) struct Cloud {
@@ -30,38 +27,7 @@ impl Cloud {
     pub(crate) fn start(package: &str) -> Result<Self> {
         let plugin = Plugin::named(package)?;
         let folder = tempfile::tempdir()?;
-        let (server, section) = match package {
-            "aws-s3" => {
-                let options = Options::default();
-                let server = BucketServer::start(options.clone())?;
-                let section = json!({
-                    "BucketName": BUCKET,
-                    "Region": options.region,
-                    "AccessKey": options.access_key,
-                    "SecretKey": options.secret_key,
-                    "Endpoint": server.endpoint(),
-                    "VirtualAddressing": false,
-                });
-                (server, section)
-            }
-            "azure-blob" => {
-                let options = AzureOptions::default();
-                let server = BucketServer::start_azure(&options)?;
-                let connection = options.connection_string(&server.endpoint());
-                let section = json!({"ConnectionString": connection, "ContainerName": BUCKET});
-                (server, section)
-            }
-            "google-cloud" => {
-                let options = GoogleOptions::new().context("generating the key of a service account")?;
-                let server = BucketServer::start_google(options.clone())?;
-                let file = folder.path().join("service-account.json");
-                fs::write(&file, options.service_accounts[0].json(&server.endpoint()).to_string())?;
-                let section =
-                    json!({"ServiceAccountFile": file, "BucketName": BUCKET, "Endpoint": server.endpoint()});
-                (server, section)
-            }
-            other => bail!("there is no server for {other}"),
-        };
+        let (server, section) = fake_cloud::serve(package, folder.path(), |path| path.display().to_string())?;
         Ok(Self { server, plugin, section, folder })
     }
 

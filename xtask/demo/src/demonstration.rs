@@ -12,14 +12,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use fake_cloud::Operation;
+use fake_cloud::{BUCKET, Operation};
 use real_orthanc::Orthanc;
 use real_orthanc::dicom::{self, Study};
 use tempfile::TempDir;
 use walkdir::WalkDir;
 use xtask::options::Demo;
 
-use crate::cloud::{BUCKET, Cloud};
+use crate::cloud::Cloud;
 use crate::load::Connection;
 use crate::progress::Progress;
 use crate::{interrupt, load};

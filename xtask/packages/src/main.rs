@@ -2,7 +2,6 @@
 //!
 //! `cargo xtask dist` and `cargo xtask dist-test` run this program; `cargo xtask help` lists their options.
 
-mod cloud;
 mod dist;
 mod proof;
 mod system;

@@ -6,6 +6,7 @@ mod memory_budget;
 mod read;
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -147,10 +148,11 @@ impl Area {
         serve: impl FnOnce() -> Result<Done, ErrorCode>,
     ) -> Result<(), ErrorCode> {
         let start = Instant::now();
-        let result = serve();
+        let result = catch_unwind(AssertUnwindSafe(serve));
         let time = start.elapsed();
-        self.metrics.count(request, time, result.as_ref().ok().map(|done| done.bytes));
-        let Done { what, bytes, side } = result?;
+        let served = result.as_ref().ok().and_then(|served| served.as_ref().ok());
+        self.metrics.count(request, time, served.map(|done| done.bytes));
+        let Done { what, bytes, side } = result.unwrap_or_else(|panic| resume_unwind(panic))?;
         tracing::info!(
             "{what} {} ({}): {bytes} bytes in {} ms, {:.1} MB/s",
             self.storage.place(side).name(&attachment),

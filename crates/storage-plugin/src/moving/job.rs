@@ -140,7 +140,10 @@ impl Job for MoveJob {
     fn stop(&mut self, reason: StopReason) {
         self.watch.set(match reason {
             StopReason::Success => End::Success(self.content()),
-            StopReason::Failure => End::Failure(self.error.clone().unwrap_or_default()),
+            StopReason::Failure => {
+                let panicked = || "an internal error occurred, which the log describes".to_owned();
+                End::Failure(self.error.clone().unwrap_or_else(panicked))
+            }
             StopReason::Paused => End::Paused,
             StopReason::Canceled => End::Canceled,
         });

@@ -1,10 +1,11 @@
 //! Moves many attachments, for jobs and for offloading.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bucket::StorageError;
-use futures_util::StreamExt as _;
+use bucket::{Cause, Operation, StorageError};
+use futures_util::{FutureExt as _, StreamExt as _};
 use hybrid::{MoveOutcome, Side, StoredForm};
 use storage_layout::Attachment;
 
@@ -114,10 +115,25 @@ impl Mover {
     }
 
     async fn bring_one_back(&self, attachment: Attachment) -> Result<MoveOutcome, StorageError> {
-        let storage = &self.context.storage;
-        let copies = storage.locate(&attachment, 1).await?;
+        let copies = self.context.storage.locate(&attachment, 1).await?;
         let size = copies.first().map_or(0, |copy| copy.head.size);
-        storage.move_to(&attachment, Side::FileSystem, size, &self.form).await
+        self.move_one(&attachment, Side::FileSystem, size).await
+    }
+
+    /// Moves one attachment. A panic becomes an error of this attachment, so that it does not cancel the other moves.
+    async fn move_one(
+        &self,
+        attachment: &Attachment,
+        target: Side,
+        size: u64,
+    ) -> Result<MoveOutcome, StorageError> {
+        let storage = &self.context.storage;
+        let moved =
+            AssertUnwindSafe(storage.move_to(attachment, target, size, &self.form)).catch_unwind().await;
+        moved.unwrap_or_else(|_panic| {
+            let name = storage.place(target.other()).name(attachment);
+            Err(StorageError::new(Operation::Move, name, Cause::Panicked))
+        })
     }
 
     async fn try_to_move_all(
@@ -128,7 +144,7 @@ impl Mover {
     ) -> (Tally, Vec<Failure>) {
         let storage = &self.context.storage;
         let moves = attachments.into_iter().map(|indexed| async move {
-            let moved = storage.move_to(&indexed.attachment, target, indexed.size, &self.form).await;
+            let moved = self.move_one(&indexed.attachment, target, indexed.size).await;
             (indexed, moved)
         });
         let mut moves = futures_util::stream::iter(moves).buffer_unordered(at_once);

@@ -64,6 +64,7 @@ mod link;
 mod listen;
 mod operation;
 mod s3;
+mod serve;
 mod server;
 mod stored;
 mod tls;
@@ -75,5 +76,6 @@ pub use google::{AuthorizedUser, GoogleOptions, Interceptor, ServiceAccount, Tok
 pub use hold::Hold;
 pub use operation::Operation;
 pub use s3::Options;
+pub use serve::{BUCKET, serve};
 pub use server::BucketServer;
 pub use stored::StoredObject;

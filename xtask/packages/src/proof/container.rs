@@ -8,13 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use fake_cloud::{BucketServer, Options};
+use fake_cloud::{BUCKET, BucketServer, Options};
 use real_orthanc::{Client, Postgres};
 use serde_json::json;
 use xshell::cmd;
 
 use super::{Stored, empty_folder, step};
-use crate::cloud::BUCKET;
 use crate::system::{dist_folder, output, require, shell};
 
 /// The folder of the image that the recipe copies its scripts to.

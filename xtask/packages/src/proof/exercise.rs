@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use crypto_envelope::new_key_file;
-use fake_cloud::BucketServer;
+use fake_cloud::{BUCKET, BucketServer};
 use serde_json::json;
 use xshell::{Cmd, Shell};
 
 use super::step;
-use crate::cloud::{self, BUCKET};
 use crate::system::{output, shell};
 use real_orthanc::workspace::Plugin;
 
@@ -31,7 +30,7 @@ pub(super) fn run(plugin: Plugin, library: &Path, emulator: &Emulator, folder: &
     for format in [None, Some("A1"), Some("A2")] {
         let title = format!("{}, {}", plugin.library(), format.unwrap_or("without encryption"));
         let printed = step(&title, || {
-            let (server, mut options) = cloud::serve(plugin, folder, emulator.path)?;
+            let (server, mut options) = fake_cloud::serve(plugin.package(), folder, emulator.path)?;
             if let Some(format) = format {
                 let key = (emulator.path)(&key);
                 options["StorageEncryption"] = json!({ "MasterKey": [1, key], "Format": format });

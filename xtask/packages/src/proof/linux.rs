@@ -5,13 +5,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use fake_cloud::BUCKET;
 use real_orthanc::workspace::PLUGIN_FOLDER_VARIABLE;
 use real_orthanc::{Builder, Orthanc};
 use serde_json::json;
 use xshell::cmd;
 
 use super::{Stored, step};
-use crate::cloud::{self, BUCKET};
 use crate::dist::{self, Platform};
 use crate::system::{VERSION, dist_folder, output, shell};
 use real_orthanc::workspace::Plugin;
@@ -114,7 +114,8 @@ fn unedited_samples_change_nothing(plugins: &[Plugin]) -> Result<()> {
 
 fn study_is_stored_and_deleted(plugin: Plugin) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let (server, options) = cloud::serve(plugin, folder.path(), |path| path.display().to_string())?;
+    let (server, options) =
+        fake_cloud::serve(plugin.package(), folder.path(), |path| path.display().to_string())?;
     let mut orthanc = orthanc().section(plugin.section(), options).start()?;
     let study = Stored::upload(orthanc.rest(), 20)?;
     let objects = server.keys(BUCKET).len();

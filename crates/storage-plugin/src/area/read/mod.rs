@@ -10,6 +10,8 @@
 //! | range, `ReadUnencrypted` | clear | `unknown_range` | 2 |
 //! | range | A1 | `range_of_whole` | 2 |
 //!
+//! The numbers for A2 hold for the segment size that this project writes; other sizes can take one download more.
+//!
 //! Each download goes straight down: [`Reading::download`] asks [`HybridStorage`] for the places in order, [`Incoming`] opens the
 //! attachment in a place. A read during which a move takes the attachment to the other place starts over.
 

@@ -1,26 +1,29 @@
-//! The clouds that the proofs store to: servers on this machine.
+//! A server for each plugin, with the section of Orthanc's configuration that lets the plugin use it.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
-use anyhow::Result;
-use fake_cloud::{AzureOptions, BucketServer, GoogleOptions, Options};
 use serde_json::{Value, json};
 
-use real_orthanc::workspace::Plugin;
+use crate::{AzureOptions, BucketServer, GoogleOptions, Options};
 
-/// The bucket that each server has.
-pub(crate) const BUCKET: &str = "bucket";
+/// The bucket of each server that [`serve`] starts.
+pub const BUCKET: &str = "bucket";
 
-/// Starts a plugin's cloud. Returns the server and the options of the plugin's section.
+/// Starts the cloud of a plugin, named by its cargo package. Returns the server and the options of the plugin's section.
 ///
 /// Files for the plugin are written to `folder`; `path` returns their names as the plugin sees them.
-pub(crate) fn serve(
-    plugin: Plugin,
+///
+/// # Errors
+///
+/// Returns an error if the server cannot be started, or no plugin is called `package`.
+pub fn serve(
+    package: &str,
     folder: &Path,
     path: impl Fn(&Path) -> String,
-) -> Result<(BucketServer, Value)> {
-    match plugin.package() {
+) -> io::Result<(BucketServer, Value)> {
+    match package {
         "azure-blob" => {
             let options = AzureOptions::default();
             let server = BucketServer::start_azure(&options)?;
@@ -28,7 +31,7 @@ pub(crate) fn serve(
             Ok((server, json!({ "ConnectionString": connection_string, "ContainerName": BUCKET })))
         }
         "google-cloud" => {
-            let options = GoogleOptions::new()?;
+            let options = GoogleOptions::new().map_err(io::Error::other)?;
             let server = BucketServer::start_google(options.clone())?;
             let file = folder.join("service-account.json");
             fs::write(&file, options.service_accounts[0].json(&server.endpoint()).to_string())?;
@@ -39,7 +42,7 @@ pub(crate) fn serve(
             });
             Ok((server, section))
         }
-        _ => {
+        "aws-s3" => {
             let options = Options::default();
             let server = BucketServer::start(options.clone())?;
             let section = json!({
@@ -52,5 +55,6 @@ pub(crate) fn serve(
             });
             Ok((server, section))
         }
+        other => Err(io::Error::other(format!("there is no server for {other}"))),
     }
 }
