@@ -52,12 +52,19 @@ impl Body for Upload {
             return Poll::Pending;
         }
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref) {
-            let bytes = data.len() as u64;
-            self.received += bytes;
-            self.counters.received(bytes);
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        // A body whose length is satisfied may not be polled again, so that the event would not happen.
+        let left = self.end.map_or(u64::MAX, |(limit, _)| limit - self.received);
+        let room = usize::try_from(left).unwrap_or(usize::MAX);
+        Poll::Ready(frame.map(|frame| match frame.map(Frame::into_data) {
+            Ok(Ok(mut data)) => {
+                data.truncate(room);
+                self.received += data.len() as u64;
+                self.counters.received(data.len() as u64);
+                Ok(Frame::data(data))
+            }
+            Ok(Err(trailers)) => Ok(trailers),
+            Err(error) => Err(error.into()),
+        }))
     }
 
     fn is_end_stream(&self) -> bool {
