@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use cloud::{Google, options};
 use conformance::{
-    KEY, LoadedPlugin, Machine, Outcome, UUID, configuration, content, section, with, without,
+    Cloud as _, DICOM, KEY, LoadedPlugin, Machine, Outcome, SmallServer, UUID, configuration, content, load,
+    section, with, without,
 };
 use fake_cloud::{BucketServer, GoogleOptions, Interceptor, Operation};
 use serde_json::{Value, json};
@@ -189,6 +190,19 @@ fn refusal_of_the_token_service_is_one_error() -> Result<()> {
         &outcome,
         &["gs://bucket", "gcloud auth application-default login", "HTTP 400 invalid_grant"],
     )
+}
+
+#[test]
+fn uploads_have_a_checksum() -> Result<()> {
+    let server = SmallServer::start(|_| (503, String::new()))?;
+    let section = with(Google::section(&server.url("")), &json!({"MaxRetries": 0}));
+    let orthanc = load::<Google>(configuration::<Google>(section))??;
+    assert!(orthanc.create(UUID, DICOM, b"123456789").is_err());
+    let uploads: Vec<_> =
+        server.requests().into_iter().filter(|request| request.target.starts_with("PUT")).collect();
+    // E3069283, the check value of CRC-32C.
+    assert!(uploads.len() == 1 && uploads[0].has("x-goog-hash", "crc32c=4waSgw=="), "{uploads:#?}");
+    Ok(())
 }
 
 #[test]

@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 
 use crate::Cloud;
 use crate::fixture::Keys;
-use crate::orthanc::fixture::Fixture;
+use crate::orthanc::fixture::{Fixture, slices};
 
 tests! {
     OneCloud:
-        encrypted_studies_are_stored_and_read;
+        encrypted_studies_are_stored_and_read,
+        encryption_can_be_switched_on_and_off;
     Long:
         tags_of_500_mb_transfer_less_than_200_kib,
 }
@@ -60,6 +61,29 @@ fn encrypted_studies_are_stored_and_read<C: Cloud>() -> Result<()> {
             fixture.rest().delete(&format!("/instances/{id}"))?.ok()?;
         }
         assert!(fixture.keys().is_empty());
+    }
+    Ok(())
+}
+
+fn encryption_can_be_switched_on_and_off<C: Cloud>() -> Result<()> {
+    let keys = Keys::new()?;
+    let with_clear = encryption(&keys, &json!({"Format": "A2", "ReadUnencrypted": true}));
+    let without_clear = encryption(&keys, &json!({"Format": "A2"}));
+    let files = slices(0, 2)?;
+    let mut fixture = Fixture::<C>::start()?;
+    let mut ids = vec![fixture.rest().upload(&files[0])?.id];
+    fixture.start_again_with(&with_clear)?;
+    ids.push(fixture.rest().upload(&files[1])?.id);
+    assert_eq!((count(&fixture, ".dcm"), count(&fixture, ".dcm.enc")), (1, 1));
+    for (changes, readable) in
+        [(&without_clear, [false, true]), (&json!({}), [true, false]), (&with_clear, [true, true])]
+    {
+        fixture.start_again_with(changes)?;
+        for ((id, file), is_readable) in ids.iter().zip(&files).zip(readable) {
+            let answer = fixture.rest().get(&format!("/instances/{id}/file"))?;
+            assert_eq!(answer.status, if is_readable { 200 } else { 404 }, "{changes} {readable:?}");
+            assert!(!is_readable || answer.body == *file, "the bytes differ");
+        }
     }
     Ok(())
 }

@@ -11,12 +11,13 @@ use crate::fixture::codes::{BAD_RANGE, CORRUPTED_FILE, INEXISTENT_FILE, STORAGE_
 use crate::fixture::{DICOM, LoadedPlugin, UUID, content, flat, flat_encrypted, request, uuid};
 
 tests! {
+    EveryCloud:
+        object_replaced_after_its_header_was_read;
     OneCloud:
         changed_bit_is_an_error,
         truncated_or_extended_object_is_an_error,
         swapped_segments_are_an_error,
         object_of_another_attachment_is_an_error,
-        object_replaced_after_its_header_was_read,
         interrupted_download_is_decrypted,
         object_replaced_during_a_read_is_an_error,
 }

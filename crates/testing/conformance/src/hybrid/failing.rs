@@ -1,5 +1,6 @@
 //! Moves that fail: each gives one clear error and loses nothing.
 
+use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use fake_cloud::{Fault, FaultRule};
 use serde_json::json;
 
@@ -20,10 +21,11 @@ use crate::hybrid::support::{
 use crate::orthanc::fixture::{Fixture, slice, slices};
 
 tests! {
+    EveryCloud:
+        replaced_copy_is_noticed;
     OneCloud:
         unreachable_bucket_fails_the_move,
         denied_requests_fail_the_move,
-        replaced_copy_is_noticed,
         clear_files_are_not_moved_by_default,
         full_disk_fails_stores_and_moves,
         unwritable_disk_fails_the_move,
@@ -127,12 +129,14 @@ fn clear_files_are_not_moved_by_default<C: Cloud>() -> Result<()> {
 struct Tmpfs(PathBuf);
 
 impl Tmpfs {
-    /// Returns `None` if this user may not mount a file system.
-    fn mount(folder: &Path, kilobytes: u32) -> Result<Option<Self>> {
+    /// Fails if this user may not mount a file system.
+    fn mount(folder: &Path, kilobytes: u32) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let size = format!("size={kilobytes}k");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder).output();
-        Ok(mounted.is_ok_and(|output| output.status.success()).then(|| Self(folder.to_owned())))
+        let output =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(Self(folder.to_owned()))
     }
 }
 
@@ -142,13 +146,30 @@ impl Drop for Tmpfs {
     }
 }
 
+/// Set in the environment of a test in its own namespace.
+const IN_NAMESPACE: &str = "ORTHANC_TESTS_IN_NAMESPACE";
+
+/// Repeats this test in its own namespace, where users other than root may mount file systems.
+fn in_namespace() -> Result<()> {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "--mount"])
+        .arg(env::current_exe()?)
+        .args(env::args_os().skip(1));
+    let output = command.env(IN_NAMESPACE, "yes").output()?;
+    let text = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&text));
+    Ok(())
+}
+
 fn full_disk_fails_stores_and_moves<C: Cloud>() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let storage = folder.path().join("small");
-    let Some(_mounted) = Tmpfs::mount(&storage, 64)? else {
-        println!("SKIPPED: this user may not mount a tmpfs");
-        return Ok(());
-    };
+    let mounted = Tmpfs::mount(&storage, 64);
+    if mounted.is_err() && env::var_os(IN_NAMESPACE).is_none() {
+        return in_namespace();
+    }
+    let _mounted = mounted.context("a container needs the privilege to mount a tmpfs")?;
     let section = json!({"HybridMode": "WriteToObjectStorage"});
     let mut fixture =
         Fixture::<C>::configured(&section, |builder| builder.section("StorageDirectory", json!(storage)))?;

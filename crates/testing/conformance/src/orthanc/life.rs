@@ -9,9 +9,10 @@ use anyhow::{Context, Result, ensure};
 use parking_lot::Mutex;
 use real_orthanc::Client;
 use real_orthanc::dicom::Study;
+use serde_json::json;
 
 use crate::Cloud;
-use crate::fixture::within;
+use crate::fixture::{Keys, within};
 use crate::orthanc::fixture::{Fixture, at_once};
 
 tests! { OneCloud: killed_orthanc_keeps_acknowledged_uploads, resets_under_load_lose_and_leak_nothing }
@@ -127,7 +128,9 @@ fn reset_under_load<C: Cloud>(
 }
 
 fn resets_under_load_lose_and_leak_nothing<C: Cloud>() -> Result<()> {
-    let fixture = Fixture::<C>::start()?;
+    let keys = Keys::new()?;
+    let encryption = json!({ "StorageEncryption": keys.section(&json!({ "Format": "A2" })) });
+    let fixture = Fixture::<C>::with(&encryption)?;
     let stored = Stored::default();
     reset_under_load(&fixture, 0, 2, &stored)?;
     let early = Size::of(&fixture)?;
@@ -136,6 +139,7 @@ fn resets_under_load_lose_and_leak_nothing<C: Cloud>() -> Result<()> {
     for (id, file) in stored.lock().iter() {
         assert!(fixture.rest().file(id)? == *file, "the bytes of {id} differ");
     }
+    assert!(fixture.keys().iter().all(|key| key.ends_with(".enc")), "encrypted after each reset");
     // A leak would be two threads, several connections and some megabytes for each of six resets. The slack
     // is for Orthanc's own threads and allocator.
     assert!(late.threads < early.threads + 6, "{early:?} {late:?}");

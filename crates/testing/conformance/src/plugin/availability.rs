@@ -19,7 +19,7 @@ tests! {
     EveryCloud:
         permanent_errors_prevent_the_start,
         unreachable_server_does_not_prevent_the_start,
-        overloaded_server_does_not_prevent_the_start,
+        unready_server_does_not_prevent_the_start,
         server_may_restart_during_an_operation;
     OneCloud:
         closed_idle_connections_are_replaced,
@@ -72,15 +72,24 @@ fn unreachable_server_does_not_prevent_the_start<C: Cloud>() -> Result<()> {
     plugin.check()
 }
 
-fn overloaded_server_does_not_prevent_the_start<C: Cloud>() -> Result<()> {
-    let server = C::server()?;
-    server.faults().push(FaultRule::new(Fault::slow_down()).on(request::READ));
-    let section = section::<C>(&server, &json!({}));
-    let plugin = LoadedPlugin::<C>::load(server, configuration::<C>(section))?;
-    let warnings = plugin.lines(LogLevel::Warning);
-    let answer = format!("HTTP 503 {}", C::error_code("SlowDown"));
-    assert!(warnings.iter().any(|line| line.contains(&answer)), "{warnings:#?}");
-    plugin.create(UUID, b"x")
+fn unready_server_does_not_prevent_the_start<C: Cloud>() -> Result<()> {
+    let overloaded = format!("HTTP 503 {}", C::error_code("SlowDown"));
+    for (fault, cause) in [(Fault::slow_down(), overloaded.as_str()), (Fault::Delay(LONG), "1 s")] {
+        let server = C::server()?;
+        server.faults().push(FaultRule::new(fault).on(request::READ).times(usize::MAX));
+        let section = section::<C>(&server, &json!({"ConnectionTimeout": 1}));
+        let start = Instant::now();
+        let plugin = LoadedPlugin::<C>::load(server, configuration::<C>(section))?;
+        assert!(start.elapsed() < Duration::from_secs(5), "{cause}: {:?}", start.elapsed());
+        let warnings = plugin.lines(LogLevel::Warning);
+        let is_expected = |line: &String| line.contains(C::URL) && line.contains(cause);
+        assert!(warnings.iter().any(is_expected), "{cause}: {warnings:#?}");
+        plugin.server.faults().clear();
+        plugin.create(UUID, b"x")?;
+        assert_eq!(plugin.read(UUID)?, b"x");
+        plugin.check()?;
+    }
+    Ok(())
 }
 
 /// Restarts the server in the middle of `operation`, after it has transferred some of the bytes.

@@ -13,6 +13,7 @@ tests! {
         values_of_the_wrong_kind_are_refused,
         bucket_name_is_required,
         unknown_options_cause_one_warning,
+        unencrypted_endpoint_causes_a_warning,
         every_option_is_known;
     OneCloud:
         malformed_root_paths_are_refused,
@@ -167,6 +168,19 @@ fn unknown_options_cause_one_warning<C: Cloud>() -> Result<()> {
     let warnings = trials.accept(section)?;
     let [line] = &warnings[..] else { anyhow::bail!("{warnings:#?}") };
     assert!(line.contains(C::SECTION) && line.contains("Bukket, Zone, maxRetries"), "{line}");
+    Ok(())
+}
+
+fn unencrypted_endpoint_causes_a_warning<C: Cloud>() -> Result<()> {
+    let mut trials = Trials::<C>::start()?;
+    // No server has an address of this network.
+    let endpoint = "http://192.0.2.1:9";
+    let impatient = json!({"ConnectTimeout": 1, "ConnectionTimeout": 1, "MaxRetries": 0});
+    let warnings = trials.accept(with(C::section(endpoint), &impatient))?;
+    let is_expected = |line: &String| line.contains(endpoint) && line.contains("not encrypted");
+    assert_eq!(warnings.iter().filter(|line| is_expected(line)).count(), 1, "{warnings:#?}");
+    let loopback = trials.section(&json!({}));
+    assert_eq!(trials.accept(loopback)?, [""; 0]);
     Ok(())
 }
 

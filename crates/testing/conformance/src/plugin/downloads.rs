@@ -14,6 +14,7 @@ tests! {
         object_replaced_during_a_download_is_an_error,
         changed_byte_is_an_error;
     OneCloud:
+        stalled_download_resumes_where_it_stopped,
         progress_resets_the_retries_of_a_download,
         download_without_progress_is_given_up,
         resumed_download_is_retried,
@@ -51,6 +52,15 @@ fn broken_download_resumes_where_it_stopped<C: Cloud>() -> Result<()> {
     plugin.fault(request::READ, Fault::ResetAfterResponseBytes(3_000_000), 1);
     assert!(plugin.read(UUID)? == content(SIZE));
     assert_eq!(plugin.requests(), 2);
+    plugin.check()
+}
+
+fn stalled_download_resumes_where_it_stopped<C: Cloud>() -> Result<()> {
+    let plugin = with_attachment::<C>(&json!({"ConnectionTimeout": 1}))?;
+    plugin.fault(request::READ, Fault::StallResponseAfter(1_000_000), 1);
+    plugin.fault(request::READ_RANGE, Fault::StallResponseAfter(3_000_000), 1);
+    assert!(plugin.read(UUID)? == content(SIZE));
+    assert_ranges(&plugin, &["-", "bytes=1000000-7999999", "bytes=4000000-7999999"]);
     plugin.check()
 }
 

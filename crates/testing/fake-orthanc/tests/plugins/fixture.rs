@@ -9,7 +9,6 @@ use serde_json::Value;
 
 pub(crate) const PLUGIN: i32 = 1;
 pub(crate) const PARAMETER_OUT_OF_RANGE: i32 = 3;
-pub(crate) const BAD_SEQUENCE_OF_CALLS: i32 = 6;
 pub(crate) const INEXISTENT_FILE: i32 = 13;
 pub(crate) const STORAGE_AREA_PLUGIN: i32 = 32;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fake_orthanc::{FakeOrthancOptions, LoadError, LogLevel};
 use serde_json::json;
 
-use crate::fixture::{BAD_SEQUENCE_OF_CALLS, assert_clean, assert_panic_line, load, try_load};
+use crate::fixture::{assert_clean, assert_panic_line, load, try_load};
 
 #[test]
 fn events_become_log_lines() {
@@ -34,19 +34,6 @@ fn failed_initialize_is_logged() {
         assert_eq!((code, logs.len(), logs[0].0), (-1, 1, LogLevel::Error));
         assert!(logs[0].1.starts_with(line), "{}", logs[0].1);
     }
-}
-
-#[test]
-fn callbacks_fail_after_finalize() {
-    let mut orthanc = load(json!({}));
-    orthanc.create("uuid", 1, b"content").unwrap();
-    orthanc.finalize();
-    assert_eq!(orthanc.create("uuid", 1, b"content"), Err(BAD_SEQUENCE_OF_CALLS));
-    assert_eq!(orthanc.read_whole("uuid", 1), Err(BAD_SEQUENCE_OF_CALLS));
-    assert_eq!(orthanc.read_range("uuid", 1, 0, 2), Err(BAD_SEQUENCE_OF_CALLS));
-    assert_eq!(orthanc.remove("uuid", 1), Err(BAD_SEQUENCE_OF_CALLS));
-    orthanc.finalize();
-    assert_clean(&orthanc);
 }
 
 #[test]
