@@ -29,7 +29,7 @@ fn generated_files_are_valid_and_stored_by_dicom() -> Result<()> {
 }
 
 #[test]
-fn restart_keeps_files_and_takes_a_new_configuration() -> Result<()> {
+fn restart_keeps_files_and_takes_new_options() -> Result<()> {
     let mut orthanc = Orthanc::builder().environment("AWS_PROFILE", "of-the-test").start()?;
     let pid = orthanc.pid().context("no pid")?;
     let environment = std::fs::read_to_string(format!("/proc/{pid}/environ"))?;
@@ -63,7 +63,7 @@ fn failed_start_reports_the_error_lines() {
 }
 
 #[test]
-fn orthanc_outlives_its_thread_but_not_its_handle() -> Result<()> {
+fn orthanc_outlives_thread_but_not_handle() -> Result<()> {
     let started = std::thread::spawn(|| Orthanc::builder().start()).join();
     let orthanc = started.map_err(|_| anyhow::anyhow!("panic"))??;
     std::thread::sleep(Duration::from_millis(300));
