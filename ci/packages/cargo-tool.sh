@@ -9,7 +9,7 @@ folder=${CARGO_TARGET_DIR:-$PWD/target}/dist-tools
 # cargo lists here what it has installed.
 if ! grep --quiet --fixed-strings "\"$1 $2 " "$folder/.crates.toml" 2> /dev/null; then
     echo "compiling $1 $2, which takes some minutes and is done once" >&2
-    # Unoptimised tools compile faster, and run for seconds.
+    # Unoptimized tools compile faster, and run for seconds.
     CARGO_TARGET_DIR=$folder/build cargo install --debug --locked --root "$folder" --version "$2" "$1" >&2
     rm --recursive --force "$folder/build"
 fi

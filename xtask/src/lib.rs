@@ -1,4 +1,4 @@
-//! What the project's tools share: the programs that they need installed, their options, and the target folder.
+//! Shared by the project's tools: installation of the programs they need, their options, and the target folder.
 
 pub mod install;
 pub mod options;

@@ -1,7 +1,7 @@
 //! `cargo xtask`: project tasks.
 //!
-//! The demonstration, the benchmark and the packages are programs of their own, compiled only by the commands that
-//! need them.
+//! The demonstration, the benchmark and the packages are separate binaries, compiled only by the commands that need
+//! them.
 
 mod conformance;
 mod test;
@@ -43,28 +43,29 @@ demo [OPTIONS]
     --keep                keep Orthanc running until Ctrl-C, and print its addresses
 
 bench [OPTIONS]
-    Measure Orthanc's own file storage and a plugin side by side.
+    Benchmark a plugin against Orthanc's built-in storage.
     --plugin NAME         aws-s3, azure-blob or google-cloud (aws-s3)
-    --rounds N            rounds, of which medians are taken (5)
+    --rounds N            number of rounds; medians are reported (5)
     --instances N         instances of 130 kB in each round (400)
     --large N             instances of 100 MB in each round (3)
     --quick               2 rounds of 100 and 1
 
 dist [OPTIONS]
-    Make what people download, in target/dist: archives, Debian packages, Windows installer, checksums, bills of
+    Build the release files in target/dist: archives, Debian packages, Windows installer, checksums, bills of
     materials.
     --linux, --windows    only for this system (all)
     --platform NAME       linux-x86_64, linux-aarch64 or windows-x86_64; may be repeated
     --plugin NAME         aws-s3, azure-blob or google-cloud; may be repeated (all)
-    --check               verify the files that are there
+    --check               verify the existing files instead of building
 
 dist-test [OPTIONS]
-    Install and use what dist has made. Run it as root in a container: it installs packages and removes them.
+    Install and test the files built by dist. Run as root in a disposable container: packages are installed and
+    removed.
     --linux               the x86-64 packages, with apt and a real Orthanc
     --arm                 the ARM libraries, in an emulator
     --windows             the DLLs and the installer, under Wine
     --container           the steps of the Dockerfile, in a folder (debootstrap)
-    --brief               only those end-to-end tests that store, read and delete
+    --brief               run only the end-to-end tests that store, read and delete
 ";
 
 fn main() -> ExitCode {

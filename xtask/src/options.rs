@@ -1,4 +1,4 @@
-//! Options of the demonstration and of the benchmark: checked before anything is compiled, and read again by them.
+//! Options of the demonstration and the benchmark: parsed by xtask before compiling, and again by each program.
 
 use std::path::PathBuf;
 
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn demo_encrypts_unless_told_otherwise() {
+    fn demo_encrypts_by_default() {
         assert_eq!(demo(&[]).unwrap().encryption, Some("A2"));
         assert_eq!(demo(&["--encryption", "none"]).unwrap().encryption, None);
     }

@@ -24,7 +24,8 @@ const PROBE: &str = "orthanc-object-storage-check";
 /// The content of an object to store.
 #[derive(Debug, Clone)]
 pub enum Payload {
-    /// Borrowed memory: the owner blocks until the upload releases it, which happens no later than the upload's future ends.
+    /// Borrowed memory: the owner blocks until the upload releases it, which happens no later than the
+    /// upload's future ends.
     Lent(Bytes),
     /// Owned memory, which a connection may keep for longer.
     Owned(Bytes),
@@ -105,12 +106,13 @@ impl Bucket {
         format!("{}/{name}", self.options.url)
     }
 
-    /// Checks that the bucket exists and can be read, with one small request below the folder `root`, retried as `policy`
-    /// says. Creates a missing bucket if [`BucketOptions::create`] is set.
+    /// Checks that the bucket exists and can be read, with one small request below the folder `root`, retried
+    /// as `policy` says. Creates a missing bucket if [`BucketOptions::create`] is set.
     ///
     /// # Errors
     ///
-    /// [`Cause::BucketMissing`], [`Cause::Denied`], …; if the error is `transient`, the bucket may become available later.
+    /// [`Cause::BucketMissing`], [`Cause::Denied`], …; if the error is `transient`, the bucket may become
+    /// available later.
     pub async fn check(&self, root: &str, policy: RetryPolicy) -> Result<BucketCheck, StorageError> {
         let path = self.path(Operation::Check, &format!("{root}{PROBE}"))?;
         let attempts = |operation| Attempts::new(policy, operation, self.options.url.clone());
@@ -173,8 +175,8 @@ impl Bucket {
         Ok(download.split_if_slow(transfer, retry, Arc::clone(&self.downloads)))
     }
 
-    /// Whether the server has an object `name` with the size and checksum of `content`. `false` if the server keeps no
-    /// checksums.
+    /// Whether the server has an object `name` with the size and checksum of `content`. `false` if the server
+    /// keeps no checksums.
     ///
     /// # Errors
     ///

@@ -32,9 +32,9 @@ pub enum ReadRange {
 
 /// An object, or a range of it, being downloaded.
 ///
-/// A broken connection is replaced, and the download resumes at the byte where it stopped. The bytes returned are exactly
-/// those of [`Download::range`]. The end is reported only after the checksum of the whole object, if the server sent one,
-/// has been verified.
+/// A broken connection is replaced, and the download resumes at the byte where it stopped. The bytes returned
+/// are exactly those of [`Download::range`]. The end is reported only after the checksum of the whole object,
+/// if the server sent one, has been verified.
 pub struct Download {
     store: Arc<dyn ObjectStore>,
     path: Path,
@@ -136,8 +136,8 @@ impl Download {
     ///
     /// # Errors
     ///
-    /// If the connection broke and could not be replaced, the object changed in the meantime, time ran out, or the content
-    /// is corrupted. Discard the bytes returned before.
+    /// If the connection broke and could not be replaced, the object changed in the meantime, time ran out,
+    /// or the content is corrupted. Discard the bytes returned before.
     pub async fn next(&mut self) -> Result<Option<Bytes>, StorageError> {
         if let Some(parallel) = &mut self.parallel {
             let start = Instant::now();

@@ -243,7 +243,12 @@ mod tests {
             attempts: 3,
             ..StorageError::new(Operation::Read, object, Cause::Denied)
         });
-        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let line = |error: &StorageError| {
+            let cause = format!("{:?}", error.cause);
+            let variant = cause.split('(').next().unwrap_or_default();
+            format!("{variant}: {error}")
+        };
+        let lines: Vec<String> = errors.iter().map(line).collect();
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/messages");
         insta::with_settings!(
             {snapshot_path => folder, prepend_module_to_snapshot => false, omit_expression => true},

@@ -1,10 +1,11 @@
 //! The client of one bucket, behind any `object_store`.
 //!
-//! [`Bucket`] stores, reads and deletes objects by name, with retries, one deadline for each operation, downloads that
-//! resume where the connection broke, and several connections where one is too slow. [`ObjectStorage`] maps Orthanc's
-//! attachments to objects.
+//! [`Bucket`] stores, reads and deletes objects by name, with retries, one deadline for each operation,
+//! downloads that resume where the connection broke, and several connections where one is too slow.
+//! [`ObjectStorage`] maps Orthanc's attachments to objects.
 //!
-//! This crate does not know Orthanc's plugin interface, configuration files, or encryption.
+//! [`StorageError`] is also the error of `hybrid`'s file operations and moves. Its messages name options of
+//! the plugins as remedies. This crate does not call Orthanc, read configurations or encrypt.
 
 mod bucket;
 mod classify;

@@ -42,9 +42,9 @@ pub struct Found {
 impl ObjectStorage {
     /// Attachments in `bucket`, named by `layout`.
     ///
-    /// With `legacy_unknown_files`, DICOM headers are also searched under the name that old releases gave them
-    /// (`EnableLegacyUnknownFiles`). With `read_unencrypted`, attachments stored before encryption was switched on are
-    /// accepted (`ReadUnencrypted`).
+    /// With `legacy_unknown_files`, DICOM headers are also searched under the name that old releases gave
+    /// them (`EnableLegacyUnknownFiles`). With `read_unencrypted`, attachments stored before encryption was
+    /// switched on are accepted (`ReadUnencrypted`).
     pub fn new(bucket: Bucket, layout: Layout, legacy_unknown_files: bool, read_unencrypted: bool) -> Self {
         Self { bucket, layout, legacy_unknown_files, read_unencrypted }
     }
@@ -63,7 +63,8 @@ impl ObjectStorage {
         self.bucket.url()
     }
 
-    /// What is known about the content of files next to the bucket, whose names do not say whether they are encrypted.
+    /// What is known about the content of files next to the bucket, whose names do not say whether they are
+    /// encrypted.
     pub fn file_naming(&self) -> Naming {
         match (self.layout.encrypted, self.read_unencrypted) {
             (false, _) => Naming::Clear,
@@ -82,7 +83,8 @@ impl ObjectStorage {
         self.bucket.object_url(&self.object_name(attachment))
     }
 
-    /// Stores an attachment, with one request unless it is large. `content` is already encrypted if it is to be.
+    /// Stores an attachment, with one request unless it is large. `content` is already encrypted if it is to
+    /// be.
     ///
     /// # Errors
     ///
@@ -91,7 +93,8 @@ impl ObjectStorage {
         self.bucket.put(&self.object_name(attachment), content).await
     }
 
-    /// Begins to read an attachment: one request, and one more for each further name that its object may have.
+    /// Begins to read an attachment: one request, and one more for each further name that its object may
+    /// have.
     ///
     /// # Errors
     ///
@@ -110,8 +113,8 @@ impl ObjectStorage {
         Err(missing.unwrap_or_else(not_found))
     }
 
-    /// Whether the server's checksum confirms that the object of `attachment` is `content`. `false` if the server has
-    /// no checksum, or a different one.
+    /// Whether the server's checksum confirms that the object of `attachment` is `content`. `false` if the
+    /// server has no checksum, or a different one.
     ///
     /// # Errors
     ///

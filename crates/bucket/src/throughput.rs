@@ -1,8 +1,8 @@
 //! Decides whether one connection is too slow for a large object.
 //!
-//! Several connections are faster where each is limited (by the server, or by its share of a long line), and slower where
-//! one already uses the whole line, since each part costs a request and a round trip. Only the transfers themselves show
-//! which of the two applies, so they are timed and the faster way is taken.
+//! Several connections are faster where each is limited (by the server, or by its share of a long line), and
+//! slower where one already uses the whole line, since each part costs a request and a round trip. Only the
+//! transfers themselves show which of the two applies, so they are timed and the faster way is taken.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Encryption to a given format, and decryption that recognises the format.
+//! Encryption to a given format, and decryption that recognizes the format.
 
 use std::fmt;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ pub fn decrypt(ring: &KeyRing, uuid: &str, envelope: &[u8]) -> Result<Vec<u8>, D
     decryptor.finish()
 }
 
-/// Decrypts an envelope whose bytes are pushed as they arrive, and whose format is recognised by the first of
+/// Decrypts an envelope whose bytes are pushed as they arrive, and whose format is recognized by the first of
 /// them.
 ///
 /// [`finish`](Self::finish) returns the target. [`A1Decryptor`] and [`A2Decryptor`] say what the target
@@ -109,7 +109,7 @@ impl<T: RevocableTarget> Decryptor<T> {
                     self.stage = Stage::Unknown { start, target };
                     return Ok(());
                 }
-                self.recognise(&start, target)
+                self.recognize(&start, target)
             }
             stage => Ok(stage),
         };
@@ -121,7 +121,7 @@ impl<T: RevocableTarget> Decryptor<T> {
         }
     }
 
-    fn recognise(&self, start: &[u8], target: T) -> Result<Stage<T>, DecryptError> {
+    fn recognize(&self, start: &[u8], target: T) -> Result<Stage<T>, DecryptError> {
         match identify(start).ok_or(DecryptError::NotAnEnvelope)?.format {
             Format::A1 => {
                 let mut decryptor = A1Decryptor::new(&self.ring, self.envelope_len, target)?;

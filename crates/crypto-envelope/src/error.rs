@@ -7,7 +7,7 @@ use thiserror::Error;
 /// The cryptographic library failed although its input was valid: out of memory, no entropy, or a bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error(
-    "the cryptographic library failed to {0}; the data is not the cause: check the machine's memory and entropy"
+    "the cryptographic library failed to {0}; this is not a data error; check available memory and entropy"
 )]
 pub struct PrimitiveFailed(pub(crate) &'static str);
 
@@ -124,7 +124,7 @@ pub enum EncryptError {
     #[error("cannot write the A2 header: {0}")]
     Header(#[from] HeaderError),
     /// The plaintext is longer than the format allows.
-    #[error("the attachment has {len} bytes, more than one envelope can hold")]
+    #[error("the attachment is {len} bytes, larger than the format allows")]
     TooLarge {
         /// Length of the plaintext, in bytes.
         len: u64,

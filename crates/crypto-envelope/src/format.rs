@@ -52,7 +52,7 @@ pub struct EnvelopeHeader {
     pub key_id: u32,
 }
 
-/// Recognises an envelope by its first [`IDENTIFY_LEN`] bytes; `start` may be longer.
+/// Recognizes an envelope by its first [`IDENTIFY_LEN`] bytes; `start` may be longer.
 ///
 /// Returns `None` if `start` is shorter or does not begin with the two characters of a format. Unencrypted
 /// files can begin with these by accident, since the preamble of a DICOM file may contain anything.

@@ -58,7 +58,7 @@ static OPEN: Direction = Direction {
     failed: PrimitiveFailed("decrypt with AES-GCM"),
 };
 
-/// An initialised cipher context. The library wipes the context, including key schedule and IV, when it is
+/// An initialized cipher context. The library wipes the context, including key schedule and IV, when it is
 /// freed.
 struct Context {
     raw: NonNull<ffi::EVP_CIPHER_CTX>,
@@ -124,12 +124,12 @@ impl Context {
     }
 
     /// Encrypts or decrypts `input`, at most [`MAX_PIECE`] bytes, to `output`, which must point to
-    /// `input.len()` bytes of memory (initialised or not). If `output` is null, hashes `input` as additional
+    /// `input.len()` bytes of memory (initialized or not). If `output` is null, hashes `input` as additional
     /// data.
     fn update_piece(&mut self, input: &[u8], output: *mut u8) -> Result<(), PrimitiveFailed> {
         let len = c_int::try_from(input.len()).map_err(|_| self.direction.failed)?;
         let mut written = 0;
-        // SAFETY: `raw` is live and initialised; `input` has `len` readable bytes; the callers in this module
+        // SAFETY: `raw` is live and initialized; `input` has `len` readable bytes; the callers in this module
         // pass null or memory of `len` bytes. GCM is a stream mode: it writes exactly `len` bytes and does
         // not read the output.
         let outcome = unsafe {
@@ -144,7 +144,7 @@ impl Context {
         // The interface requires a buffer, although stream modes do not write to it.
         let mut rest = [0; TAG_LEN];
         let mut written = 0;
-        // SAFETY: `raw` is live and initialised; `rest` has the size of a block, the most that any mode
+        // SAFETY: `raw` is live and initialized; `rest` has the size of a block, the most that any mode
         // writes.
         let outcome =
             unsafe { (self.direction.finish)(self.raw.as_ptr(), rest.as_mut_ptr(), &raw mut written) };
@@ -164,7 +164,7 @@ impl Seal {
         Context::new(&SEAL, key, iv, additional_data).map(Self)
     }
 
-    /// Appends the ciphertext of `plaintext` to `out`. The ciphertext is written into uninitialised capacity,
+    /// Appends the ciphertext of `plaintext` to `out`. The ciphertext is written into uninitialized capacity,
     /// because zeroing the capacity first would be another pass over the memory.
     pub(crate) fn append(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), PrimitiveFailed> {
         out.reserve(plaintext.len());

@@ -10,7 +10,7 @@ use crate::error::DecryptError;
 pub trait PlaintextTarget {
     /// Calls `fill` with `len` more bytes to overwrite, and keeps these bytes only if `fill` succeeds.
     ///
-    /// The bytes passed to `fill` must be initialised, with any value.
+    /// The bytes passed to `fill` must be initialized, with any value.
     ///
     /// # Errors
     /// The error of `fill`, or [`DecryptError::Target`] if there is not enough space.

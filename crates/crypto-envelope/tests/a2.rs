@@ -82,7 +82,7 @@ fn every_truncation_is_detected() {
 }
 
 #[test]
-fn surplus_bytes_wrong_keys_and_uuids_are_refused() {
+fn surplus_bytes_and_wrong_keys_are_refused() {
     let envelope = encrypt(&ring(), Format::A2, UUID, b"short").unwrap();
     let mut decryptor = A2Decryptor::new(&ring(), UUID, envelope.len() as u64, Vec::new()).unwrap();
     decryptor.push(&envelope).unwrap();

@@ -80,7 +80,7 @@ fn watch<T>(work: impl FnOnce() -> T) -> Watched<T> {
     let result = work();
     ON.store(false, SeqCst);
     let log = (&raw const FREED).cast::<u8>();
-    // SAFETY: the memory is initialised, and nothing writes to it while the allocator is off.
+    // SAFETY: the memory is initialized, and nothing writes to it while the allocator is off.
     let freed = unsafe { std::slice::from_raw_parts(log, LOGGED.load(SeqCst)) }.to_vec();
     Watched { result, blocks: LARGE_BLOCKS.load(SeqCst), bytes: LARGE_BYTES.load(SeqCst), freed }
 }

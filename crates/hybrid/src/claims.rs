@@ -1,6 +1,7 @@
 //! Per-attachment locks: moves of one attachment take turns, and a deletion makes them end early.
 //!
-//! Without these locks, a move that has read an attachment could write its copy after Orthanc has deleted the attachment.
+//! Without these locks, a move that has read an attachment could write its copy after Orthanc has deleted the
+//! attachment.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -66,7 +67,8 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut entries = self.claims.0.lock();
-        // Only the map and this ticket hold the entry, and others reach it only through the map, which is locked.
+        // Only the map and this ticket hold the entry, and others reach it only through the map, which is
+        // locked.
         if Arc::strong_count(&self.entry) == 2 {
             entries.remove(&self.uuid);
         }

@@ -1,7 +1,8 @@
 //! Moves an attachment from one place to the other.
 //!
-//! At each moment at least one complete copy exists: the source is deleted last, after the copy has been verified. An
-//! interrupted move leaves either the source alone or both copies, and the next move of the attachment continues from there.
+//! At each moment at least one complete copy exists: the source is deleted last, after the copy has been
+//! verified. An interrupted move leaves either the source alone or both copies, and the next move of the
+//! attachment continues from there.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,9 +26,11 @@ pub struct StoredContent {
     pub bytes: Bytes,
 }
 
-/// Knows the form, in clear or encrypted, in which attachments are to be stored. The functions may block for a while.
+/// Knows the form, in clear or encrypted, in which attachments are to be stored. The functions may block for
+/// a while.
 pub trait StoredForm: Send + Sync + fmt::Debug {
-    /// Returns the bytes to store for `content`: unchanged, or encrypted if encryption has been switched on since.
+    /// Returns the bytes to store for `content`: unchanged, or encrypted if encryption has been switched on
+    /// since.
     ///
     /// # Errors
     ///
@@ -55,8 +58,8 @@ pub enum MoveOutcome {
 }
 
 impl HybridStorage {
-    /// Moves an attachment to `target`. `size` is its approximate size in bytes, which limits the memory of all moves
-    /// together.
+    /// Moves an attachment to `target`. `size` is its approximate size in bytes, which limits the memory of
+    /// all moves together.
     ///
     /// # Errors
     ///
@@ -129,7 +132,8 @@ impl Move {
         }
     }
 
-    /// Writes the copy and verifies it: by the server's checksum if there is one, otherwise by reading it back.
+    /// Writes the copy and verifies it: by the server's checksum if there is one, otherwise by reading it
+    /// back.
     async fn copy(&self, content: StoredContent) -> Result<(), StorageError> {
         let form = Arc::clone(&self.form);
         let attachment = self.attachment;

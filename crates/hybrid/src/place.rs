@@ -45,8 +45,8 @@ impl fmt::Display for Side {
 
 /// A place that attachments are stored in.
 ///
-/// The methods are for asynchronous tasks: they run file operations on threads that may block. A thread that may block
-/// itself, such as Orthanc's, uses the [`FileStorage`] directly.
+/// The methods are for asynchronous tasks: they run file operations on threads that may block. A thread that
+/// may block itself, such as Orthanc's, uses the [`FileStorage`] directly.
 #[derive(Debug, Clone)]
 pub enum Place {
     /// The bucket.
@@ -94,7 +94,8 @@ impl Place {
         }
     }
 
-    /// Stores an attachment. `guard` is held until no thread works on the file any more, even if the future is dropped.
+    /// Stores an attachment. `guard` is held until no thread works on the file any more, even if the future
+    /// is dropped.
     pub(crate) async fn create(
         &self,
         attachment: &Attachment,

@@ -76,7 +76,8 @@ impl HybridStorage {
         self.reads_from_second.load(Ordering::Relaxed)
     }
 
-    /// Calls `read` with the first place, and with the second if the first does not have the attachment or fails.
+    /// Calls `read` with the first place, and with the second if the first does not have the attachment or
+    /// fails.
     ///
     /// # Errors
     ///

@@ -37,7 +37,7 @@ impl Plugin for TestPlugin {
             Some("panic") => panic!("literal"),
             Some("log") => log_lines(orthanc),
             Some("keep") => {
-                // A leaked thread that keeps using Orthanc after finalise.
+                // A leaked thread that keeps using Orthanc after finalize.
                 let kept_orthanc = orthanc.clone();
                 thread::spawn(move || {
                     for _ in 0..500 {

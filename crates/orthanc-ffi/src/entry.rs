@@ -1,6 +1,6 @@
 //! A plugin's life cycle: Orthanc's four entry points and the cell that holds all state between them.
 //!
-//! `POST /tools/reset` finalises and initialises a library that stays loaded, possibly with another
+//! `POST /tools/reset` finalizes and initializes a library that stays loaded, possibly with another
 //! context. So the only other statics of the crate are those that are valid for any generation: the tracing
 //! subscriber and its filter, the panic hook and the counter of job numbers.
 
@@ -22,7 +22,7 @@ pub trait Plugin: Send + Sync + 'static {
     /// The plugin's version.
     const VERSION: &'static CStr;
 
-    /// Reads the configuration and registers the plugin's callbacks. Orthanc's finalise drops the returned
+    /// Reads the configuration and registers the plugin's callbacks. Orthanc's finalize drops the returned
     /// value: services can still be called during the drop, but no more callbacks arrive.
     ///
     /// A plugin that its configuration disables returns `Ok` without registering anything.
@@ -35,7 +35,7 @@ pub trait Plugin: Send + Sync + 'static {
         Self: Sized;
 }
 
-/// Why a plugin cannot be initialised: one line that names the option, its value and the allowed values.
+/// Why a plugin cannot be initialized: one line that names the option, its value and the allowed values.
 #[derive(Debug)]
 pub struct InitializeError(String);
 
@@ -60,13 +60,13 @@ impl From<crate::OrthancError> for InitializeError {
     }
 }
 
-/// The current generation of the plugin, between initialise and finalise.
+/// The current generation of the plugin, between initialize and finalize.
 static CURRENT: RwLock<Option<Orthanc>> = RwLock::new(None);
 /// The plugin itself, separate from `CURRENT`, which must stay readable while the plugin is created and
 /// dropped. Both happen under this lock, so that entry points exclude each other.
 static PLUGIN: Mutex<Option<Box<dyn Any + Send + Sync>>> = Mutex::new(None);
 
-/// The current Orthanc, while the plugin is initialised.
+/// The current Orthanc, while the plugin is initialized.
 pub(crate) fn current() -> Option<Orthanc> {
     CURRENT.read().clone()
 }
@@ -126,7 +126,7 @@ unsafe fn open<P: Plugin>(context: *mut abi::Context) -> Option<Orthanc> {
         unsafe { CStr::from_ptr(version_pointer) }.to_str().unwrap_or("")
     };
     let version = OrthancVersion::parse(version_text).unwrap_or(OrthancVersion::new(0, 0, 0));
-    // SAFETY: the context is valid until finalise, which closes the handle; a refused version closes it
+    // SAFETY: the context is valid until finalize, which closes the handle; a refused version closes it
     // below.
     let orthanc = unsafe { Orthanc::new(context, version, P::NAME) };
     if version >= OrthancVersion::OLDEST {
@@ -170,7 +170,7 @@ macro_rules! export_plugin {
             #[allow(unsafe_code, non_snake_case, unreachable_pub)]
             #[unsafe(no_mangle)]
             pub unsafe extern "C" fn OrthancPluginInitialize(context: *mut $crate::abi::Context) -> i32 {
-                // SAFETY: Orthanc passes its context, which stays valid until finalise has returned.
+                // SAFETY: Orthanc passes its context, which stays valid until finalize has returned.
                 unsafe { $crate::entry::initialize::<$plugin>(context, ::core::module_path!()) }
             }
 

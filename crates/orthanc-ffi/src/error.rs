@@ -157,8 +157,8 @@ impl ContentType {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OrthancError {
-    /// Orthanc has finalised the plugin and must not be called any more.
-    #[error("Orthanc has finalised this plugin")]
+    /// Orthanc has finalized the plugin and must not be called any more.
+    #[error("Orthanc has finalized this plugin")]
     Finalized,
     /// A service returned an error code.
     #[error("Orthanc's service {service} failed: {code}")]

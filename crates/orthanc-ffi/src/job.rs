@@ -158,7 +158,7 @@ fn json_object(value: Option<serde_json::Value>) -> Option<CString> {
     CString::new(serde_json::Value::Object(object).to_string()).ok()
 }
 
-/// The next job's number. Numbers are never reused, not even after the plugin is initialised again.
+/// The next job's number. Numbers are never reused, not even after the plugin is initialized again.
 static NEXT: AtomicUsize = AtomicUsize::new(1);
 
 impl Orthanc {

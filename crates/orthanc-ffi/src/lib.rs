@@ -33,9 +33,9 @@
 //! Guarantees:
 //!
 //! - No panic crosses the C boundary: it becomes an error code and one log line with its place in the source.
-//! - An [`Orthanc`] may be kept and used from any thread. After Orthanc has finalised the plugin, calls
+//! - An [`Orthanc`] may be kept and used from any thread. After Orthanc has finalized the plugin, calls
 //!   fail without touching Orthanc's memory.
-//! - The library may be finalised and initialised again without being unloaded: finalise empties the one
+//! - The library may be finalized and initialized again without being unloaded: finalize empties the one
 //!   cell that holds all state. The library pins itself in memory, so that threads which called it can end
 //!   at any time.
 //! - Log lines never contain content, configuration or headers.

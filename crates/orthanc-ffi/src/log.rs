@@ -25,7 +25,7 @@ static PLUGIN_MODULE: RwLock<&'static str> = RwLock::new("orthanc_ffi");
 static OWN: RwLock<&'static [&'static str]> = RwLock::new(&[]);
 /// Targets whose events are logged from DEBUG up.
 static VERBOSE: RwLock<&'static [&'static str]> = RwLock::new(&[]);
-/// Serialises changes of the filter.
+/// Serializes changes of the filter.
 static CHANGE: Mutex<()> = Mutex::new(());
 
 /// Logs events of the plugin's crate from INFO up.

@@ -1,6 +1,6 @@
 //! The handle to Orthanc: its services, and the callbacks that a plugin has registered.
 //!
-//! Each initialise creates a handle, and the next finalise closes it. Closing waits for the calls in
+//! Each initialize creates a handle, and the next finalize closes it. Closing waits for the calls in
 //! progress, so that the context is never used after `OrthancPluginFinalize` has returned.
 
 use std::collections::HashMap;
@@ -33,7 +33,7 @@ pub enum Level {
 
 /// A handle to the Orthanc server that loaded the plugin. Cheap to clone, for any thread.
 ///
-/// After Orthanc has finalised the plugin, calls return [`OrthancError::Finalized`] or do nothing.
+/// After Orthanc has finalized the plugin, calls return [`OrthancError::Finalized`] or do nothing.
 #[derive(Clone)]
 pub struct Orthanc {
     inner: Arc<Inner>,
@@ -47,14 +47,14 @@ struct Inner {
     registrations: Mutex<Registrations>,
 }
 
-// SAFETY: `context` is only dereferenced while the gate is open, that is between initialise and finalise,
+// SAFETY: `context` is only dereferenced while the gate is open, that is between initialize and finalize,
 // when Orthanc keeps it alive; Orthanc's services may be called from any thread, and nothing writes to the
 // struct.
 unsafe impl Send for Inner {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Inner {}
 
-/// The plugin's registrations. Finalise empties them, so that late callbacks find nothing.
+/// The plugin's registrations. Finalize empties them, so that late callbacks find nothing.
 #[derive(Default)]
 pub(crate) struct Registrations {
     pub(crate) storage: Option<Arc<dyn StorageArea>>,
@@ -293,7 +293,7 @@ impl Orthanc {
         }
     }
 
-    /// Frees memory that a service returned. After finalise the memory leaks, because Orthanc must not be
+    /// Frees memory that a service returned. After finalize the memory leaks, because Orthanc must not be
     /// called.
     ///
     /// # Safety

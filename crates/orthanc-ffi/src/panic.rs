@@ -40,7 +40,7 @@ fn discard(payload: Box<dyn Any + Send>) {
     }
 }
 
-/// Reports panics in Orthanc's log while the plugin is initialised, including those on threads that execute
+/// Reports panics in Orthanc's log while the plugin is initialized, including those on threads that execute
 /// no callback (such as those of an asynchronous runtime). Only the first call of a loaded library has an
 /// effect.
 pub(crate) fn install_hook() {

@@ -1,4 +1,4 @@
-//! Keeps the library in memory once it has been initialised, even if Orthanc closes it.
+//! Keeps the library in memory once it has been initialized, even if Orthanc closes it.
 //!
 //! Rust's standard library and asynchronous runtimes register destructors on Orthanc's threads. If such a
 //! thread ended after the library was unmapped, the process would crash. So the library pins itself.

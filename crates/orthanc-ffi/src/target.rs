@@ -20,7 +20,7 @@ pub struct TargetOverflow {
 
 /// A buffer of fixed length that is filled from its beginning to its end.
 ///
-/// The memory may be uninitialised, so it can be appended to but not read. Orthanc gets it only if it was
+/// The memory may be uninitialized, so it can be appended to but not read. Orthanc gets it only if it was
 /// filled entirely: there are no short reads.
 #[derive(Debug)]
 pub struct Target<'a> {
@@ -80,7 +80,7 @@ impl<'a> Target<'a> {
         let end = self.end_of(len)?;
         let gap = &mut self.memory[*self.filled..end];
         gap.fill(MaybeUninit::new(0));
-        // SAFETY: the line above initialised each byte of `gap`.
+        // SAFETY: the line above initialized each byte of `gap`.
         fill(unsafe { gap.assume_init_mut() })?;
         *self.filled = end;
         Ok(())
@@ -147,7 +147,7 @@ impl<'a> Allocation<'a> {
 
     fn memory(&mut self) -> &mut [MaybeUninit<u8>] {
         // SAFETY: `start` is valid for `len` bytes (or dangling with 0), which this value owns;
-        // `MaybeUninit` may be uninitialised.
+        // `MaybeUninit` may be uninitialized.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.len) }
     }
 

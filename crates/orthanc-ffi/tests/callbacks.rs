@@ -105,7 +105,7 @@ unsafe extern "C" fn invoke(_: *mut abi::Context, number: i32, params: *const c_
 
 unsafe extern "C" fn free(_: *mut c_void) {}
 
-/// The initialised plugin. Only one exists at a time, because the crate's state is static.
+/// The initialized plugin. Only one exists at a time, because the crate's state is static.
 struct Initialized {
     _one: MutexGuard<'static, ()>,
 }
@@ -352,7 +352,7 @@ fn route_gets_the_request_and_answers() {
         assert_eq!(RECORDED.lock().answer, (status, text.to_owned()));
     }
     drop(plugin);
-    assert_eq!(request(http_method::GET, "a", "b"), 6, "after finalise");
+    assert_eq!(request(http_method::GET, "a", "b"), 6, "after finalize");
 }
 
 #[test]
@@ -367,7 +367,7 @@ fn panic_in_a_route_is_an_error_and_a_log_line() {
 }
 
 #[test]
-fn panic_in_a_change_callback_is_an_error_and_a_log_line() {
+fn change_callback_panic_is_logged() {
     let _plugin = initialize();
     let on_change = RECORDED.lock().on_change.unwrap();
     // SAFETY: Orthanc passes null for changes that do not concern a resource.
@@ -398,7 +398,7 @@ fn job_runs_and_is_recreated() {
     assert!(RawJob::unserialize(c"Other", &saved).is_none());
     assert!(RawJob::unserialize(c"Faults", &json!({})).is_none());
     drop(plugin);
-    assert!(RawJob::unserialize(c"Faults", &saved).is_none(), "after finalise");
+    assert!(RawJob::unserialize(c"Faults", &saved).is_none(), "after finalize");
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub enum Error {
     )]
     InvalidUuid(String),
     /// The root path begins with a slash. Object names are relative to the bucket, where `/a` and `a` differ.
-    #[error("the path must be relative to the bucket, without a slash at its beginning, got {0:?}")]
+    #[error("the path must not begin with \"/\", got {0:?}")]
     AbsoluteRoot(String),
     /// The root path contains a folder that tools interpret differently.
     #[error(

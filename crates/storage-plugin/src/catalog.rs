@@ -107,7 +107,8 @@ pub(crate) fn unknown_id(id: &str) -> RestFailure {
     RestFailure::Status { status: 404, message }
 }
 
-/// Orthanc's index. Callbacks of the storage area must not use it, since Orthanc calls them with its database locked.
+/// Orthanc's index. Callbacks of the storage area must not use it, since Orthanc calls them with its database
+/// locked.
 #[derive(Debug, Clone)]
 pub(crate) struct Catalog(Orthanc);
 
@@ -195,7 +196,8 @@ impl Catalog {
     }
 }
 
-/// Whether `id` has the form of Orthanc's ids, five groups of eight hexadecimal digits. Other text must not become part of a path.
+/// Whether `id` has the form of Orthanc's ids, five groups of eight hexadecimal digits. Other text must not
+/// become part of a path.
 fn is_resource_id(id: &str) -> bool {
     id.len() == 44
         && id.bytes().enumerate().all(|(position, byte)| match position % 9 {

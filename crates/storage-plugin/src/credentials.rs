@@ -9,11 +9,12 @@ use async_trait::async_trait;
 use cloud_http::{CredentialError, TransportError, observe_nested};
 use object_store::CredentialProvider;
 
-/// Credentials from a token service. Failures become a [`CredentialError`] that names the service and the remedy.
+/// Credentials from a token service. Failures become a [`CredentialError`] that names the service and the
+/// remedy.
 ///
-/// A service that has never returned credentials and cannot be reached most likely does not exist on this machine, so
-/// this error is permanent. Once the service has returned credentials, not reaching it is a transient error. A refusal is
-/// transient only if its HTTP status says so.
+/// A service that has never returned credentials and cannot be reached most likely does not exist on this
+/// machine, so this error is permanent. Once the service has returned credentials, not reaching it is a
+/// transient error. A refusal is transient only if its HTTP status says so.
 pub struct NamedCredentials<C> {
     provider: Arc<dyn CredentialProvider<Credential = C>>,
     service: &'static str,
@@ -23,8 +24,8 @@ pub struct NamedCredentials<C> {
 }
 
 impl<C: fmt::Debug + Send + Sync + 'static> NamedCredentials<C> {
-    /// Wraps `provider`, whose requests may take `limit`. Errors begin with `service`, such as "the metadata server", and
-    /// end with `advice`, such as "set ServiceAccountFile".
+    /// Wraps `provider`, whose requests may take `limit`. Errors begin with `service`, such as "the metadata
+    /// server", and end with `advice`, such as "set ServiceAccountFile".
     pub fn new(
         provider: Arc<dyn CredentialProvider<Credential = C>>,
         service: &'static str,
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_is_permanent_unless_the_service_is_busy() {
+    fn refusal_is_permanent_unless_service_is_busy() {
         let provider = Arc::new(Scripted(parking_lot::Mutex::default()));
         let named = NamedCredentials::<()>::new(provider, "Entra ID", "check AZURE_CLIENT_ID", Duration::MAX);
         let error =

@@ -4,7 +4,7 @@ use url::{Host, Url};
 
 use crate::config::{ConfigError, Section};
 
-/// Parses the address of a server: `http` or `https`, a host, perhaps a port and a path, and nothing else.
+/// Parses a server URL: `http(s)`, host, optional port and path.
 pub fn parse_endpoint(text: &str) -> Option<Url> {
     let url: Url = text.parse().ok()?;
     let plain = url.username().is_empty()
@@ -19,8 +19,8 @@ pub fn parse_endpoint(text: &str) -> Option<Url> {
 ///
 /// # Errors
 ///
-/// Returns an error about `option` if `text` is anything else. The message does not quote a value that may hold a
-/// password or a signature.
+/// Returns an error about `option` if `text` is anything else. The message does not quote a value that may
+/// hold a password or a signature.
 pub fn endpoint_option(section: &Section<'_>, option: &str, text: &str) -> Result<Url, ConfigError> {
     const EXPECTED: &str = "must be [https://]host[:port]";
     let text = text.trim();
@@ -44,7 +44,8 @@ pub fn endpoint_option(section: &Section<'_>, option: &str, text: &str) -> Resul
     })
 }
 
-/// Whether others can read or change what is sent to `endpoint`: `http` to another machine. Logs a warning if so.
+/// Whether others can read or change what is sent to `endpoint`: `http` to another machine. Logs a warning if
+/// so.
 pub fn warn_if_exposed(endpoint: &Url) -> bool {
     let exposed = is_exposed(endpoint);
     if exposed {

@@ -1,10 +1,10 @@
 //! The common part of the plugins: from Orthanc's configuration to a storage area in a bucket.
 //!
 //! A plugin crate implements [`Provider`] for its cloud and exports `StoragePlugin<ItsProvider>` with
-//! `orthanc_ffi::export_plugin!`. This crate reads the options that all clouds share, checks the bucket, and registers the
-//! storage area, routes and jobs.
+//! `orthanc_ffi::export_plugin!`. This crate reads the options that all clouds share, checks the bucket, and
+//! registers the storage area, routes and jobs.
 //!
-//! | room | contents |
+//! | module | contents |
 //! | --- | --- |
 //! | `plugin` | life cycle: initialization, start and stop |
 //! | `config` | options and their errors |

@@ -66,8 +66,14 @@ fn moves() {
     snapshot("moves", &errors);
 }
 
-fn snapshot(name: &str, errors: &[impl std::fmt::Display]) {
-    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+/// Compares the messages, each after the name of its variant, with the snapshot `name`.
+fn snapshot<E: std::error::Error>(name: &str, errors: &[E]) {
+    let line = |error: &E| {
+        let debug = format!("{error:?}");
+        let variant = debug.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default();
+        format!("{variant}: {error}")
+    };
+    let lines: Vec<String> = errors.iter().map(line).collect();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/messages");
     insta::with_settings!(
         {snapshot_path => folder, prepend_module_to_snapshot => false, omit_expression => true},

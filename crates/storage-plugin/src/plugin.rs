@@ -37,8 +37,8 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 const LOG_TARGETS: &[&str] =
     &["storage_plugin", "hybrid", "bucket", "storage_layout", "crypto_envelope", "cloud_http"];
 
-/// Modules whose log lines `EnableHttpLogs` turns on, from debug level up. The AWS SDK is left out, since nobody has examined
-/// whether its debug lines may contain parts of credentials.
+/// Modules whose log lines `EnableHttpLogs` turns on, from debug level up. Excludes the AWS SDK, whose
+/// debug lines have not been checked for credentials.
 const HTTP_LOGS: &[&str] = &["cloud_http", "object_store", "reqwest", "hyper_util"];
 
 /// Orthanc's storage area in a bucket of the cloud `P`.
@@ -105,7 +105,8 @@ fn section<P: Provider>(configuration: &Map<String, Value>) -> Result<Option<Sec
     Ok(section)
 }
 
-/// Lets Orthanc restore saved jobs. If hybrid storage has been switched off since, they fail with an error that says so.
+/// Registers the job type, so that Orthanc can restore saved jobs. If hybrid storage has been switched off
+/// since, they fail with an error that says so.
 fn register_jobs(orthanc: &Orthanc, mover: &Mover) -> Result<(), OrthancError> {
     let mover = mover.context.storage.files().is_some().then(|| mover.clone());
     orthanc.register_job_unserializer(move |job_type, saved| {
@@ -158,7 +159,7 @@ impl Drop for Background {
         let deletions = self.deletions.clone();
         let unfinished = self.runtime.run(async move { deletions.finish(SHUTDOWN).await });
         if unfinished > 0 {
-            tracing::error!("{unfinished} deletions were not completed: their objects stay in the bucket");
+            tracing::error!("deletions not completed: {unfinished}; the objects remain in the bucket");
         }
     }
 }
@@ -177,7 +178,7 @@ fn storage(
 ) -> Result<(HybridStorage, Option<Arc<Encryption>>), InitializeError> {
     let url = &bucket.url;
     match &common.encryption {
-        None => tracing::warn!("{url} will hold patient data in clear: client-side encryption is off"),
+        None => tracing::warn!("client-side encryption is off: {url} will contain unencrypted patient data"),
         Some(options) if options.format == Format::A1 => tracing::warn!(
             "new objects are encrypted in format A1, like those of the C++ plugins; if no such plugin uses this bucket, \
              \"Format\": \"A2\" is stronger and faster"
@@ -251,7 +252,8 @@ fn facts<P: Provider>(bucket: &str, common: &CommonOptions) -> Facts {
     Facts { version, provider: P::SECTION, bucket: bucket.to_owned(), mode, encryption }
 }
 
-/// Whether Orthanc may read ranges. With A1 it may not, and stores DICOM headers as separate attachments instead.
+/// Whether Orthanc may read ranges. With A1 it may not, and stores DICOM headers as separate attachments
+/// instead.
 fn ranges(encryption: Option<&EncryptionOptions>) -> Ranges {
     match encryption {
         Some(options) if options.format == Format::A1 => Ranges::NotServed,
@@ -259,8 +261,8 @@ fn ranges(encryption: Option<&EncryptionOptions>) -> Ranges {
     }
 }
 
-/// Checks with one request that the bucket can be used. A transient failure is only a warning, since Orthanc may start before
-/// the server does.
+/// Checks with one request that the bucket can be used. A transient failure is only a warning, since Orthanc
+/// may start before the server does.
 fn check(runtime: &Runtime, storage: &ObjectStorage) -> Result<(), InitializeError> {
     let policy = RetryPolicy { max_retries: 0, deadline: CHECK, ..RetryPolicy::default() };
     let checked = storage.clone();

@@ -38,7 +38,8 @@ pub trait Provider: Send + Sync + 'static {
     ) -> Result<BucketOptions, InitializeError>;
 }
 
-/// Returns the bucket that a configuration of Orthanc names, as [`StoragePlugin`](crate::StoragePlugin) connects to it.
+/// Returns the bucket that a configuration of Orthanc names, as [`StoragePlugin`](crate::StoragePlugin)
+/// connects to it.
 ///
 /// # Errors
 ///
@@ -98,8 +99,8 @@ impl<'a> ProviderContext<'a> {
         self.runtime
     }
 
-    /// Returns the bucket behind `store` with the network options. `largest_put` is the largest object, in bytes, that the
-    /// cloud accepts in one request.
+    /// Returns the bucket behind `store` with the network options. `largest_put` is the largest object, in
+    /// bytes, that the cloud accepts in one request.
     pub fn bucket<S: ObjectStore + MultipartStore>(
         &self,
         store: Arc<S>,
@@ -138,8 +139,7 @@ impl<'a> ProviderContext<'a> {
         let options = HttpOptions { proxy, root_certificates, ..self.network.http };
         CloudHttp::new(&options).map_err(|error| match error {
             HttpConfigError::Certificates => {
-                let problem =
-                    format!("must name a file of -----BEGIN CERTIFICATE----- blocks, got {shown:?}");
+                let problem = format!("must be a PEM file with at least one certificate, got {shown:?}");
                 root.error(CERTIFICATES, problem).into()
             }
             // The proxy's address may contain a password.

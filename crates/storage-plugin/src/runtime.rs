@@ -9,8 +9,8 @@ use futures_util::FutureExt as _;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-/// Threads for the network. Orthanc's own threads encrypt, decrypt and copy; for the rest, a second thread cost more in
-/// wake-ups than it gained on two cores (docs/performance.md).
+/// Threads for the network. Orthanc's own threads encrypt, decrypt and copy; for the rest, a second thread
+/// cost more in wake-ups than it gained on two cores (docs/performance.md).
 const THREADS: usize = 1;
 /// Threads for files that are being moved. They exist only while there is such work.
 const FILE_THREADS: usize = 16;
@@ -51,8 +51,8 @@ impl Runtime {
     }
 }
 
-/// The panic of a caller whose task was dropped because the runtime was shut down. Logged here, since resuming a panic does
-/// not call the panic hook.
+/// The panic of a caller whose task was dropped because the runtime was shut down. Logged here, since
+/// resuming a panic does not call the panic hook.
 pub(crate) fn shut_down() -> Box<dyn Any + Send> {
     const MESSAGE: &str = "the runtime was shut down before a task ended";
     tracing::error!("{MESSAGE}");

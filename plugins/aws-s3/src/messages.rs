@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use crate::{S3, credentials};
 
 #[test]
-fn messages_are_as_in_the_snapshot() {
+fn messages_match_the_snapshot() {
     let runtime = Runtime::new().unwrap();
     let tags = |count| (0..count).map(|tag| (tag.to_string(), "v")).collect::<BTreeMap<_, _>>();
     let mut snapshot = String::new();

@@ -70,9 +70,9 @@ fn credentials(section: &mut Section<'_>) -> Result<Credentials, ConfigError> {
             Ok(Credentials::Static { access_key, secret_key, session_token })
         }
         (None, None) if session_token.is_none() => Ok(Credentials::DefaultChain),
-        (None, _) => {
-            Err(section
-                .error("AccessKey", "is missing; it must be set together with SecretKey or SessionToken"))
+        (None, None) => Err(section.error("SessionToken", "requires AccessKey and SecretKey")),
+        (None, Some(_)) => {
+            Err(section.error("AccessKey", "is missing; it must be set together with SecretKey"))
         }
         (Some(_), None) => {
             Err(section.error("SecretKey", "is missing; it must be set together with AccessKey"))

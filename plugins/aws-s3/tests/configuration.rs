@@ -40,7 +40,7 @@ fn incomplete_options_are_refused() -> Result<()> {
         (with(complete.clone(), &json!({"Region": ""})), "Region"),
         (without(complete.clone(), &["AccessKey"]), "AccessKey"),
         (without(complete.clone(), &["SecretKey"]), "SecretKey"),
-        (with(keyless.clone(), &json!({"SessionToken": "t"})), "AccessKey"),
+        (with(keyless.clone(), &json!({"SessionToken": "t"})), "SessionToken"),
         (with(keyless, &json!({"SessionToken": "t", "SecretKey": "s"})), "AccessKey"),
         (with(complete.clone(), &json!({"KmsKeyId": "k"})), "KmsKeyId"),
         (with(complete, &json!({"KmsKeyId": "k", "ServerSideEncryption": "AES256"})), "KmsKeyId"),

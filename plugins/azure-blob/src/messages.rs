@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use crate::Azure;
 
 #[test]
-fn messages_are_as_in_the_snapshot() {
+fn messages_match_the_snapshot() {
     let connection_strings = [
         "hunter2",
         "AccountName=hospital",

@@ -106,6 +106,11 @@ fn container(section: &mut Section<'_>) -> Result<String, ConfigError> {
     if ordinary || matches!(name.as_str(), "$root" | "$web") {
         return Ok(name);
     }
-    let expected = "3 to 63 lowercase letters, digits and single hyphens between them";
-    Err(section.error("ContainerName", format!("must be {expected}, got {name:?}")))
+    Err(section.error(
+        "ContainerName",
+        format!(
+            "must be 3 to 63 characters: lowercase letters, digits and single hyphens, starting and ending with a \
+             letter or digit, got {name:?}"
+        ),
+    ))
 }

@@ -37,7 +37,7 @@ pub(crate) enum Credentials {
 
 /// A credentials file that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{setting} names {path:?}, {problem}")]
+#[error("{setting}: {path:?} {problem}")]
 pub(crate) struct FileError {
     /// The option or variable that names the file.
     setting: &'static str,
@@ -56,7 +56,7 @@ impl Credentials {
                     setting: OPTION,
                     path: path.to_owned(),
                     problem: format!(
-                        "which must hold the key of a service account; to use a user's credentials, set {VARIABLE}"
+                        "must contain a service account key; for user credentials, set {VARIABLE}"
                     ),
                 }),
             };
@@ -74,29 +74,24 @@ impl Credentials {
         let refused = |problem: String| FileError { setting, path: path.to_owned(), problem };
         let content = std::fs::read_to_string(path)
             .map(Zeroizing::new)
-            .map_err(|error| refused(format!("which cannot be read: {error}")))?;
-        let json: Value = serde_json::from_str(&content).map_err(|_| {
-            refused("which is not valid JSON; download the service account key again".to_owned())
-        })?;
+            .map_err(|error| refused(format!("cannot be read: {error}")))?;
+        let json: Value = serde_json::from_str(&content)
+            .map_err(|_| refused("is not valid JSON; download the key file again".to_owned()))?;
         let string = |name: &str| json.get(name).and_then(Value::as_str).filter(|value| !value.is_empty());
         let required: &[&str] = match string("type") {
             Some("service_account") => &["client_email", "private_key_id", "private_key"],
             Some("authorized_user") => &["client_id", "client_secret", "refresh_token"],
             _ => {
-                let problem = "whose \"type\" must be \"service_account\" or \"authorized_user\"";
+                let problem = "must have the \"type\" \"service_account\" or \"authorized_user\"";
                 return Err(refused(problem.to_owned()));
             }
         };
         if let Some(missing) = required.iter().find(|name| string(name).is_none()) {
-            return Err(refused(format!(
-                "in which {missing:?} is missing; create or download the file again"
-            )));
+            return Err(refused(format!("has no {missing:?}; create or download the file again")));
         }
         let Some(key) = string("private_key") else { return Ok(Self::User(path.to_owned())) };
         ServiceAccountKey::from_pem(key.as_bytes()).map_err(|_| {
-            refused(
-                "whose \"private_key\" must be an RSA key in PEM format; download the key again".to_owned(),
-            )
+            refused("has no RSA key in PEM format as \"private_key\"; download the key file again".to_owned())
         })?;
         Ok(Self::ServiceAccount(content))
     }

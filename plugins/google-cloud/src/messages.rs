@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use crate::Google;
 
 #[test]
-fn messages_are_as_in_the_snapshot() {
+fn messages_match_the_snapshot() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key.json");
     let runtime = Runtime::new().unwrap();

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: a study goes into a bucket and comes back, also when the bucket or Orthanc fails meanwhile.
+//! `cargo xtask demo`: stores a study in a bucket and reads it back, while the bucket fails and Orthanc is killed.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -30,7 +30,7 @@ const OUTAGE: Duration = Duration::from_secs(OUTAGE_SECONDS as u64);
 const OUTAGE_SLICES: u32 = 20;
 /// Slices that Orthanc has acknowledged when it is killed.
 const SLICES_BEFORE_KILL: usize = 20;
-/// Bytes of a file that are looked for in its object.
+/// Maximum number of bytes of a file to search for in its object.
 const MOST_COMPARED: usize = 1 << 20;
 const UPLOADS_HELD_TIMEOUT: Duration = Duration::from_secs(60);
 

@@ -1,7 +1,7 @@
 //! Attachments as files, in the folders where Orthanc itself would put them.
 //!
-//! A file appears under its name completely or not at all: it is written under a temporary name, synced and renamed. The functions
-//! block, so they are for Orthanc's threads and for tasks that may block.
+//! A file appears under its name completely or not at all: it is written under a temporary name, synced and
+//! renamed. The functions block, so they are for Orthanc's threads and for tasks that may block.
 
 mod reader;
 mod temporary;
@@ -21,7 +21,8 @@ use self::temporary::{Temporary, TemporaryFolder};
 
 /// How many times to write a file whose folder is removed concurrently.
 const ATTEMPTS: usize = 16;
-/// Number of locks, one for each first pair of digits: folders below one pair are created and removed one at a time.
+/// Number of locks, one for each first pair of digits: folders below one pair are created and removed one at
+/// a time.
 const STRIPES: usize = 256;
 
 /// How files are kept.
@@ -89,12 +90,13 @@ impl FileStorage {
         self.path(uuid).file().display().to_string()
     }
 
-    /// Stores an attachment; `content` is already encrypted if it is to be. On return the file is complete and, if files are
-    /// synced, survives a power failure.
+    /// Stores an attachment; `content` is already encrypted if it is to be. On return the file is complete
+    /// and, if files are synced, survives a power failure.
     ///
     /// # Errors
     ///
-    /// [`Cause::DiskFull`], [`Cause::FileDenied`], …; no file, complete or partial, is left under the attachment's name.
+    /// [`Cause::DiskFull`], [`Cause::FileDenied`], …; no file, complete or partial, is left under the
+    /// attachment's name.
     pub fn create(&self, uuid: &AttachmentUuid, content: &[u8]) -> Result<(), StorageError> {
         let path = self.path(uuid);
         self.write(&path, content).map_err(|error| file_error(Operation::Create, path.file(), &error))
@@ -177,7 +179,8 @@ impl FileStorage {
         }
     }
 
-    /// Deletes an attachment's file, and the two folders above it if they become empty. Returns whether the file existed.
+    /// Deletes an attachment's file, and the two folders above it if they become empty. Returns whether the
+    /// file existed.
     ///
     /// # Errors
     ///
@@ -193,8 +196,8 @@ impl FileStorage {
         Ok(was_there)
     }
 
-    /// Deletes the two folders above an attachment's file if they are empty. A process that was killed between deleting the
-    /// file and its folders leaves them behind.
+    /// Deletes the two folders above an attachment's file if they are empty. A process that was killed
+    /// between deleting the file and its folders leaves them behind.
     pub fn remove_empty_folders(&self, uuid: &AttachmentUuid) {
         let path = self.path(uuid);
         let _folder = self.stripe(&path).lock();
@@ -242,7 +245,8 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-/// The error for a failed operation on a file. A path consists of folders and a UUID, so it holds no patient data.
+/// The error for a failed operation on a file. A path consists of folders and a UUID, so it holds no patient
+/// data.
 pub(crate) fn file_error(operation: Operation, path: &Path, error: &io::Error) -> StorageError {
     let cause = match error.kind() {
         _ if operation == Operation::Read && is_missing(error) => Cause::NotFound,

@@ -36,7 +36,8 @@ impl FileReader {
         opened.map_err(|error| file_error(Operation::Read, path, &error))
     }
 
-    /// Moves to `range`, which is all that is read from now on. `naming` is what is known about the file's content.
+    /// Moves to `range`, which is all that is read from now on. `naming` is what is known about the file's
+    /// content.
     ///
     /// # Errors
     ///

@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The folder in `StorageDirectory` for files that are being written. It is on the same file system, as `rename` requires, its
-/// name cannot be an attachment's, and it exists only while it is needed.
+/// The folder in `StorageDirectory` for files that are being written. It is on the same file system, as
+/// `rename` requires, its name cannot be an attachment's, and it exists only while it is needed.
 const FOLDER: &str = ".orthanc-object-storage";
 /// On a file system without locks, a temporary file that has not been written to for this long is abandoned.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);

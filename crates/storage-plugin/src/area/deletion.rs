@@ -1,7 +1,7 @@
 //! Deletes objects while Orthanc holds its database locked.
 //!
-//! Orthanc deletes attachments inside a database transaction and does not retry a failed deletion. So the first attempt is
-//! short, and an object that could not be deleted then is deleted in the background.
+//! Orthanc deletes attachments inside a database transaction and does not retry a failed deletion. So the
+//! first attempt is short, and an object that could not be deleted then is deleted in the background.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -44,8 +44,8 @@ impl Deletions {
         Self { storage, runtime, unfinished: Arc::default(), deferred: Arc::default() }
     }
 
-    /// Deletes `attachment`, waiting at most [`PATIENCE`] for the server. While another deletion is deferred, this does not
-    /// wait at all, since a study can have thousands of attachments.
+    /// Deletes `attachment`, waiting at most [`PATIENCE`] for the server. While another deletion is deferred,
+    /// this does not wait at all, since a study can have thousands of attachments.
     ///
     /// # Errors
     ///

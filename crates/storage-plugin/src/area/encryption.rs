@@ -47,8 +47,8 @@ impl Encryption {
         encrypt(&self.ring, self.format, attachment.uuid.as_str(), content).map(Bytes::from)
     }
 
-    /// Runs `decrypt` on `bytes` bytes under the memory budget. `decrypt` must not block on the network, or requests holding
-    /// budget could deadlock with requests holding connections.
+    /// Runs `decrypt` on `bytes` bytes under the memory budget. `decrypt` must not block on the network, or
+    /// requests holding budget could deadlock with requests holding connections.
     pub(crate) fn within_budget(
         &self,
         bytes: u64,

@@ -6,8 +6,8 @@ use parking_lot::{Condvar, Mutex};
 
 /// A byte semaphore that serves first come, first served (`MaxConcurrentInputSize`).
 ///
-/// Small requests that would fit do not overtake a large one that waits. A request larger than the whole budget waits until
-/// nothing else is in flight and then proceeds alone. Clones share the budget.
+/// Small requests that would fit do not overtake a large one that waits. A request larger than the whole
+/// budget waits until nothing else is in flight and then proceeds alone. Clones share the budget.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryBudget(Arc<Shared>);
 
@@ -34,11 +34,11 @@ impl MemoryBudget {
         Self(Arc::new(shared))
     }
 
-    /// Blocks until it is this request's turn and `bytes` fit; they are taken until the guard is dropped. A thread that holds
-    /// a guard must not ask for another, or it may wait for itself.
+    /// Blocks until it is this request's turn and `bytes` fit; they are taken until the guard is dropped. A
+    /// thread that holds a guard must not ask for another, or it may wait for itself.
     pub(crate) fn acquire(&self, bytes: u64) -> BudgetGuard {
-        // A larger request takes the whole budget, which is free when nothing else is in flight. Empty attachments take one
-        // byte, so that a budget of one byte admits them one at a time as well.
+        // A larger request takes the whole budget, which is free when nothing else is in flight. Empty
+        // attachments take one byte, so that a budget of one byte admits them one at a time as well.
         let bytes = bytes.clamp(1, self.0.total);
         let mut state = self.0.state.lock();
         let ticket = state.next_ticket;

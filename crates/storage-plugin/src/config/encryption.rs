@@ -1,7 +1,7 @@
 //! `StorageEncryption`: the master keys and the format of new objects.
 //!
-//! A mistake here stops Orthanc, so that images are never stored unencrypted when encryption is configured. The C++
-//! plugins log a warning and continue without encryption.
+//! A mistake here stops Orthanc, so that images are never stored unencrypted when encryption is configured.
+//! The C++ plugins log a warning and continue without encryption.
 
 use std::path::Path;
 

@@ -47,7 +47,7 @@ fn message(configuration: &Value, runtime: &Runtime) -> String {
 }
 
 #[test]
-fn messages_are_as_in_the_snapshot() {
+fn messages_match_the_snapshot() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &str| {
         let path = folder.path().join(name);

@@ -24,7 +24,8 @@ pub struct NetworkOptions {
 }
 
 impl NetworkOptions {
-    /// Reads the options from a cloud's section. `http_log_option` is an alternative name of `EnableHttpLogs`.
+    /// Reads the options from a cloud's section. `http_log_option` is an alternative name of
+    /// `EnableHttpLogs`.
     ///
     /// # Errors
     ///

@@ -79,7 +79,8 @@ impl<'a> Section<'a> {
         self.values.keys().map(String::as_str).filter(|option| !self.read.contains(option)).collect()
     }
 
-    /// Logs one warning that names all options that have not been read, since they are most likely typing mistakes.
+    /// Logs one warning that names all options that have not been read, since they are most likely typing
+    /// mistakes.
     pub fn warn_of_unknown(&self) {
         let unknown = self.unknown();
         if !unknown.is_empty() {
@@ -115,7 +116,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Returns a string, or `None` if the option is missing or empty, as templates of configurations leave it.
+    /// Returns a string, or `None` if the option is missing or empty, as templates of configurations leave
+    /// it.
     ///
     /// # Errors
     ///
@@ -222,8 +224,8 @@ impl<'a> Section<'a> {
     ///
     /// # Errors
     ///
-    /// Returns an error with `expected` if the value is not a list. The message does not quote the value, which may be a
-    /// key instead of its file.
+    /// Returns an error with `expected` if the value is not a list. The message does not quote the value,
+    /// which may be a key instead of its file.
     pub fn list(&mut self, option: &'static str, expected: &str) -> Result<Option<&'a [Value]>, ConfigError> {
         match self.value(option) {
             None => Ok(None),

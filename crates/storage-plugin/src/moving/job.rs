@@ -1,4 +1,5 @@
-//! The job that moves attachments. It can be interrupted at any moment and resumed, since each attachment moves on its own.
+//! The job that moves attachments. It can be interrupted at any moment and resumed, since each attachment
+//! moves on its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

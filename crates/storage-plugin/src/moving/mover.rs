@@ -12,8 +12,8 @@ use storage_layout::Attachment;
 use crate::catalog::{CatalogError, Indexed};
 use crate::context::Context;
 
-/// How many times to look for an attachment in the index that is in neither place: Orthanc deletes files before its database
-/// says so.
+/// How many times to look for an attachment in the index that is in neither place: Orthanc deletes files
+/// before its database says so.
 const LOOKS: usize = 5;
 /// The pause between two looks.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
@@ -120,7 +120,8 @@ impl Mover {
         self.move_one(&attachment, Side::FileSystem, size).await
     }
 
-    /// Moves one attachment. A panic becomes an error of this attachment, so that it does not cancel the other moves.
+    /// Moves one attachment. A panic becomes an error of this attachment, so that it does not cancel the
+    /// other moves.
     async fn move_one(
         &self,
         attachment: &Attachment,
@@ -167,7 +168,8 @@ impl Mover {
         (tally, failures)
     }
 
-    /// Adds to `tally` the failures of attachments that Orthanc has deleted in the meantime; fails with the first other one.
+    /// Adds to `tally` the failures of attachments that Orthanc has deleted in the meantime; fails with the
+    /// first other one.
     fn count_deleted(&self, tally: Tally, failures: Vec<Failure>) -> Result<Tally, MoveError> {
         let mut total = tally;
         for Failure { indexed, error } in failures {
@@ -184,7 +186,8 @@ impl Mover {
         Ok(total)
     }
 
-    /// Whether Orthanc has deleted the attachment. With `patience`, waits for a transaction that may be about to delete it.
+    /// Whether Orthanc has deleted the attachment. With `patience`, waits for a transaction that may be about
+    /// to delete it.
     fn is_deleted(&self, indexed: &Indexed, patience: bool) -> Result<bool, CatalogError> {
         let catalog = self.context.catalog();
         for _ in 0..if patience { LOOKS } else { 0 } {

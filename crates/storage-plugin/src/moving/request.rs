@@ -9,7 +9,8 @@ use super::job::{End, JOB_TYPE, MoveJob, Watch, target};
 use crate::catalog::unknown_id;
 use crate::moving::mover::Mover;
 
-/// How often to ask Orthanc for the job's state: a job that is cancelled before it begins never reports its end.
+/// How often to ask Orthanc for the job's state: a job that is cancelled before it begins never reports its
+/// end.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How to run the job, as in Orthanc's own routes.

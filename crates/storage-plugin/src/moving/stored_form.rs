@@ -22,7 +22,8 @@ impl StoredForm for Unchanged {
     }
 }
 
-/// With encryption, envelopes are stored unchanged, whatever their format and key, and content in clear is encrypted.
+/// With encryption, envelopes are stored unchanged, whatever their format and key, and content in clear is
+/// encrypted.
 impl StoredForm for Encryption {
     fn to_store(&self, attachment: &Attachment, content: StoredContent) -> Result<Bytes, String> {
         let StoredContent { naming, bytes } = content;

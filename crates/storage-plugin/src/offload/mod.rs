@@ -1,8 +1,8 @@
 //! Moves unused studies from the file system to the bucket in the background.
 //!
 //! A study's last use is the newest modification time among its files, which reads update (see
-//! `FileStorageOptions::note_use`). So nothing else has to be kept, and nothing is lost when Orthanc stops. The memory holds only
-//! when to check which study again.
+//! `FileStorageOptions::note_use`). So nothing else has to be kept, and nothing is lost when Orthanc stops.
+//! The memory holds only when to check which study again.
 
 mod known;
 mod worker;
@@ -22,7 +22,8 @@ use self::worker::Worker;
 use crate::config::OffloadOptions;
 use crate::moving::mover::Mover;
 
-/// Maximum number of attachments waiting to be brought back. Others are brought back when they are read again.
+/// Maximum number of attachments waiting to be brought back. Others are brought back when they are read
+/// again.
 const LONGEST_QUEUE: usize = 10_000;
 /// How often reads update a file's modification time.
 pub(crate) const PRECISION: Duration = Duration::from_secs(60 * 60);
@@ -152,8 +153,8 @@ impl Offload {
         })
     }
 
-    /// Waits for the next round: the first one, one with attachments to bring back, or one after `limit`. Returns `false` when
-    /// Orthanc stops.
+    /// Waits for the next round: the first one, one with attachments to bring back, or one after `limit`.
+    /// Returns `false` when Orthanc stops.
     fn wait(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         let mut state = self.state.lock();

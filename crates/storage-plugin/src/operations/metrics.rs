@@ -47,7 +47,8 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts one request that took `time`. `bytes` is the size of its attachment or range; `None` if the request failed.
+    /// Counts one request that took `time`. `bytes` is the size of its attachment or range; `None` if the
+    /// request failed.
     pub(crate) fn count(&self, request: Request, time: Duration, bytes: Option<u64>) {
         let counters = &self.requests[request as usize];
         let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);

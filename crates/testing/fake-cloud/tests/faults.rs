@@ -65,7 +65,7 @@ async fn retry_after_is_a_header() {
 }
 
 #[tokio::test]
-async fn close_and_reset_end_the_body_after_exactly_this_many_bytes() {
+async fn close_and_reset_truncate_the_body() {
     let server = server_with_object();
     server.faults().push(FaultRule::new(Fault::CloseAfterResponseBytes(3_000_001)));
     let mut stream = client(&server).get(&path(KEY)).await.unwrap().into_stream();

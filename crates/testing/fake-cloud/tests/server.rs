@@ -74,7 +74,7 @@ async fn latency_delays_every_request() {
 }
 
 #[tokio::test]
-async fn bandwidth_limits_each_direction_of_a_connection() {
+async fn bandwidth_limits_each_direction() {
     let server = server();
     let client = client(&server);
     let content = bytes(4_000_000);

@@ -2,7 +2,7 @@
 //!
 //! A [`FakeOrthanc`] loads a plugin's library, answers its service calls and calls its callbacks, from any
 //! number of threads. It also detects faults that Orthanc itself would not report: leaked buffers, bytes
-//! written past a range's buffer, services called after finalise. See [`FakeOrthanc::violations`].
+//! written past a range's buffer, services called after finalize. See [`FakeOrthanc::violations`].
 //!
 //! There is no DICOM server behind it, and jobs, routes and change callbacks are never called.
 
@@ -88,20 +88,20 @@ pub struct FakeOrthanc {
 }
 
 impl FakeOrthanc {
-    /// Loads a plugin and initialises it.
+    /// Loads a plugin and initializes it.
     ///
     /// # Errors
     ///
-    /// The library does not load, or the plugin refuses to be initialised.
+    /// The library does not load, or the plugin refuses to be initialized.
     pub fn load(library: impl AsRef<Path>, options: FakeOrthancOptions) -> Result<Self, LoadError> {
         let folder = tempfile::tempdir()?;
         let original = library.as_ref();
         let copy = folder.path().join(original.file_name().unwrap_or_default());
         std::fs::copy(original, &copy)?;
         let state = State::new(options)?;
-        // SAFETY: plugins' libraries have no initialisers beyond those of the Rust standard library.
+        // SAFETY: plugins' libraries have no initializers beyond those of the Rust standard library.
         let loaded = unsafe { Library::new(&copy) }?;
-        // Finalised until `initialize` succeeds, so that dropping the value before does not finalise the
+        // Finalized until `initialize` succeeds, so that dropping the value before does not finalize the
         // plugin.
         let mut orthanc =
             Self { state, former: Vec::new(), finalized: true, library: loaded, _folder: folder };
@@ -123,12 +123,12 @@ impl FakeOrthanc {
         Ok(())
     }
 
-    /// Finalises the plugin and initialises it with another context, as `POST /tools/reset` does when the
+    /// Finalizes the plugin and initializes it with another context, as `POST /tools/reset` does when the
     /// library stays loaded.
     ///
     /// # Errors
     ///
-    /// The plugin refuses to be initialised.
+    /// The plugin refuses to be initialized.
     pub fn reset(&mut self, options: FakeOrthancOptions) -> Result<(), LoadError> {
         self.finalize();
         let state = State::new(options)?;
@@ -136,7 +136,7 @@ impl FakeOrthanc {
         self.initialize()
     }
 
-    /// Finalises the plugin, as Orthanc does when it stops. Callbacks can still be called
+    /// Finalizes the plugin, as Orthanc does when it stops. Callbacks can still be called
     /// afterwards, to check that they fail. A second call does nothing.
     pub fn finalize(&mut self) {
         if std::mem::replace(&mut self.finalized, true) {
@@ -144,7 +144,7 @@ impl FakeOrthanc {
         }
         // SAFETY: the function has this type in every plugin.
         if let Ok(finalize) = unsafe { self.library.get::<Finalize>(b"OrthancPluginFinalize") } {
-            // SAFETY: called once after a successful initialise.
+            // SAFETY: called once after a successful initialize.
             unsafe { finalize() };
         }
         self.state.close();
@@ -172,7 +172,7 @@ impl FakeOrthanc {
         self.state.description.lock().clone()
     }
 
-    /// All lines that the plugin has logged since it was initialised.
+    /// All lines that the plugin has logged since it was initialized.
     pub fn logs(&self) -> Vec<(LogLevel, String)> {
         self.state.logs.lock().clone()
     }
@@ -193,7 +193,7 @@ impl FakeOrthanc {
     }
 
     /// Everything the plugin did that it must never do, one sentence each: bytes written past a range's
-    /// buffer, foreign memory freed, a service called after finalise. Includes all former generations.
+    /// buffer, foreign memory freed, a service called after finalize. Includes all former generations.
     pub fn violations(&self) -> Vec<String> {
         let states = self.former.iter().chain([&self.state]);
         let mut violations: Vec<String> = states.flat_map(|state| state.violations.lock().clone()).collect();

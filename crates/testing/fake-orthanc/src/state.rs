@@ -288,7 +288,7 @@ unsafe extern "C" fn invoke(context: *mut abi::Context, number: i32, params: *co
         let state = unsafe { manager.cast::<State>().cast_const().as_ref() };
         let Some(state) = state else { return code::NULL_POINTER };
         if state.closed.load(Ordering::SeqCst) {
-            state.violation(format!("service {number} was called after finalise"));
+            state.violation(format!("service {number} was called after finalize"));
             return code::BAD_SEQUENCE_OF_CALLS;
         }
         // SAFETY: the plugin passes the parameters of the service.
@@ -302,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_after_finalize_and_bad_frees_are_noticed() {
+    fn late_calls_and_bad_frees_are_noticed() {
         let state = State::new(FakeOrthancOptions::default()).unwrap();
         let buffer = state.allocate(8);
         assert_eq!(state.outstanding_buffers(), 1);
@@ -317,6 +317,6 @@ mod tests {
         // SAFETY: the message is the parameter of this service.
         let returned = unsafe { invoke(state.context(), service::LOG_INFO, c"late".as_ptr().cast()) };
         assert_eq!(returned, code::BAD_SEQUENCE_OF_CALLS);
-        assert_eq!(*state.violations.lock(), ["service 1 was called after finalise"]);
+        assert_eq!(*state.violations.lock(), ["service 1 was called after finalize"]);
     }
 }

@@ -30,7 +30,7 @@ fn generated_files_are_valid_and_stored_by_dicom() -> Result<()> {
 }
 
 #[test]
-fn restart_keeps_files_and_takes_a_new_configuration() -> Result<()> {
+fn restart_keeps_files_and_takes_new_options() -> Result<()> {
     let mut orthanc = Orthanc::builder().start()?;
     let before = (orthanc.url(), orthanc.dicom_port(), orthanc.folder().to_owned());
     let id = orthanc.rest().upload(&slice()?)?.id;
@@ -80,7 +80,7 @@ fn failed_start_reports_the_error_lines() {
 }
 
 #[test]
-fn orthanc_outlives_its_thread_but_not_its_handle() -> Result<()> {
+fn orthanc_outlives_thread_but_not_handle() -> Result<()> {
     let started = std::thread::spawn(|| Orthanc::builder().start()).join();
     let orthanc = started.map_err(|_| anyhow::anyhow!("panic"))??;
     std::thread::sleep(Duration::from_millis(300));

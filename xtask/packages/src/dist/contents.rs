@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn sample_has_only_documented_options_of_its_section() {
+    fn sample_has_only_documented_options() {
         let documented = fs::read_to_string(workspace().unwrap().join("docs/configuration.md")).unwrap();
         for plugin in Plugin::all() {
             let value = uncommented(plugin);

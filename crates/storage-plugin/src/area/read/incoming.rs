@@ -16,8 +16,8 @@ use crate::runtime::{Runtime, shut_down};
 
 /// Bytes passed to Orthanc's thread at a time: a typical slice wakes the thread once.
 const BATCH: usize = 1024 * 1024;
-/// Batches that may wait for Orthanc's thread. Together with the one being filled and the one being copied, they limit
-/// a download's memory to about 10 MB.
+/// Batches that may wait for Orthanc's thread. Together with the one being filled and the one being copied,
+/// they limit a download's memory to about 10 MB.
 const BATCHES: usize = 8;
 
 /// Some of the bytes of an attachment.

@@ -10,10 +10,12 @@
 //! | range, `ReadUnencrypted` | clear | `unknown_range` | 2 |
 //! | range | A1 | `range_of_whole` | 2 |
 //!
-//! The numbers for A2 hold for the segment size that this project writes; other sizes can take one download more.
+//! The numbers for A2 hold for the segment size that this project writes; other sizes can take one download
+//! more.
 //!
-//! Each download goes straight down: [`Reading::download`] asks [`HybridStorage`] for the places in order, [`Incoming`] opens the
-//! attachment in a place. A read during which a move takes the attachment to the other place starts over.
+//! Each download goes straight down: [`Reading::download`] asks [`HybridStorage`] for the places in order,
+//! [`Incoming`] opens the attachment in a place. A read during which a move takes the attachment to the other
+//! place starts over.
 
 mod error;
 mod incoming;
@@ -71,7 +73,7 @@ impl Reading<'_> {
         for _ in 0..RESTARTS {
             match read() {
                 Err(error) if error.may_be_due_to_a_move() && self.storage.files().is_some() => {
-                    tracing::info!("{error}; a move may have overtaken the read, reading again");
+                    tracing::info!("{error}; the attachment may have been moved; retrying the read");
                 }
                 result => return result,
             }
@@ -132,7 +134,8 @@ impl Reading<'_> {
         }
     }
 
-    /// The form of content that begins with `start`. Its name decides, or its first bytes if the name does not say.
+    /// The form of content that begins with `start`. Its name decides, or its first bytes if the name does
+    /// not say.
     fn content(&self, batch: &Batch, start: &[u8]) -> Result<Content, ReadError> {
         match (batch.head.naming, identify(start)) {
             (Naming::Clear, _) | (Naming::Either, None) => Ok(Content::Clear),

@@ -15,7 +15,8 @@ use super::sink::Sink;
 use super::{Content, ReadError, Reading};
 use crate::area::encryption::{Encryption, KnownEnvelope};
 
-/// Bytes of an envelope that are read in excess to get header and range with one request. A round trip takes longer.
+/// Bytes of an envelope that are read in excess to get header and range with one request. A round trip takes
+/// longer.
 const SURPLUS: u64 = 128 * 1024;
 
 impl Reading<'_> {
@@ -58,7 +59,8 @@ impl Reading<'_> {
         Ok(range.end - range.start)
     }
 
-    /// A range of an object that has not been read yet: one request if the range is near the start, two otherwise.
+    /// A range of an object that has not been read yet: one request if the range is near the start, two
+    /// otherwise.
     fn unknown_range(
         &self,
         encryption: &Encryption,
@@ -74,7 +76,8 @@ impl Reading<'_> {
             Content::Clear => {
                 drop(incoming);
                 let (incoming, again) = self.download(&ReadRange::Range(range))?;
-                // The bytes returned must be of the object found to be in clear, not of an envelope that has replaced it.
+                // The bytes returned must be of the object found to be in clear, not of an envelope that has
+                // replaced it.
                 self.expect_same(&first.head, &again.head)?;
                 self.fill(target, again, incoming)
             }
@@ -119,7 +122,8 @@ impl Reading<'_> {
         Ok(range.end - range.start)
     }
 
-    /// Unwraps the data key of an envelope. `parsed` is its header, unless the header is longer than the bytes read so far.
+    /// Unwraps the data key of an envelope. `parsed` is its header, unless the header is longer than the
+    /// bytes read so far.
     fn open(
         &self,
         encryption: &Encryption,

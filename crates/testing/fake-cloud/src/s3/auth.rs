@@ -1,4 +1,4 @@
-//! Authorisation: access key, session token and the region in the credential scope.
+//! Authorization: access key, session token and the region in the credential scope.
 
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_joined_in_the_order_of_their_numbers() {
+    fn parts_are_joined_by_their_numbers() {
         let object = complete(&[(2, 3), (1, MINIMUM_PART)], &[(1, ""), (2, "")]).unwrap();
         assert!(object.etag.ends_with("-2"));
         assert!(object.stored.bytes == [vec![1; MINIMUM_PART], vec![2; 3]].concat());

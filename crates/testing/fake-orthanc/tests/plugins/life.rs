@@ -1,4 +1,4 @@
-//! A library from loading to finalise, and again.
+//! A library from loading to finalize, and again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ fn plugin_can_log_while_it_is_dropped() {
 }
 
 #[test]
-fn leaked_thread_cannot_call_orthanc_after_finalize() {
+fn leaked_thread_cannot_call_after_finalize() {
     let mut orthanc = load(json!({"Initialize": "keep"}));
     std::thread::sleep(Duration::from_millis(20));
     for _ in 0..20 {
@@ -64,7 +64,7 @@ fn leaked_thread_cannot_call_orthanc_after_finalize() {
 }
 
 #[test]
-fn calling_thread_can_end_after_the_library_is_closed() {
+fn thread_can_end_after_library_is_closed() {
     let (closed, wait) = std::sync::mpsc::channel::<()>();
     let orthanc = Arc::new(load(json!({})));
     let caller_orthanc = Arc::clone(&orthanc);

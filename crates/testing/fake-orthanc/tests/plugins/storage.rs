@@ -13,7 +13,7 @@ use crate::fixture::{
 const BAD_RANGE: i32 = 41;
 
 #[test]
-fn attachments_are_read_through_either_storage_area() {
+fn either_storage_area_reads_attachments() {
     for (ranges, version) in [(true, StorageAreaVersion::Two), (false, StorageAreaVersion::One)] {
         let orthanc = load(json!({"Ranges": ranges}));
         assert_eq!(orthanc.registered(), version);
@@ -63,7 +63,7 @@ fn create_waits_for_clones_of_its_content() {
 }
 
 #[test]
-fn panic_in_a_callback_is_an_error_and_a_log_line() {
+fn callback_panic_is_logged() {
     for ranges in [true, false] {
         let orthanc = load(json!({"Ranges": ranges}));
         assert_eq!(orthanc.create("panic", 1, b"content"), Err(PLUGIN));

@@ -65,7 +65,7 @@ fn grey(x: f32, y: f32) -> u16 {
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): each bit of the result depends on each bit of the
+/// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): each bit of the result depends on each bit of the
 /// number.
 pub(crate) fn mix(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(GOLDEN);
