@@ -29,7 +29,7 @@ mod provider;
 mod runtime;
 
 pub use config::{ConfigError, NetworkOptions, Secret, Section};
-pub use credentials::NamedCredentials;
+pub use credentials::{NamedCredentials, TokenService};
 pub use endpoint::{endpoint_option, parse_endpoint, warn_if_exposed};
 pub use plugin::StoragePlugin;
 pub use provider::{Provider, ProviderContext, c_str, client_error, connect};
