@@ -5,6 +5,32 @@
 //! attachments to objects.
 //!
 //! This crate does not know Orthanc's plugin interface, configuration files, or encryption.
+//!
+//! ```
+//! use bucket::{Bucket, BucketOptions, Payload, ReadRange, RetryPolicy, TransferOptions};
+//! use object_store::{PutOptions, memory::InMemory};
+//! use std::sync::Arc;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), bucket::StorageError> {
+//! let store = Arc::new(InMemory::new());
+//! let bucket = Bucket::new(BucketOptions {
+//!     store: store.clone(),
+//!     multipart: store,
+//!     url: "memory://bucket".to_owned(),
+//!     put_options: PutOptions::default(),
+//!     retry: RetryPolicy::default(),
+//!     transfer: TransferOptions::default(),
+//!     largest_put: 5 << 30,
+//!     create: None,
+//! });
+//! bucket.put("name", Payload::Owned("DICM".into())).await?;
+//! let mut download = bucket.get("name", ReadRange::Whole).await?;
+//! assert_eq!(download.next().await?.as_deref(), Some(&b"DICM"[..]));
+//! bucket.delete("name").await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod bucket;
 mod classify;
