@@ -6,6 +6,32 @@
 //!
 //! [`StorageError`] is also the error of `hybrid`'s file operations and moves. Its messages name options of
 //! the plugins as remedies. This crate does not call Orthanc, read configurations or encrypt.
+//!
+//! ```
+//! use bucket::{Bucket, BucketOptions, Payload, ReadRange, RetryPolicy, TransferOptions};
+//! use object_store::{PutOptions, memory::InMemory};
+//! use std::sync::Arc;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), bucket::StorageError> {
+//! let store = Arc::new(InMemory::new());
+//! let bucket = Bucket::new(BucketOptions {
+//!     store: store.clone(),
+//!     multipart: store,
+//!     url: "memory://bucket".to_owned(),
+//!     put_options: PutOptions::default(),
+//!     retry: RetryPolicy::default(),
+//!     transfer: TransferOptions::default(),
+//!     largest_put: 5 << 30,
+//!     create: None,
+//! });
+//! bucket.put("name", Payload::Owned("DICM".into())).await?;
+//! let mut download = bucket.get("name", ReadRange::Whole).await?;
+//! assert_eq!(download.next().await?.as_deref(), Some(&b"DICM"[..]));
+//! bucket.delete("name").await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod bucket;
 mod classify;

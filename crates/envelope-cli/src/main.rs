@@ -2,6 +2,13 @@
 //!
 //! `args` parses the command line, `commands` runs it, `input` and `output` read and write files. The crate
 //! `crypto-envelope` implements the cryptography.
+//!
+//! ```console
+//! $ orthanc-envelope keygen master.key
+//! $ orthanc-envelope encrypt --key 1:master.key image.dcm image.dcm.enc
+//! $ orthanc-envelope inspect image.dcm.enc
+//! $ orthanc-envelope decrypt --key 1:master.key image.dcm.enc copy.dcm
+//! ```
 
 mod args;
 mod commands;

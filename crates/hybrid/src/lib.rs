@@ -7,6 +7,29 @@
 //! The bucket's client is the crate [`bucket`]; [`FileStorage`] is the folder that Orthanc itself would use.
 //! This crate does not know Orthanc's plugin interface, configuration files, or how attachments are
 //! encrypted.
+//!
+//! ```
+//! use bucket::ObjectStorage;
+//! use hybrid::{FileStorage, FileStorageOptions, HybridStorage, MoveOutcome, Side, StoredForm};
+//! use std::{error::Error, path::Path, sync::Arc};
+//! use storage_layout::{Attachment, ContentType};
+//!
+//! /// Stores an attachment as a file and moves it to the bucket.
+//! async fn store_and_move(
+//!     objects: ObjectStorage,
+//!     folder: &Path,
+//!     form: Arc<dyn StoredForm>,
+//! ) -> Result<(), Box<dyn Error>> {
+//!     let files = FileStorage::new(folder, FileStorageOptions { sync: true, note_use: None });
+//!     let attachment = Attachment::new("6a3e9a74-3a2c-4b7e-9d0a-1f6f5c1d2e3b", ContentType::DICOM)?;
+//!     files.create(&attachment.uuid, b"DICM")?;
+//!
+//!     let storage = HybridStorage::new(objects, files, Side::FileSystem);
+//!     let outcome = storage.move_to(&attachment, Side::ObjectStorage, 4, &form).await?;
+//!     assert_eq!(outcome, MoveOutcome::Moved { bytes: 4 });
+//!     Ok(())
+//! }
+//! ```
 
 mod budget;
 mod claims;

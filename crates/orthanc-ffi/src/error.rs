@@ -206,3 +206,41 @@ impl OrthancError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages() {
+        let code = ErrorCode::UNKNOWN_RESOURCE;
+        let not_json = serde_json::from_str::<serde_json::Value>("{").unwrap_err();
+        let errors = [
+            OrthancError::Finalized,
+            OrthancError::Service { service: "CreateMemoryBuffer64", code: ErrorCode::NOT_ENOUGH_MEMORY },
+            OrthancError::Service { service: "CreateMemoryBuffer64", code: ErrorCode::from_raw(9999) },
+            OrthancError::Rest { method: "GET", path: "/instances/ID".to_owned(), code },
+            OrthancError::NulCharacter { what: "the path" },
+            OrthancError::Configuration(not_json),
+            OrthancError::TooManyRoutes { max: 64 },
+        ];
+        // Add new variants to the match and to the list above.
+        let lines = errors.iter().map(|error| {
+            let variant = match error {
+                OrthancError::Finalized => "Finalized",
+                OrthancError::Service { .. } => "Service",
+                OrthancError::Rest { .. } => "Rest",
+                OrthancError::NulCharacter { .. } => "NulCharacter",
+                OrthancError::Configuration(_) => "Configuration",
+                OrthancError::TooManyRoutes { .. } => "TooManyRoutes",
+            };
+            format!("OrthancError::{variant}: {error}")
+        });
+        let text = lines.collect::<Vec<_>>().join("\n");
+        insta::with_settings!({
+            snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/messages"),
+            prepend_module_to_snapshot => false,
+            omit_expression => true,
+        }, { insta::assert_snapshot!("orthanc-ffi", text) });
+    }
+}

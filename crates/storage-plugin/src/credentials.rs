@@ -9,6 +9,24 @@ use async_trait::async_trait;
 use cloud_http::{CredentialError, TransportError, observe_nested};
 use object_store::CredentialProvider;
 
+/// A service that issues credentials, as errors name it.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenService {
+    /// The service's name, such as "the metadata server".
+    pub name: &'static str,
+    /// The remedy, such as "set ServiceAccountFile".
+    pub advice: &'static str,
+    /// Maximum time to get credentials.
+    pub limit: Duration,
+}
+
+impl TokenService {
+    /// Returns the message about a failure such as "did not answer in time".
+    pub fn message(&self, failure: impl fmt::Display) -> String {
+        format!("{} {failure}; {}", self.name, self.advice)
+    }
+}
+
 /// Credentials from a token service. Failures become a [`CredentialError`] that names the service and the
 /// remedy.
 ///
@@ -17,26 +35,17 @@ use object_store::CredentialProvider;
 /// transient error. A refusal is transient only if its HTTP status says so.
 pub struct NamedCredentials<C> {
     provider: Arc<dyn CredentialProvider<Credential = C>>,
-    service: &'static str,
-    advice: &'static str,
-    limit: Duration,
+    service: TokenService,
     has_answered: AtomicBool,
 }
 
 impl<C: fmt::Debug + Send + Sync + 'static> NamedCredentials<C> {
-    /// Wraps `provider`, whose requests may take `limit`. Errors begin with `service`, such as "the metadata
-    /// server", and end with `advice`, such as "set ServiceAccountFile".
-    pub fn new(
-        provider: Arc<dyn CredentialProvider<Credential = C>>,
-        service: &'static str,
-        advice: &'static str,
-        limit: Duration,
-    ) -> Self {
-        Self { provider, service, advice, limit, has_answered: AtomicBool::new(false) }
+    /// Wraps `provider`, which gets its credentials from `service`.
+    pub fn new(provider: Arc<dyn CredentialProvider<Credential = C>>, service: TokenService) -> Self {
+        Self { provider, service, has_answered: AtomicBool::new(false) }
     }
 
     fn explain(&self, error: Option<&object_store::Error>, status: Option<u16>) -> CredentialError {
-        let Self { service, advice, .. } = self;
         let refused = status.filter(|status| !(200..300).contains(status));
         let unreachable = match error {
             None => Some("did not answer in time".to_owned()),
@@ -44,18 +53,15 @@ impl<C: fmt::Debug + Send + Sync + 'static> NamedCredentials<C> {
         };
         let known = self.has_answered.load(Ordering::Relaxed);
         match (unreachable, refused) {
-            (Some(reason), _) => {
-                CredentialError { reason: format!("{service} {reason}; {advice}"), transient: known }
-            }
+            (Some(failure), _) => CredentialError { reason: self.service.message(failure), transient: known },
             (None, Some(status)) => CredentialError {
-                reason: format!("{service} refused the request; {advice}"),
+                reason: self.service.message("refused the request"),
                 transient: matches!(status, 408 | 410 | 429 | 500..),
             },
             // The source errors are not quoted, because they can contain answers of token services.
-            (None, None) => CredentialError {
-                reason: format!("{service} returned no credentials; {advice}"),
-                transient: known,
-            },
+            (None, None) => {
+                CredentialError { reason: self.service.message("returned no credentials"), transient: known }
+            }
         }
     }
 }
@@ -65,7 +71,7 @@ impl<C: fmt::Debug + Send + Sync + 'static> CredentialProvider for NamedCredenti
     type Credential = C;
 
     async fn get_credential(&self) -> object_store::Result<Arc<C>> {
-        let fetch = tokio::time::timeout(self.limit, self.provider.get_credential());
+        let fetch = tokio::time::timeout(self.service.limit, self.provider.get_credential());
         // The service's answer becomes part of the error of the operation that needs the credentials.
         let (result, exchange) = observe_nested(fetch).await;
         let status = exchange.status;
@@ -83,7 +89,7 @@ impl<C: fmt::Debug + Send + Sync + 'static> CredentialProvider for NamedCredenti
 
 impl<C> fmt::Debug for NamedCredentials<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NamedCredentials").field("service", &self.service).finish_non_exhaustive()
+        f.debug_struct("NamedCredentials").field("service", &self.service.name).finish_non_exhaustive()
     }
 }
 
@@ -120,7 +126,8 @@ mod tests {
         let script = vec![Err(refused()), Ok(()), Err(refused())];
         let provider = Arc::new(Scripted(parking_lot::Mutex::new(script)));
         let limit = Duration::from_secs(5);
-        let named = NamedCredentials::new(provider, "the metadata server", "name a file", limit);
+        let service = TokenService { name: "the metadata server", advice: "name a file", limit };
+        let named = NamedCredentials::new(provider, service);
         let fail = async || {
             let error = named.get_credential().await.unwrap_err();
             let found = CredentialError::find(&error).unwrap();
@@ -140,14 +147,19 @@ mod tests {
     #[test]
     fn refusal_is_permanent_unless_service_is_busy() {
         let provider = Arc::new(Scripted(parking_lot::Mutex::default()));
-        let named = NamedCredentials::<()>::new(provider, "Entra ID", "check AZURE_CLIENT_ID", Duration::MAX);
+        let service =
+            TokenService { name: "Entra ID", advice: "check AZURE_CLIENT_ID", limit: Duration::MAX };
+        let named = NamedCredentials::<()>::new(provider, service);
         let error =
             object_store::Error::NotImplemented { operation: String::new(), implementer: String::new() };
         let explained = |status| {
-            let explained = named.explain(Some(&error), Some(status));
+            let explained = named.explain(Some(&error), status);
             (explained.reason, explained.transient)
         };
-        assert_eq!(explained(401), ("Entra ID refused the request; check AZURE_CLIENT_ID".to_owned(), false));
-        assert!(explained(503).1);
+        let refusal = "Entra ID refused the request; check AZURE_CLIENT_ID".to_owned();
+        assert_eq!(explained(Some(401)), (refusal.clone(), false));
+        assert_eq!(explained(Some(503)), (refusal, true));
+        let empty = "Entra ID returned no credentials; check AZURE_CLIENT_ID".to_owned();
+        assert_eq!(explained(Some(200)), (empty, false));
     }
 }

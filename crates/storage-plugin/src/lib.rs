@@ -12,6 +12,32 @@
 //! | `moving` | `/move-storage`: request, job, moves |
 //! | `operations` | `/object-storage/…`: status, locations, metrics |
 //! | `offload` | moves unused studies to the bucket |
+//!
+//! The plugin of another cloud:
+//!
+//! ```no_run
+//! use bucket::BucketOptions;
+//! use orthanc_ffi::InitializeError;
+//! use std::{ffi::CStr, sync::Arc};
+//! use storage_plugin::{Provider, ProviderContext, Section, StoragePlugin};
+//!
+//! struct Memory;
+//!
+//! impl Provider for Memory {
+//!     const NAME: &'static CStr = c"memory-storage";
+//!     const DESCRIPTION: &'static str = "Stores attachments in memory";
+//!     const SECTION: &'static str = "MemoryStorage";
+//!
+//!     fn connect(section: &mut Section<'_>, context: &ProviderContext<'_>) -> Result<BucketOptions, InitializeError> {
+//!         let url = format!("memory://{}", section.required("BucketName")?);
+//!         let store = Arc::new(object_store::memory::InMemory::new());
+//!         Ok(context.bucket(store, url, Default::default(), u64::MAX))
+//!     }
+//! }
+//!
+//! orthanc_ffi::export_plugin!(StoragePlugin<Memory>);
+//! # fn main() {}
+//! ```
 
 mod area;
 mod catalog;
@@ -29,7 +55,7 @@ mod provider;
 mod runtime;
 
 pub use config::{ConfigError, NetworkOptions, Secret, Section};
-pub use credentials::NamedCredentials;
+pub use credentials::{NamedCredentials, TokenService};
 pub use endpoint::{endpoint_option, parse_endpoint, warn_if_exposed};
 pub use plugin::StoragePlugin;
 pub use provider::{Provider, ProviderContext, c_str, client_error, connect};

@@ -12,16 +12,35 @@ use cloud_http::{CloudHttp, CredentialError, no_retries};
 use object_store::azure::{AzureAccessKey, AzureCredential, AzureCredentialProvider, MicrosoftAzureBuilder};
 use object_store::{CredentialProvider, Result, StaticCredentialProvider};
 use parking_lot::Mutex;
-use storage_plugin::NamedCredentials;
+use storage_plugin::{NamedCredentials, TokenService};
 use tokio::runtime::Handle;
 
-/// Maximum time to get a token from Entra ID.
-const ENTRA: Duration = Duration::from_secs(30);
-/// The service answers from the same machine or not at all. This limit and the next together are below the limit of the
-/// check at start.
-const MANAGED_IDENTITY: Duration = Duration::from_secs(4);
-/// The program `az` itself calls Entra ID, so allow as long.
-const COMMAND_LINE: Duration = Duration::from_secs(30);
+const CLIENT_SECRET: TokenService = TokenService {
+    name: "Entra ID",
+    advice: "check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET",
+    limit: Duration::from_secs(30),
+};
+const WORKLOAD_IDENTITY: TokenService = TokenService {
+    advice: "check AZURE_TENANT_ID, AZURE_CLIENT_ID and the file that AZURE_FEDERATED_TOKEN_FILE names",
+    ..CLIENT_SECRET
+};
+/// The service answers from the same machine or not at all.
+const MANAGED_IDENTITY: TokenService = TokenService {
+    name: "the managed identity service",
+    advice: "give this machine an identity that may use the container",
+    // This limit and the next together are below the limit of the check at start.
+    limit: Duration::from_secs(4),
+};
+const COMMAND_LINE: TokenService = TokenService {
+    name: "the Azure CLI",
+    advice: "run az login as the user that Orthanc runs as",
+    // The program `az` itself calls Entra ID, so allow as long.
+    limit: Duration::from_secs(30),
+};
+/// All of these services.
+#[cfg(test)]
+pub(crate) const SERVICES: [TokenService; 4] =
+    [CLIENT_SECRET, WORKLOAD_IDENTITY, MANAGED_IDENTITY, COMMAND_LINE];
 
 /// What opens an account.
 #[derive(Clone)]
@@ -74,15 +93,12 @@ fn identity(http: &CloudHttp) -> Result<AzureCredentialProvider> {
     if let (Some(tenant), Some(client)) = (tenant, &client) {
         let principal = builder.clone().with_tenant_id(tenant).with_client_id(client);
         if let Some(secret) = variable("AZURE_CLIENT_SECRET") {
-            let advice = "check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET";
             let provider = of_type("client_secret", principal.with_client_secret(secret))?;
-            return Ok(Arc::new(NamedCredentials::new(provider, "Entra ID", advice, ENTRA)));
+            return Ok(Arc::new(NamedCredentials::new(provider, CLIENT_SECRET)));
         }
         if let Some(file) = variable("AZURE_FEDERATED_TOKEN_FILE") {
-            let advice =
-                "check AZURE_TENANT_ID, AZURE_CLIENT_ID and the file that AZURE_FEDERATED_TOKEN_FILE names";
             let provider = of_type("workload_identity", principal.with_federated_token_file(file))?;
-            return Ok(Arc::new(NamedCredentials::new(provider, "Entra ID", advice, ENTRA)));
+            return Ok(Arc::new(NamedCredentials::new(provider, WORKLOAD_IDENTITY)));
         }
     }
     let mut managed = builder.clone();
@@ -94,18 +110,8 @@ fn identity(http: &CloudHttp) -> Result<AzureCredentialProvider> {
         managed = managed.with_msi_endpoint(endpoint);
     }
     Ok(Arc::new(MachineOrUser {
-        machine: NamedCredentials::new(
-            of_type("managed_identity", managed)?,
-            "the managed identity service",
-            "give this machine an identity that may use the container",
-            MANAGED_IDENTITY,
-        ),
-        user: NamedCredentials::new(
-            Arc::new(OnBlockingThread(of_type("azure_cli", builder)?)),
-            "the Azure CLI",
-            "run az login as the user that Orthanc runs as",
-            COMMAND_LINE,
-        ),
+        machine: NamedCredentials::new(of_type("managed_identity", managed)?, MANAGED_IDENTITY),
+        user: NamedCredentials::new(Arc::new(OnBlockingThread(of_type("azure_cli", builder)?)), COMMAND_LINE),
         chosen: Mutex::new(None),
     }))
 }

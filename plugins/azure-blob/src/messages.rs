@@ -6,7 +6,7 @@ use serde_json::json;
 use storage_plugin::connect;
 use tokio::runtime::Runtime;
 
-use crate::Azure;
+use crate::{Azure, credentials};
 
 #[test]
 fn messages_match_the_snapshot() {
@@ -47,6 +47,9 @@ fn messages_match_the_snapshot() {
         let message = error.to_string();
         assert!(!message.contains("hunter2") && !message.contains("aHVudGVyMg"), "{message}");
         writeln!(snapshot, "{section}\n    {message}").unwrap();
+    }
+    for service in credentials::SERVICES {
+        writeln!(snapshot, "{}\n    {}", service.name, service.message("refused the request")).unwrap();
     }
     insta::with_settings!({
         snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/testing/messages"),

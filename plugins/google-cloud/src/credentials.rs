@@ -13,17 +13,28 @@ use cloud_http::{CloudHttp, no_retries};
 use object_store::Result;
 use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorageBuilder, ServiceAccountKey};
 use serde_json::Value;
-use storage_plugin::NamedCredentials;
+use storage_plugin::{NamedCredentials, TokenService};
 use zeroize::Zeroizing;
 
 const OPTION: &str = "`GoogleCloudStorage.ServiceAccountFile`";
 const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 /// The credentials file in gcloud's folder.
 const GCLOUD_FILE: &str = "application_default_credentials.json";
-/// Maximum time to get a token from Google's token service.
-const TOKEN_SERVICE: Duration = Duration::from_secs(30);
-/// The metadata server answers at once or does not exist. Shorter than the limit of the check at start.
-const METADATA_SERVER: Duration = Duration::from_secs(6);
+const TOKEN_SERVICE: TokenService = TokenService {
+    name: "Google's token service",
+    advice: "run gcloud auth application-default login again",
+    limit: Duration::from_secs(30),
+};
+/// The metadata server answers at once or does not exist.
+const METADATA_SERVER: TokenService = TokenService {
+    name: "the metadata server",
+    advice: "set ServiceAccountFile, or attach a service account to this machine",
+    // Shorter than the limit of the check at start.
+    limit: Duration::from_secs(6),
+};
+/// Both services.
+#[cfg(test)]
+pub(crate) const SERVICES: [TokenService; 2] = [TOKEN_SERVICE, METADATA_SERVER];
 
 /// The source of tokens.
 pub(crate) enum Credentials {
@@ -112,18 +123,8 @@ impl Credentials {
         let provider = Arc::clone(builder.build()?.credentials());
         Ok(match self {
             Self::ServiceAccount(_) => provider,
-            Self::User(_) => Arc::new(NamedCredentials::new(
-                provider,
-                "Google's token service",
-                "run gcloud auth application-default login again",
-                TOKEN_SERVICE,
-            )),
-            Self::MetadataServer => Arc::new(NamedCredentials::new(
-                provider,
-                "the metadata server",
-                "set ServiceAccountFile, or attach a service account to this machine",
-                METADATA_SERVER,
-            )),
+            Self::User(_) => Arc::new(NamedCredentials::new(provider, TOKEN_SERVICE)),
+            Self::MetadataServer => Arc::new(NamedCredentials::new(provider, METADATA_SERVER)),
         })
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use storage_plugin::connect;
 use tokio::runtime::Runtime;
 
-use crate::Google;
+use crate::{Google, credentials};
 
 #[test]
 fn messages_match_the_snapshot() {
@@ -40,6 +40,9 @@ fn messages_match_the_snapshot() {
         let found = message(&json!({"BucketName": "b", "ServiceAccountFile": file}));
         assert!(!found.contains("hunter2"), "{found}");
         writeln!(snapshot, "key.json: {content}\n    {found}").unwrap();
+    }
+    for service in credentials::SERVICES {
+        writeln!(snapshot, "{}\n    {}", service.name, service.message("refused the request")).unwrap();
     }
     let snapshot = snapshot.replace(folder.path().to_str().unwrap(), "/folder");
     insta::with_settings!({

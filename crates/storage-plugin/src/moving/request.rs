@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hybrid::Side;
 use orthanc_ffi::{ErrorCode, Method, OrthancError, RestAnswer, RestFailure, RestRequest};
 use serde_json::{Map, Value, json};
 
@@ -13,28 +14,39 @@ use crate::moving::mover::Mover;
 /// end.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How to run the job, as in Orthanc's own routes.
-struct Running {
+/// The body of a request. The last two fields are as in Orthanc's own routes that create jobs.
+#[derive(Debug)]
+struct Requested {
+    target: Side,
+    /// Orthanc ids.
+    resources: Vec<String>,
     synchronous: bool,
     priority: i32,
 }
 
-impl Running {
-    fn read(body: &Map<String, Value>) -> Result<Self, RestFailure> {
-        let flag = |name: &str| match body.get(name) {
+impl Requested {
+    fn read(body: &[u8]) -> Result<Self, RestFailure> {
+        let json: Value = serde_json::from_slice(body).map_err(|_| bad_request("the body must be JSON"))?;
+        let fields = json.as_object().ok_or_else(|| bad_request("the body must be a JSON object"))?;
+        let named = fields.get("TargetStorage").and_then(Value::as_str).and_then(target);
+        let target = named
+            .ok_or_else(|| bad_request("TargetStorage must be \"file-system\" or \"object-storage\""))?;
+        let flag = |name: &str| match fields.get(name) {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(*flag)),
             Some(_) => Err(bad_request(format!("{name} must be true or false"))),
         };
         let synchronous = flag("Synchronous")?;
         let asynchronous = flag("Asynchronous")?;
-        let priority = match body.get("Priority") {
+        let priority = match fields.get("Priority") {
             None => Some(0),
             Some(priority) => priority.as_i64().and_then(|priority| i32::try_from(priority).ok()),
         };
         Ok(Self {
+            target,
             synchronous: synchronous.unwrap_or(!asynchronous.unwrap_or(false)),
             priority: priority.ok_or_else(|| bad_request("Priority must be an integer"))?,
+            resources: resource_ids(fields)?,
         })
     }
 }
@@ -44,33 +56,25 @@ pub(crate) fn move_storage(mover: &Mover, request: &RestRequest<'_>) -> Result<R
     if request.method() != Method::Post {
         return Err(RestFailure::MethodNotAllowed { allow: "POST" });
     }
-    let body: Value =
-        serde_json::from_slice(request.body()).map_err(|_| bad_request("the body must be JSON"))?;
-    let body = body.as_object().ok_or_else(|| bad_request("the body must be a JSON object"))?;
-    let target = body
-        .get("TargetStorage")
-        .and_then(Value::as_str)
-        .and_then(target)
-        .ok_or_else(|| bad_request("TargetStorage must be \"file-system\" or \"object-storage\""))?;
-    let running = Running::read(body)?;
+    let requested = Requested::read(request.body())?;
     let mut resources = Vec::new();
-    for id in resource_ids(body)? {
+    for id in &requested.resources {
         resources.push(mover.context.catalog().find(id)?.ok_or_else(|| unknown_id(id))?);
     }
-    let job = MoveJob::new(mover.clone(), target, &resources)?;
+    let job = MoveJob::new(mover.clone(), requested.target, &resources)?;
     let watch = job.watch();
-    let submitted = mover.context.orthanc.submit_job(JOB_TYPE, Box::new(job), running.priority);
+    let submitted = mover.context.orthanc.submit_job(JOB_TYPE, Box::new(job), requested.priority);
     let id = submitted.map_err(|error| internal(&error))?;
-    if running.synchronous {
+    if requested.synchronous {
         return wait(mover, &id, &watch);
     }
     Ok(RestAnswer::json(&json!({"ID": id, "Path": format!("/jobs/{id}")})))
 }
 
-fn resource_ids(body: &Map<String, Value>) -> Result<Vec<&str>, RestFailure> {
-    let list = body.get("Resources").and_then(Value::as_array);
-    let list = list.ok_or_else(|| bad_request("Resources must be a list of Orthanc ids"))?;
-    let ids: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
+fn resource_ids(fields: &Map<String, Value>) -> Result<Vec<String>, RestFailure> {
+    let list = fields.get("Resources").and_then(Value::as_array);
+    let values = list.ok_or_else(|| bad_request("Resources must be a list of Orthanc ids"))?;
+    let ids: Option<Vec<String>> = values.iter().map(|id| id.as_str().map(str::to_owned)).collect();
     ids.ok_or_else(|| bad_request("Resources must contain only Orthanc ids"))
 }
 
@@ -87,6 +91,10 @@ fn wait(mover: &Mover, id: &str, watch: &Watch) -> Result<RestAnswer, RestFailur
             Some(_) => {}
         }
     };
+    answer(end, id)
+}
+
+fn answer(end: End, id: &str) -> Result<RestAnswer, RestFailure> {
     let failed = |status, message| Err(RestFailure::Status { status, message });
     match end {
         End::Success(content) => Ok(RestAnswer::json(&content)),
@@ -108,5 +116,40 @@ fn internal(error: &OrthancError) -> RestFailure {
             RestFailure::Status { status: 503, message: "Orthanc is shutting down".to_owned() }
         }
         _ => RestFailure::Status { status: 500, message: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals() {
+        let invalid = [
+            r#"{"#,
+            r#"[]"#,
+            r#"{"TargetStorage": "tape"}"#,
+            r#"{"TargetStorage": "file-system", "Synchronous": "no"}"#,
+            r#"{"TargetStorage": "file-system", "Priority": "high"}"#,
+            r#"{"TargetStorage": "file-system"}"#,
+            r#"{"TargetStorage": "file-system", "Resources": [7]}"#,
+        ];
+        let mut failures: Vec<_> =
+            invalid.map(|body| (body, Requested::read(body.as_bytes()).unwrap_err())).into();
+        failures.push(("unknown id", unknown_id("ID")));
+        for end in [End::Failure("REASON".to_owned()), End::Paused, End::Canceled, End::Gone] {
+            failures.push(("end of the job", answer(end, "JOB").unwrap_err()));
+        }
+        failures.push(("submission", internal(&OrthancError::Finalized)));
+        let lines = failures.iter().map(|(cause, failure)| match failure {
+            RestFailure::Status { status, message } => format!("{cause}\n    {status} {message}"),
+            other => panic!("{other:?}"),
+        });
+        let text = lines.collect::<Vec<_>>().join("\n");
+        insta::with_settings!({
+            snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/messages"),
+            prepend_module_to_snapshot => false,
+            omit_expression => true,
+        }, { insta::assert_snapshot!("move-storage", text) });
     }
 }

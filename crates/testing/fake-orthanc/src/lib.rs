@@ -5,6 +5,22 @@
 //! written past a range's buffer, services called after finalize. See [`FakeOrthanc::violations`].
 //!
 //! There is no DICOM server behind it, and jobs, routes and change callbacks are never called.
+//!
+//! ```no_run
+//! use fake_orthanc::{FakeOrthanc, FakeOrthancOptions};
+//! use serde_json::json;
+//!
+//! # fn main() -> Result<(), fake_orthanc::LoadError> {
+//! let configuration = json!({"AwsS3Storage": {"BucketName": "orthanc", "Region": "eu-central-1"}});
+//! let options = FakeOrthancOptions::with_configuration(configuration);
+//! let orthanc = FakeOrthanc::load("target/debug/libOrthancAwsS3Storage.so", options)?;
+//! let uuid = "6a3e9a74-3a2c-4b7e-9d0a-1f6f5c1d2e3b";
+//! assert_eq!(orthanc.create(uuid, 1, b"DICM"), Ok(()));
+//! assert_eq!(orthanc.read_whole(uuid, 1), Ok(b"DICM".to_vec()));
+//! assert!(orthanc.violations().is_empty());
+//! # Ok(())
+//! # }
+//! ```
 
 #![allow(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
