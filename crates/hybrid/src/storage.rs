@@ -50,6 +50,11 @@ impl HybridStorage {
         }
     }
 
+    /// The side that new attachments are written to.
+    pub fn first(&self) -> Side {
+        self.first
+    }
+
     /// The place that new attachments are written to.
     pub fn first_place(&self) -> Place {
         self.place(self.first)

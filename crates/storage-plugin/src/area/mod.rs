@@ -85,7 +85,7 @@ impl StorageArea for Area {
                 Deletion::Done => "deleted",
                 Deletion::Deferred => "began to delete",
             };
-            Ok(Done { what, bytes: 0, side: self.storage.first_place().side() })
+            Ok(Done { what, bytes: 0, side: self.storage.first() })
         })
     }
 }
@@ -130,7 +130,7 @@ impl Area {
             storage: &self.storage,
             encryption: self.encryption.as_deref(),
             attachment,
-            side: Cell::new(self.storage.first_place().side()),
+            side: Cell::new(self.storage.first()),
         };
         let bytes = read(&reading).map_err(|error| report_read(&error))?;
         let side = reading.side.get();
