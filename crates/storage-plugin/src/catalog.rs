@@ -6,6 +6,8 @@ use orthanc_ffi::{ErrorCode, Orthanc, OrthancError, OrthancVersion, RestFailure}
 use serde_json::Value;
 use storage_layout::{Attachment, ContentType};
 
+use crate::stop::Stop;
+
 /// The first version of Orthanc that reports the UUIDs of attachments.
 const FIRST_WITH_UUIDS: OrthancVersion = OrthancVersion::new(1, 10, 0);
 
@@ -93,11 +95,14 @@ pub(crate) enum CatalogError {
     Unexpected(String),
     #[error("Orthanc {0} does not report the UUIDs of attachments: this requires Orthanc 1.10.0 or newer")]
     TooOld(OrthancVersion),
+    #[error("Orthanc is shutting down")]
+    Stopped,
 }
 
 impl From<CatalogError> for RestFailure {
     fn from(error: CatalogError) -> Self {
-        Self::Status { status: 500, message: error.to_string() }
+        let status = if matches!(error, CatalogError::Stopped) { 503 } else { 500 };
+        Self::Status { status, message: error.to_string() }
     }
 }
 
@@ -110,11 +115,14 @@ pub(crate) fn unknown_id(id: &str) -> RestFailure {
 /// Orthanc's index. Callbacks of the storage area must not use it, since Orthanc calls them with its database
 /// locked.
 #[derive(Debug, Clone)]
-pub(crate) struct Catalog(Orthanc);
+pub(crate) struct Catalog {
+    orthanc: Orthanc,
+    stop: Stop,
+}
 
 impl Catalog {
-    pub(crate) fn new(orthanc: Orthanc) -> Self {
-        Self(orthanc)
+    pub(crate) fn new(orthanc: Orthanc, stop: Stop) -> Self {
+        Self { orthanc, stop }
     }
 
     /// The resource with this id; `None` if there is none.
@@ -147,8 +155,8 @@ impl Catalog {
 
     /// The attachments of the resource itself. Empty if the resource no longer exists.
     pub(crate) fn attachments(&self, resource: &Resource) -> Result<Vec<Indexed>, CatalogError> {
-        if self.0.version() < FIRST_WITH_UUIDS {
-            return Err(CatalogError::TooOld(self.0.version()));
+        if self.orthanc.version() < FIRST_WITH_UUIDS {
+            return Err(CatalogError::TooOld(self.orthanc.version()));
         }
         let path = format!("{}/attachments", resource.path());
         let Some(answer) = self.get(&path)? else { return Ok(Vec::new()) };
@@ -180,9 +188,9 @@ impl Catalog {
         Ok(now.is_some_and(|now| now.attachment.uuid == indexed.attachment.uuid))
     }
 
-    /// Gets JSON; `None` if there is no such resource.
+    /// Gets JSON; `None` if there is no such resource. Does not call Orthanc while it stops.
     pub(crate) fn get(&self, path: &str) -> Result<Option<Value>, CatalogError> {
-        match self.0.rest_get(path) {
+        match self.stop.call(|| self.orthanc.rest_get(path)).ok_or(CatalogError::Stopped)? {
             Ok(body) => {
                 let json = serde_json::from_slice(&body);
                 json.map(Some).map_err(|_| CatalogError::Unexpected(path.to_owned()))

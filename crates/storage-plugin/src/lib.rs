@@ -53,6 +53,7 @@ mod operations;
 mod plugin;
 mod provider;
 mod runtime;
+mod stop;
 
 pub use config::{ConfigError, NetworkOptions, Secret, Section};
 pub use credentials::{NamedCredentials, TokenService};

@@ -51,6 +51,7 @@ fn moves() {
         MoveError::Unindexed(storage_error()),
         MoveError::Catalog(CatalogError::Unexpected("/instances/ID".to_owned())),
         MoveError::Catalog(CatalogError::TooOld(OrthancVersion::new(1, 9, 0))),
+        MoveError::Catalog(CatalogError::Stopped),
         MoveError::NotHybrid,
         MoveError::Stopped,
     ];
@@ -58,7 +59,8 @@ fn moves() {
         match error {
             MoveError::Catalog(
                 CatalogError::Orthanc(_) | CatalogError::Unexpected(_) | CatalogError::TooOld(_),
-            ) => {}
+            )
+            | MoveError::Catalog(CatalogError::Stopped) => {}
             MoveError::Storage { .. } | MoveError::Missing(_) | MoveError::Unindexed(_) => {}
             MoveError::NotHybrid | MoveError::Stopped => {}
         }

@@ -3,22 +3,26 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bucket::{Bucket, BucketCheck, BucketOptions, ObjectStorage, RetryPolicy};
 use crypto_envelope::Format;
-use hybrid::{FileStorage, FileStorageOptions, HybridStorage, Side, StoredForm};
+use hybrid::{
+    DeletionWorker, FileStorage, FileStorageOptions, HybridStorage, Side, StateDirectory, StoredForm,
+};
 use orthanc_ffi::{Change, InitializeError, Orthanc, OrthancError, Plugin, Ranges};
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use storage_layout::Layout;
 
 use crate::area::Area;
 use crate::area::deletion::Deletions;
 use crate::area::encryption::Encryption;
-use crate::config::{CommonOptions, ConfigError, EncryptionOptions, HybridOptions, Section};
-use crate::context::{Context, Stop};
+use crate::config::{CommonOptions, ConfigError, EncryptionOptions, HybridOptions, Section, StateOptions};
+use crate::context::Context;
 use crate::moving::mover::Mover;
 use crate::moving::stored_form::Unchanged;
 use crate::moving::{JOB_TYPE, resume};
@@ -27,11 +31,10 @@ use crate::operations::metrics::Metrics;
 use crate::operations::{Facts, Routes};
 use crate::provider::{Provider, ProviderContext, c_str};
 use crate::runtime::Runtime;
+use crate::stop::Stop;
 
 /// Time limit for the check of the bucket at start.
 const CHECK: Duration = Duration::from_secs(10);
-/// Time limit for unfinished deletions when Orthanc stops.
-const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// The crates below whose log lines go into Orthanc's log.
 const LOG_TARGETS: &[&str] =
@@ -65,7 +68,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         };
 
         let common = CommonOptions::read(&mut section, &configuration)?;
-        let runtime = Runtime::new(P::SECTION)
+        let runtime = Runtime::new(P::SECTION, Stop::new())
             .map_err(|error| InitializeError::new(format!("cannot start threads: {error}")))?;
         let provider = ProviderContext::read::<P>(&mut section, &configuration, runtime.handle())?;
         let bucket = P::connect(&mut section, &provider)?;
@@ -75,17 +78,28 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let ranges = ranges(common.encryption.as_ref());
         let facts = facts::<P>(&bucket.url, &common);
         let offload = common.hybrid.as_ref().and_then(|options| options.offload.clone()).map(Offload::new);
+        let deletion_delay = common.state.deletion_delay;
+        let state = state_directory(&bucket.url, &common, orthanc)?;
         let (storage, encryption) = storage(bucket, common, orthanc)?;
         check(&runtime, storage.objects())?;
 
         let runtime = Arc::new(runtime);
         let metrics = Arc::<Metrics>::default();
-        let (context, stop) = Context::new(orthanc.clone(), storage.clone(), Arc::clone(&runtime));
+        let context =
+            Context { orthanc: orthanc.clone(), storage: storage.clone(), runtime: Arc::clone(&runtime) };
+        let deletions =
+            Deletions { storage: storage.clone(), runtime: Arc::clone(&runtime), state: state.clone() };
         let mover = Mover::new(context, form(encryption.as_ref()));
-        let background = Background::start(&mover, stop, offload.clone())?;
+        let background = Background::start(&mover, state, deletion_delay, offload.clone())?;
         register_jobs(orthanc, &mover)?;
-        let deletions = background.deletions.clone();
-        Routes { mover, facts, metrics: Arc::clone(&metrics), offload: offload.clone() }.register(orthanc)?;
+        let routes = Routes {
+            mover,
+            facts,
+            metrics: Arc::clone(&metrics),
+            deletions: deletions.clone(),
+            offload: offload.clone(),
+        };
+        routes.register(orthanc)?;
         let area = Area { storage, encryption, deletions, runtime, metrics, offload };
         orthanc.register_storage_area(Arc::new(area), ranges)?;
         Ok(Self { _background: Some(background), _provider: PhantomData })
@@ -117,49 +131,73 @@ fn register_jobs(orthanc: &Orthanc, mover: &Mover) -> Result<(), OrthancError> {
 
 /// Work that no callback of Orthanc waits for.
 struct Background {
-    deletions: Deletions,
     runtime: Arc<Runtime>,
-    stop: Arc<Stop>,
-    offload: Option<(Arc<Offload>, JoinHandle<()>)>,
+    state: Option<Arc<StateDirectory>>,
+    offload: Arc<OffloadThread>,
 }
 
+/// The thread of [`Offload`], which calls Orthanc and must therefore end before Orthanc shuts down.
+#[derive(Default)]
+struct OffloadThread(Mutex<Option<(Arc<Offload>, JoinHandle<()>)>>);
+
 impl Background {
-    /// Starts the background work. Threads that call Orthanc wait until Orthanc has started.
-    fn start(mover: &Mover, stop: Stop, offload: Option<Arc<Offload>>) -> Result<Self, InitializeError> {
-        let context = &mover.context;
-        let runtime = Arc::clone(&context.runtime);
-        let deletions = Deletions::new(context.storage.clone(), runtime.handle().clone());
-        let stop = Arc::new(stop);
-        let stopping = Arc::clone(&stop);
+    /// Starts the background work. Threads that call Orthanc wait until Orthanc has started, and have ended
+    /// when Orthanc's signal to stop returns.
+    fn start(
+        mover: &Mover,
+        state: Option<Arc<StateDirectory>>,
+        deletion_delay: Duration,
+        offload: Option<Arc<Offload>>,
+    ) -> Result<Self, InitializeError> {
+        let Context { orthanc, storage, runtime } = &mover.context;
+        let thread = Arc::<OffloadThread>::default();
         let starting = offload.clone();
-        context.orthanc.register_on_change(move |change| match change {
+        let stop = runtime.stop().clone();
+        let ending = Arc::clone(&thread);
+        orthanc.register_on_change(move |change| match change {
             Change::OrthancStarted => starting.iter().for_each(|offload| offload.begin()),
-            Change::OrthancStopped => stopping.now(),
-        })?;
-        let worker = match (offload, context.storage.files()) {
-            (Some(offload), Some(files)) => {
-                let worker = offload.spawn(mover.clone(), files.clone());
-                let failed = |error| InitializeError::new(format!("cannot start threads: {error}"));
-                Some((offload, worker.map_err(failed)?))
+            Change::OrthancStopped => {
+                stop.now();
+                ending.end();
             }
-            _ => None,
-        };
-        Ok(Self { deletions, runtime, stop, offload: worker })
+        })?;
+        if let (Some(offload), Some(files)) = (offload, storage.files()) {
+            let worker = offload.spawn(mover.clone(), files.clone());
+            let failed = |error| InitializeError::new(format!("cannot start threads: {error}"));
+            *thread.0.lock() = Some((offload, worker.map_err(failed)?));
+        }
+        if let Some(state) = &state {
+            let worker = DeletionWorker::new(storage.clone(), Arc::clone(state), deletion_delay).run();
+            let stop = runtime.stop().clone();
+            runtime.handle().spawn(async move {
+                tokio::select! {
+                    () = worker => {}
+                    () = stop.signal() => {}
+                }
+            });
+        }
+        Ok(Self { runtime: Arc::clone(runtime), state, offload: thread })
+    }
+}
+
+impl OffloadThread {
+    fn end(&self) {
+        if let Some((offload, worker)) = self.0.lock().take() {
+            offload.stop();
+            // The panic hook has already logged a panic of the worker.
+            let _ = worker.join();
+        }
     }
 }
 
 impl Drop for Background {
     fn drop(&mut self) {
-        self.stop.now();
-        if let Some((offload, worker)) = self.offload.take() {
-            offload.stop();
-            // The panic hook has already logged a panic of the worker.
-            let _ = worker.join();
-        }
-        let deletions = self.deletions.clone();
-        let unfinished = self.runtime.run(async move { deletions.finish(SHUTDOWN).await });
-        if unfinished > 0 {
-            tracing::error!("deletions not completed: {unfinished}; the objects remain in the bucket");
+        self.runtime.stop().now();
+        self.offload.end();
+        if let Some(state) = &self.state
+            && let Err(error) = state.markers().sync()
+        {
+            tracing::warn!("{error}; a power failure could lose recent deletions");
         }
     }
 }
@@ -200,15 +238,45 @@ fn storage(
     Ok((storage, common.encryption.map(Encryption::new).map(Arc::new)))
 }
 
+/// The plugin's own folder; `None` if it cannot be used.
+fn state_directory(
+    bucket: &str,
+    common: &CommonOptions,
+    orthanc: &Orthanc,
+) -> Result<Option<Arc<StateDirectory>>, InitializeError> {
+    let StateOptions { directory, deletion_delay } = &common.state;
+    let bucket = format!("{bucket}/{}", common.root.join(""));
+    match StateDirectory::open(&absolute(directory, orthanc), &bucket) {
+        Ok(state) => Ok(Some(Arc::new(state))),
+        Err(error) if !deletion_delay.is_zero() => {
+            let problem = "DeletionDelay requires a StateDirectory that can be written to";
+            Err(InitializeError::new(format!("{problem}: {error}")))
+        }
+        Err(error) => {
+            tracing::warn!(
+                "{error}; StateDirectory cannot be used, so each deletion waits for the server, and an object \
+                 that cannot be deleted within five seconds remains in the bucket"
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// Resolves a relative path against the folder of Orthanc's configuration, as Orthanc does.
+fn absolute(path: &Path, orthanc: &Orthanc) -> PathBuf {
+    match orthanc.configuration_folder() {
+        Some(folder) if path.is_relative() => folder.join(path),
+        _ => path.to_owned(),
+    }
+}
+
 /// The files in `StorageDirectory`.
 fn files(options: HybridOptions, orthanc: &Orthanc) -> Result<FileStorage, InitializeError> {
     let HybridOptions { first, directory, sync, offload } = options;
-    // Orthanc resolves relative paths against the folder of its configuration.
-    let absolute = match orthanc.configuration_folder() {
-        Some(folder) if directory.is_relative() => folder.join(directory),
-        _ => directory,
-    };
-    let files = FileStorage::new(absolute, FileStorageOptions { sync, note_use: offload.map(|_| PRECISION) });
+    let files = FileStorage::new(
+        absolute(&directory, orthanc),
+        FileStorageOptions { sync, note_use: offload.map(|_| PRECISION) },
+    );
     files.clear_up();
     if first == Side::FileSystem {
         files

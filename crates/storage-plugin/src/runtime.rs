@@ -9,31 +9,68 @@ use futures_util::FutureExt as _;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::stop::Stop;
+
 /// Threads for the network. Orthanc's own threads encrypt, decrypt and copy; for the rest, a second thread
 /// cost more in wake-ups than it gained on two cores (docs/performance.md).
 const THREADS: usize = 1;
 /// Threads for files that are being moved. They exist only while there is such work.
 const FILE_THREADS: usize = 16;
 /// Time limit for the threads to end.
-const SHUTDOWN: Duration = Duration::from_secs(5);
+const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// The threads that talk to the network while the plugin is loaded.
 #[derive(Debug)]
-pub(crate) struct Runtime(Option<tokio::runtime::Runtime>);
+pub(crate) struct Runtime {
+    tokio: Option<tokio::runtime::Runtime>,
+    stop: Stop,
+}
 
 impl Runtime {
-    pub(crate) fn new(name: &str) -> io::Result<Self> {
+    pub(crate) fn new(name: &str, stop: Stop) -> io::Result<Self> {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(THREADS).max_blocking_threads(FILE_THREADS);
         let runtime = builder.thread_name(name).enable_all().build()?;
-        Ok(Self(Some(runtime)))
+        Ok(Self { tokio: Some(runtime), stop })
     }
 
     pub(crate) fn handle(&self) -> &Handle {
-        match &self.0 {
+        match &self.tokio {
             Some(runtime) => runtime.handle(),
             None => unreachable!("only drop takes the runtime"),
         }
+    }
+
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    /// Runs `work`, which may take a few seconds more when Orthanc stops, and is then dropped: `None`.
+    pub(crate) fn run_with_grace<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let stop = self.stop.clone();
+        self.run(async move {
+            tokio::select! {
+                done = work => Some(done),
+                () = stop.grace_over() => None,
+            }
+        })
+    }
+
+    /// Runs `work`, which is dropped when Orthanc stops: `None`.
+    pub(crate) fn run_until_stopped<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let stop = self.stop.clone();
+        self.run(async move {
+            tokio::select! {
+                done = work => Some(done),
+                () = stop.signal() => None,
+            }
+        })
     }
 
     /// Runs `work` on the runtime and blocks until it ends. A panic in `work` resumes here.
@@ -61,7 +98,7 @@ pub(crate) fn shut_down() -> Box<dyn Any + Send> {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.tokio.take() {
             runtime.shutdown_timeout(SHUTDOWN);
         }
     }
@@ -73,7 +110,7 @@ mod tests {
 
     #[test]
     fn panic_of_a_task_resumes_in_the_caller() {
-        let runtime = Runtime::new("test").unwrap();
+        let runtime = Runtime::new("test", Stop::new()).unwrap();
         assert_eq!(runtime.run(async { 7 }), 7);
         let caught = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.run(async { panic!("boom") })));
         assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"boom"));

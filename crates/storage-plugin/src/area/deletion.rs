@@ -1,121 +1,82 @@
-//! Deletes objects while Orthanc holds its database locked.
-//!
-//! Orthanc deletes attachments inside a database transaction and does not retry a failed deletion. So the
-//! first attempt is short, and an object that could not be deleted then is deleted in the background.
+//! Deletes attachments while Orthanc holds its database locked.
 
-use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use bucket::StorageError;
-use hybrid::HybridStorage;
+use bucket::{Cause, Operation, StorageError};
+use hybrid::{DeletionMarkers, HybridStorage, StateDirectory};
+use serde_json::{Value, json};
 use storage_layout::Attachment;
-use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::timeout;
 
-/// How long Orthanc waits for a deletion, which then continues in the background.
+use crate::runtime::Runtime;
+
+/// How long Orthanc waits for a deletion that cannot be marked.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often [`Deletions::finish`] checks for unfinished deletions.
-const POLL: Duration = Duration::from_millis(50);
 
 /// The state of a deletion when Orthanc's call returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deletion {
-    /// The object has been deleted.
+    /// The attachment has been deleted.
     Done,
-    /// The object will be deleted once the server responds.
-    Deferred,
+    /// The attachment will be deleted, even if Orthanc is killed now.
+    Marked,
 }
 
-/// Deletes attachments, and counts unfinished deletions.
+/// Deletes attachments.
 #[derive(Debug, Clone)]
 pub(crate) struct Deletions {
-    storage: HybridStorage,
-    runtime: Handle,
-    unfinished: Arc<AtomicUsize>,
-    /// The unfinished deletions that Orthanc no longer waits for.
-    deferred: Arc<AtomicUsize>,
+    pub(crate) storage: HybridStorage,
+    pub(crate) runtime: Arc<Runtime>,
+    /// Where deletions are marked; `None` if there is no place to write.
+    pub(crate) state: Option<Arc<StateDirectory>>,
 }
 
 impl Deletions {
-    pub(crate) fn new(storage: HybridStorage, runtime: Handle) -> Self {
-        Self { storage, runtime, unfinished: Arc::default(), deferred: Arc::default() }
-    }
-
-    /// Deletes `attachment`, waiting at most [`PATIENCE`] for the server. While another deletion is deferred,
-    /// this does not wait at all, since a study can have thousands of attachments.
+    /// Marks `attachment` as deleted. If that is not possible, deletes it, which takes up to [`PATIENCE`].
     ///
     /// # Errors
     ///
-    /// If the server refuses the deletion permanently.
-    pub(crate) async fn delete(&self, attachment: Attachment) -> Result<Deletion, StorageError> {
+    /// If the attachment could be neither marked nor deleted.
+    pub(crate) fn delete(&self, attachment: Attachment) -> Result<Deletion, StorageError> {
+        match self.state.as_ref().map(|state| state.markers().add(&attachment)) {
+            Some(Ok(())) => return Ok(Deletion::Marked),
+            Some(Err(error)) => tracing::warn!("{error}; deleting the attachment immediately"),
+            None => {}
+        }
+        let name = self.storage.objects().object_url(&attachment);
         let storage = self.storage.clone();
-        let unfinished = Counted::new(&self.unfinished);
-        let mut task = self.runtime.spawn(async move {
-            let result = storage.remove(&attachment).await;
-            drop(unfinished);
-            result
-        });
-        let unresponsive = self.deferred.load(Ordering::Relaxed) > 0;
-        let patience = if unresponsive { Duration::ZERO } else { PATIENCE };
-        match tokio::time::timeout(patience, &mut task).await {
-            Ok(Ok(result)) => result.map(|()| Deletion::Done),
-            Ok(Err(panic)) => resume_unwind(panic.into_panic()),
-            Err(_elapsed) => {
-                let object = self.storage.objects().object_url(&attachment);
-                if unresponsive {
-                    tracing::info!("{object} will be deleted later");
-                } else {
-                    tracing::warn!(
-                        "{object} is not deleted yet: the server is not responding; retrying in the background"
-                    );
-                }
-                self.finish_later(task, object);
-                Ok(Deletion::Deferred)
+        let removal = async move { timeout(PATIENCE, storage.remove(&attachment)).await };
+        let failed = |cause| StorageError::new(Operation::Remove, name, cause);
+        match self.runtime.run_until_stopped(removal) {
+            Some(Ok(result)) => result.map(|()| Deletion::Done),
+            Some(Err(_elapsed)) => {
+                Err(failed(Cause::Other(format!("no answer within {} s; it remains", PATIENCE.as_secs()))))
             }
+            None => Err(failed(Cause::Stopping)),
         }
     }
 
-    fn finish_later(&self, task: JoinHandle<Result<(), StorageError>>, object: String) {
-        let deferred = Counted::new(&self.deferred);
-        self.runtime.spawn(async move {
-            let result = task.await;
-            drop(deferred);
-            match result {
-                Ok(Ok(())) => tracing::info!("deleted {object}"),
-                Ok(Err(error)) => tracing::error!("{error}; the object stays in the bucket as an orphan"),
-                Err(panic) => resume_unwind(panic.into_panic()),
-            }
-        });
+    /// The deletions that have not been done yet, as `GET /object-storage/status` shows them.
+    pub(crate) fn to_json(&self) -> Value {
+        let markers = self.state.as_ref().map(|state| state.markers());
+        let age = |oldest: SystemTime| oldest.elapsed().unwrap_or_default().as_secs();
+        json!({
+            "StateDirectory": self.state.as_ref().map(|state| state.folder()),
+            "Pending": markers.map_or(0, DeletionMarkers::pending),
+            "OldestSeconds": markers.and_then(DeletionMarkers::oldest).map(age),
+        })
     }
 
-    /// Waits for the unfinished deletions, at most for `limit`. Returns how many are still unfinished.
-    pub(crate) async fn finish(&self, limit: Duration) -> usize {
-        let deadline = Instant::now() + limit;
-        loop {
-            let unfinished = self.unfinished.load(Ordering::Relaxed);
-            if unfinished == 0 || Instant::now() >= deadline {
-                return unfinished;
-            }
-            tokio::time::sleep(POLL).await;
+    /// Makes sure that no object remains of a store that has failed.
+    pub(crate) fn discard(&self, attachment: &Attachment) {
+        match self.state.as_ref().map(|state| state.markers().add(attachment)) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::warn!("{error}; an object without an index entry may remain"),
+            None => tracing::warn!(
+                "{} may remain without an index entry",
+                self.storage.objects().object_url(attachment)
+            ),
         }
-    }
-}
-
-/// Counts one deletion while it lives.
-struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bucket::{Cause, Payload, StorageError};
+use bucket::{Cause, ObjectStorage, Operation, Payload, StorageError};
 use bytes::Bytes;
 use crypto_envelope::DecryptError;
 use hybrid::{HybridStorage, Place, Side};
@@ -79,11 +79,9 @@ impl StorageArea for Area {
     fn remove(&self, uuid: &str, content_type: ContentType) -> Result<(), ErrorCode> {
         let attachment = attachment(uuid, content_type)?;
         self.measure(Request::Remove, attachment, || {
-            let deletions = self.deletions.clone();
-            let deleted = self.runtime.run(async move { deletions.delete(attachment).await });
-            let what = match deleted.map_err(|error| report(&error))? {
+            let what = match self.deletions.delete(attachment).map_err(|error| report(&error))? {
                 Deletion::Done => "deleted",
-                Deletion::Deferred => "began to delete",
+                Deletion::Marked => "marked for deletion",
             };
             Ok(Done { what, bytes: 0, side: self.storage.first() })
         })
@@ -111,11 +109,28 @@ impl Area {
         };
         let stored = match place {
             Place::FileSystem { files, .. } => files.create(&attachment.uuid, payload.bytes()),
-            Place::ObjectStorage(objects) => {
-                self.runtime.run(async move { objects.create(&attachment, payload).await })
-            }
+            Place::ObjectStorage(objects) => self.store_object(objects, attachment, payload),
         };
         stored.map_err(|error| report(&error))
+    }
+
+    fn store_object(
+        &self,
+        objects: ObjectStorage,
+        attachment: Attachment,
+        payload: Payload,
+    ) -> Result<(), StorageError> {
+        let name = objects.object_url(&attachment);
+        let stored = self.runtime.run_with_grace(async move { objects.create(&attachment, payload).await });
+        let stopping = || Err(StorageError::new(Operation::Create, name, Cause::Stopping));
+        let result = stored.unwrap_or_else(stopping);
+        if let Err(error) = &result
+            && (error.transient || error.cause == Cause::Stopping)
+        {
+            // The server may have stored the object nevertheless. Orthanc does not know it, so it must go.
+            self.deletions.discard(&attachment);
+        }
+        result
     }
 
     /// Calls `read`, and logs an error.

@@ -5,6 +5,7 @@ use storage_layout::{RootPath, Structure};
 
 use super::encryption::EncryptionOptions;
 use super::hybrid::HybridOptions;
+use super::state::StateOptions;
 use super::{ConfigError, Section};
 
 /// The options of a plugin's section that all clouds share.
@@ -18,6 +19,8 @@ pub(crate) struct CommonOptions {
     pub(crate) legacy_unknown_files: bool,
     /// `HybridMode`; `None` if only the bucket is used.
     pub(crate) hybrid: Option<HybridOptions>,
+    /// `StateDirectory` and `DeletionDelay`.
+    pub(crate) state: StateOptions,
     /// `StorageEncryption`; `None` to store attachments unencrypted.
     pub(crate) encryption: Option<EncryptionOptions>,
 }
@@ -36,7 +39,8 @@ impl CommonOptions {
         };
         let legacy_unknown_files = section.flag("EnableLegacyUnknownFiles", false)?;
         let hybrid = HybridOptions::read(section, configuration)?;
+        let state = StateOptions::read(section, configuration)?;
         let encryption = EncryptionOptions::read(section, configuration)?;
-        Ok(Self { root, structure, legacy_unknown_files, hybrid, encryption })
+        Ok(Self { root, structure, legacy_unknown_files, hybrid, state, encryption })
     }
 }

@@ -38,10 +38,15 @@ impl HybridOptions {
         }
         let Some(first) = first else { return Ok(None) };
         let mut root = Section::root(configuration);
-        let directory = root.non_empty("StorageDirectory")?.unwrap_or_else(|| DEFAULT_DIRECTORY.to_owned());
+        let directory = storage_directory(&mut root)?;
         let sync = root.flag("SyncStorageArea", true)?;
-        Ok(Some(Self { first, directory: directory.into(), sync, offload }))
+        Ok(Some(Self { first, directory, sync, offload }))
     }
+}
+
+/// Reads Orthanc's `StorageDirectory` from the root of the configuration.
+pub(super) fn storage_directory(root: &mut Section<'_>) -> Result<PathBuf, ConfigError> {
+    Ok(root.non_empty("StorageDirectory")?.unwrap_or_else(|| DEFAULT_DIRECTORY.to_owned()).into())
 }
 
 /// Returns the storage that comes first, or `None` if only the bucket is used.

@@ -8,6 +8,7 @@ mod messages;
 mod network;
 mod offload;
 mod section;
+mod state;
 
 pub(crate) use common::CommonOptions;
 pub(crate) use encryption::EncryptionOptions;
@@ -15,3 +16,4 @@ pub(crate) use hybrid::HybridOptions;
 pub use network::NetworkOptions;
 pub(crate) use offload::OffloadOptions;
 pub use section::{ConfigError, Secret, Section};
+pub(crate) use state::StateOptions;

@@ -39,7 +39,7 @@ pub(super) enum Interrupted {
 impl From<CatalogError> for Interrupted {
     fn from(error: CatalogError) -> Self {
         match error {
-            CatalogError::Orthanc(OrthancError::Finalized) => Self::Stopped,
+            CatalogError::Stopped | CatalogError::Orthanc(OrthancError::Finalized) => Self::Stopped,
             error => Self::Failed(error.to_string()),
         }
     }

@@ -7,7 +7,7 @@ use hybrid::{HybridStorage, Side, StoredCopy};
 use orthanc_ffi::{RestAnswer, RestFailure};
 use serde_json::{Value, json};
 
-use crate::catalog::{Indexed, unknown_id};
+use crate::catalog::{CatalogError, Indexed, unknown_id};
 use crate::context::Context;
 
 /// Attachments located at once.
@@ -21,7 +21,9 @@ pub(super) fn answer(context: &Context, id: &str) -> Result<RestAnswer, RestFail
     for resource in catalog.with_descendants(&resource)? {
         attachments.extend(catalog.attachments(&resource)?);
     }
-    let located = context.runtime.run(locate(context.storage.clone(), attachments));
+    let located = context
+        .run_until_stopped(locate(context.storage.clone(), attachments))
+        .ok_or(RestFailure::from(CatalogError::Stopped))?;
     match located.into_iter().collect::<Result<Vec<Value>, StorageError>>() {
         Ok(locations) => Ok(RestAnswer::json(&Value::Array(locations))),
         Err(error) => Err(RestFailure::Status { status: 502, message: error.to_string() }),

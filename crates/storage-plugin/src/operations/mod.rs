@@ -9,6 +9,7 @@ use orthanc_ffi::{Method, Orthanc, OrthancError, RestAnswer, RestFailure, RestRe
 use serde_json::{Value, json};
 
 use self::metrics::Metrics;
+use crate::area::deletion::Deletions;
 use crate::context::Context;
 use crate::moving::move_storage;
 use crate::moving::mover::Mover;
@@ -31,6 +32,7 @@ pub(crate) struct Routes {
     pub(crate) mover: Mover,
     pub(crate) facts: Facts,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) deletions: Deletions,
     pub(crate) offload: Option<Arc<Offload>>,
 }
 
@@ -69,6 +71,7 @@ impl Routes {
             "Encryption": self.facts.encryption,
             "UptimeSeconds": self.metrics.uptime(),
             "Requests": self.metrics.to_json(),
+            "Deletions": self.deletions.to_json(),
         });
         if let Some(files) = storage.files() {
             status["StorageDirectory"] = json!(files.root());

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 
-use bucket::{ReadRange, StorageError};
+use bucket::{Cause, Operation, ReadRange, StorageError};
 use bytes::Bytes;
 use crypto_envelope::INSPECT_LEN;
 use futures_util::FutureExt as _;
@@ -73,8 +73,15 @@ impl Incoming {
         }
         let range = range.clone();
         let (sender, receiver) = mpsc::channel(BATCHES);
+        let stop = runtime.stop().clone();
         runtime.handle().spawn(async move {
-            let download = forward(place, attachment, range, &sender);
+            let stopping = StorageError::new(Operation::Read, place.name(&attachment), Cause::Stopping);
+            let download = async {
+                tokio::select! {
+                    () = forward(place, attachment, range, &sender) => {}
+                    () = stop.grace_over() => drop(sender.send(Ok(Err(stopping))).await),
+                }
+            };
             if let Err(panic) = AssertUnwindSafe(download).catch_unwind().await {
                 let _ = sender.send(Err(panic)).await;
             }

@@ -1,0 +1,208 @@
+//! Deletions that Orthanc was told are done, as empty files.
+//!
+//! A marker is created in Orthanc's database transaction, so this must not wait for the disk: markers
+//! survive the end of the process at once, and a power failure after [`DeletionMarkers::sync`].
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use bucket::{Operation, StorageError};
+use parking_lot::Mutex;
+use storage_layout::{Attachment, ContentType};
+use tokio::sync::watch;
+
+use crate::files::{file_error, is_missing, sync_folder};
+
+/// The attachments to be deleted.
+#[derive(Debug)]
+pub struct DeletionMarkers {
+    folder: PathBuf,
+    state: Mutex<State>,
+    /// Number of markers added since the start.
+    added: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pending: u64,
+    oldest: Option<SystemTime>,
+    /// Folders with markers that a power failure would lose.
+    unsynced: BTreeSet<PathBuf>,
+}
+
+/// A marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Marker {
+    pub(crate) attachment: Attachment,
+    /// When Orthanc deleted the attachment.
+    pub(crate) since: SystemTime,
+}
+
+impl DeletionMarkers {
+    pub(super) fn open(folder: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(&folder)?;
+        let markers = Self { folder, state: Mutex::default(), added: watch::Sender::new(0) };
+        for part in markers.folders()? {
+            for marker in markers.read(&part)? {
+                markers.count(marker.since);
+            }
+        }
+        Ok(markers)
+    }
+
+    /// Marks an attachment as deleted, in microseconds.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskFull`](bucket::Cause::DiskFull) and other errors of the file system. The attachment is then not
+    /// marked.
+    pub fn add(&self, attachment: &Attachment) -> Result<(), StorageError> {
+        let path = self.path(attachment);
+        let created = self.create(&path).map_err(|error| file_error(Operation::Remove, &path, &error))?;
+        if created {
+            self.count(SystemTime::now());
+        }
+        self.added.send_modify(|added| *added += 1);
+        Ok(())
+    }
+
+    /// Returns `false` if the marker already exists.
+    fn create(&self, path: &Path) -> io::Result<bool> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        let parent = path.parent().unwrap_or(&self.folder);
+        let created = match options.open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::create_dir_all(parent)?;
+                self.state.lock().unsynced.insert(self.folder.clone());
+                options.open(path)
+            }
+            created => created,
+        };
+        match created {
+            Ok(_file) => {
+                self.state.lock().unsynced.insert(parent.to_owned());
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the marker of an attachment that has been deleted everywhere.
+    pub(crate) fn remove(&self, attachment: &Attachment) -> io::Result<()> {
+        match fs::remove_file(self.path(attachment)) {
+            Err(error) if !is_missing(&error) => return Err(error),
+            _ => {}
+        }
+        let mut state = self.state.lock();
+        state.pending = state.pending.saturating_sub(1);
+        if state.pending == 0 {
+            state.oldest = None;
+        }
+        Ok(())
+    }
+
+    /// Syncs the new markers to the disk.
+    ///
+    /// # Errors
+    ///
+    /// If the disk does not confirm. The next call tries again.
+    pub fn sync(&self) -> Result<(), StorageError> {
+        let unsynced = std::mem::take(&mut self.state.lock().unsynced);
+        let synced = unsynced.iter().try_for_each(|folder| {
+            sync_folder(folder).map_err(|error| file_error(Operation::Remove, folder, &error))
+        });
+        if synced.is_err() {
+            self.state.lock().unsynced.extend(unsynced);
+        }
+        synced
+    }
+
+    /// Number of deletions to be done.
+    pub fn pending(&self) -> u64 {
+        self.state.lock().pending
+    }
+
+    /// When the oldest deletion to be done was requested; `None` if there is none. May be older by the
+    /// duration of one pass of the worker.
+    pub fn oldest(&self) -> Option<SystemTime> {
+        self.state.lock().oldest
+    }
+
+    pub(crate) fn set_oldest(&self, oldest: Option<SystemTime>) {
+        let mut state = self.state.lock();
+        state.oldest = oldest.filter(|_| state.pending > 0);
+    }
+
+    /// Signals new markers.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.added.subscribe()
+    }
+
+    /// The folders that may contain markers.
+    pub(crate) fn folders(&self) -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(&self.folder)?.map(|entry| Ok(entry?.path())).collect()
+    }
+
+    /// The markers in one of the [`folders`](Self::folders), in no particular order.
+    pub(crate) fn read(&self, folder: &Path) -> io::Result<Vec<Marker>> {
+        let mut markers = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let Some(attachment) = parse(&entry.file_name()) else { continue };
+            match entry.metadata().and_then(|metadata| metadata.modified()) {
+                Ok(since) => markers.push(Marker { attachment, since }),
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(markers)
+    }
+
+    /// Moves the markers of an Orthanc that has ended to this folder.
+    pub(super) fn take_over(&self, folder: &Path) -> io::Result<()> {
+        let parts = match fs::read_dir(folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            parts => parts?,
+        };
+        for part in parts {
+            for marker in self.read(&part?.path())? {
+                let Marker { attachment, since } = marker;
+                let from = folder.join(relative(&attachment));
+                let to = self.path(&attachment);
+                fs::create_dir_all(to.parent().unwrap_or(&self.folder))?;
+                fs::rename(from, to)?;
+                self.count(since);
+                self.added.send_modify(|added| *added += 1);
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&self, since: SystemTime) {
+        let mut state = self.state.lock();
+        state.pending += 1;
+        state.oldest = Some(state.oldest.map_or(since, |oldest| oldest.min(since)));
+    }
+
+    fn path(&self, attachment: &Attachment) -> PathBuf {
+        self.folder.join(relative(attachment))
+    }
+}
+
+/// `ab/{uuid}.{type}`
+fn relative(attachment: &Attachment) -> PathBuf {
+    let uuid = attachment.uuid.as_str();
+    Path::new(&uuid[..2]).join(format!("{uuid}.{}", attachment.content_type.0))
+}
+
+/// The attachment of a marker; `None` for other files.
+fn parse(name: &OsStr) -> Option<Attachment> {
+    let (uuid, content_type) = name.to_str()?.split_once('.')?;
+    Attachment::new(uuid, ContentType(content_type.parse().ok()?)).ok()
+}

@@ -1,0 +1,165 @@
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
+
+use storage_layout::{Attachment, ContentType};
+
+use super::*;
+
+const BUCKET_URL: &str = "s3://bucket/";
+
+fn attachment(number: usize) -> Attachment {
+    let uuid = format!("{:02x}000000-0000-4000-8000-{number:012x}", number % 256);
+    Attachment::new(&uuid, ContentType::DICOM).unwrap()
+}
+
+fn open(root: &Path) -> StateDirectory {
+    StateDirectory::open(root, BUCKET_URL).unwrap()
+}
+
+fn marked(state: &StateDirectory) -> Vec<Attachment> {
+    let folders = state.markers().folders().unwrap();
+    let markers = folders.iter().flat_map(|folder| state.markers().read(folder).unwrap());
+    markers.map(|marker| marker.attachment).collect()
+}
+
+#[test]
+fn markers_survive_the_process() {
+    let root = tempfile::tempdir().unwrap();
+    let state = open(root.path());
+    let attachments: Vec<_> = (0..600).map(attachment).collect();
+    for attachment in &attachments {
+        state.markers().add(attachment).unwrap();
+    }
+    // A second deletion of the same attachment is not another one.
+    state.markers().add(&attachments[0]).unwrap();
+    assert_eq!(state.markers().pending(), 600);
+    drop(state);
+
+    let state = open(root.path());
+    assert_eq!(state.markers().pending(), 600);
+    assert_eq!(BTreeSet::from_iter(marked(&state)), BTreeSet::from_iter(attachments.clone()));
+    assert!(state.markers().oldest().unwrap().elapsed().unwrap() < Duration::from_secs(60));
+    for attachment in &attachments {
+        state.markers().remove(attachment).unwrap();
+    }
+    assert_eq!((state.markers().pending(), state.markers().oldest()), (0, None));
+    assert_eq!(marked(&state), []);
+}
+
+#[test]
+fn marker_is_an_empty_file_of_uuid_and_type() {
+    let root = tempfile::tempdir().unwrap();
+    let state = open(root.path());
+    let uuid = "FB4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11";
+    state.markers().add(&Attachment::new(uuid, ContentType(1024)).unwrap()).unwrap();
+    let file = root.path().join("0/deleting/FB").join(format!("{uuid}.1024"));
+    assert_eq!(fs::read(file).unwrap(), b"");
+}
+
+#[test]
+fn new_markers_are_synced_once() {
+    let root = tempfile::tempdir().unwrap();
+    let state = open(root.path());
+    state.markers().add(&attachment(1)).unwrap();
+    let folder = state.folder().join("deleting/01");
+    // A folder that cannot be synced stays in the list.
+    let hidden = root.path().join("hidden");
+    fs::rename(&folder, &hidden).unwrap();
+    state.markers().sync().unwrap_err();
+    fs::rename(&hidden, &folder).unwrap();
+    state.markers().sync().unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    state.markers().sync().unwrap();
+}
+
+#[test]
+fn each_process_has_its_own_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let first = open(root.path());
+    let second = open(root.path());
+    assert_eq!((first.folder(), second.folder()), (root.path().join("0"), root.path().join("1")));
+    second.markers().add(&attachment(1)).unwrap();
+    second.uploads().began("name", "id").unwrap();
+    // The other process still works on them.
+    first.adopt().unwrap();
+    assert_eq!(first.markers().pending(), 0);
+    drop(second);
+    first.adopt().unwrap();
+    assert_eq!(marked(&first), [attachment(1)]);
+    assert_eq!(first.markers().pending(), 1);
+    assert_eq!(first.uploads().take_left().len(), 1);
+    assert_eq!(open(root.path()).folder(), root.path().join("1"));
+}
+
+#[test]
+fn work_for_another_bucket_waits_for_it() {
+    let root = tempfile::tempdir().unwrap();
+    let other = StateDirectory::open(root.path(), "s3://other/").unwrap();
+    other.markers().add(&attachment(1)).unwrap();
+    drop(other);
+    let state = open(root.path());
+    assert_eq!(state.folder(), root.path().join("1"));
+    state.adopt().unwrap();
+    assert_eq!(state.markers().pending(), 0);
+    assert_eq!(StateDirectory::open(root.path(), "s3://other/").unwrap().markers().pending(), 1);
+}
+
+#[test]
+fn foreign_files_are_ignored() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("0/deleting/ab");
+    fs::create_dir_all(&folder).unwrap();
+    for name in ["notes.txt", "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", ".1", "é.1"] {
+        fs::write(folder.join(name), "").unwrap();
+    }
+    fs::create_dir_all(root.path().join("lost+found")).unwrap();
+    let state = open(root.path());
+    state.adopt().unwrap();
+    assert_eq!(state.markers().pending(), 0);
+}
+
+#[test]
+fn unfinished_uploads_are_found_at_the_next_start() {
+    let root = tempfile::tempdir().unwrap();
+    let state = open(root.path());
+    state.uploads().began("folder/one", "id\u{e9}/1").unwrap();
+    state.uploads().began("two", "2").unwrap();
+    state.uploads().ended("two", "2").unwrap();
+    assert_eq!(state.uploads().take_left(), []);
+    // What a power failure leaves of an entry.
+    fs::write(state.folder().join("uploads/torn"), "").unwrap();
+    drop(state);
+
+    let state = open(root.path());
+    let left = state.uploads().take_left();
+    let [upload] = &left[..] else { panic!("{left:?}") };
+    assert_eq!((upload.name.as_str(), upload.id.as_str()), ("folder/one", "id\u{e9}/1"));
+    upload.forget();
+    drop(state);
+    assert_eq!(open(root.path()).uploads().take_left(), []);
+}
+
+#[test]
+fn folder_that_cannot_be_written_is_an_error() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = StateDirectory::open(&file, BUCKET_URL).unwrap_err();
+    assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
+}
+
+#[test]
+fn simultaneous_deletions_are_all_marked() {
+    let root = tempfile::tempdir().unwrap();
+    let state = open(root.path());
+    thread::scope(|scope| {
+        for first in 0..4 {
+            let state = &state;
+            scope.spawn(move || {
+                (0..256).for_each(|number| state.markers().add(&attachment(first * 256 + number)).unwrap());
+            });
+        }
+    });
+    assert_eq!((state.markers().pending(), marked(&state).len()), (1024, 1024));
+}
