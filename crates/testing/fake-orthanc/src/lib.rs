@@ -30,7 +30,7 @@ mod storage;
 
 use std::ffi::c_char;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use libloading::Library;
@@ -41,12 +41,15 @@ pub use state::LogLevel;
 use state::State;
 pub use storage::StorageAreaVersion;
 
+const STORAGE: &str = "storage";
+
 /// The Orthanc that the plugin sees.
 #[derive(Clone, Debug)]
 pub struct FakeOrthancOptions {
     /// Orthanc's version; `1.10.1` by default.
     pub version: String,
-    /// Orthanc's whole configuration; `{}` by default.
+    /// Orthanc's whole configuration; `{}` by default. If it has no `StorageDirectory`, it gets a temporary
+    /// one.
     pub configuration: Value,
 }
 
@@ -99,8 +102,8 @@ pub struct FakeOrthanc {
     /// Former generations, kept to detect a plugin that still uses their context.
     former: Vec<Arc<State>>,
     finalized: bool,
-    /// The folder of the library's copy; removed after the library is closed.
-    _folder: tempfile::TempDir,
+    /// The folder of the library's copy and of the storage; removed after the library is closed.
+    folder: tempfile::TempDir,
 }
 
 impl FakeOrthanc {
@@ -114,13 +117,12 @@ impl FakeOrthanc {
         let original = library.as_ref();
         let copy = folder.path().join(original.file_name().unwrap_or_default());
         std::fs::copy(original, &copy)?;
-        let state = State::new(options)?;
+        let state = State::new(with_storage(options, folder.path()))?;
         // SAFETY: plugins' libraries have no initializers beyond those of the Rust standard library.
         let loaded = unsafe { Library::new(&copy) }?;
         // Finalized until `initialize` succeeds, so that dropping the value before does not finalize the
         // plugin.
-        let mut orthanc =
-            Self { state, former: Vec::new(), finalized: true, library: loaded, _folder: folder };
+        let mut orthanc = Self { state, former: Vec::new(), finalized: true, library: loaded, folder };
         orthanc.initialize()?;
         Ok(orthanc)
     }
@@ -147,7 +149,7 @@ impl FakeOrthanc {
     /// The plugin refuses to be initialized.
     pub fn reset(&mut self, options: FakeOrthancOptions) -> Result<(), LoadError> {
         self.finalize();
-        let state = State::new(options)?;
+        let state = State::new(with_storage(options, self.folder.path()))?;
         self.former.push(std::mem::replace(&mut self.state, state));
         self.initialize()
     }
@@ -164,6 +166,11 @@ impl FakeOrthanc {
             unsafe { finalize() };
         }
         self.state.close();
+    }
+
+    /// The temporary `StorageDirectory`, which the plugin may not have created.
+    pub fn storage_folder(&self) -> PathBuf {
+        self.folder.path().join(STORAGE)
     }
 
     /// The result of `OrthancPluginGetName`.
@@ -219,6 +226,14 @@ impl FakeOrthanc {
         }
         violations
     }
+}
+
+/// Adds a `StorageDirectory` below `folder`, so that tests do not share Orthanc's default one.
+fn with_storage(mut options: FakeOrthancOptions, folder: &Path) -> FakeOrthancOptions {
+    if let Some(configuration) = options.configuration.as_object_mut() {
+        configuration.entry("StorageDirectory").or_insert_with(|| json!(folder.join(STORAGE)));
+    }
+    options
 }
 
 impl Drop for FakeOrthanc {

@@ -217,7 +217,7 @@ mod tests {
             state: State::new(FakeOrthancOptions::default()).unwrap(),
             former: Vec::new(),
             finalized: true,
-            _folder: tempfile::tempdir().unwrap(),
+            folder: tempfile::tempdir().unwrap(),
         };
         *orthanc.state.storage.lock() = Area {
             read_whole: Some(returns_foreign_memory),

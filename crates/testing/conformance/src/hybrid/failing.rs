@@ -15,8 +15,8 @@ use serde_json::json;
 use crate::Cloud;
 use crate::fixture::{Keys, request};
 use crate::hybrid::support::{
-    JOB, expect_counts, expect_readable, files, locations, move_to, start_moving, upload, uuid_of,
-    with_existing_files,
+    JOB, expect_counts, expect_readable, files_of_attachments, locations, move_to, start_moving, upload,
+    uuid_of, with_existing_files,
 };
 use crate::orthanc::fixture::{Fixture, slice, slices};
 
@@ -176,7 +176,7 @@ fn full_disk_fails_stores_and_moves<C: Cloud>() -> Result<()> {
     let sent = upload(&fixture, 1, 10)?;
     failed_move(&fixture, "file-system", &sent[0].0.study, &["full"])?;
     expect_readable(&fixture, &sent)?;
-    let moved = files(&storage);
+    let moved = files_of_attachments(&storage);
     let is_whole = |name: &String| {
         name.ends_with('/') || fs::metadata(storage.join(name)).is_ok_and(|file| file.len() > 8000)
     };
@@ -186,7 +186,7 @@ fn full_disk_fails_stores_and_moves<C: Cloud>() -> Result<()> {
     ensure!(answer.status == 500, "{}", answer.status);
     let errors = fixture.log_lines('E');
     ensure!(errors.iter().any(|line| line.contains("store") && line.contains("full")), "{errors:?}");
-    ensure!(files(&storage) == moved, "a failed store leaves a file");
+    ensure!(files_of_attachments(&storage) == moved, "a failed store leaves a file");
     expect_readable(&fixture, &sent)
 }
 

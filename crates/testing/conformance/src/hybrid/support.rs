@@ -10,7 +10,7 @@ use real_orthanc::rest::Uploaded;
 use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::{Keys, library};
+use crate::fixture::{Keys, library, settle};
 use crate::orthanc::fixture::{Fixture, slices};
 
 /// Maximum duration of a job.
@@ -43,11 +43,16 @@ pub(crate) fn files(folder: &Path) -> Vec<String> {
     found
 }
 
-/// Returns the files of attachments, without anything else in `StorageDirectory`.
+/// Returns the files of attachments, without anything else in `StorageDirectory`, after all deletions.
 pub(crate) fn stored_files(orthanc: &Orthanc) -> Vec<String> {
-    let mut found = files(&orthanc.storage_folder());
-    // The folder of unfinished files.
-    found.retain(|name| name != ".orthanc-object-storage/");
+    settle(&orthanc.storage_folder());
+    files_of_attachments(&orthanc.storage_folder())
+}
+
+/// Returns the files below a `StorageDirectory`, except those in the plugin's own folder.
+pub(crate) fn files_of_attachments(storage: &Path) -> Vec<String> {
+    let mut found = files(storage);
+    found.retain(|name| !name.starts_with(".orthanc-object-storage/"));
     found
 }
 

@@ -11,7 +11,7 @@ use real_orthanc::{Builder, Client, Orthanc, Proxy, StartError};
 use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::{library, with, within};
+use crate::fixture::{library, settle, with, within};
 
 /// A real Orthanc with the plugin, and the server of the bucket.
 pub(crate) struct Fixture<C> {
@@ -86,8 +86,14 @@ impl<C: Cloud> Fixture<C> {
         self.orthanc.rest()
     }
 
-    /// Returns the names of all objects, sorted.
+    /// Waits until the deleted objects are gone.
+    pub(crate) fn settle(&self) {
+        settle(&self.orthanc.storage_folder());
+    }
+
+    /// Returns the names of all objects, sorted, after all deletions.
     pub(crate) fn keys(&self) -> Vec<String> {
+        self.settle();
         self.bucket.keys(C::BUCKET)
     }
 
@@ -99,10 +105,11 @@ impl<C: Cloud> Fixture<C> {
         Ok((key, object.bytes.to_vec()))
     }
 
-    /// Runs `work` and returns its result and the number of its requests.
+    /// Runs `work` and returns its result and the number of its requests, with those for deletions.
     pub(crate) fn counted<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, RequestCounts)> {
         self.bucket.reset_counts();
         let result = work()?;
+        self.settle();
         Ok((result, self.bucket.requests()))
     }
 
