@@ -44,6 +44,21 @@ impl Answer {
     }
 }
 
+impl Uploaded {
+    /// Parses Orthanc's answer to an upload.
+    pub fn parse(answer: &Answer) -> Result<Self> {
+        let json = answer.json()?;
+        let text = |name: &str| json[name].as_str().map(str::to_owned).with_context(|| json.to_string());
+        Ok(Self {
+            id: text("ID")?,
+            status: text("Status")?,
+            path: text("Path")?,
+            series: text("ParentSeries")?,
+            study: text("ParentStudy")?,
+        })
+    }
+}
+
 /// Orthanc's answer to an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uploaded {
@@ -85,15 +100,7 @@ impl Client {
 
     /// Stores a DICOM file. A refusal is an error.
     pub fn upload(&self, dicom: &[u8]) -> Result<Uploaded> {
-        let json = self.post("/instances", dicom)?.ok()?.json()?;
-        let text = |name: &str| json[name].as_str().map(str::to_owned).with_context(|| json.to_string());
-        Ok(Uploaded {
-            id: text("ID")?,
-            status: text("Status")?,
-            path: text("Path")?,
-            series: text("ParentSeries")?,
-            study: text("ParentStudy")?,
-        })
+        Uploaded::parse(&self.post("/instances", dicom)?.ok()?)
     }
 
     /// The DICOM file of an instance. Any status but 200 is an error.

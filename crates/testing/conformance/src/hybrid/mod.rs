@@ -7,6 +7,6 @@ mod modes;
 mod moving;
 mod offloading;
 mod routes;
-mod support;
+pub(crate) mod support;
 
 modules![failing, killing, migration, modes, moving, offloading, routes];

@@ -1,4 +1,4 @@
-//! Kills and resets of Orthanc under load.
+//! Resets of Orthanc under load.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,43 +15,10 @@ use crate::Cloud;
 use crate::fixture::{Keys, within};
 use crate::orthanc::fixture::{Fixture, at_once};
 
-tests! { OneCloud: killed_orthanc_keeps_acknowledged_uploads, resets_under_load_lose_and_leak_nothing }
-
-const CLIENTS: u64 = 8;
+tests! { OneCloud: resets_under_load_lose_and_leak_nothing }
 
 /// Files of acknowledged uploads, by instance.
 type Stored = Mutex<BTreeMap<String, Vec<u8>>>;
-
-fn killed_orthanc_keeps_acknowledged_uploads<C: Cloud>() -> Result<()> {
-    let mut fixture = Fixture::<C>::start()?;
-    let acknowledged = Stored::default();
-    let rest = fixture.rest().clone();
-    let upload = &|client| -> Result<()> {
-        for file in Study(client).ct_series(10_000, 64, 64) {
-            let file = file?;
-            let Ok(uploaded) = rest.upload(&file) else { return Ok(()) };
-            acknowledged.lock().insert(uploaded.id, file);
-        }
-        anyhow::bail!("Orthanc was not killed")
-    };
-    thread::scope(|scope| -> Result<()> {
-        let clients: Vec<_> = (0..CLIENTS).map(|client| scope.spawn(move || upload(client))).collect();
-        let busy = within(Duration::from_secs(15), || acknowledged.lock().len() >= 200);
-        fixture.orthanc.kill()?;
-        ensure!(busy, "only {} uploads", acknowledged.lock().len());
-        for client in clients {
-            client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
-        }
-        Ok(())
-    })?;
-    fixture.orthanc.start_again()?;
-    let acknowledged = acknowledged.into_inner();
-    for (id, file) in &acknowledged {
-        let read = fixture.rest().file(id).with_context(|| format!("{id} of {}", acknowledged.len()))?;
-        assert!(read == *file, "the bytes of {id} differ");
-    }
-    Ok(())
-}
 
 /// Resources that must not grow.
 #[derive(Clone, Copy, Debug)]

@@ -6,5 +6,6 @@ mod life;
 mod neighbours;
 mod starting;
 mod storing;
+mod survival;
 
-modules![faults, life, neighbours, starting, storing];
+modules![faults, life, neighbours, starting, storing, survival];

@@ -1,0 +1,137 @@
+//! What clients know about the instances that they have sent.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+
+use anyhow::{Context, Result, bail, ensure};
+use parking_lot::Mutex;
+use real_orthanc::Uploaded;
+
+use crate::Cloud;
+use crate::hybrid::support::stored_files;
+use crate::orthanc::fixture::Fixture;
+
+/// The instances, by number.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<Vec<Instance>>);
+
+#[derive(Debug, Clone)]
+pub(super) struct Instance {
+    pub(super) file: Vec<u8>,
+    /// Orthanc's answer, once there was one.
+    pub(super) uploaded: Option<Uploaded>,
+    pub(super) state: State,
+}
+
+/// What a client knows about an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum State {
+    /// It was sent, and there was no answer.
+    Sent,
+    /// The store was refused.
+    Refused,
+    /// The store was acknowledged.
+    Stored,
+    /// A deletion was requested, and there was no answer.
+    Deleting,
+    /// The deletion was acknowledged.
+    Deleted,
+}
+
+impl Known {
+    /// Adds an instance that is being sent.
+    pub(super) fn send(&self, file: Vec<u8>) -> usize {
+        let mut instances = self.0.lock();
+        instances.push(Instance { file, uploaded: None, state: State::Sent });
+        instances.len() - 1
+    }
+
+    pub(super) fn set(&self, number: usize, state: State) {
+        self.0.lock()[number].state = state;
+    }
+
+    pub(super) fn stored(&self, number: usize, uploaded: Uploaded) {
+        let mut instances = self.0.lock();
+        instances[number].uploaded = Some(uploaded);
+        instances[number].state = State::Stored;
+    }
+
+    /// The stored instance whose number is a multiple of the number of stored instances after `random`.
+    pub(super) fn any_stored(&self, random: u64) -> Option<(usize, Instance)> {
+        let instances = self.0.lock();
+        let stored: Vec<usize> =
+            (0..instances.len()).filter(|number| instances[*number].state == State::Stored).collect();
+        let number = *stored.get(usize::try_from(random).ok()? % stored.len().max(1))?;
+        Some((number, instances[number].clone()))
+    }
+
+    /// Marks a stored instance as being deleted, if at least `keep` are stored.
+    pub(super) fn delete_one(&self, random: u64, keep: usize) -> Option<(usize, Uploaded)> {
+        if self.count(State::Stored) < keep {
+            return None;
+        }
+        let (number, _) = self.any_stored(random)?;
+        let mut instances = self.0.lock();
+        let instance = &mut instances[number];
+        if instance.state != State::Stored {
+            return None;
+        }
+        instance.state = State::Deleting;
+        Some((number, instance.uploaded.clone()?))
+    }
+
+    pub(super) fn state(&self, number: usize) -> State {
+        self.0.lock()[number].state
+    }
+
+    fn count(&self, state: State) -> usize {
+        self.0.lock().iter().filter(|instance| instance.state == state).count()
+    }
+
+    pub(super) fn summary(&self) -> String {
+        let mut counts = BTreeMap::new();
+        self.0.lock().iter().for_each(|instance| *counts.entry(instance.state).or_insert(0) += 1);
+        format!("{counts:?}")
+    }
+
+    /// Fails if the clients did not do everything.
+    pub(super) fn expect_all_kinds(&self) -> Result<()> {
+        let few = self.count(State::Stored) < 5 || self.count(State::Deleted) < 5;
+        ensure!(!few, "hardly anything was done: {}", self.summary());
+        Ok(())
+    }
+
+    /// Checks that Orthanc has each instance that it must have, and none that it must not have, and that
+    /// both storages have nothing else.
+    pub(super) fn check<C: Cloud>(&self, fixture: &Fixture<C>) -> Result<()> {
+        let instances = self.0.lock().clone();
+        let by_content: HashMap<&[u8], State> =
+            instances.iter().map(|instance| (instance.file.as_slice(), instance.state)).collect();
+        let is_left = |content: &[u8], place: &str| -> Result<()> {
+            match by_content.get(content) {
+                Some(State::Sent | State::Stored | State::Deleting) => Ok(()),
+                Some(state) => bail!("an instance that was {state:?} is left as {place}"),
+                None => bail!("{place} is none of the instances: {} bytes", content.len()),
+            }
+        };
+        let index = fixture.rest().get_json("/instances")?;
+        for id in index.as_array().context("no list")? {
+            let id = id.as_str().context("no id")?;
+            is_left(&fixture.rest().file(id)?, id)?;
+        }
+        for instance in instances.iter().filter(|instance| instance.state == State::Stored) {
+            let id = &instance.uploaded.as_ref().context("no id")?.id;
+            let file = fixture.rest().file(id).context("an acknowledged instance")?;
+            ensure!(file == instance.file, "the bytes of {id} differ");
+        }
+        for file in stored_files(&fixture.orthanc) {
+            if !file.ends_with('/') {
+                is_left(&fs::read(fixture.orthanc.storage_folder().join(&file))?, &file)?;
+            }
+        }
+        for (key, object) in fixture.bucket.objects(C::BUCKET) {
+            is_left(&object.bytes, &key)?;
+        }
+        Ok(())
+    }
+}
