@@ -5,7 +5,8 @@ pub(crate) mod fixture;
 mod life;
 mod neighbours;
 mod starting;
+mod stopping;
 mod storing;
 mod survival;
 
-modules![faults, life, neighbours, starting, storing, survival];
+modules![faults, life, neighbours, starting, stopping, storing, survival];

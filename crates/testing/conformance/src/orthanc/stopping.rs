@@ -1,0 +1,114 @@
+//! Orthanc stops within seconds, whatever the plugin is doing.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, ensure};
+use fake_cloud::{Fault, FaultRule};
+use real_orthanc::dicom::Study;
+use real_orthanc::{Answer, Client};
+use serde_json::json;
+
+use crate::Cloud;
+use crate::fixture::Random;
+use crate::hybrid::support::{expect_readable, upload};
+use crate::orthanc::fixture::{Fixture, at_once, slices};
+
+tests! {
+    OneCloud:
+        stop_ends_everything_that_waits_for_the_server,
+        stop_lets_a_store_finish;
+    Long:
+        stop_ends_the_scan_of_offloading,
+}
+
+/// The plugin's limit of five seconds, and time for Orthanc itself on a busy machine.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Stops Orthanc, which must take no longer than [`LIMIT`].
+fn stop_in_time<C: Cloud>(fixture: &mut Fixture<C>) -> Result<()> {
+    let start = Instant::now();
+    fixture.orthanc.stop()?;
+    ensure!(start.elapsed() < LIMIT, "the stop takes {:?}", start.elapsed());
+    Ok(())
+}
+
+fn stop_ends_everything_that_waits_for_the_server<C: Cloud>() -> Result<()> {
+    let mut fixture = Fixture::<C>::with(&json!({"HybridMode": "WriteToObjectStorage"}))?;
+    let sent = upload(&fixture, 1, 48)?;
+    let study = sent[0].0.study.clone();
+    let unsent = slices(2, 1)?.remove(0);
+    for fault in [Fault::slow_down(), Fault::Delay(Duration::from_secs(600))] {
+        fixture.bucket.reset_counts();
+        fixture.bucket.faults().push(FaultRule::new(fault).times(usize::MAX));
+        let rest = Client::with_timeout(fixture.orthanc.url(), Duration::from_secs(120));
+        let moves = json!({"Resources": [study.as_str()], "TargetStorage": "file-system"});
+        let failed =
+            |answer: Result<Answer>| answer.is_err() || answer.is_ok_and(|answer| answer.status >= 500);
+        thread::scope(|scope| -> Result<()> {
+            let store = scope.spawn(|| rest.post("/instances", &unsent));
+            let locations = scope.spawn(|| rest.get(&format!("/object-storage/locations/{study}")));
+            let moving = scope.spawn(|| rest.post_json("/move-storage", &moves));
+            let reads: Vec<_> = sent[..8]
+                .iter()
+                .map(|(uploaded, _)| scope.spawn(|| rest.get(&format!("{}/file", uploaded.path))))
+                .collect();
+            thread::sleep(Duration::from_secs(1));
+            ensure!(fixture.bucket.requests().total >= 11, "{:?}", fixture.bucket.requests());
+            stop_in_time(&mut fixture)?;
+            for request in reads.into_iter().chain([store, locations, moving]) {
+                let answer = request.join().map_err(|_| anyhow!("panicked"))?;
+                ensure!(failed(answer), "a request that was broken off is reported as done");
+            }
+            Ok(())
+        })?;
+        fixture.bucket.faults().clear();
+        fixture.orthanc.start_again()?;
+        ensure!(fixture.rest().get_json("/instances")?.as_array().is_some_and(|all| all.len() == 48));
+        expect_readable(&fixture, &sent)?;
+        // The job that was interrupted continues.
+        let jobs = fixture.rest().get_json("/jobs")?;
+        for job in jobs.as_array().into_iter().flatten().filter_map(|job| job.as_str()) {
+            fixture.rest().wait_job(job, Duration::from_secs(60))?;
+        }
+        ensure!(fixture.keys().is_empty(), "the store that was broken off has left {:?}", fixture.keys());
+        crate::hybrid::support::move_to(&fixture, "object-storage", &[&study])?;
+    }
+    Ok(())
+}
+
+fn stop_lets_a_store_finish<C: Cloud>() -> Result<()> {
+    let mut fixture = Fixture::<C>::start()?;
+    fixture.bucket.latency(Duration::from_secs(1));
+    let file = slices(1, 1)?.remove(0);
+    let rest = fixture.rest().clone();
+    thread::scope(|scope| -> Result<()> {
+        let store = scope.spawn(|| rest.upload(&file));
+        thread::sleep(Duration::from_millis(500));
+        stop_in_time(&mut fixture)?;
+        // Orthanc may have closed the connection.
+        let _ = store.join().map_err(|_| anyhow!("panicked"))?;
+        Ok(())
+    })?;
+    fixture.bucket.latency(Duration::ZERO);
+    fixture.orthanc.start_again()?;
+    let id = fixture.rest().get_json("/instances")?[0].as_str().unwrap_or_default().to_owned();
+    ensure!(fixture.rest().file(&id)? == file, "the bytes differ");
+    Ok(())
+}
+
+/// Stops Orthanc at random moments of the scan that begins at each start. A call of Orthanc that is still in
+/// progress when Orthanc shuts down makes it crash, if the scan takes longer than the shutdown.
+fn stop_ends_the_scan_of_offloading<C: Cloud>() -> Result<()> {
+    let mut random = Random::new();
+    let section = json!({"HybridMode": "WriteToFileSystem", "Offload": {"AfterDays": 1}});
+    let mut fixture = Fixture::<C>::with(&section)?;
+    at_once(4, |client| {
+        Study(client).ct_series(3000, 8, 8).try_for_each(|file| fixture.rest().upload(&file?).map(drop))
+    })?;
+    for _ in 0..12 {
+        fixture.restart()?;
+        thread::sleep(Duration::from_millis(random.below(500)));
+    }
+    stop_in_time(&mut fixture)
+}
