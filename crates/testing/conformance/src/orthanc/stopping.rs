@@ -4,20 +4,21 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
-use fake_cloud::{Fault, FaultRule};
-use real_orthanc::dicom::Study;
+use fake_cloud::{Fault, FaultRule, Operation};
+use real_orthanc::dicom::{self, Study};
 use real_orthanc::{Answer, Client};
 use serde_json::json;
 
 use crate::Cloud;
-use crate::fixture::Random;
+use crate::fixture::{Random, eventually};
 use crate::hybrid::support::{expect_readable, upload};
 use crate::orthanc::fixture::{Fixture, at_once, slices};
 
 tests! {
     OneCloud:
         stop_ends_everything_that_waits_for_the_server,
-        stop_lets_a_store_finish;
+        stop_lets_a_store_finish,
+        parts_of_a_killed_upload_are_dropped_at_the_next_start;
     Long:
         stop_ends_the_scan_of_offloading,
 }
@@ -94,6 +95,30 @@ fn stop_lets_a_store_finish<C: Cloud>() -> Result<()> {
     fixture.orthanc.start_again()?;
     let id = fixture.rest().get_json("/instances")?[0].as_str().unwrap_or_default().to_owned();
     ensure!(fixture.rest().file(&id)? == file, "the bytes differ");
+    Ok(())
+}
+
+fn parts_of_a_killed_upload_are_dropped_at_the_next_start<C: Cloud>() -> Result<()> {
+    // The plugin sends parts once it has measured that one connection is slow.
+    let mut fixture = Fixture::<C>::with(&json!({"TransferPoolSize": 2}))?;
+    fixture.bucket.bandwidth_per_connection(Some(50_000_000));
+    fixture.rest().upload(&dicom::multi_frame(17)?)?;
+    fixture.bucket.bandwidth_per_connection(None);
+    let held = fixture.bucket.hold(Operation::UploadPart);
+    let rest = fixture.rest().clone();
+    thread::scope(|scope| -> Result<()> {
+        let store = scope.spawn(|| rest.upload(&Study(1).multi_frame(18)?));
+        ensure!(held.wait_until(1, LIMIT), "no part is sent");
+        fixture.orthanc.kill()?;
+        ensure!(store.join().map_err(|_| anyhow!("panicked"))?.is_err(), "Orthanc was not killed");
+        Ok(())
+    })?;
+    held.release();
+    let unfinished = || fixture.bucket.unfinished_uploads(C::BUCKET);
+    ensure!(unfinished().len() == 1, "{:?}", unfinished());
+    fixture.orthanc.start_again()?;
+    eventually("the upload is aborted", LIMIT, || unfinished().is_empty())?;
+    ensure!(fixture.keys().len() == 1, "{:?}", fixture.keys());
     Ok(())
 }
 
