@@ -10,7 +10,7 @@ use real_orthanc::rest::Uploaded;
 use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::{Keys, library};
+use crate::fixture::{Keys, library, within};
 use crate::orthanc::fixture::{Fixture, slices};
 
 /// Maximum duration of a job.
@@ -108,6 +108,17 @@ pub(crate) fn expect_counts<C: Cloud>(fixture: &Fixture<C>, files: usize, object
     let keys = fixture.keys();
     ensure!((stored.len(), keys.len()) == (files, objects), "{stored:?} {keys:?}");
     Ok(())
+}
+
+/// Checks the same as [`expect_counts`], once deletions in the background have ended.
+pub(crate) fn expect_counts_soon<C: Cloud>(fixture: &Fixture<C>, files: usize, objects: usize) -> Result<()> {
+    within(JOB, || expect_counts(fixture, files, objects).is_ok());
+    expect_counts(fixture, files, objects)
+}
+
+/// Returns the content of a job.
+pub(crate) fn content_of<C: Cloud>(fixture: &Fixture<C>, job: &str) -> Result<Value> {
+    Ok(fixture.rest().get_json(&format!("/jobs/{job}"))?["Content"].take())
 }
 
 /// Checks that the plugin has logged no error.
