@@ -55,6 +55,7 @@ fn moves() {
         MoveError::Catalog(CatalogError::Unexpected("/instances/ID".to_owned())),
         MoveError::Catalog(CatalogError::TooOld(OrthancVersion::new(1, 9, 0))),
         MoveError::NotHybrid,
+        MoveError::Panicked,
         MoveError::Stopped,
     ];
     for error in &errors {
@@ -66,7 +67,7 @@ fn moves() {
                 | CatalogError::Stopped,
             ) => {}
             MoveError::Failed(_) | MoveError::Several { .. } | MoveError::GaveUp { .. } => {}
-            MoveError::Unindexed(_) | MoveError::NotHybrid | MoveError::Stopped => {}
+            MoveError::Unindexed(_) | MoveError::NotHybrid | MoveError::Panicked | MoveError::Stopped => {}
         }
     }
     snapshot("moves", &errors);

@@ -149,7 +149,7 @@ impl Job for MoveJob {
         self.watch.set(match reason {
             StopReason::Success => End::Success(self.content()),
             StopReason::Failure => {
-                let panicked = || "an internal error occurred, which the log describes".to_owned();
+                let panicked = || MoveError::Panicked.to_string();
                 End::Failure(self.error.clone().unwrap_or_else(panicked))
             }
             StopReason::Paused => End::Paused,

@@ -13,7 +13,7 @@ use hybrid::{HybridStorage, MoveOutcome, Side, StoredForm};
 use storage_layout::Attachment;
 use tokio::task::AbortHandle;
 
-use super::turns::Turns;
+use super::turns::{Turn, Turns};
 use crate::catalog::{Catalog, CatalogError, Indexed};
 use crate::context::Context;
 
@@ -79,6 +79,8 @@ pub(crate) enum MoveError {
          the job continues there when it is resubmitted; the first: {first}"
     )]
     GaveUp { done: u64, instances: u64, count: usize, first: Box<Failure> },
+    #[error("an internal error occurred, which the log describes")]
+    Panicked,
     /// The remaining attachments are moved when the job resumes.
     #[error("Orthanc is shutting down")]
     Stopped,
@@ -158,8 +160,8 @@ pub(crate) trait JobContext: fmt::Debug + Send + Sync {
     /// The index, until Orthanc stops.
     fn catalog(&self) -> &Catalog;
     fn turns(&self) -> &Turns;
-    /// Begins to move attachments to `target`.
-    fn begin(&self, attachments: Vec<Indexed>, target: Side) -> Moves;
+    /// Begins to move attachments to `target`. The turn ends with the last move, even if nobody waits for it.
+    fn begin(&self, attachments: Vec<Indexed>, target: Side, turn: Arc<Turn>) -> Moves;
 }
 
 /// Moves in progress. When dropped, those that have begun are finished in the background.
@@ -205,15 +207,16 @@ impl JobContext for Mover {
         &self.turns
     }
 
-    fn begin(&self, attachments: Vec<Indexed>, target: Side) -> Moves {
+    fn begin(&self, attachments: Vec<Indexed>, target: Side, turn: Arc<Turn>) -> Moves {
         let (sender, results) = mpsc::channel();
         let ending = Arc::new(AtomicBool::new(false));
         let has_ended = Arc::clone(&ending);
         let storages = self.storages.clone();
         let remaining = attachments.into_iter().take_while(move |_| !has_ended.load(Ordering::Relaxed));
         let task = self.context.runtime.handle().spawn(async move {
-            // Nobody may be interested any more.
+            // The job may have been interrupted, and nobody receives the results.
             storages.move_each(remaining, target, AT_ONCE, |finished| drop(sender.send(finished))).await;
+            drop(turn);
         });
         Moves { results, ending, task: Some(task.abort_handle()) }
     }

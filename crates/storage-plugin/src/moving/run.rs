@@ -171,7 +171,7 @@ impl Preparation {
 /// Moves attachments, one batch after the other.
 #[derive(Debug)]
 struct Moving {
-    _turn: Turn,
+    turn: Arc<Turn>,
     walk: Walk,
     planned: Vec<Indexed>,
     /// Number of instances that `planned` belongs to.
@@ -195,7 +195,7 @@ struct Batch {
 
 impl Moving {
     fn new(turn: Turn, walk: Walk) -> Self {
-        Self { _turn: turn, walk, planned: Vec::new(), instances: 0, batch: None }
+        Self { turn: Arc::new(turn), walk, planned: Vec::new(), instances: 0, batch: None }
     }
 
     /// Looks up the attachments of one resource, begins a batch, or waits for one result of the batch in
@@ -209,7 +209,7 @@ impl Moving {
     ) -> Result<bool, MoveError> {
         let catalog = context.catalog();
         if let Some(batch) = &mut self.batch {
-            batch.wait(until)?;
+            batch.wait(context, until)?;
             if batch.left == 0
                 && let Some(batch) = self.batch.take()
             {
@@ -233,7 +233,7 @@ impl Moving {
             self.batch = Some(Batch {
                 size: planned.len(),
                 left: planned.len(),
-                moves: context.begin(planned, target),
+                moves: context.begin(planned, target, Arc::clone(&self.turn)),
                 tally: Tally::default(),
                 failures: Vec::new(),
                 cursor: self.walk.cursor().clone(),
@@ -246,7 +246,7 @@ impl Moving {
 
 impl Batch {
     /// Waits for one result, not longer than `until` or a moment.
-    fn wait(&mut self, until: Instant) -> Result<(), MoveError> {
+    fn wait(&mut self, context: &dyn JobContext, until: Instant) -> Result<(), MoveError> {
         let limit = until.saturating_duration_since(Instant::now()).min(TICK);
         match self.moves.results.recv_timeout(limit) {
             Ok(finished) => {
@@ -255,8 +255,8 @@ impl Batch {
                 Ok(())
             }
             Err(RecvTimeoutError::Timeout) => Ok(()),
-            // The runtime has dropped the task.
-            Err(RecvTimeoutError::Disconnected) => Err(MoveError::Stopped),
+            Err(RecvTimeoutError::Disconnected) if context.is_stopping() => Err(MoveError::Stopped),
+            Err(RecvTimeoutError::Disconnected) => Err(MoveError::Panicked),
         }
     }
 

@@ -2,6 +2,8 @@
 
 mod fake;
 
+use std::sync::atomic::Ordering;
+
 use bucket::{Cause, Operation, StorageError};
 
 use self::fake::{Fake, Shape, resource};
@@ -254,13 +256,31 @@ fn opposite_jobs_take_turns() {
 }
 
 #[test]
+fn opposite_job_waits_for_the_last_moves_of_a_paused_one() {
+    let fake = Fake::new([1, 1, 50]);
+    fake.is_slow.store(true, Ordering::Relaxed);
+    let mut first = job(&fake, Side::FileSystem, &patient());
+    while fake.moved().is_empty() {
+        first.step();
+    }
+    first.stop(StopReason::Paused);
+    let mut second = job(&fake, Side::ObjectStorage, &patient());
+    fake.is_slow.store(false, Ordering::Relaxed);
+    while second.content().get("WaitingFor").is_none() {
+        assert_eq!(second.step(), JobStep::Continue);
+    }
+    *fake.in_progress.lock() = None;
+    assert_eq!(finish(&mut second).result, JobStep::Success);
+}
+
+#[test]
 fn stopped_job_does_not_call_orthanc() {
     let fake = Fake::new([2, 2, 50]);
     let mut job = job(&fake, Side::FileSystem, &patient());
     for _ in 0..20 {
         job.step();
     }
-    fake.is_stopping.store(true, std::sync::atomic::Ordering::Relaxed);
+    fake.is_stopping.store(true, Ordering::Relaxed);
     let calls = fake.calls();
     assert_eq!(job.step(), JobStep::Continue);
     job.step = STEP;

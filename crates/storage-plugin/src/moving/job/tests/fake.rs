@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::catalog::{Catalog, CatalogError, Indexed, Level, Resource, Rest};
 use crate::moving::mover::{JobContext, Moves};
-use crate::moving::turns::Turns;
+use crate::moving::turns::{Turn, Turns};
 
 /// Children of each patient, study and series.
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +109,9 @@ pub(super) struct Fake {
     /// How often each attachment was moved, by the number of its instance.
     pub(super) moves: Arc<Mutex<BTreeMap<u32, u32>>>,
     pub(super) error: Arc<Mutex<Trouble>>,
+    /// Whether moves go on after their results are known.
+    pub(super) is_slow: Arc<AtomicBool>,
+    pub(super) in_progress: Arc<Mutex<Option<Arc<Turn>>>>,
 }
 
 impl Fake {
@@ -122,6 +125,8 @@ impl Fake {
             is_stopping: Arc::default(),
             moves: Arc::default(),
             error: Arc::new(Mutex::new(|_| None)),
+            is_slow: Arc::default(),
+            in_progress: Arc::default(),
         }
     }
 
@@ -154,7 +159,7 @@ impl JobContext for Fake {
         &self.turns
     }
 
-    fn begin(&self, attachments: Vec<Indexed>, _: Side) -> Moves {
+    fn begin(&self, attachments: Vec<Indexed>, _: Side, turn: Arc<Turn>) -> Moves {
         let (sender, results) = mpsc::channel();
         for indexed in attachments {
             let instance = number(&indexed.resource.id);
@@ -165,6 +170,7 @@ impl JobContext for Fake {
             let moved = error.map_or(Ok(MoveOutcome::Moved { bytes: 10 }), Err);
             sender.send((indexed, moved)).unwrap();
         }
+        *self.in_progress.lock() = self.is_slow.load(Ordering::Relaxed).then_some(turn);
         Moves { results, ending: Arc::default(), task: None }
     }
 }
