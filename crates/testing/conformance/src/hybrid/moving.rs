@@ -24,6 +24,7 @@ tests! {
         malformed_requests_are_refused,
         asynchronous_move_is_a_job,
         job_can_be_paused_and_cancelled,
+        job_can_be_paused_while_the_bucket_is_silent,
         job_continues_after_restart_and_reset,
         opposite_moves_take_turns,
         move_needs_the_memory_of_one_attachment,
@@ -186,6 +187,28 @@ fn job_can_be_paused_and_cancelled<C: Cloud>() -> Result<()> {
     expect_readable(&fixture, &sent)
 }
 
+fn job_can_be_paused_while_the_bucket_is_silent<C: Cloud>() -> Result<()> {
+    let fixture = hybrid::<C>()?;
+    let sent = upload(&fixture, 1, 20)?;
+    let held = fixture.bucket.hold(request::CREATE);
+    let id = start_moving(&fixture, "object-storage", &[&sent[0].0.study])?;
+    ensure!(held.wait_until(8, JOB), "{} uploads", held.waiting());
+    fixture.rest().post(&format!("/jobs/{id}/pause"), b"")?.ok()?;
+    expect_state(fixture.rest(), &id, "Paused")?;
+    ensure!(held.waiting() == 8, "{} uploads", held.waiting());
+    held.release();
+    // The uploads in progress end, and no others begin.
+    ensure!(within(JOB, || expect_counts(&fixture, 12, 8).is_ok()), "{:?}", fixture.keys());
+    thread::sleep(Duration::from_millis(500));
+    expect_counts(&fixture, 12, 8)?;
+    fixture.rest().post(&format!("/jobs/{id}/resume"), b"")?.ok()?;
+    let ended = fixture.rest().wait_job(&id, JOB)?;
+    let content = &ended["Content"];
+    ensure!(content["MovedAttachments"] == 12 && content["AlreadyThere"] == 8, "{ended:#}");
+    expect_counts(&fixture, 0, 20)?;
+    expect_readable(&fixture, &sent)
+}
+
 fn job_continues_after_restart_and_reset<C: Cloud>() -> Result<()> {
     let mut fixture = hybrid::<C>()?;
     let sent = upload(&fixture, 1, 60)?;
@@ -247,7 +270,8 @@ fn move_needs_the_memory_of_one_attachment<C: Cloud>() -> Result<()> {
         fixture.start_again_with(&section)?;
         let before = fixture.orthanc.memory_bytes()?;
         fixture.orthanc.reset_peak_memory()?;
-        move_to(&fixture, target, &resources)?;
+        let content = move_to(&fixture, target, &resources)?;
+        ensure!(content["MovedAttachments"] == resources.len(), "{content}");
         let megabytes = fixture.orthanc.peak_memory_bytes()?.saturating_sub(before) / 1_000_000;
         println!("{target}: {megabytes} MB for four attachments of {MEGABYTES} MB");
         ensure!(megabytes < u64::from(MEGABYTES) + 32 + 4, "{target}: {megabytes} MB");
