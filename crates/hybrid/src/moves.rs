@@ -1,7 +1,7 @@
 //! Moves an attachment from one place to the other.
 //!
 //! At each moment at least one complete copy exists: the source is deleted last, after the copy has been
-//! verified. An interrupted move leaves either the source alone or both copies, and the next move of the
+//! verified and, if it is a file, synced to the disk. An interrupted move leaves either the source alone or both copies, and the next move of the
 //! attachment continues from there.
 
 use std::fmt;
@@ -101,7 +101,10 @@ impl Move {
             return Ok(MoveOutcome::Removed);
         }
         match self.open(&self.target).await? {
-            Some(copy) => self.expect_same(&content, copy).await?,
+            Some(copy) => {
+                self.expect_same(&content, copy).await?;
+                self.target.make_durable(&self.attachment).await?;
+            }
             None => self.copy(content.clone()).await?,
         }
         if self.claim.is_removed() {
@@ -173,3 +176,6 @@ impl Move {
         StorageError::new(Operation::Move, place.name(&self.attachment), cause)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,7 +94,7 @@ impl Place {
         }
     }
 
-    /// Stores an attachment. `guard` is held until no thread works on the file any more, even if the future
+    /// Stores an attachment, so that it survives a power failure. `guard` is held until no thread works on the file any more, even if the future
     /// is dropped.
     pub(crate) async fn create(
         &self,
@@ -109,9 +109,21 @@ impl Place {
                 let uuid = attachment.uuid;
                 blocking(move || {
                     let _guard = guard;
-                    files.create(&uuid, &content)
+                    files.create_durably(&uuid, &content)
                 })
                 .await
+            }
+        }
+    }
+
+    /// Makes an attachment that may have been written without a sync survive a power failure.
+    pub(crate) async fn make_durable(&self, attachment: &Attachment) -> Result<(), StorageError> {
+        match self {
+            Self::ObjectStorage(_) => Ok(()),
+            Self::FileSystem { files, .. } => {
+                let files = files.clone();
+                let uuid = attachment.uuid;
+                blocking(move || files.make_durable(&uuid)).await
             }
         }
     }

@@ -1,12 +1,13 @@
 //! Orthanc's index of resources and attachments, queried through its REST API.
 
 use std::fmt;
+use std::sync::Arc;
 
-use orthanc_ffi::{ErrorCode, Orthanc, OrthancError, OrthancVersion, RestFailure};
+use orthanc_ffi::{ErrorCode, OrthancError, OrthancVersion, RestFailure};
 use serde_json::Value;
 use storage_layout::{Attachment, ContentType};
 
-use crate::stop::Stop;
+use crate::context::Context;
 
 /// The first version of Orthanc that reports the UUIDs of attachments.
 const FIRST_WITH_UUIDS: OrthancVersion = OrthancVersion::new(1, 10, 0);
@@ -43,12 +44,22 @@ impl Level {
         }
     }
 
-    fn children(self) -> Option<(Self, &'static str)> {
+    pub(crate) fn child(self) -> Option<Self> {
         match self {
-            Self::Patient => Some((Self::Study, "Studies")),
-            Self::Study => Some((Self::Series, "Series")),
-            Self::Series => Some((Self::Instance, "Instances")),
+            Self::Patient => Some(Self::Study),
+            Self::Study => Some(Self::Series),
+            Self::Series => Some(Self::Instance),
             Self::Instance => None,
+        }
+    }
+
+    /// The parent's level, and the field of a resource's JSON that names the parent.
+    pub(crate) fn parent(self) -> Option<(Self, &'static str)> {
+        match self {
+            Self::Patient => None,
+            Self::Study => Some((Self::Patient, "ParentPatient")),
+            Self::Series => Some((Self::Study, "ParentStudy")),
+            Self::Instance => Some((Self::Series, "ParentSeries")),
         }
     }
 }
@@ -63,6 +74,13 @@ pub(crate) struct Resource {
 impl Resource {
     pub(crate) fn new(level: Level, id: impl Into<String>) -> Self {
         Self { level, id: id.into() }
+    }
+
+    /// Reads what [`Display`](fmt::Display) writes.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (path, id) = text.split_once('/')?;
+        let level = Level::ALL.into_iter().find(|level| level.path() == path)?;
+        is_resource_id(id).then(|| Self::new(level, id))
     }
 
     fn path(&self) -> String {
@@ -112,25 +130,49 @@ pub(crate) fn unknown_id(id: &str) -> RestFailure {
     RestFailure::Status { status: 404, message }
 }
 
+/// Orthanc's REST API.
+pub(crate) trait Rest: fmt::Debug + Send + Sync {
+    fn version(&self) -> OrthancVersion;
+    /// The body of the answer to a GET request.
+    fn get(&self, path: &str) -> Result<Vec<u8>, CatalogError>;
+}
+
+/// The REST API until Orthanc stops: later requests fail before they reach Orthanc.
+impl Rest for Context {
+    fn version(&self) -> OrthancVersion {
+        self.orthanc.version()
+    }
+
+    fn get(&self, path: &str) -> Result<Vec<u8>, CatalogError> {
+        match self.runtime.stop().call(|| self.orthanc.rest_get(path)) {
+            None | Some(Err(OrthancError::Finalized)) => Err(CatalogError::Stopped),
+            Some(answer) => Ok(answer?),
+        }
+    }
+}
+
 /// Orthanc's index. Callbacks of the storage area must not use it, since Orthanc calls them with its database
 /// locked.
 #[derive(Debug, Clone)]
-pub(crate) struct Catalog {
-    orthanc: Orthanc,
-    stop: Stop,
-}
+pub(crate) struct Catalog(Arc<dyn Rest>);
 
 impl Catalog {
-    pub(crate) fn new(orthanc: Orthanc, stop: Stop) -> Self {
-        Self { orthanc, stop }
+    pub(crate) fn new(rest: impl Rest + 'static) -> Self {
+        Self(Arc::new(rest))
     }
 
     /// The resource with this id; `None` if there is none.
     pub(crate) fn find(&self, id: &str) -> Result<Option<Resource>, CatalogError> {
+        self.find_near(id, Level::Patient)
+    }
+
+    /// As [`find`](Self::find), for an id that probably is of this level.
+    pub(crate) fn find_near(&self, id: &str, first: Level) -> Result<Option<Resource>, CatalogError> {
         if !is_resource_id(id) {
             return Ok(None);
         }
-        for level in Level::ALL {
+        let others = Level::ALL.into_iter().filter(|level| *level != first);
+        for level in std::iter::once(first).chain(others) {
             let resource = Resource::new(level, id);
             if self.get(&resource.path())?.is_some() {
                 return Ok(Some(resource));
@@ -141,22 +183,38 @@ impl Catalog {
 
     /// A resource and everything below it. Empty if the resource no longer exists.
     pub(crate) fn with_descendants(&self, resource: &Resource) -> Result<Vec<Resource>, CatalogError> {
-        let Some((level, field)) = resource.level.children() else { return Ok(vec![resource.clone()]) };
-        let path = resource.path();
-        let Some(answer) = self.get(&path)? else { return Ok(Vec::new()) };
-        let children = answer[field].as_array().ok_or_else(|| CatalogError::Unexpected(path.clone()))?;
+        let Some(children) = self.children(resource)? else { return Ok(Vec::new()) };
         let mut resources = vec![resource.clone()];
         for child in children {
-            let id = child.as_str().ok_or_else(|| CatalogError::Unexpected(path.clone()))?;
-            resources.extend(self.with_descendants(&Resource::new(level, id))?);
+            resources.extend(self.with_descendants(&child)?);
         }
         Ok(resources)
     }
 
+    /// The resources directly below this one. `None` if the resource no longer exists, which is not looked
+    /// up for instances.
+    pub(crate) fn children(&self, resource: &Resource) -> Result<Option<Vec<Resource>>, CatalogError> {
+        let Some(level) = resource.level.child() else { return Ok(Some(Vec::new())) };
+        let path = resource.path();
+        let Some(answer) = self.get(&path)? else { return Ok(None) };
+        let child = |id: &Value| Some(Resource::new(level, id.as_str()?));
+        let children = answer[level.field()].as_array().and_then(|ids| ids.iter().map(child).collect());
+        children.map(Some).ok_or(CatalogError::Unexpected(path))
+    }
+
+    /// The resource directly above this one. `None` for patients, and if the resource no longer exists.
+    pub(crate) fn parent(&self, resource: &Resource) -> Result<Option<Resource>, CatalogError> {
+        let Some((level, field)) = resource.level.parent() else { return Ok(None) };
+        let path = resource.path();
+        let Some(answer) = self.get(&path)? else { return Ok(None) };
+        let parent = answer[field].as_str().map(|id| Resource::new(level, id));
+        parent.map(Some).ok_or(CatalogError::Unexpected(path))
+    }
+
     /// The attachments of the resource itself. Empty if the resource no longer exists.
     pub(crate) fn attachments(&self, resource: &Resource) -> Result<Vec<Indexed>, CatalogError> {
-        if self.orthanc.version() < FIRST_WITH_UUIDS {
-            return Err(CatalogError::TooOld(self.orthanc.version()));
+        if self.0.version() < FIRST_WITH_UUIDS {
+            return Err(CatalogError::TooOld(self.0.version()));
         }
         let path = format!("{}/attachments", resource.path());
         let Some(answer) = self.get(&path)? else { return Ok(Vec::new()) };
@@ -190,16 +248,16 @@ impl Catalog {
 
     /// Gets JSON; `None` if there is no such resource. Does not call Orthanc while it stops.
     pub(crate) fn get(&self, path: &str) -> Result<Option<Value>, CatalogError> {
-        match self.stop.call(|| self.orthanc.rest_get(path)).ok_or(CatalogError::Stopped)? {
+        match self.0.get(path) {
             Ok(body) => {
                 let json = serde_json::from_slice(&body);
                 json.map(Some).map_err(|_| CatalogError::Unexpected(path.to_owned()))
             }
-            Err(OrthancError::Rest {
+            Err(CatalogError::Orthanc(OrthancError::Rest {
                 code: ErrorCode::UNKNOWN_RESOURCE | ErrorCode::INEXISTENT_ITEM | ErrorCode::INEXISTENT_FILE,
                 ..
-            }) => Ok(None),
-            Err(error) => Err(error.into()),
+            })) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 }

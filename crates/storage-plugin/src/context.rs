@@ -18,7 +18,7 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn catalog(&self) -> Catalog {
-        Catalog::new(self.orthanc.clone(), self.runtime.stop().clone())
+        Catalog::new(self.clone())
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -7,20 +7,21 @@ use storage_layout::{Attachment, ContentType};
 
 use crate::area::ReadError;
 use crate::catalog::{CatalogError, Indexed, Level, Resource};
-use crate::moving::mover::MoveError;
+use crate::moving::mover::{Failure, MoveError};
 
 fn storage_error() -> StorageError {
     StorageError::new(Operation::Read, "s3://bucket/OBJECT", Cause::Busy)
 }
 
-fn indexed() -> Box<Indexed> {
+fn failure(error: Option<StorageError>) -> Box<Failure> {
     let uuid = "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11";
-    Box::new(Indexed {
+    let indexed = Indexed {
         resource: Resource::new(Level::Instance, "06d643a1-e154382d-aafc1b39-a940d6df-7b2ccebc"),
         name: "dicom".to_owned(),
         attachment: Attachment::new(uuid, ContentType::DICOM).unwrap(),
         size: 100,
-    })
+    };
+    Box::new(Failure { indexed, error })
 }
 
 #[test]
@@ -46,23 +47,27 @@ fn reads() {
 #[test]
 fn moves() {
     let errors = [
-        MoveError::Storage { indexed: indexed(), error: storage_error() },
-        MoveError::Missing(indexed()),
+        MoveError::Failed(failure(Some(storage_error()))),
+        MoveError::Failed(failure(None)),
+        MoveError::Several { count: 3, first: failure(None).to_string() },
+        MoveError::GaveUp { done: 5, instances: 50, count: 16, first: failure(Some(storage_error())) },
         MoveError::Unindexed(storage_error()),
         MoveError::Catalog(CatalogError::Unexpected("/instances/ID".to_owned())),
         MoveError::Catalog(CatalogError::TooOld(OrthancVersion::new(1, 9, 0))),
-        MoveError::Catalog(CatalogError::Stopped),
         MoveError::NotHybrid,
+        MoveError::Panicked,
         MoveError::Stopped,
     ];
     for error in &errors {
         match error {
             MoveError::Catalog(
-                CatalogError::Orthanc(_) | CatalogError::Unexpected(_) | CatalogError::TooOld(_),
-            )
-            | MoveError::Catalog(CatalogError::Stopped) => {}
-            MoveError::Storage { .. } | MoveError::Missing(_) | MoveError::Unindexed(_) => {}
-            MoveError::NotHybrid | MoveError::Stopped => {}
+                CatalogError::Orthanc(_)
+                | CatalogError::Unexpected(_)
+                | CatalogError::TooOld(_)
+                | CatalogError::Stopped,
+            ) => {}
+            MoveError::Failed(_) | MoveError::Several { .. } | MoveError::GaveUp { .. } => {}
+            MoveError::Unindexed(_) | MoveError::NotHybrid | MoveError::Panicked | MoveError::Stopped => {}
         }
     }
     snapshot("moves", &errors);

@@ -3,6 +3,7 @@
 //! A file appears under its name completely or not at all: it is written under a temporary name, synced and
 //! renamed. The functions block, so they are for Orthanc's threads and for tasks that may block.
 
+mod disk;
 mod reader;
 mod temporary;
 
@@ -16,6 +17,10 @@ use bucket::{Cause, Operation, StorageError};
 use parking_lot::Mutex;
 use storage_layout::{AttachmentUuid, FilePath};
 
+use self::disk::Disk;
+#[cfg(test)]
+pub(crate) use self::disk::Observed;
+pub(crate) use self::disk::sync_folder;
 pub use self::reader::FileReader;
 use self::temporary::{Temporary, TemporaryFolder};
 
@@ -44,6 +49,18 @@ struct Inner {
     options: FileStorageOptions,
     temporary: TemporaryFolder,
     folders: Vec<Mutex<()>>,
+    disk: Disk,
+}
+
+/// What a write has synced when it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    /// Nothing.
+    Nothing,
+    /// The file, and the folders that the write changed.
+    Changes,
+    /// The file, and every folder above it: the folders may exist without having been synced.
+    Everything,
 }
 
 /// A file that holds an attachment.
@@ -61,7 +78,7 @@ impl FileStorage {
         let root = root.into();
         let temporary = TemporaryFolder::new(&root);
         let folders = (0..STRIPES).map(|_| Mutex::default()).collect();
-        Self(Arc::new(Inner { root, options, temporary, folders }))
+        Self(Arc::new(Inner { root, options, temporary, folders, disk: Disk::default() }))
     }
 
     /// Deletes temporary files whose writer was killed.
@@ -98,18 +115,40 @@ impl FileStorage {
     /// [`Cause::DiskFull`], [`Cause::FileDenied`], …; no file, complete or partial, is left under the
     /// attachment's name.
     pub fn create(&self, uuid: &AttachmentUuid, content: &[u8]) -> Result<(), StorageError> {
-        let path = self.path(uuid);
-        self.write(&path, content).map_err(|error| file_error(Operation::Create, path.file(), &error))
+        self.write(uuid, content, if self.0.options.sync { Sync::Changes } else { Sync::Nothing })
     }
 
-    fn write(&self, path: &FilePath, content: &[u8]) -> io::Result<()> {
+    /// Stores an attachment as [`create`](Self::create) does, so that it survives a power failure even if
+    /// files are not synced otherwise.
+    pub(crate) fn create_durably(&self, uuid: &AttachmentUuid, content: &[u8]) -> Result<(), StorageError> {
+        self.write(uuid, content, Sync::Everything)
+    }
+
+    /// Makes a file that was written without a sync, for instance by Orthanc, survive a power failure.
+    pub(crate) fn make_durable(&self, uuid: &AttachmentUuid) -> Result<(), StorageError> {
+        let path = self.path(uuid);
+        // Windows syncs only files that are open for writing.
+        let opened = fs::File::options().read(true).write(cfg!(windows)).open(path.file());
+        let synced = opened
+            .and_then(|file| self.0.disk.sync_file(&file, path.file()))
+            .and_then(|()| self.sync_folders(&self.folders_above(&path)));
+        synced.map_err(|error| file_error(Operation::Create, path.file(), &error))
+    }
+
+    fn write(&self, uuid: &AttachmentUuid, content: &[u8], sync: Sync) -> Result<(), StorageError> {
+        let path = self.path(uuid);
+        self.try_to_write(&path, content, sync)
+            .map_err(|error| file_error(Operation::Create, path.file(), &error))
+    }
+
+    fn try_to_write(&self, path: &FilePath, content: &[u8], sync: Sync) -> io::Result<()> {
         for _ in 0..ATTEMPTS {
             let mut file = self.0.temporary.create()?;
             file.handle().write_all(content)?;
-            if self.0.options.sync {
-                file.handle().sync_all()?;
+            if sync != Sync::Nothing {
+                self.0.disk.sync_file(file.handle(), path.file())?;
             }
-            match self.publish(file, path) {
+            match self.publish(file, path, sync) {
                 // A folder that had become empty was removed, or another process deleted the temporary file.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 done => return done,
@@ -119,25 +158,37 @@ impl FileStorage {
     }
 
     /// Gives a complete file its final name.
-    fn publish(&self, file: Temporary, path: &FilePath) -> io::Result<()> {
+    fn publish(&self, file: Temporary, path: &FilePath, sync: Sync) -> io::Result<()> {
         let [inner, outer] = path.folders();
         let _folder = self.stripe(path).lock();
         let created_outer = create_folder(outer)?;
         let created_inner = create_folder(inner)?;
         file.rename_to(path.file())?;
-        if !self.0.options.sync {
-            return Ok(());
-        }
         // The name is an entry of the folder, which must reach the disk too.
-        let mut changed = vec![inner];
-        changed.extend(created_inner.then_some(outer));
-        changed.extend(created_outer.then_some(self.root()));
-        let synced = changed.into_iter().try_for_each(sync_folder);
+        let above = self.folders_above(path);
+        let changed = match sync {
+            Sync::Nothing => 0,
+            Sync::Everything => above.len(),
+            Sync::Changes if created_outer => 3,
+            Sync::Changes if created_inner => 2,
+            Sync::Changes => 1,
+        };
+        let synced = self.sync_folders(&above[..changed]);
         if synced.is_err() {
-            // Orthanc is told that the attachment was not stored.
+            // The caller is told that the attachment was not stored.
             let _ = fs::remove_file(path.file());
         }
         synced
+    }
+
+    /// The folders whose entries lead to a file, from the inside.
+    fn folders_above<'a>(&'a self, path: &'a FilePath) -> [&'a Path; 3] {
+        let [inner, outer] = path.folders();
+        [inner, outer, self.root()]
+    }
+
+    fn sync_folders(&self, folders: &[&Path]) -> io::Result<()> {
+        folders.iter().try_for_each(|folder| self.0.disk.sync_folder(folder))
     }
 
     /// Opens an attachment's file on behalf of a user, which counts as its last use.
@@ -209,6 +260,11 @@ impl FileStorage {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.0.disk
+    }
+
     fn path(&self, uuid: &AttachmentUuid) -> FilePath {
         FilePath::new(&self.0.root, uuid)
     }
@@ -228,17 +284,6 @@ fn create_folder(folder: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-#[cfg(unix)]
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
-    fs::File::open(folder)?.sync_all()
-}
-
-/// Windows has no such call; its file system journal preserves names.
-#[cfg(not(unix))]
-pub(crate) fn sync_folder(_folder: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 pub(crate) fn is_missing(error: &io::Error) -> bool {

@@ -3,36 +3,41 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use hybrid::Side;
 use orthanc_ffi::{Job, JobStep, StopReason};
 use parking_lot::{Condvar, Mutex};
 use serde_json::{Map, Value, json};
 
-use crate::catalog::{CatalogError, Level, Resource};
-use crate::moving::mover::{MoveError, Mover, Tally};
+use super::mover::{JobContext, MoveError, Mover};
+use super::report::Report;
+use super::run::{Progress, Run};
+use super::walk::Cursor;
+use crate::catalog::{Level, Resource};
 
 /// The job's type, as in the C++ plugins.
 pub(crate) const JOB_TYPE: &str = "MoveStorage";
-/// Attachments moved in one step, after which Orthanc may save, pause or cancel the job.
-const STEP: usize = 16;
-/// Attachments that one job moves at once.
-const AT_ONCE: usize = 8;
+/// Duration of one step, after which Orthanc may pause or cancel the job. Orthanc also gets the state of the
+/// job, which contains the ids of the request, so shorter steps would be expensive.
+const STEP: Duration = Duration::from_secs(1);
 
 /// Moves the attachments of resources.
 #[derive(Debug)]
 pub(crate) struct MoveJob {
     /// `None` if hybrid storage was switched off after the job had been saved.
-    mover: Option<Mover>,
+    context: Option<Arc<dyn JobContext>>,
     target: Side,
     /// The ids in the request, by level.
     requested: BTreeMap<Level, Vec<String>>,
-    /// The resources whose attachments are moved, in this order.
-    resources: Vec<Resource>,
-    /// Number of resources done.
-    position: usize,
-    tally: Tally,
+    progress: Progress,
+    /// Whether the job ended before all attachments were tried, and continues when it is resubmitted.
+    gave_up: bool,
     error: Option<String>,
+    /// `None` before the first step, and after an interruption.
+    run: Option<Run>,
+    step: Duration,
     watch: Arc<Watch>,
 }
 
@@ -61,7 +66,7 @@ impl Watch {
     }
 
     /// Waits for the end of the job, at most for `limit`.
-    pub(crate) fn wait(&self, limit: std::time::Duration) -> Option<End> {
+    pub(crate) fn wait(&self, limit: Duration) -> Option<End> {
         let mut end = self.end.lock();
         if end.is_none() {
             self.ended.wait_for(&mut end, limit);
@@ -72,29 +77,22 @@ impl Watch {
 
 impl MoveJob {
     /// A job for `requested` and everything below.
-    pub(crate) fn new(mover: Mover, target: Side, requested: &[Resource]) -> Result<Self, CatalogError> {
-        let catalog = mover.context.catalog();
-        let mut resources = Vec::new();
-        for resource in requested {
-            resources.extend(catalog.with_descendants(resource)?);
-        }
-        // Instances come first, and each resource once even if a study and its patient were requested.
-        resources.sort_by(|one, other| (other.level, &one.id).cmp(&(one.level, &other.id)));
-        resources.dedup();
+    pub(crate) fn new(context: impl JobContext + 'static, target: Side, requested: Vec<Resource>) -> Self {
         let mut by_level: BTreeMap<Level, Vec<String>> = BTreeMap::new();
         for resource in requested {
-            by_level.entry(resource.level).or_default().push(resource.id.clone());
+            by_level.entry(resource.level).or_default().push(resource.id);
         }
-        Ok(Self {
-            mover: Some(mover),
+        Self {
+            context: Some(Arc::new(context)),
             target,
             requested: by_level,
-            resources,
-            position: 0,
-            tally: Tally::default(),
+            progress: Progress::default(),
+            gave_up: false,
             error: None,
+            run: None,
+            step: STEP,
             watch: Arc::default(),
-        })
+        }
     }
 
     pub(crate) fn watch(&self) -> Arc<Watch> {
@@ -102,21 +100,26 @@ impl MoveJob {
     }
 
     fn advance(&mut self) -> Result<JobStep, MoveError> {
-        let Some(mover) = self.mover.clone() else { return Err(MoveError::NotHybrid) };
-        let catalog = mover.context.catalog();
-        let mut attachments = Vec::new();
-        let mut position = self.position;
-        while attachments.len() < STEP && position < self.resources.len() {
-            attachments.extend(catalog.attachments(&self.resources[position])?);
-            position += 1;
+        let Some(context) = &self.context else { return Err(MoveError::NotHybrid) };
+        let start = || {
+            let requested = self.requested.iter();
+            let resources = requested.flat_map(|(level, ids)| ids.iter().map(|id| Resource::new(*level, id)));
+            Run::new(Arc::clone(context), self.target, resources.collect())
+        };
+        let run = self.run.get_or_insert_with(start);
+        if !run.advance(&mut self.progress, Instant::now() + self.step)? {
+            return Ok(JobStep::Continue);
         }
-        self.tally.add(mover.move_all(attachments, self.target, AT_ONCE)?);
-        self.position = position;
-        Ok(if position < self.resources.len() { JobStep::Continue } else { JobStep::Success })
+        match self.progress.report.error() {
+            None => Ok(JobStep::Success),
+            Some(error) => Err(error),
+        }
     }
 
-    fn of_level(&self, wanted: impl Fn(Level) -> bool) -> Vec<&Resource> {
-        self.resources.iter().filter(|resource| wanted(resource.level)).collect()
+    fn end_run(&mut self) {
+        if let Some(run) = self.run.take() {
+            run.end();
+        }
     }
 }
 
@@ -125,13 +128,16 @@ impl Job for MoveJob {
         match self.advance() {
             Ok(step) => step,
             Err(MoveError::Stopped) => {
+                self.end_run();
                 // Orthanc keeps asking for steps until it has stopped.
-                std::thread::sleep(std::time::Duration::from_millis(50));
+                thread::sleep(Duration::from_millis(50));
                 JobStep::Continue
             }
             Err(error) => {
+                self.end_run();
                 let target = self.target;
                 tracing::error!("cannot move attachments to {target}: {error}");
+                self.gave_up = matches!(error, MoveError::GaveUp { .. });
                 self.error = Some(error.to_string());
                 JobStep::Failure
             }
@@ -139,10 +145,11 @@ impl Job for MoveJob {
     }
 
     fn stop(&mut self, reason: StopReason) {
+        self.end_run();
         self.watch.set(match reason {
             StopReason::Success => End::Success(self.content()),
             StopReason::Failure => {
-                let panicked = || "an internal error occurred, which the log describes".to_owned();
+                let panicked = || MoveError::Panicked.to_string();
                 End::Failure(self.error.clone().unwrap_or_else(panicked))
             }
             StopReason::Paused => End::Paused,
@@ -151,50 +158,50 @@ impl Job for MoveJob {
     }
 
     fn reset(&mut self) {
-        self.position = 0;
-        self.tally = Tally::default();
+        if !self.gave_up {
+            self.progress = Progress::default();
+        }
+        self.gave_up = false;
         self.error = None;
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a fraction for display")]
     fn progress(&self) -> f32 {
-        match self.resources.len() {
-            0 => 1.0,
-            all => self.position as f32 / all as f32,
+        match self.progress.instances {
+            None => 0.0,
+            Some(0) => 1.0,
+            Some(all) => self.progress.done as f32 / all as f32,
         }
     }
 
     fn content(&self) -> Value {
         let by_level = self.requested.iter().map(|(level, ids)| (level.field().to_owned(), json!(ids)));
-        let mut content = json!({
-            "Resources": Value::Object(by_level.collect()),
-            "TargetStorage": self.target.as_str(),
-            "InstancesCount": self.of_level(|level| level == Level::Instance).len(),
-            "MovedAttachments": self.tally.moved,
-            "MovedBytes": self.tally.bytes,
-            "AlreadyThere": self.tally.already_there,
-            "DeletedMeanwhile": self.tally.deleted,
-        });
-        if let Some(error) = &self.error {
-            content["Error"] = json!(error);
+        let mut content = Map::new();
+        content.insert("Resources".to_owned(), Value::Object(by_level.collect()));
+        content.insert("TargetStorage".to_owned(), json!(self.target.as_str()));
+        if let Some(instances) = self.progress.instances {
+            content.insert("InstancesCount".to_owned(), json!(instances));
         }
-        content
+        self.progress.report.show(&mut content);
+        if self.run.as_ref().is_some_and(Run::is_waiting) {
+            let source = self.target.other();
+            let reason = format!("another job is moving some of these resources to {source}");
+            content.insert("WaitingFor".to_owned(), json!(reason));
+        }
+        if let Some(error) = &self.error {
+            content.insert("Error".to_owned(), json!(error));
+        }
+        Value::Object(content)
     }
 
     fn serialized(&self) -> Option<Value> {
-        let instances = self.of_level(|level| level == Level::Instance);
-        let instances: Vec<&str> = instances.into_iter().map(|resource| resource.id.as_str()).collect();
-        let mut others: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for resource in self.of_level(|level| level != Level::Instance) {
-            others.entry(resource.level.field()).or_default().push(&resource.id);
-        }
-        // The first three fields are those of the C++ plugins.
+        // The first two fields are those of the C++ plugins.
         Some(json!({
             "Content": self.content(),
             "TargetStorage": self.target.as_str(),
-            "Instances": instances,
-            "Parents": others,
-            "Position": self.position,
+            "Cursor": self.progress.cursor.0.iter().map(Resource::to_string).collect::<Vec<_>>(),
+            "InstancesDone": self.progress.done,
+            "GaveUp": self.gave_up,
         }))
     }
 }
@@ -207,34 +214,39 @@ impl Drop for MoveJob {
     }
 }
 
-/// Restores a job that this plugin or a C++ plugin saved (see [`Job::serialized`]).
+/// Restores a job that this plugin or a C++ plugin saved (see [`Job::serialized`]). A job without a cursor, as
+/// the C++ plugins save it, starts again; attachments that were already moved are skipped.
 pub(crate) fn resume(mover: Option<Mover>, saved: &Value) -> Option<MoveJob> {
     let target = target(saved["TargetStorage"].as_str()?)?;
-    let by_level = saved["Content"].get("Resources").unwrap_or(&saved["Content"]);
-    let requested: BTreeMap<Level, Vec<String>> = Level::ALL
-        .into_iter()
-        .map(|level| (level, ids(by_level, level)))
-        .filter(|(_, ids)| !ids.is_empty())
-        .collect();
-    let mut resources: Vec<Resource> =
-        ids(saved, Level::Instance).into_iter().map(|id| Resource::new(Level::Instance, id)).collect();
-    for level in [Level::Series, Level::Study, Level::Patient] {
-        let parents = match &saved["Parents"] {
-            Value::Object(_) => ids(&saved["Parents"], level),
-            _ => requested.get(&level).cloned().unwrap_or_default(),
-        };
-        resources.extend(parents.into_iter().map(|id| Resource::new(level, id)));
+    let content = &saved["Content"];
+    let by_level = content.get("Resources").unwrap_or(content);
+    let mut requested: BTreeMap<Level, Vec<String>> =
+        Level::ALL.into_iter().map(|level| (level, ids(by_level, level))).collect();
+    if requested.values().all(Vec::is_empty) {
+        requested.insert(Level::Instance, ids(saved, Level::Instance));
     }
-    let saved_position = saved["Position"].as_u64().and_then(|position| usize::try_from(position).ok());
+    requested.retain(|_, ids| !ids.is_empty());
     Some(MoveJob {
-        mover,
+        context: mover.map(|mover| Arc::new(mover) as Arc<dyn JobContext>),
         target,
         requested,
-        position: saved_position.unwrap_or_default().min(resources.len()),
-        resources,
-        tally: Tally::default(),
-        error: None,
+        progress: saved_progress(saved).unwrap_or_default(),
+        gave_up: saved["GaveUp"].as_bool().unwrap_or_default(),
+        error: content["Error"].as_str().map(str::to_owned),
+        run: None,
+        step: STEP,
         watch: Arc::default(),
+    })
+}
+
+fn saved_progress(saved: &Value) -> Option<Progress> {
+    let content = &saved["Content"];
+    let path = saved["Cursor"].as_array()?.iter().map(|step| Resource::parse(step.as_str()?));
+    Some(Progress {
+        cursor: Cursor(path.collect::<Option<_>>()?),
+        done: saved["InstancesDone"].as_u64()?,
+        instances: content["InstancesCount"].as_u64(),
+        report: Report::read(content),
     })
 }
 
@@ -253,62 +265,4 @@ fn ids(fields: &Value, level: Level) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ID: &str = "06d643a1-e154382d-aafc1b39-a940d6df-7b2ccebc";
-
-    fn job(resources: &[(Level, &str)]) -> MoveJob {
-        MoveJob {
-            mover: None,
-            target: Side::ObjectStorage,
-            requested: BTreeMap::from([(Level::Study, vec![ID.to_owned()])]),
-            resources: resources.iter().map(|(level, id)| Resource::new(*level, *id)).collect(),
-            position: 1,
-            tally: Tally::default(),
-            error: None,
-            watch: Arc::default(),
-        }
-    }
-
-    #[test]
-    fn saved_job_resumes_at_its_position() {
-        let before =
-            job(&[(Level::Instance, "a"), (Level::Instance, "b"), (Level::Series, "c"), (Level::Study, ID)]);
-        let saved = before.serialized().unwrap();
-        let after = resume(None, &saved).unwrap();
-        assert_eq!(after.resources, before.resources);
-        assert_eq!(after.position, 1);
-        assert_eq!(after.requested, before.requested);
-        assert_eq!(after.serialized().unwrap(), saved);
-    }
-
-    #[test]
-    fn job_saved_by_a_cpp_plugin_is_resumed() {
-        let saved = json!({
-            "Type": "MoveStorage", "Content": {"Studies": [ID]}, "Instances": ["a", "b"], "TargetStorage": "file-system",
-        });
-        let job = resume(None, &saved).unwrap();
-        let expected = [(Level::Instance, "a"), (Level::Instance, "b"), (Level::Study, ID)]
-            .map(|(level, id)| Resource::new(level, id));
-        assert_eq!(job.resources, expected);
-        assert_eq!(job.position, 0);
-        assert_eq!(job.target, Side::FileSystem);
-    }
-
-    #[test]
-    fn reset_job_starts_from_the_beginning() {
-        let mut job = job(&[(Level::Instance, "a"), (Level::Instance, "b")]);
-        job.error = Some("the disk is full".to_owned());
-        job.reset();
-        assert_eq!(job.position, 0);
-        assert_eq!(job.content().get("Error"), None);
-    }
-
-    #[test]
-    fn job_fails_without_hybrid_storage() {
-        let mut job = job(&[(Level::Instance, "a")]);
-        assert_eq!(job.step(), JobStep::Failure);
-        assert!(job.content()["Error"].as_str().unwrap().contains("HybridMode"));
-    }
-}
+mod tests;

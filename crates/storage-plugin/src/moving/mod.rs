@@ -2,8 +2,12 @@
 
 mod job;
 pub(crate) mod mover;
+mod report;
 mod request;
+mod run;
 pub(crate) mod stored_form;
+mod turns;
+mod walk;
 
 pub(crate) use job::{JOB_TYPE, resume};
 pub(crate) use request::move_storage;

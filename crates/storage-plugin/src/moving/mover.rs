@@ -1,15 +1,20 @@
 //! Moves many attachments, for jobs and for offloading.
 
+use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bucket::{Cause, Operation, StorageError};
 use futures_util::{FutureExt as _, StreamExt as _};
-use hybrid::{MoveOutcome, Side, StoredForm};
+use hybrid::{HybridStorage, MoveOutcome, Side, StoredForm};
 use storage_layout::Attachment;
+use tokio::task::AbortHandle;
 
-use crate::catalog::{CatalogError, Indexed};
+use super::turns::{Turn, Turns};
+use crate::catalog::{Catalog, CatalogError, Indexed};
 use crate::context::Context;
 
 /// How many times to look for an attachment in the index that is in neither place: Orthanc deletes files
@@ -17,11 +22,22 @@ use crate::context::Context;
 const LOOKS: usize = 5;
 /// The pause between two looks.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+/// Attachments that one job moves at once.
+const AT_ONCE: usize = 8;
 
 /// Moves attachments between the bucket and the file system.
 #[derive(Debug, Clone)]
 pub(crate) struct Mover {
     pub(crate) context: Context,
+    storages: Storages,
+    catalog: Catalog,
+    turns: Turns,
+}
+
+/// What a move needs. Tasks must not hold the whole [`Context`]: they would drop the runtime they run on.
+#[derive(Debug, Clone)]
+struct Storages {
+    storage: HybridStorage,
     form: Arc<dyn StoredForm>,
 }
 
@@ -47,30 +63,170 @@ impl Tally {
 /// Why attachments could not be moved.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MoveError {
-    #[error("attachment {} ({}) of {}: {error}", .indexed.attachment.uuid, .indexed.name, .indexed.resource)]
-    Storage { indexed: Box<Indexed>, error: StorageError },
-    #[error("attachment {} ({}) of {} is in neither storage", .0.attachment.uuid, .0.name, .0.resource)]
-    Missing(Box<Indexed>),
+    #[error(transparent)]
+    Failed(Box<Failure>),
     #[error(transparent)]
     Unindexed(#[from] StorageError),
     #[error(transparent)]
-    Catalog(#[from] CatalogError),
+    Catalog(CatalogError),
     #[error("HybridMode is Disabled: there is no second storage")]
     NotHybrid,
+    #[error("attachments that could not be moved: {count}; the first: {first}")]
+    Several { count: u64, first: String },
+    /// A storage does not work.
+    #[error(
+        "gave up after {done} of {instances} instances, since none of the next {count} attachments could be moved; \
+         the job continues there when it is resubmitted; the first: {first}"
+    )]
+    GaveUp { done: u64, instances: u64, count: usize, first: Box<Failure> },
+    #[error("an internal error occurred, which the log describes")]
+    Panicked,
     /// The remaining attachments are moved when the job resumes.
     #[error("Orthanc is shutting down")]
     Stopped,
 }
 
-/// An attachment that could not be moved: with the error, or `None` if it is in neither place.
-struct Failure {
-    indexed: Indexed,
-    error: Option<StorageError>,
+impl From<CatalogError> for MoveError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::Stopped => Self::Stopped,
+            error => Self::Catalog(error),
+        }
+    }
+}
+
+/// An attachment that could not be moved.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) indexed: Indexed,
+    /// `None` if the attachment is in neither place.
+    pub(crate) error: Option<StorageError>,
+}
+
+impl std::error::Error for Failure {}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Indexed { attachment, name, resource, .. } = &self.indexed;
+        write!(f, "attachment {} ({name}) of {resource}: {}", attachment.uuid, self.reason())
+    }
+}
+
+impl Failure {
+    pub(crate) fn reason(&self) -> String {
+        self.error.as_ref().map_or_else(|| "it is in neither storage".to_owned(), ToString::to_string)
+    }
+
+    /// Whether other attachments would fail for the same reason, because a storage does not work.
+    pub(crate) fn concerns_storage(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| {
+            error.transient
+                || matches!(
+                    error.cause,
+                    Cause::BucketMissing
+                        | Cause::Denied
+                        | Cause::NoCredentials(_)
+                        | Cause::Network(_)
+                        | Cause::Certificate(_)
+                        | Cause::Busy
+                        | Cause::TimedOut(_)
+                        | Cause::DiskFull
+                        | Cause::FileDenied
+                )
+        })
+    }
+}
+
+/// One attachment, and what became of it.
+pub(crate) type Finished = (Indexed, Result<MoveOutcome, StorageError>);
+
+/// Adds a result to `tally` or to `failures`.
+pub(crate) fn count((indexed, moved): Finished, tally: &mut Tally, failures: &mut Vec<Failure>) {
+    match moved {
+        Ok(MoveOutcome::Moved { bytes }) => {
+            tally.moved += 1;
+            tally.bytes += bytes;
+        }
+        Ok(MoveOutcome::AlreadyThere) => tally.already_there += 1,
+        Ok(MoveOutcome::Removed) => tally.deleted += 1,
+        Ok(MoveOutcome::Missing) => failures.push(Failure { indexed, error: None }),
+        Err(error) => failures.push(Failure { indexed, error: Some(error) }),
+    }
+}
+
+/// What a job needs from the plugin.
+pub(crate) trait JobContext: fmt::Debug + Send + Sync {
+    fn is_stopping(&self) -> bool;
+    /// The index, until Orthanc stops.
+    fn catalog(&self) -> &Catalog;
+    fn turns(&self) -> &Turns;
+    /// Begins to move attachments to `target`. The turn ends with the last move, even if nobody waits for it.
+    fn begin(&self, attachments: Vec<Indexed>, target: Side, turn: Arc<Turn>) -> Moves;
+}
+
+/// Moves in progress. When dropped, those that have begun are finished in the background.
+#[derive(Debug)]
+pub(crate) struct Moves {
+    pub(crate) results: mpsc::Receiver<Finished>,
+    pub(crate) ending: Arc<AtomicBool>,
+    pub(crate) task: Option<AbortHandle>,
+}
+
+impl Moves {
+    /// Begins no further moves, and waits for those in progress, at most for `limit`.
+    pub(crate) fn end(self, limit: Duration) {
+        self.ending.store(true, Ordering::Relaxed);
+        let deadline = Instant::now() + limit;
+        while self.results.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
+    }
+
+    /// Drops the moves in progress, since Orthanc stops.
+    pub(crate) fn abort(self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Moves {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+}
+
+impl JobContext for Mover {
+    fn is_stopping(&self) -> bool {
+        self.context.is_stopping()
+    }
+
+    fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
+    fn begin(&self, attachments: Vec<Indexed>, target: Side, turn: Arc<Turn>) -> Moves {
+        let (sender, results) = mpsc::channel();
+        let ending = Arc::new(AtomicBool::new(false));
+        let has_ended = Arc::clone(&ending);
+        let storages = self.storages.clone();
+        let remaining = attachments.into_iter().take_while(move |_| !has_ended.load(Ordering::Relaxed));
+        let task = self.context.runtime.handle().spawn(async move {
+            // The job may have been interrupted, and nobody receives the results.
+            storages.move_each(remaining, target, AT_ONCE, |finished| drop(sender.send(finished))).await;
+            drop(turn);
+        });
+        Moves { results, ending, task: Some(task.abort_handle()) }
+    }
 }
 
 impl Mover {
     pub(crate) fn new(context: Context, form: Arc<dyn StoredForm>) -> Self {
-        Self { context, form }
+        let storages = Storages { storage: context.storage.clone(), form };
+        let catalog = context.catalog();
+        Self { context, storages, catalog, turns: Turns::default() }
     }
 
     /// Moves attachments to `target`, at most `at_once` at a time, and waits for them.
@@ -84,10 +240,20 @@ impl Mover {
         target: Side,
         at_once: usize,
     ) -> Result<Tally, MoveError> {
-        let mover = self.clone();
-        let moves = async move { mover.try_to_move_all(attachments, target, at_once).await };
-        let (tally, failures) = self.context.run_until_stopped(moves).ok_or(MoveError::Stopped)?;
-        self.count_deleted(tally, failures)
+        let storages = self.storages.clone();
+        let moves = async move {
+            let mut tally = Tally::default();
+            let mut failures = Vec::new();
+            let count = |finished| count(finished, &mut tally, &mut failures);
+            storages.move_each(attachments.into_iter(), target, at_once, count).await;
+            (tally, failures)
+        };
+        let (mut tally, mut failures) = self.context.run_until_stopped(moves).ok_or(MoveError::Stopped)?;
+        tally.deleted += forget_deleted(&self.catalog, &mut failures)?;
+        match failures.into_iter().next() {
+            Some(failure) => Err(MoveError::Failed(Box::new(failure))),
+            None => Ok(tally),
+        }
     }
 
     /// Moves attachments to the file system that are known only from reads of them.
@@ -100,9 +266,9 @@ impl Mover {
         attachments: Vec<Attachment>,
         at_once: usize,
     ) -> Result<Tally, MoveError> {
-        let mover = self.clone();
+        let storages = self.storages.clone();
         let moves = async move {
-            let moves = attachments.into_iter().map(|attachment| mover.bring_one_back(attachment));
+            let moves = attachments.into_iter().map(|attachment| storages.bring_one_back(attachment));
             futures_util::stream::iter(moves).buffer_unordered(at_once).collect::<Vec<_>>().await
         };
         let mut tally = Tally::default();
@@ -113,9 +279,11 @@ impl Mover {
         }
         Ok(tally)
     }
+}
 
+impl Storages {
     async fn bring_one_back(&self, attachment: Attachment) -> Result<MoveOutcome, StorageError> {
-        let copies = self.context.storage.locate(&attachment, 1).await?;
+        let copies = self.storage.locate(&attachment, 1).await?;
         let size = copies.first().map_or(0, |copy| copy.head.size);
         self.move_one(&attachment, Side::FileSystem, size).await
     }
@@ -128,74 +296,58 @@ impl Mover {
         target: Side,
         size: u64,
     ) -> Result<MoveOutcome, StorageError> {
-        let storage = &self.context.storage;
-        let moved =
-            AssertUnwindSafe(storage.move_to(attachment, target, size, &self.form)).catch_unwind().await;
+        let Self { storage, form } = self;
+        let moved = AssertUnwindSafe(storage.move_to(attachment, target, size, form)).catch_unwind().await;
         moved.unwrap_or_else(|_panic| {
             let name = storage.place(target.other()).name(attachment);
             Err(StorageError::new(Operation::Move, name, Cause::Panicked))
         })
     }
 
-    async fn try_to_move_all(
+    /// Moves attachments, at most `at_once` at a time, and passes each to `report`.
+    async fn move_each(
         &self,
-        attachments: Vec<Indexed>,
+        attachments: impl Iterator<Item = Indexed>,
         target: Side,
         at_once: usize,
-    ) -> (Tally, Vec<Failure>) {
-        let storage = &self.context.storage;
-        let moves = attachments.into_iter().map(|indexed| async move {
+        mut report: impl FnMut(Finished),
+    ) {
+        let moves = attachments.map(|indexed| async move {
             let moved = self.move_one(&indexed.attachment, target, indexed.size).await;
             (indexed, moved)
         });
         let mut moves = futures_util::stream::iter(moves).buffer_unordered(at_once);
-        let mut tally = Tally::default();
-        let mut failures = Vec::new();
         while let Some((indexed, moved)) = moves.next().await {
-            match moved {
-                Ok(MoveOutcome::Moved { bytes }) => {
-                    tally.moved += 1;
-                    tally.bytes += bytes;
-                    let name = storage.place(target).name(&indexed.attachment);
-                    tracing::info!("moved {} to {name}: {bytes} bytes", indexed.attachment.uuid);
-                }
-                Ok(MoveOutcome::AlreadyThere) => tally.already_there += 1,
-                Ok(MoveOutcome::Removed) => tally.deleted += 1,
-                Ok(MoveOutcome::Missing) => failures.push(Failure { indexed, error: None }),
-                Err(error) => failures.push(Failure { indexed, error: Some(error) }),
+            if let Ok(MoveOutcome::Moved { bytes }) = moved {
+                let name = self.storage.place(target).name(&indexed.attachment);
+                tracing::info!("moved {} to {name}: {bytes} bytes", indexed.attachment.uuid);
             }
+            report((indexed, moved));
         }
-        (tally, failures)
     }
+}
 
-    /// Adds to `tally` the failures of attachments that Orthanc has deleted in the meantime; fails with the
-    /// first other one.
-    fn count_deleted(&self, tally: Tally, failures: Vec<Failure>) -> Result<Tally, MoveError> {
-        let mut total = tally;
-        for Failure { indexed, error } in failures {
-            if self.is_deleted(&indexed, error.is_none())? {
-                total.deleted += 1;
-                continue;
-            }
-            let indexed = Box::new(indexed);
-            return Err(match error {
-                Some(error) => MoveError::Storage { indexed, error },
-                None => MoveError::Missing(indexed),
-            });
+/// Removes the failures of attachments that Orthanc has deleted in the meantime. Returns their number.
+///
+/// Attachments that are in neither place are looked up several times, since a transaction may be about to
+/// delete them.
+pub(crate) fn forget_deleted(catalog: &Catalog, failures: &mut Vec<Failure>) -> Result<u64, CatalogError> {
+    let before = failures.len();
+    for look in 0..=LOOKS {
+        if look > 0 && failures.iter().all(|failure| failure.error.is_some()) {
+            break;
         }
-        Ok(total)
-    }
-
-    /// Whether Orthanc has deleted the attachment. With `patience`, waits for a transaction that may be about
-    /// to delete it.
-    fn is_deleted(&self, indexed: &Indexed, patience: bool) -> Result<bool, CatalogError> {
-        let catalog = self.context.catalog();
-        for _ in 0..if patience { LOOKS } else { 0 } {
-            if !catalog.is_current(indexed)? {
-                return Ok(true);
-            }
-            std::thread::sleep(BETWEEN_LOOKS);
+        if look > 0 {
+            thread::sleep(BETWEEN_LOOKS);
         }
-        Ok(!catalog.is_current(indexed)?)
+        let mut kept = Vec::new();
+        for failure in std::mem::take(failures) {
+            let is_settled = look > 0 && failure.error.is_some();
+            if is_settled || catalog.is_current(&failure.indexed)? {
+                kept.push(failure);
+            }
+        }
+        *failures = kept;
     }
+    Ok((before - failures.len()) as u64)
 }

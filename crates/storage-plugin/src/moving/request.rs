@@ -1,18 +1,20 @@
 //! `POST /move-storage`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hybrid::Side;
 use orthanc_ffi::{ErrorCode, Method, OrthancError, RestAnswer, RestFailure, RestRequest};
 use serde_json::{Map, Value, json};
 
 use super::job::{End, JOB_TYPE, MoveJob, Watch, target};
-use crate::catalog::unknown_id;
-use crate::moving::mover::Mover;
+use super::mover::{JobContext as _, Mover};
+use crate::catalog::{Level, Resource, unknown_id};
 
 /// How often to ask Orthanc for the job's state: a job that is cancelled before it begins never reports its
 /// end.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How often to check whether Orthanc stops.
+const TICK: Duration = Duration::from_millis(100);
 
 /// The body of a request. The last two fields are as in Orthanc's own routes that create jobs.
 #[derive(Debug)]
@@ -57,11 +59,15 @@ pub(crate) fn move_storage(mover: &Mover, request: &RestRequest<'_>) -> Result<R
         return Err(RestFailure::MethodNotAllowed { allow: "POST" });
     }
     let requested = Requested::read(request.body())?;
-    let mut resources = Vec::new();
+    let mut resources: Vec<Resource> = Vec::new();
     for id in &requested.resources {
-        resources.push(mover.context.catalog().find(id)?.ok_or_else(|| unknown_id(id))?);
+        // The ids of a request mostly are of one level.
+        let level = resources.last().map_or(Level::Patient, |last| last.level);
+        resources.push(mover.catalog().find_near(id, level)?.ok_or_else(|| unknown_id(id))?);
     }
-    let job = MoveJob::new(mover.clone(), requested.target, &resources)?;
+    resources.sort_unstable();
+    resources.dedup();
+    let job = MoveJob::new(mover.clone(), requested.target, resources);
     let watch = job.watch();
     let submitted = mover.context.orthanc.submit_job(JOB_TYPE, Box::new(job), requested.priority);
     let id = submitted.map_err(|error| internal(&error))?;
@@ -72,19 +78,31 @@ pub(crate) fn move_storage(mover: &Mover, request: &RestRequest<'_>) -> Result<R
 }
 
 fn resource_ids(fields: &Map<String, Value>) -> Result<Vec<String>, RestFailure> {
-    let list = fields.get("Resources").and_then(Value::as_array);
-    let values = list.ok_or_else(|| bad_request("Resources must be a list of Orthanc ids"))?;
-    let ids: Option<Vec<String>> = values.iter().map(|id| id.as_str().map(str::to_owned)).collect();
+    let list = match fields.get("Resources") {
+        Some(Value::Array(list)) => list.as_slice(),
+        // Orthanc Explorer 2 cannot send a list.
+        Some(id @ Value::String(_)) => std::slice::from_ref(id),
+        _ => return Err(bad_request("Resources must be an Orthanc id or a list of Orthanc ids")),
+    };
+    let ids: Option<Vec<String>> = list.iter().map(|id| id.as_str().map(str::to_owned)).collect();
     ids.ok_or_else(|| bad_request("Resources must contain only Orthanc ids"))
 }
 
-/// Waits for the end of a job and answers with its content.
+/// Waits for the end of a job and answers with its content. Orthanc waits for this request when it stops.
 fn wait(mover: &Mover, id: &str, watch: &Watch) -> Result<RestAnswer, RestFailure> {
+    let mut next_question = Instant::now() + PATIENCE;
     let end = loop {
-        if let Some(end) = watch.wait(PATIENCE) {
+        if let Some(end) = watch.wait(TICK) {
             break end;
         }
-        let state = mover.context.catalog().get(&format!("/jobs/{id}"))?;
+        if mover.is_stopping() {
+            return Err(interrupted(id));
+        }
+        if Instant::now() < next_question {
+            continue;
+        }
+        next_question = Instant::now() + PATIENCE;
+        let state = mover.catalog().get(&format!("/jobs/{id}"))?;
         match state.as_ref().and_then(|state| state["State"].as_str()) {
             // The job may have reported its end since.
             Some("Success" | "Failure") | None => break watch.wait(PATIENCE).unwrap_or(End::Canceled),
@@ -92,6 +110,11 @@ fn wait(mover: &Mover, id: &str, watch: &Watch) -> Result<RestAnswer, RestFailur
         }
     };
     answer(end, id)
+}
+
+fn interrupted(id: &str) -> RestFailure {
+    let message = format!("Orthanc is shutting down: job {id} continues after the restart");
+    RestFailure::Status { status: 503, message }
 }
 
 fn answer(end: End, id: &str) -> Result<RestAnswer, RestFailure> {
@@ -140,6 +163,7 @@ mod tests {
         for end in [End::Failure("REASON".to_owned()), End::Paused, End::Canceled, End::Gone] {
             failures.push(("end of the job", answer(end, "JOB").unwrap_err()));
         }
+        failures.push(("stop", interrupted("JOB")));
         failures.push(("submission", internal(&OrthancError::Finalized)));
         let lines = failures.iter().map(|(cause, failure)| match failure {
             RestFailure::Status { status, message } => format!("{cause}\n    {status} {message}"),

@@ -8,15 +8,16 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use fake_cloud::{Fault, FaultRule};
+use real_orthanc::Client;
 use serde_json::json;
 
 use crate::Cloud;
-use crate::fixture::{Keys, request};
+use crate::fixture::{Keys, request, within};
 use crate::hybrid::support::{
-    JOB, expect_counts, expect_readable, files_of_attachments, locations, move_to, start_moving, upload,
-    uuid_of, with_existing_files,
+    JOB, expect_counts, expect_readable, files_of_attachments, locations, move_to, path_of, start_moving,
+    upload, uuid_of, with_existing_files,
 };
 use crate::orthanc::fixture::{Fixture, slice, slices};
 
@@ -24,12 +25,15 @@ tests! {
     EveryCloud:
         replaced_copy_is_noticed;
     OneCloud:
+        bad_attachments_do_not_end_the_move,
         unreachable_bucket_fails_the_move,
+        unreachable_bucket_ends_a_long_move,
         denied_requests_fail_the_move,
         clear_files_are_not_moved_by_default,
         full_disk_fails_stores_and_moves,
         unwritable_disk_fails_the_move,
         orthanc_stops_while_a_move_waits,
+        orthanc_stops_while_a_client_waits_for_a_move,
 }
 
 fn hybrid<C: Cloud>() -> Result<Fixture<C>> {
@@ -52,6 +56,53 @@ fn failed_move<C: Cloud>(
     }
     ensure!(fixture.log_lines('E').iter().any(|line| line.contains(error)), "{:?}", fixture.log_lines('E'));
     Ok(())
+}
+
+fn bad_attachments_do_not_end_the_move<C: Cloud>() -> Result<()> {
+    let fixture = hybrid::<C>()?;
+    let sent = upload(&fixture, 1, 20)?;
+    let bad = [&sent[3].0.id, &sent[12].0.id];
+    let uuids = [uuid_of(&fixture, bad[0])?, uuid_of(&fixture, bad[1])?];
+    fs::remove_file(path_of(&fixture.orthanc, &uuids[0]))?;
+    fixture.bucket.insert(C::BUCKET, &format!("{}.dcm", uuids[1]), b"something else".as_slice());
+    let id = start_moving(&fixture, "object-storage", &[&sent[0].0.study])?;
+    let job = fixture.rest().wait_job(&id, JOB)?;
+    let content = &job["Content"];
+    ensure!(job["State"] == "Failure" && content["MovedAttachments"] == 18, "{job:#}");
+    ensure!(content["Failures"] == 2, "{job:#}");
+    for (uuid, (instance, reason)) in uuids.iter().zip(bad.iter().zip(["neither", "different contents"])) {
+        let failed = content["FailedAttachments"].as_array().into_iter().flatten();
+        let failed = failed.clone().find(|failed| failed["Uuid"] == uuid.as_str()).context("not listed")?;
+        ensure!(
+            failed["Resource"] == format!("instances/{instance}") && failed["Name"] == "dicom",
+            "{job:#}"
+        );
+        ensure!(failed["Error"].as_str().is_some_and(|error| error.contains(reason)), "{job:#}");
+    }
+    ensure!(content["Error"].as_str().is_some_and(|error| error.contains(": 2; the first: ")), "{job:#}");
+    let warnings = fixture.log_lines('W');
+    ensure!(warnings.iter().filter(|line| line.contains("not moved")).count() == 2, "{warnings:#?}");
+    ensure!(fixture.log_lines('E').len() == 1, "{:#?}", fixture.log_lines('E'));
+    expect_counts(&fixture, 1, 19)
+}
+
+fn unreachable_bucket_ends_a_long_move<C: Cloud>() -> Result<()> {
+    let fixture = hybrid::<C>()?;
+    let sent = upload(&fixture, 1, 50)?;
+    fixture.bucket.stop();
+    let id = start_moving(&fixture, "object-storage", &[&sent[0].0.study])?;
+    let job = fixture.rest().wait_job(&id, JOB)?;
+    let error = job["Content"]["Error"].as_str().unwrap_or_default();
+    ensure!(error.contains("gave up after 0 of 50 instances") && error.contains("2 attempts"), "{job:#}");
+    let warnings = fixture.log_lines('W');
+    ensure!(warnings.iter().filter(|line| line.contains("not moved")).count() == 16, "{warnings:#?}");
+    fixture.bucket.start_again()?;
+    fixture.rest().post(&format!("/jobs/{id}/resubmit"), b"")?.ok()?;
+    let succeeded =
+        || fixture.rest().get_json(&format!("/jobs/{id}")).is_ok_and(|job| job["State"] == "Success");
+    ensure!(within(JOB, succeeded), "{:#}", fixture.rest().get_json(&format!("/jobs/{id}"))?);
+    expect_counts(&fixture, 0, 50)?;
+    expect_readable(&fixture, &sent)
 }
 
 fn unreachable_bucket_fails_the_move<C: Cloud>() -> Result<()> {
@@ -158,7 +209,9 @@ fn in_namespace() -> Result<()> {
         .args(env::args_os().skip(1));
     let output = command.env(IN_NAMESPACE, "yes").output()?;
     let text = [output.stdout, output.stderr].concat();
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&text));
+    let text = String::from_utf8_lossy(&text);
+    ensure!(output.status.success(), "{text}");
+    ensure!(text.contains("1 passed"), "the test did not run in the namespace: {text}");
     Ok(())
 }
 
@@ -196,13 +249,15 @@ fn unwritable_disk_fails_the_move<C: Cloud>() -> Result<()> {
     let storage = fixture.orthanc.storage_folder();
     fs::create_dir_all(&storage)?;
     fs::set_permissions(&storage, fs::Permissions::from_mode(0o555))?;
+    let mut reason = "access denied";
     if fs::write(storage.join("probe"), "").is_ok() {
         // Permissions do not apply to root. A file in the place of a folder does.
         fs::remove_file(storage.join("probe"))?;
         let uuid = uuid_of(&fixture, &sent[0].0.id)?;
         fs::write(storage.join(&uuid[0..2]), "in the way")?;
+        reason = "Not a directory";
     }
-    failed_move(&fixture, "file-system", &sent[0].0.id, &[])?;
+    failed_move(&fixture, "file-system", &sent[0].0.id, &["cannot store", reason])?;
     expect_readable(&fixture, &sent)?;
     ensure!(fixture.keys().len() == 1);
     fs::set_permissions(&storage, fs::Permissions::from_mode(0o755))?;
@@ -216,6 +271,8 @@ fn orthanc_stops_while_a_move_waits<C: Cloud>() -> Result<()> {
     fixture.bucket.stop();
     let id = start_moving(&fixture, "object-storage", &[&sent[0].0.study])?;
     thread::sleep(Duration::from_millis(500));
+    let job = fixture.rest().get_json(&format!("/jobs/{id}"))?;
+    ensure!(job["State"] == "Running", "{job:#}");
     let start = Instant::now();
     fixture.orthanc.stop()?;
     ensure!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
@@ -223,5 +280,32 @@ fn orthanc_stops_while_a_move_waits<C: Cloud>() -> Result<()> {
     fixture.orthanc.start_again()?;
     ensure!(fixture.rest().wait_job(&id, JOB)?["State"] == "Success");
     expect_counts(&fixture, 0, 3)?;
+    expect_readable(&fixture, &sent)
+}
+
+fn orthanc_stops_while_a_client_waits_for_a_move<C: Cloud>() -> Result<()> {
+    let mut fixture = Fixture::<C>::with(&json!({"HybridMode": "WriteToFileSystem"}))?;
+    let sent = upload(&fixture, 1, 3)?;
+    fixture.bucket.stop();
+    let client = Client::new(fixture.orthanc.url());
+    let body = json!({"Resources": [sent[0].0.study], "TargetStorage": "object-storage"});
+    thread::scope(|scope| -> Result<()> {
+        let waiting = scope.spawn(|| client.post_json("/move-storage", &body));
+        let jobs = || fixture.rest().get_json("/jobs?expand");
+        let is_running = || jobs().is_ok_and(|jobs| jobs[0]["State"] == "Running");
+        ensure!(within(JOB, is_running), "{:?}", jobs());
+        let start = Instant::now();
+        fixture.orthanc.stop()?;
+        ensure!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+        // Orthanc 1.10 closes the connection before it can send the answer.
+        if let Ok(answer) = waiting.join().map_err(|_| anyhow!("panicked"))? {
+            let text = answer.text();
+            ensure!(answer.status == 503 && text.contains("after the restart"), "{} {text}", answer.status);
+        }
+        Ok(())
+    })?;
+    fixture.bucket.start_again()?;
+    fixture.orthanc.start_again()?;
+    ensure!(within(JOB, || expect_counts(&fixture, 0, 3).is_ok()), "{:?}", fixture.keys());
     expect_readable(&fixture, &sent)
 }

@@ -11,7 +11,7 @@ use real_orthanc::dicom;
 use serde_json::json;
 
 use crate::Cloud;
-use crate::fixture::{Random, request};
+use crate::fixture::{Random, request, within};
 use crate::hybrid::support::{
     JOB, expect_all_at, expect_counts, expect_no_errors, expect_readable, locations, move_to, start_moving,
     upload, uuid_of, write_file,
@@ -23,7 +23,7 @@ tests! {
         killed_move_can_be_resumed,
         reads_during_moves_never_fail,
         deletions_during_moves_are_complete,
-        deletion_waits_for_the_upload_of_a_move,
+        deletion_removes_the_copy_of_a_move_in_progress,
         interrupted_download_continues_with_the_file;
     Long:
         many_killed_moves_can_be_resumed,
@@ -143,7 +143,7 @@ fn deletions_during_moves_are_complete<C: Cloud>() -> Result<()> {
     expect_no_errors(&fixture)
 }
 
-fn deletion_waits_for_the_upload_of_a_move<C: Cloud>() -> Result<()> {
+fn deletion_removes_the_copy_of_a_move_in_progress<C: Cloud>() -> Result<()> {
     let fixture = Fixture::<C>::with(&json!({"HybridMode": "WriteToFileSystem"}))?;
     let sent = upload(&fixture, 1, 1)?;
     let held = fixture.bucket.hold(request::CREATE);
@@ -151,18 +151,20 @@ fn deletion_waits_for_the_upload_of_a_move<C: Cloud>() -> Result<()> {
     ensure!(held.wait_until(1, JOB), "no upload");
     thread::scope(|scope| -> Result<()> {
         let deletion = scope.spawn(|| fixture.rest().delete(&format!("/instances/{}", sent[0].0.id)));
-        thread::sleep(Duration::from_millis(500));
-        ensure!(!deletion.is_finished(), "the deletion does not wait");
+        // The deletion need not wait for the upload.
+        within(Duration::from_secs(1), || deletion.is_finished());
         held.release();
         deletion.join().map_err(|_| anyhow!("panicked"))??.ok()?;
         Ok(())
     })?;
-    ensure!(fixture.rest().wait_job(&job, JOB)?["State"] == "Success");
+    let ended = fixture.rest().wait_job(&job, JOB)?;
+    ensure!(ended["State"] == "Success" && ended["Content"]["DeletedMeanwhile"] == 1, "{ended:#}");
     expect_counts(&fixture, 0, 0)
 }
 
 fn interrupted_download_continues_with_the_file<C: Cloud>() -> Result<()> {
-    let fixture = Fixture::<C>::with(&json!({"HybridMode": "WriteToObjectStorage"}))?;
+    let section = json!({"HybridMode": "WriteToObjectStorage"});
+    let mut fixture = Fixture::<C>::configured(&section, |builder| builder.verbose(true))?;
     let file = dicom::multi_frame(8)?;
     let uploaded = fixture.rest().upload(&file)?;
     let uuid = uuid_of(&fixture, &uploaded.id)?;
@@ -178,5 +180,9 @@ fn interrupted_download_continues_with_the_file<C: Cloud>() -> Result<()> {
         ensure!(reader.join().map_err(|_| anyhow!("panicked"))?? == file, "the bytes differ");
         Ok(())
     })?;
+    // All lines are in the log once Orthanc has stopped.
+    fixture.orthanc.stop()?;
+    let infos = fixture.log_lines('I');
+    ensure!(infos.iter().any(|line| line.contains("retrying the read")), "{infos:#?}");
     expect_no_errors(&fixture)
 }

@@ -9,10 +9,10 @@ use real_orthanc::dicom::Study;
 use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::{Keys, with, within};
+use crate::fixture::{Keys, request, with, within};
 use crate::hybrid::support::{
-    JOB, encryption, expect_all_at, expect_counts, expect_no_errors, expect_readable, expect_readable_by,
-    move_to, start_moving, stored_files, upload,
+    JOB, content_of, encryption, expect_all_at, expect_counts, expect_no_errors, expect_readable,
+    expect_readable_by, move_to, start_moving, stored_files, upload,
 };
 use crate::orthanc::fixture::Fixture;
 
@@ -24,7 +24,9 @@ tests! {
         malformed_requests_are_refused,
         asynchronous_move_is_a_job,
         job_can_be_paused_and_cancelled,
+        job_can_be_paused_while_the_bucket_is_silent,
         job_continues_after_restart_and_reset,
+        opposite_moves_take_turns,
         move_needs_the_memory_of_one_attachment,
 }
 
@@ -115,7 +117,7 @@ fn malformed_requests_are_refused<C: Cloud>() -> Result<()> {
         (changed(json!({"TargetStorage": "moon"})), 400, "TargetStorage"),
         (json!({"Resources": [study]}), 400, "TargetStorage"),
         (json!({"TargetStorage": "object-storage"}), 400, "Resources"),
-        (changed(json!({"Resources": study})), 400, "Resources"),
+        (changed(json!({"Resources": 7})), 400, "Resources"),
         (changed(json!({"Resources": [1]})), 400, "Resources"),
         (changed(json!({"Resources": [study, unknown]})), 404, unknown),
         (changed(json!({"Resources": ["../system"]})), 404, "../system"),
@@ -138,8 +140,9 @@ fn asynchronous_move_is_a_job<C: Cloud>() -> Result<()> {
     let fixture = hybrid::<C>()?;
     let sent = upload(&fixture, 1, 3)?;
     let study = sent[0].0.study.as_str();
+    // One id need not be in a list.
     let body =
-        json!({"Resources": [study], "TargetStorage": "object-storage", "Asynchronous": true, "Priority": 3});
+        json!({"Resources": study, "TargetStorage": "object-storage", "Asynchronous": true, "Priority": 3});
     let answer = fixture.rest().post_json("/move-storage", &body)?.ok()?.json()?;
     let id = answer["ID"].as_str().context("no ID")?;
     ensure!(answer["Path"] == format!("/jobs/{id}"), "{answer}");
@@ -159,15 +162,15 @@ fn expect_state(rest: &Client, id: &str, state: &str) -> Result<()> {
 
 fn job_can_be_paused_and_cancelled<C: Cloud>() -> Result<()> {
     let fixture = hybrid::<C>()?;
-    let sent = upload(&fixture, 1, 60)?;
-    fixture.bucket.latency(Duration::from_millis(60));
+    let sent = upload(&fixture, 1, 120)?;
+    fixture.bucket.latency(Duration::from_millis(100));
     let control = |id: &str, action: &str| fixture.rest().post(&format!("/jobs/{id}/{action}"), b"");
     let id = start_moving(&fixture, "object-storage", &[&sent[0].0.study])?;
-    within(JOB, || !fixture.keys().is_empty());
+    ensure!(within(JOB, || !fixture.keys().is_empty()));
     control(&id, "pause")?.ok()?;
     expect_state(fixture.rest(), &id, "Paused")?;
     let while_paused = fixture.keys().len();
-    ensure!((1..60).contains(&while_paused), "{while_paused}");
+    ensure!((1..120).contains(&while_paused), "{while_paused}");
     thread::sleep(Duration::from_millis(500));
     ensure!(fixture.keys().len() == while_paused, "the paused job moves attachments");
     expect_readable(&fixture, &sent)?;
@@ -176,23 +179,48 @@ fn job_can_be_paused_and_cancelled<C: Cloud>() -> Result<()> {
     control(&id, "cancel")?.ok()?;
     let job = fixture.rest().wait_job(&id, JOB)?;
     ensure!(job["State"] == "Failure" && job["ErrorCode"] == 37, "{job}");
-    ensure!(fixture.keys().len() < 60);
+    ensure!(fixture.keys().len() < 120);
     fixture.bucket.latency(Duration::ZERO);
     control(&id, "resubmit")?.ok()?;
     expect_state(fixture.rest(), &id, "Success")?;
-    expect_counts(&fixture, 0, 60)?;
+    expect_counts(&fixture, 0, 120)?;
+    expect_readable(&fixture, &sent)
+}
+
+fn job_can_be_paused_while_the_bucket_is_silent<C: Cloud>() -> Result<()> {
+    let fixture = hybrid::<C>()?;
+    let sent = upload(&fixture, 1, 20)?;
+    let held = fixture.bucket.hold(request::CREATE);
+    let id = start_moving(&fixture, "object-storage", &[&sent[0].0.study])?;
+    ensure!(held.wait_until(8, JOB), "{} uploads", held.waiting());
+    fixture.rest().post(&format!("/jobs/{id}/pause"), b"")?.ok()?;
+    expect_state(fixture.rest(), &id, "Paused")?;
+    ensure!(held.waiting() == 8, "{} uploads", held.waiting());
+    held.release();
+    // The uploads in progress end, and no others begin.
+    ensure!(within(JOB, || expect_counts(&fixture, 12, 8).is_ok()), "{:?}", fixture.keys());
+    thread::sleep(Duration::from_millis(500));
+    expect_counts(&fixture, 12, 8)?;
+    fixture.rest().post(&format!("/jobs/{id}/resume"), b"")?.ok()?;
+    let ended = fixture.rest().wait_job(&id, JOB)?;
+    let content = &ended["Content"];
+    ensure!(content["MovedAttachments"] == 12 && content["AlreadyThere"] == 8, "{ended:#}");
+    expect_counts(&fixture, 0, 20)?;
     expect_readable(&fixture, &sent)
 }
 
 fn job_continues_after_restart_and_reset<C: Cloud>() -> Result<()> {
     let mut fixture = hybrid::<C>()?;
     let sent = upload(&fixture, 1, 60)?;
-    fixture.bucket.latency(Duration::from_millis(80));
+    fixture.bucket.latency(Duration::from_millis(200));
     let id = start_moving(&fixture, "object-storage", &[&sent[0].0.study])?;
-    within(JOB, || !fixture.keys().is_empty());
+    let count = |content: &Value, field: &str| content[field].as_u64().unwrap_or_default();
+    let moved = |content: &Value| count(content, "MovedAttachments");
+    ensure!(within(JOB, || content_of(&fixture, &id).is_ok_and(|content| moved(&content) > 0)));
+    let before = moved(&content_of(&fixture, &id)?);
     fixture.restart()?;
     ensure!(fixture.keys().len() < 60, "the move ended before the restart");
-    ensure!(fixture.rest().get_json(&format!("/jobs/{id}"))?["Content"]["MovedAttachments"].is_u64());
+    ensure!(moved(&content_of(&fixture, &id)?) >= before, "counts are lost");
     fixture.rest().post("/tools/reset", b"")?.ok()?;
     fixture.bucket.latency(Duration::ZERO);
     // The reset closes connections some time after its answer, so every question uses a new one.
@@ -200,8 +228,30 @@ fn job_continues_after_restart_and_reset<C: Cloud>() -> Result<()> {
     ensure!(within(JOB, || state().is_some_and(|job| job["State"] == "Success")), "{:?}", state());
     expect_counts(&fixture, 0, 60)?;
     expect_no_errors(&fixture)?;
+    let content = state().context("no job")?["Content"].take();
+    ensure!(moved(&content) > before, "{content}");
+    ensure!(moved(&content) + count(&content, "AlreadyThere") == 60, "{content}");
     let readable = || expect_readable_by(&Client::new(fixture.orthanc.url()), &sent);
     if within(JOB, || readable().is_ok()) { Ok(()) } else { readable() }
+}
+
+fn opposite_moves_take_turns<C: Cloud>() -> Result<()> {
+    let fixture = hybrid::<C>()?;
+    let sent = upload(&fixture, 1, 4)?;
+    let held = fixture.bucket.hold(request::CREATE);
+    let first = start_moving(&fixture, "object-storage", &[&sent[0].0.study])?;
+    ensure!(held.wait_until(1, JOB), "no upload");
+    let second = start_moving(&fixture, "file-system", &[&sent[3].0.id])?;
+    let waits = || content_of(&fixture, &second).is_ok_and(|content| content["WaitingFor"].is_string());
+    ensure!(within(JOB, waits), "{:?}", content_of(&fixture, &second));
+    held.release();
+    for (job, moved) in [(&first, 4), (&second, 1)] {
+        let ended = fixture.rest().wait_job(job, JOB)?;
+        ensure!(ended["State"] == "Success" && ended["Content"]["MovedAttachments"] == moved, "{ended:#}");
+        ensure!(ended["Content"]["WaitingFor"].is_null(), "{ended:#}");
+    }
+    expect_counts(&fixture, 1, 3)?;
+    expect_readable(&fixture, &sent)
 }
 
 fn move_needs_the_memory_of_one_attachment<C: Cloud>() -> Result<()> {
@@ -220,7 +270,8 @@ fn move_needs_the_memory_of_one_attachment<C: Cloud>() -> Result<()> {
         fixture.start_again_with(&section)?;
         let before = fixture.orthanc.memory_bytes()?;
         fixture.orthanc.reset_peak_memory()?;
-        move_to(&fixture, target, &resources)?;
+        let content = move_to(&fixture, target, &resources)?;
+        ensure!(content["MovedAttachments"] == resources.len(), "{content}");
         let megabytes = fixture.orthanc.peak_memory_bytes()?.saturating_sub(before) / 1_000_000;
         println!("{target}: {megabytes} MB for four attachments of {MEGABYTES} MB");
         ensure!(megabytes < u64::from(MEGABYTES) + 32 + 4, "{target}: {megabytes} MB");

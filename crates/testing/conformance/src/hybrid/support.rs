@@ -115,6 +115,11 @@ pub(crate) fn expect_counts<C: Cloud>(fixture: &Fixture<C>, files: usize, object
     Ok(())
 }
 
+/// Returns the content of a job.
+pub(crate) fn content_of<C: Cloud>(fixture: &Fixture<C>, job: &str) -> Result<Value> {
+    Ok(fixture.rest().get_json(&format!("/jobs/{job}"))?["Content"].take())
+}
+
 /// Checks that the plugin has logged no error.
 pub(crate) fn expect_no_errors<C: Cloud>(fixture: &Fixture<C>) -> Result<()> {
     let errors = fixture.log_lines('E');

@@ -1,7 +1,6 @@
 //! Moving attachments between a bucket and files, without Orthanc.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +9,12 @@ use bucket::{
     TransferOptions,
 };
 use bytes::Bytes;
-use hybrid::{FileStorage, FileStorageOptions, HybridStorage, MoveOutcome, Side, StoredContent, StoredForm};
 use object_store::PutOptions;
 use object_store::memory::InMemory;
 use storage_layout::{Attachment, ContentType, Layout};
+
+use crate::files::Observed;
+use crate::{FileStorage, FileStorageOptions, HybridStorage, MoveOutcome, Side, StoredContent, StoredForm};
 
 /// Stores content unchanged. Two contents are the same if they differ only in case.
 #[derive(Debug)]
@@ -33,11 +34,16 @@ struct Fixture {
     storage: HybridStorage,
     attachment: Attachment,
     form: Arc<dyn StoredForm>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Fixture {
     fn new() -> Self {
+        Self::with(true)
+    }
+
+    /// A fixture whose files are synced when they are stored, or not (`SyncStorageArea`).
+    fn with(sync: bool) -> Self {
         let store = Arc::new(InMemory::new());
         let bucket = Bucket::new(BucketOptions {
             store: Arc::<InMemory>::clone(&store),
@@ -51,10 +57,10 @@ impl Fixture {
         });
         let objects = ObjectStorage::new(bucket, Layout::default(), false, false);
         let folder = tempfile::tempdir().unwrap();
-        let files = FileStorage::new(folder.path(), FileStorageOptions { sync: false, note_use: None });
+        let files = FileStorage::new(folder.path(), FileStorageOptions { sync, note_use: None });
         let attachment = Attachment::new("fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", ContentType::DICOM).unwrap();
         let storage = HybridStorage::new(objects, files, Side::FileSystem);
-        Self { storage, attachment, form: Arc::new(Form), _folder: folder }
+        Self { storage, attachment, form: Arc::new(Form), folder }
     }
 
     fn put_file(&self, content: &[u8]) {
@@ -74,6 +80,22 @@ impl Fixture {
     async fn object(&self) -> Option<Bytes> {
         let mut found = self.storage.objects().read(&self.attachment, ReadRange::Whole).await.ok()?;
         Some(found.download.next().await.unwrap().unwrap_or_default())
+    }
+
+    /// Forgets what was synced so far. From now on, `broken` cannot be synced.
+    fn watch_disk(&self, broken: Option<PathBuf>) {
+        *self.storage.files().unwrap().disk().observed.lock() = Observed { synced: Vec::new(), broken };
+    }
+
+    fn synced(&self) -> Vec<PathBuf> {
+        self.storage.files().unwrap().disk().observed.lock().synced.clone()
+    }
+
+    /// The attachment's file and the folders above it, which must all be synced.
+    fn path_to_the_file(&self) -> [PathBuf; 4] {
+        let root = self.folder.path();
+        let inner = root.join("fb/4b");
+        [inner.join(self.attachment.uuid.as_str()), inner, root.join("fb"), root.to_owned()]
     }
 
     async fn move_to(&self, target: Side) -> Result<MoveOutcome, StorageError> {
@@ -109,6 +131,59 @@ async fn interrupted_move_is_completed() {
     fixture.put_file(b"CONTENT");
     assert_eq!(fixture.move_to(Side::ObjectStorage).await.unwrap(), MoveOutcome::Moved { bytes: 7 });
     assert_eq!((fixture.file(), fixture.object().await.as_deref()), (None, Some(b"content".as_slice())));
+}
+
+#[tokio::test]
+async fn move_to_files_syncs_them_whatever_the_option_says() {
+    for sync in [true, false] {
+        for copy_exists in [false, true] {
+            let fixture = Fixture::with(sync);
+            fixture.put_object(b"content").await;
+            if copy_exists {
+                fixture.put_file(b"content");
+            }
+            fixture.watch_disk(None);
+            fixture.move_to(Side::FileSystem).await.unwrap();
+            assert_eq!(fixture.synced(), fixture.path_to_the_file(), "{sync} {copy_exists}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn source_stays_if_the_file_cannot_be_synced() {
+    for copy_exists in [false, true] {
+        for broken in 0..4 {
+            let fixture = Fixture::with(false);
+            fixture.put_object(b"content").await;
+            if copy_exists {
+                fixture.put_file(b"content");
+            }
+            fixture.watch_disk(Some(fixture.path_to_the_file()[broken].clone()));
+            let error = fixture.move_to(Side::FileSystem).await.unwrap_err();
+            assert!(error.to_string().contains("the disk is broken"), "{error}");
+            assert_eq!(fixture.object().await.as_deref(), Some(b"content".as_slice()), "{broken}");
+            assert_eq!(
+                fixture.file().is_some(),
+                copy_exists,
+                "a copy that may vanish must not be read first"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn stores_sync_only_what_the_option_says() {
+    for sync in [true, false] {
+        let fixture = Fixture::with(sync);
+        fixture.put_file(b"content");
+        assert_eq!(fixture.synced(), if sync { fixture.path_to_the_file().to_vec() } else { Vec::new() });
+        fixture.watch_disk(None);
+        fixture.put_file(b"content");
+        assert_eq!(
+            fixture.synced(),
+            if sync { fixture.path_to_the_file()[..2].to_vec() } else { Vec::new() }
+        );
+    }
 }
 
 #[tokio::test]

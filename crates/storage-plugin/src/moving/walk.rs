@@ -1,0 +1,80 @@
+//! Walks through resources and everything below them, without holding more than the way to the present one
+//! and the siblings on that way.
+
+use std::collections::VecDeque;
+use std::vec;
+
+use crate::catalog::{Catalog, CatalogError, Resource};
+
+/// A position in a walk: the resources on the way to the last one that was finished, which is the last
+/// element. Empty at the beginning.
+///
+/// Siblings are visited in the order of their ids, so a position stays valid when resources are added or
+/// deleted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Cursor(pub(crate) Vec<Resource>);
+
+/// Visits each resource after everything below it.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    roots: vec::IntoIter<Resource>,
+    /// The resources in progress, from the top, and their children that were not visited yet.
+    stack: Vec<(Resource, vec::IntoIter<Resource>)>,
+    /// The part of the cursor that was not reached yet.
+    rest: VecDeque<Resource>,
+    cursor: Cursor,
+}
+
+impl Walk {
+    /// A walk through `roots` and everything below that continues after `cursor`.
+    pub(crate) fn new(roots: Vec<Resource>, cursor: &Cursor) -> Self {
+        let mut walk = Self {
+            roots: Vec::new().into_iter(),
+            stack: Vec::new(),
+            rest: cursor.0.iter().cloned().collect(),
+            cursor: cursor.clone(),
+        };
+        walk.roots = walk.remaining(roots);
+        walk
+    }
+
+    /// The position after the last visited resource.
+    pub(crate) fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// Visits the next resource; `None` at the end. The walk cannot continue after an error.
+    pub(crate) fn next(&mut self, catalog: &Catalog) -> Result<Option<Resource>, CatalogError> {
+        loop {
+            let next = match self.stack.last_mut() {
+                None => self.roots.next(),
+                Some((_, children)) => children.next(),
+            };
+            if let Some(resource) = next {
+                let children = catalog.children(&resource)?.unwrap_or_default();
+                let children = self.remaining(children);
+                self.stack.push((resource, children));
+            } else {
+                let Some((resource, _)) = self.stack.pop() else { return Ok(None) };
+                let parents = self.stack.iter().map(|(parent, _)| parent);
+                self.cursor = Cursor(parents.chain([&resource]).cloned().collect());
+                return Ok(Some(resource));
+            }
+        }
+    }
+
+    /// The siblings that the cursor has not passed, in the order in which they are visited.
+    fn remaining(&mut self, mut siblings: Vec<Resource>) -> vec::IntoIter<Resource> {
+        siblings.sort_unstable();
+        siblings.dedup();
+        if let Some(passed) = self.rest.pop_front() {
+            let finished = self.rest.is_empty();
+            siblings.retain(|sibling| *sibling > passed || (*sibling == passed && !finished));
+            if siblings.first() != Some(&passed) {
+                // The resource in progress no longer exists.
+                self.rest.clear();
+            }
+        }
+        siblings.into_iter()
+    }
+}
