@@ -59,6 +59,13 @@ impl Claims {
         Some(Claim { _turn: turn, ticket })
     }
 
+    /// Makes the move in progress, if any, end early: Orthanc has deleted the attachment.
+    pub(crate) fn announce_removal(&self, uuid: &AttachmentUuid) {
+        if let Some(entry) = self.0.lock().get(uuid) {
+            entry.removed.store(true, Ordering::Release);
+        }
+    }
+
     fn ticket(&self, uuid: AttachmentUuid) -> Ticket {
         let entry = Arc::clone(self.0.lock().entry(uuid).or_default());
         Ticket { claims: self.clone(), uuid, entry }

@@ -135,6 +135,11 @@ impl HybridStorage {
         both(from_files, from_objects)
     }
 
+    /// Makes the move of an attachment in progress, if any, end early, because Orthanc has deleted it.
+    pub fn announce_removal(&self, attachment: &Attachment) {
+        self.claims.announce_removal(&attachment.uuid);
+    }
+
     /// Deletes attachments from both places, those in the bucket with as few requests as possible. One that
     /// is being moved is left for later.
     pub(crate) async fn remove_many(&self, attachments: Vec<Attachment>) -> Vec<(Attachment, Removal)> {

@@ -39,6 +39,7 @@ impl Deletions {
     ///
     /// If the attachment could be neither marked nor deleted.
     pub(crate) fn delete(&self, attachment: Attachment) -> Result<Deletion, StorageError> {
+        self.storage.announce_removal(&attachment);
         match self.state.as_ref().map(|state| state.markers().add(&attachment)) {
             Some(Ok(())) => return Ok(Deletion::Marked),
             Some(Err(error)) => tracing::warn!("{error}; deleting the attachment immediately"),

@@ -223,15 +223,17 @@ fn job_continues_after_restart_and_reset<C: Cloud>() -> Result<()> {
     ensure!(moved(&content_of(&fixture, &id)?) >= before, "counts are lost");
     fixture.rest().post("/tools/reset", b"")?.ok()?;
     fixture.bucket.latency(Duration::ZERO);
-    // The reset closes connections some time after its answer, so every question uses a new one.
-    let state = || Client::new(fixture.orthanc.url()).get_json(&format!("/jobs/{id}")).ok();
+    // The reset closes connections some time after its answer, and does not answer on some that are opened
+    // meanwhile, so every question uses a new one.
+    let client = || Client::with_timeout(fixture.orthanc.url(), Duration::from_secs(3));
+    let state = || client().get_json(&format!("/jobs/{id}")).ok();
     ensure!(within(JOB, || state().is_some_and(|job| job["State"] == "Success")), "{:?}", state());
     expect_counts(&fixture, 0, 60)?;
     expect_no_errors(&fixture)?;
     let content = state().context("no job")?["Content"].take();
     ensure!(moved(&content) > before, "{content}");
     ensure!(moved(&content) + count(&content, "AlreadyThere") == 60, "{content}");
-    let readable = || expect_readable_by(&Client::new(fixture.orthanc.url()), &sent);
+    let readable = || expect_readable_by(&client(), &sent);
     if within(JOB, || readable().is_ok()) { Ok(()) } else { readable() }
 }
 
