@@ -104,7 +104,7 @@ fn long_request_adds_only_its_ids_to_the_state() {
 }
 
 #[test]
-fn job_continues_at_its_position_after_a_restart() {
+fn restarted_job_continues_at_its_position() {
     let fake = Fake::new([2, 3, 20]);
     let mut job = job(&fake, Side::FileSystem, &patient());
     while fake.moved().len() < 50 {
@@ -147,7 +147,7 @@ fn job_can_be_interrupted_after_each_batch() {
 }
 
 #[test]
-fn resources_below_other_requested_ones_are_moved_once() {
+fn nested_resources_are_moved_once() {
     let fake = Fake::new([2, 2, 5]);
     let requested = [
         resource(Level::Study, 0),
@@ -256,7 +256,7 @@ fn opposite_jobs_take_turns() {
 }
 
 #[test]
-fn opposite_job_waits_for_the_last_moves_of_a_paused_one() {
+fn last_moves_of_a_paused_job_end_first() {
     let fake = Fake::new([1, 1, 50]);
     fake.is_slow.store(true, Ordering::Relaxed);
     let mut first = job(&fake, Side::FileSystem, &patient());

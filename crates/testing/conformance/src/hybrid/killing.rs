@@ -23,7 +23,7 @@ tests! {
         killed_move_can_be_resumed,
         reads_during_moves_never_fail,
         deletions_during_moves_are_complete,
-        deletion_removes_the_copy_of_a_move_in_progress,
+        deletion_removes_the_copy_of_a_move,
         interrupted_download_continues_with_the_file;
     Long:
         many_killed_moves_can_be_resumed,
@@ -143,7 +143,7 @@ fn deletions_during_moves_are_complete<C: Cloud>() -> Result<()> {
     expect_no_errors(&fixture)
 }
 
-fn deletion_removes_the_copy_of_a_move_in_progress<C: Cloud>() -> Result<()> {
+fn deletion_removes_the_copy_of_a_move<C: Cloud>() -> Result<()> {
     let fixture = Fixture::<C>::with(&json!({"HybridMode": "WriteToFileSystem"}))?;
     let sent = upload(&fixture, 1, 1)?;
     let held = fixture.bucket.hold(request::CREATE);
