@@ -46,6 +46,7 @@ mod download;
 mod error;
 mod error_body;
 mod exchange;
+mod proxy;
 mod stall;
 mod upload;
 
