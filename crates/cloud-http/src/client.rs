@@ -20,6 +20,7 @@ use crate::download::DownloadBody;
 use crate::error::{HttpConfigError, TransportError};
 use crate::error_body;
 use crate::exchange::{Exchange, note};
+use crate::lifetime::TokenHttp;
 use crate::proxy::proxies;
 use crate::stall::Progress;
 use crate::upload::{Lease, UploadBody, is_lent};
@@ -127,6 +128,11 @@ impl CloudHttp {
     /// (credentials).
     pub fn client(&self) -> &reqwest::Client {
         &self.client
+    }
+
+    /// Returns this client for requests to token services.
+    pub fn for_tokens(&self) -> TokenHttp {
+        TokenHttp::new(self.clone())
     }
 
     async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
