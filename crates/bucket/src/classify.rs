@@ -23,7 +23,7 @@ pub(crate) fn storage_error(
 ) -> StorageError {
     let refusal = exchange.status.filter(|status| !(200..300).contains(status));
     let code = exchange.code.as_deref().unwrap_or_default();
-    let classified = if let Some(transport) = TransportError::find(error) {
+    let mut classified = if let Some(transport) = TransportError::find(error) {
         from_transport(transport)
     } else if let Some(credentials) = CredentialError::find(error) {
         Classified {
@@ -35,6 +35,10 @@ pub(crate) fn storage_error(
     } else {
         Classified::permanent(from_store(error))
     };
+    // An upload does not need an object. Orthanc must not report its failure as a missing attachment.
+    if operation == Operation::Create && classified.cause == Cause::NotFound {
+        classified.cause = Cause::Refused;
+    }
     let answer = refusal.map(|status| {
         let Exchange { code, message, request_id, .. } = exchange;
         Box::new(Answer { status, code, message, request_id })
@@ -43,6 +47,17 @@ pub(crate) fn storage_error(
         transient: classified.transient,
         answer,
         ..StorageError::new(operation, object, classified.cause)
+    }
+}
+
+/// Whether the server may have carried out a request that failed with `error`: it was sent, and the answer is
+/// missing, cannot be used, or comes from a proxy or a part of the server that knows no better.
+pub(crate) fn may_be_done(error: &object_store::Error, exchange: &Exchange) -> bool {
+    match TransportError::find(error) {
+        Some(TransportError::Connect { .. } | TransportError::Certificate { .. }) => false,
+        Some(_) => true,
+        None if CredentialError::find(error).is_some() => false,
+        None => exchange.status.is_some_and(|status| matches!(status, 200..300 | 408 | 500 | 502..600)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bucket::{Cause, Download, Found, Naming, Operation, ReadRange, StorageError, blocking};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::files::FileReader;
 
@@ -123,11 +123,17 @@ impl Source {
         if let Origin::File(Some(mut file)) = self.bytes {
             return Ok(blocking(move || file.next(usize::MAX)).await?.unwrap_or_default());
         }
-        let mut bytes = BytesMut::with_capacity(usize::try_from(self.head.len()).unwrap_or(usize::MAX));
+        let mut bytes = Vec::new();
+        // A size that the server invents must not abort the process.
+        let size = usize::try_from(self.head.len()).unwrap_or(usize::MAX);
+        bytes.try_reserve_exact(size).map_err(|_| {
+            let cause = Cause::Other(format!("no memory for its {size} bytes"));
+            StorageError::new(Operation::Read, &self.head.name, cause)
+        })?;
         while let Some(chunk) = self.next().await? {
             bytes.extend_from_slice(&chunk);
         }
-        Ok(bytes.freeze())
+        Ok(bytes.into())
     }
 
     /// Whether the source has exactly the bytes `expected`.
