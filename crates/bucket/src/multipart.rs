@@ -191,3 +191,33 @@ impl ParallelDownload {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[test]
+    fn ranges_of_an_absurd_size_take_no_memory() {
+        let object = ObjectMeta {
+            location: Path::from("object"),
+            last_modified: std::time::SystemTime::UNIX_EPOCH.into(),
+            size: u64::MAX,
+            e_tag: None,
+            version: None,
+        };
+        let options = TransferOptions { connections: 10, ..TransferOptions::default() };
+        let policy = RetryPolicy::default();
+        let store = Arc::new(InMemory::new());
+        let path = object.location.clone();
+        let range = 7..u64::MAX;
+        let mut download = ParallelDownload::new(store, path, range, object, policy, options);
+        let size = DOWNLOAD_MEMORY / 10;
+        assert_eq!(download.next_range(), Some(7..7 + size));
+        assert_eq!(download.next_range(), Some(7 + size..7 + 2 * size));
+        download.waiting.start = u64::MAX - 1;
+        assert_eq!(download.next_range(), Some(u64::MAX - 1..u64::MAX));
+        assert_eq!(download.next_range(), None);
+    }
+}

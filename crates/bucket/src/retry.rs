@@ -207,6 +207,7 @@ mod tests {
         attempts.pause_after(after(40)).await.unwrap();
         assert!(start.elapsed() >= Duration::from_secs(40));
         attempts.pause_after(after(61)).await.unwrap_err();
+        attempts.pause_after(after(u64::MAX)).await.unwrap_err();
         assert!(start.elapsed() < Duration::from_secs(41), "a pause past the deadline fails at once");
     }
 

@@ -2,8 +2,9 @@
 //! library.
 
 mod fixture;
+mod lost;
 mod multipart;
 mod names;
 mod objects;
 
-modules![names, objects, multipart];
+modules![names, objects, multipart, lost];

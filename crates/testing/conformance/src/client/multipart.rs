@@ -21,7 +21,7 @@ const MEBIBYTE: usize = 1024 * 1024;
 /// Bytes per second of a connection that is slow enough for transfers in parts.
 const SLOW: u64 = 20 * 1024 * 1024;
 /// Size of an object that is transferred in parts over slow connections.
-const LARGE: usize = 17 * MEBIBYTE + 5;
+pub(crate) const LARGE: usize = 17 * MEBIBYTE + 5;
 /// Number of parts of 5 MiB in `LARGE`.
 const PARTS: u64 = 4;
 
@@ -32,7 +32,7 @@ fn slow<C: Cloud>() -> Result<Client<C>> {
 }
 
 /// Returns a client that has measured a slow connection, so that it uploads the next large object in parts.
-fn known_to_be_slow<C: Cloud>() -> Result<Client<C>> {
+pub(crate) fn known_to_be_slow<C: Cloud>() -> Result<Client<C>> {
     let client = slow()?;
     client.put("first", content(LARGE))?;
     assert_eq!(client.server.requests().of(request::CREATE), 1, "the first upload must be one request");
