@@ -166,3 +166,39 @@ impl Source {
 fn starts_with(left: &mut Bytes, chunk: &Bytes) -> bool {
     left.split_to(chunk.len().min(left.len())) == *chunk
 }
+
+#[cfg(test)]
+mod tests {
+    use bucket::{Bucket, BucketOptions, RetryPolicy, TransferOptions};
+    use object_store::memory::InMemory;
+    use object_store::{ObjectStoreExt, PutOptions, path::Path};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn absurd_size_is_an_error() {
+        let store = Arc::new(InMemory::new());
+        store.put(&Path::from("name"), "content".into()).await.unwrap();
+        let bucket = Bucket::new(BucketOptions {
+            store: Arc::<InMemory>::clone(&store),
+            multipart: store,
+            url: "memory://bucket".to_owned(),
+            put_options: PutOptions::default(),
+            retry: RetryPolicy::default(),
+            transfer: TransferOptions::default(),
+            largest_put: 5 << 30,
+            create: None,
+        });
+        for size in [7, 1 << 62, u64::MAX] {
+            let download = bucket.get("name", ReadRange::Whole).await.unwrap();
+            let found = Found { download, naming: Naming::Clear, name: "name".to_owned() };
+            let mut source = Source::object(found);
+            source.head.range = 0..size;
+            let read = source.read_to_end().await;
+            match size {
+                7 => assert_eq!(read.unwrap(), "content"),
+                _ => assert!(matches!(read.unwrap_err().cause, Cause::Other(_)), "{size}"),
+            }
+        }
+    }
+}
