@@ -138,6 +138,28 @@ mod tests {
     }
 
     #[test]
+    fn only_unclear_answers_may_hide_a_success() {
+        let generic = |source| object_store::Error::Generic { store: "test", source };
+        let of_status = |status| {
+            let error = generic("refused".into());
+            may_be_done(&error, &Exchange { status: Some(status), ..Exchange::default() })
+        };
+        for unclear in [200, 204, 408, 500, 502, 503, 504] {
+            assert!(of_status(unclear), "{unclear}");
+        }
+        for clear in [301, 400, 401, 403, 404, 409, 412, 429, 501] {
+            assert!(!of_status(clear), "{clear}");
+        }
+        let reason = || "test".to_owned();
+        let failed = |source| may_be_done(&generic(source), &Exchange::default());
+        assert!(failed(Box::new(TransportError::Interrupted { reason: reason() })));
+        assert!(failed(Box::new(TransportError::Stalled { limit: std::time::Duration::ZERO })));
+        assert!(!failed(Box::new(TransportError::Connect { reason: reason() })));
+        assert!(!failed(Box::new(CredentialError { reason: reason(), transient: true })));
+        assert!(!failed("no answer at all".into()));
+    }
+
+    #[test]
     fn only_temporary_failures_are_transient() {
         for status in [408, 429, 500, 502, 503, 504] {
             assert!(refused(status, "").transient, "{status}");

@@ -14,7 +14,8 @@ use crate::error::{Cause, Operation, StorageError};
 use crate::retry::{Attempts, RetryPolicy};
 use crate::task::in_place;
 
-/// Time limit for looking at an object after an upload has failed, even if the upload has used up its time.
+/// Time limit for looking at an object after an upload has failed, even if the upload has used up its time. Half
+/// of the upload's own limit if that is shorter.
 const LOOK: Duration = Duration::from_secs(5);
 /// Retries of that look.
 const RETRIES: u32 = 2;
@@ -73,15 +74,17 @@ impl Bucket {
     ) -> Result<bool, StorageError> {
         let retry = self.retry();
         let within = |deadline| RetryPolicy { deadline, ..retry };
-        let short = RetryPolicy { max_retries: retry.max_retries.min(RETRIES), ..within(LOOK) };
+        let look = LOOK.min(retry.deadline / 2);
+        let end = deadline.max(Instant::now() + look);
+        let short = RetryPolicy { max_retries: retry.max_retries.min(RETRIES), ..within(look) };
         let mut attempts = Attempts::new(short, Operation::Read, self.object_url(name));
         match self.compare(path, content, &mut attempts).await? {
             Comparison::Equal => return Ok(true),
             Comparison::Different => return Ok(false),
             Comparison::NoChecksum => {}
         }
-        let left = deadline.saturating_duration_since(Instant::now()).max(LOOK);
-        let attempts = Attempts::new(within(left), Operation::Read, self.object_url(name));
+        let left = within(end.saturating_duration_since(Instant::now()));
+        let attempts = Attempts::new(left, Operation::Read, self.object_url(name));
         let mut download = self.download(path.clone(), ReadRange::Whole, attempts).await?;
         let mut rest = &content[..];
         while let Some(chunk) = download.next().await? {
