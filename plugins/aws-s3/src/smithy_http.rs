@@ -1,5 +1,5 @@
-//! Adapts the plugin's HTTP client to the AWS SDK, which then requests tokens and roles through the same proxy, with the
-//! same certificates and without a second TLS stack.
+//! Adapts the plugin's HTTP client to the AWS SDK, which then requests tokens and roles with the same rules for
+//! proxies, the same certificates and without a second TLS stack.
 
 use std::time::Duration;
 
