@@ -13,9 +13,10 @@ use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
 
 use crate::download::{Download, ReadRange};
 use crate::error::{Cause, Operation, StorageError};
+use crate::journal::UploadJournal;
 use crate::multipart::MultipartUpload;
 use crate::retry::{Attempts, RetryPolicy};
-use crate::task::blocking;
+use crate::task::hashing;
 use crate::throughput::{LARGE, Throughput, TransferOptions};
 
 /// The object that [`Bucket::check`] asks for. It need not exist.
@@ -88,12 +89,21 @@ pub struct Bucket {
     options: Arc<BucketOptions>,
     uploads: Arc<Throughput>,
     downloads: Arc<Throughput>,
+    journal: Option<Arc<dyn UploadJournal>>,
 }
 
 impl Bucket {
     /// The bucket behind `options.store`.
     pub fn new(options: BucketOptions) -> Self {
-        Self { options: Arc::new(options), uploads: Arc::default(), downloads: Arc::default() }
+        Self { options: Arc::new(options), uploads: Arc::default(), downloads: Arc::default(), journal: None }
+    }
+
+    /// Notes multipart uploads in `journal`.
+    ///
+    /// An upload whose future is dropped stays in the journal, and so does one that cannot be aborted.
+    #[must_use]
+    pub fn with_journal(self, journal: Arc<dyn UploadJournal>) -> Self {
+        Self { journal: Some(journal), ..self }
     }
 
     /// The bucket's name in messages.
@@ -131,7 +141,8 @@ impl Bucket {
     ///
     /// # Errors
     ///
-    /// If the server does not confirm the object within the limits of the retry policy.
+    /// If the server does not confirm the object within the limits of the retry policy, and the object is not
+    /// found to be whole afterwards.
     pub async fn put(&self, name: &str, content: Payload) -> Result<(), StorageError> {
         let path = self.path(Operation::Create, name)?;
         match content {
@@ -147,15 +158,15 @@ impl Bucket {
         let split = self.options.transfer.connections > 1 && size >= LARGE && self.uploads.says_split();
         if split || size > self.options.largest_put {
             let deadline = self.attempts(Operation::Create, name);
-            let attempts = || deadline.again(self.options.retry);
-            let store = &self.options.multipart;
-            let upload = MultipartUpload { store, path, options: self.options.transfer, attempts: &attempts };
-            upload.run(&content, options).await?;
+            MultipartUpload { bucket: self, name, path, deadline }.run(&content, options).await?;
             self.uploads.record_several(size, start.elapsed());
             return Ok(());
         }
         let put = || self.options.store.put_opts(path, content.clone().into(), options.clone());
-        self.attempts(Operation::Create, name).run(put).await?;
+        let mut attempts = self.attempts(Operation::Create, name);
+        if let Err(error) = attempts.run(|| hashing(content.len(), put())).await {
+            return self.settle(name, path, &content, &attempts, error).await;
+        }
         if size >= LARGE {
             self.uploads.record_one(size, start.elapsed());
         }
@@ -169,33 +180,18 @@ impl Bucket {
     /// [`Cause::NotFound`] if there is no such object, [`Cause::OutOfRange`] if it is smaller than the range.
     pub async fn get(&self, name: &str, range: ReadRange) -> Result<Download, StorageError> {
         let path = self.path(Operation::Read, name)?;
-        let attempts = self.attempts(Operation::Read, name);
+        self.download(path, range, self.attempts(Operation::Read, name)).await
+    }
+
+    pub(crate) async fn download(
+        &self,
+        path: Path,
+        range: ReadRange,
+        attempts: Attempts,
+    ) -> Result<Download, StorageError> {
         let download = Download::start(Arc::clone(&self.options.store), path, range, attempts).await?;
         let BucketOptions { transfer, retry, .. } = *self.options;
         Ok(download.split_if_slow(transfer, retry, Arc::clone(&self.downloads)))
-    }
-
-    /// Whether the server has an object `name` with the size and checksum of `content`. `false` if the server
-    /// keeps no checksums.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
-    pub async fn is_confirmed(&self, name: &str, content: &Bytes) -> Result<bool, StorageError> {
-        let path = self.path(Operation::Read, name)?;
-        let head = || self.options.store.head(&path);
-        let (object, exchange) = self.attempts(Operation::Read, name).run(head).await?;
-        let Some(checksum) = exchange.checksum.filter(|_| object.size == content.len() as u64) else {
-            return Ok(false);
-        };
-        // Hashing gigabytes on this thread would hold up the network.
-        let content = content.clone();
-        let compare = move || {
-            let mut verifier = checksum.verifier();
-            verifier.update(&content);
-            verifier.is_right()
-        };
-        Ok(blocking(compare).await)
     }
 
     /// Deletes `name`. Succeeds if there is no such object.
@@ -212,12 +208,32 @@ impl Bucket {
         }
     }
 
-    fn attempts(&self, operation: Operation, name: &str) -> Attempts {
+    pub(crate) fn store(&self) -> &dyn ObjectStore {
+        &*self.options.store
+    }
+
+    pub(crate) fn multipart(&self) -> &dyn MultipartStore {
+        &*self.options.multipart
+    }
+
+    pub(crate) fn journal(&self) -> Option<Arc<dyn UploadJournal>> {
+        self.journal.clone()
+    }
+
+    pub(crate) fn retry(&self) -> RetryPolicy {
+        self.options.retry
+    }
+
+    pub(crate) fn transfer(&self) -> TransferOptions {
+        self.options.transfer
+    }
+
+    pub(crate) fn attempts(&self, operation: Operation, name: &str) -> Attempts {
         Attempts::new(self.options.retry, operation, self.object_url(name))
     }
 
     /// `name` unchanged: `Path::from` would rewrite `#`, `%`, `~` and non-ASCII letters.
-    fn path(&self, operation: Operation, name: &str) -> Result<Path, StorageError> {
+    pub(crate) fn path(&self, operation: Operation, name: &str) -> Result<Path, StorageError> {
         Path::parse(name).map_err(|error| {
             StorageError::new(operation, self.object_url(name), Cause::Other(error.to_string()))
         })

@@ -23,7 +23,7 @@ pub(crate) fn storage_error(
 ) -> StorageError {
     let refusal = exchange.status.filter(|status| !(200..300).contains(status));
     let code = exchange.code.as_deref().unwrap_or_default();
-    let classified = if let Some(transport) = TransportError::find(error) {
+    let mut classified = if let Some(transport) = TransportError::find(error) {
         from_transport(transport)
     } else if let Some(credentials) = CredentialError::find(error) {
         Classified {
@@ -35,6 +35,10 @@ pub(crate) fn storage_error(
     } else {
         Classified::permanent(from_store(error))
     };
+    // An upload does not need an object. Orthanc must not report its failure as a missing attachment.
+    if operation == Operation::Create && classified.cause == Cause::NotFound {
+        classified.cause = Cause::Refused;
+    }
     let answer = refusal.map(|status| {
         let Exchange { code, message, request_id, .. } = exchange;
         Box::new(Answer { status, code, message, request_id })
@@ -43,6 +47,17 @@ pub(crate) fn storage_error(
         transient: classified.transient,
         answer,
         ..StorageError::new(operation, object, classified.cause)
+    }
+}
+
+/// Whether the server may have carried out a request that failed with `error`: it was sent, and the answer is
+/// missing, cannot be used, or comes from a proxy or a part of the server that knows no better.
+pub(crate) fn may_be_done(error: &object_store::Error, exchange: &Exchange) -> bool {
+    match TransportError::find(error) {
+        Some(TransportError::Connect { .. } | TransportError::Certificate { .. }) => false,
+        Some(_) => true,
+        None if CredentialError::find(error).is_some() => false,
+        None => exchange.status.is_some_and(|status| matches!(status, 200..300 | 408 | 500 | 502..600)),
     }
 }
 
@@ -120,6 +135,28 @@ mod tests {
         assert_eq!(refused(404, "NoSuchKey").cause, Cause::NotFound);
         assert_eq!(refused(404, "NoSuchBucket").cause, Cause::BucketMissing);
         assert_eq!(refused(404, "ContainerNotFound").cause, Cause::BucketMissing);
+    }
+
+    #[test]
+    fn only_unclear_answers_may_hide_a_success() {
+        let generic = |source| object_store::Error::Generic { store: "test", source };
+        let of_status = |status| {
+            let error = generic("refused".into());
+            may_be_done(&error, &Exchange { status: Some(status), ..Exchange::default() })
+        };
+        for unclear in [200, 204, 408, 500, 502, 503, 504] {
+            assert!(of_status(unclear), "{unclear}");
+        }
+        for clear in [301, 400, 401, 403, 404, 409, 412, 429, 501] {
+            assert!(!of_status(clear), "{clear}");
+        }
+        let reason = || "test".to_owned();
+        let failed = |source| may_be_done(&generic(source), &Exchange::default());
+        assert!(failed(Box::new(TransportError::Interrupted { reason: reason() })));
+        assert!(failed(Box::new(TransportError::Stalled { limit: std::time::Duration::ZERO })));
+        assert!(!failed(Box::new(TransportError::Connect { reason: reason() })));
+        assert!(!failed(Box::new(CredentialError { reason: reason(), transient: true })));
+        assert!(!failed("no answer at all".into()));
     }
 
     #[test]

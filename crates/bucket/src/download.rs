@@ -112,9 +112,9 @@ impl Download {
         self
     }
 
-    /// Fails unless this is the object version that another request began to read.
-    pub(crate) fn expect_version(&self, e_tag: Option<&str>) -> Result<(), StorageError> {
-        if self.object.e_tag.as_deref() == e_tag { Ok(()) } else { Err(self.changed()) }
+    /// Fails unless this is the object version `begun` that another request began to read.
+    pub(crate) fn expect_version(&self, begun: &ObjectMeta) -> Result<(), StorageError> {
+        if is_same_version(&self.object, begun) { Ok(()) } else { Err(self.changed()) }
     }
 
     /// The size of the whole object, in bytes.
@@ -166,7 +166,7 @@ impl Download {
                 Arc::clone(&self.store),
                 self.path.clone(),
                 self.next..self.range.end,
-                self.object.e_tag.clone(),
+                self.object.clone(),
                 splitting.policy,
                 splitting.options,
             );
@@ -259,10 +259,7 @@ impl Download {
                 error
             }
         })?;
-        // Without an ETag, size and modification time identify the version.
-        let same =
-            answer.meta.size == self.object.size && answer.meta.last_modified == self.object.last_modified;
-        if !same || answer.range != missing {
+        if !is_same_version(&answer.meta, &self.object) || answer.range != missing {
             return Err(self.changed());
         }
         self.body = answer.into_stream();
@@ -276,6 +273,13 @@ impl Download {
     fn damaged(&self, how: &str) -> StorageError {
         self.attempts.error(Cause::Damaged(how.to_owned()), false)
     }
+}
+
+/// Whether two answers are about one version of an object. Without an ETag in both, its size and modification
+/// time identify the version.
+fn is_same_version(a: &ObjectMeta, b: &ObjectMeta) -> bool {
+    let same_tag = a.e_tag.is_none() || b.e_tag.is_none() || a.e_tag == b.e_tag;
+    same_tag && a.size == b.size && a.last_modified == b.last_modified
 }
 
 impl std::fmt::Debug for Download {

@@ -17,6 +17,8 @@ pub enum Operation {
     Read,
     /// Deleting an attachment.
     Remove,
+    /// Aborting an upload in parts.
+    Abort,
     /// Moving an attachment from one storage to the other.
     Move,
 }
@@ -29,6 +31,7 @@ impl fmt::Display for Operation {
             Self::Create => "store",
             Self::Read => "read",
             Self::Remove => "delete",
+            Self::Abort => "delete the parts of an unfinished upload of",
             Self::Move => "move",
         })
     }
@@ -62,6 +65,9 @@ pub enum Cause {
     /// The server refuses the request for another reason.
     #[error("the server refused the request")]
     Refused,
+    /// The server refuses to repeat an upload whose first answer was lost, and the object is not whole.
+    #[error("the server's confirmation was lost, and {0}")]
+    Unconfirmed(String),
     /// The whole operation took too long.
     #[error("not completed within {} s (RequestTimeout)", .0.as_secs_f32())]
     TimedOut(Duration),
@@ -194,6 +200,7 @@ mod tests {
             Cause::Certificate(text()),
             Cause::Busy,
             Cause::Refused,
+            Cause::Unconfirmed(text()),
             Cause::TimedOut(Duration::from_secs(1200)),
             Cause::Damaged(text()),
             Cause::Changed,
@@ -212,6 +219,7 @@ mod tests {
             match cause {
                 Cause::NotFound | Cause::BucketMissing | Cause::Denied | Cause::NoCredentials(_) => {}
                 Cause::Network(_) | Cause::Certificate(_) | Cause::Busy | Cause::Refused => {}
+                Cause::Unconfirmed(_) => {}
                 Cause::TimedOut(_) | Cause::Damaged(_) | Cause::Changed | Cause::DiskFull => {}
                 Cause::FileDenied | Cause::CopiesDiffer | Cause::CopyDamaged => {}
                 Cause::NotAcceptable(_) | Cause::OutOfRange | Cause::Other(_) => {}
@@ -232,6 +240,7 @@ mod tests {
                 Operation::CreateBucket,
                 Operation::Create,
                 Operation::Remove,
+                Operation::Abort,
                 Operation::Move,
             ]
             .map(|operation| StorageError::new(operation, object, Cause::Busy)),

@@ -35,8 +35,10 @@
 
 mod bucket;
 mod classify;
+mod confirm;
 mod download;
 mod error;
+mod journal;
 mod multipart;
 mod object_storage;
 mod retry;
@@ -46,6 +48,7 @@ mod throughput;
 pub use bucket::{Bucket, BucketCheck, BucketOptions, CreateBucket, Payload};
 pub use download::{Download, ReadRange};
 pub use error::{Answer, Cause, Operation, StorageError};
+pub use journal::UploadJournal;
 pub use object_storage::{Found, Naming, ObjectStorage};
 pub use retry::RetryPolicy;
 pub use task::blocking;

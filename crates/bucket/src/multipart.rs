@@ -3,25 +3,24 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{MultipartId, ObjectStore, PutMultipartOptions, PutOptions};
+use object_store::{MultipartId, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions};
 use tokio::task::JoinHandle;
 
+use crate::bucket::Bucket;
 use crate::download::{Download, ReadRange};
 use crate::error::StorageError;
 use crate::retry::{Attempts, RetryPolicy};
+use crate::task::hashing;
 use crate::throughput::TransferOptions;
 
 /// Maximum number of parts of an object on S3.
 const MOST_PARTS: u64 = 10_000;
-/// Time limit for aborting a failed upload.
-const ABORT: Duration = Duration::from_secs(10);
 /// Memory that a parallel download may use, in bytes.
 const DOWNLOAD_MEMORY: u64 = 20 * 1024 * 1024;
 /// Smallest range that a parallel download asks for, in bytes.
@@ -29,11 +28,11 @@ const SMALLEST_RANGE: u64 = 1024 * 1024;
 
 /// One multipart upload.
 pub(crate) struct MultipartUpload<'a> {
-    pub(crate) store: &'a Arc<dyn MultipartStore>,
+    pub(crate) bucket: &'a Bucket,
+    pub(crate) name: &'a str,
     pub(crate) path: &'a Path,
-    pub(crate) options: TransferOptions,
-    /// Returns the attempts for one request.
-    pub(crate) attempts: &'a (dyn Fn() -> Attempts + Sync),
+    /// Has the deadline of the whole upload.
+    pub(crate) deadline: Attempts,
 }
 
 impl MultipartUpload<'_> {
@@ -41,32 +40,37 @@ impl MultipartUpload<'_> {
     pub(crate) async fn run(&self, content: &Bytes, options: PutOptions) -> Result<(), StorageError> {
         let PutOptions { tags, attributes, .. } = options;
         let create = PutMultipartOptions { tags, attributes, ..PutMultipartOptions::default() };
-        let (id, _) =
-            (self.attempts)().run(|| self.store.create_multipart_opts(self.path, create.clone())).await?;
+        let begin = || self.store().create_multipart_opts(self.path, create.clone());
+        let (id, _) = self.attempts().run(begin).await?;
+        self.bucket.note(|journal, name, id| journal.began(name, id), self.name, &id).await;
         let result = self.upload(content, &id).await;
-        if result.is_err() {
-            let abort = self.store.abort_multipart(self.path, &id);
-            if !matches!(tokio::time::timeout(ABORT, abort).await, Ok(Ok(()))) {
-                tracing::warn!("cannot delete the parts of a failed upload of {}", self.path);
-            }
+        let aborted = match &result {
+            Ok(()) => Ok(()),
+            Err(_) => self.bucket.abort(self.name, self.path, &id).await,
+        };
+        match aborted {
+            Ok(()) => self.bucket.note(|journal, name, id| journal.ended(name, id), self.name, &id).await,
+            Err(error) => tracing::warn!("{error}"),
         }
         result
     }
 
     async fn upload(&self, content: &Bytes, id: &MultipartId) -> Result<(), StorageError> {
-        let size = self.options.part_size.max((content.len() as u64).div_ceil(MOST_PARTS));
+        let TransferOptions { part_size, connections } = self.bucket.transfer();
+        let size = part_size.max((content.len() as u64).div_ceil(MOST_PARTS));
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         let mut waiting = (0..content.len()).step_by(size).enumerate();
         let mut running = FuturesUnordered::new();
         let mut done: Vec<Option<PartId>> = vec![None; content.len().div_ceil(size)];
         loop {
-            while running.len() < self.options.connections.max(1)
+            while running.len() < connections.max(1)
                 && let Some((index, start)) = waiting.next()
             {
                 let part = content.slice(start..content.len().min(start + size));
                 running.push(async move {
-                    let put = || self.store.put_part(self.path, id, index, part.clone().into());
-                    (self.attempts)().run(put).await.map(|(part, _)| (index, part))
+                    let put = || self.store().put_part(self.path, id, index, part.clone().into());
+                    let put = || hashing(part.len(), put());
+                    self.attempts().run(put).await.map(|(part, _)| (index, part))
                 });
             }
             match running.try_next().await? {
@@ -75,8 +79,20 @@ impl MultipartUpload<'_> {
             }
         }
         let parts: Vec<PartId> = done.into_iter().flatten().collect();
-        let complete = || self.store.complete_multipart(self.path, id, parts.clone());
-        (self.attempts)().run(complete).await.map(|_| ())
+        let mut attempts = self.attempts();
+        match attempts.run(|| self.store().complete_multipart(self.path, id, parts.clone())).await {
+            Ok(_) => Ok(()),
+            Err(error) => self.bucket.settle(self.name, self.path, content, &attempts, error).await,
+        }
+    }
+
+    fn store(&self) -> &dyn MultipartStore {
+        self.bucket.multipart()
+    }
+
+    /// Returns the attempts for one request.
+    fn attempts(&self) -> Attempts {
+        self.deadline.again(self.bucket.retry())
     }
 }
 
@@ -85,9 +101,11 @@ pub(crate) struct ParallelDownload {
     store: Arc<dyn ObjectStore>,
     path: Path,
     policy: RetryPolicy,
-    e_tag: Option<String>,
+    object: ObjectMeta,
     connections: usize,
-    waiting: VecDeque<Range<u64>>,
+    /// The bytes that no range asks for yet, and the size of the next ranges.
+    waiting: Range<u64>,
+    range_size: u64,
     running: FuturesOrdered<JoinedRange>,
     ready: VecDeque<Bytes>,
 }
@@ -108,21 +126,20 @@ impl ParallelDownload {
         store: Arc<dyn ObjectStore>,
         path: Path,
         range: Range<u64>,
-        e_tag: Option<String>,
+        object: ObjectMeta,
         policy: RetryPolicy,
         options: TransferOptions,
     ) -> Self {
         let connections = options.connections.clamp(1, 16);
-        let size = (DOWNLOAD_MEMORY / connections as u64).max(SMALLEST_RANGE);
-        let starts = (range.start..range.end).step_by(usize::try_from(size).unwrap_or(usize::MAX));
-        let waiting = starts.map(|start| start..range.end.min(start + size)).collect();
+        let range_size = (DOWNLOAD_MEMORY / connections as u64).max(SMALLEST_RANGE);
         Self {
             store,
             path,
             policy,
-            e_tag,
+            object,
             connections,
-            waiting,
+            waiting: range,
+            range_size,
             running: FuturesOrdered::new(),
             ready: VecDeque::new(),
         }
@@ -135,7 +152,7 @@ impl ParallelDownload {
                 return Ok(Some(bytes));
             }
             while self.running.len() < self.connections
-                && let Some(range) = self.waiting.pop_front()
+                && let Some(range) = self.next_range()
             {
                 self.running.push_back(self.start(range, attempts));
             }
@@ -147,15 +164,22 @@ impl ParallelDownload {
         }
     }
 
+    fn next_range(&mut self) -> Option<Range<u64>> {
+        let Range { start, end } = self.waiting;
+        let next = end.min(start.saturating_add(self.range_size));
+        self.waiting.start = next;
+        (start < end).then_some(start..next)
+    }
+
     /// Reads a range in a separate task, so that it arrives while the reader is busy with another.
     fn start(&self, range: Range<u64>, attempts: &Attempts) -> JoinedRange {
         let store = Arc::clone(&self.store);
         let path = self.path.clone();
-        let e_tag = self.e_tag.clone();
+        let object = self.object.clone();
         let attempts = attempts.again(self.policy);
         let mut task = AbortOnDrop(tokio::spawn(async move {
             let mut download = Download::start(store, path, ReadRange::Range(range), attempts).await?;
-            download.expect_version(e_tag.as_deref())?;
+            download.expect_version(&object)?;
             let mut chunks = Vec::new();
             while let Some(chunk) = download.next().await? {
                 chunks.push(chunk);
@@ -165,5 +189,35 @@ impl ParallelDownload {
         Box::pin(async move {
             (&mut task.0).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[test]
+    fn ranges_of_an_absurd_size_take_no_memory() {
+        let object = ObjectMeta {
+            location: Path::from("object"),
+            last_modified: std::time::SystemTime::UNIX_EPOCH.into(),
+            size: u64::MAX,
+            e_tag: None,
+            version: None,
+        };
+        let options = TransferOptions { connections: 10, ..TransferOptions::default() };
+        let policy = RetryPolicy::default();
+        let store = Arc::new(InMemory::new());
+        let path = object.location.clone();
+        let range = 7..u64::MAX;
+        let mut download = ParallelDownload::new(store, path, range, object, policy, options);
+        let size = DOWNLOAD_MEMORY / 10;
+        assert_eq!(download.next_range(), Some(7..7 + size));
+        assert_eq!(download.next_range(), Some(7 + size..7 + 2 * size));
+        download.waiting.start = u64::MAX - 1;
+        assert_eq!(download.next_range(), Some(u64::MAX - 1..u64::MAX));
+        assert_eq!(download.next_range(), None);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cloud_http::{Exchange, observe};
 use tokio::time::Instant;
 
-use crate::classify::storage_error;
+use crate::classify::{may_be_done, storage_error};
 use crate::error::{Cause, Operation, StorageError};
 
 /// When failed requests are retried, and for how long.
@@ -43,6 +43,7 @@ pub(crate) struct Attempts {
     made: u32,
     retries_left: u32,
     pause: Duration,
+    may_be_done: bool,
 }
 
 /// A failed attempt.
@@ -64,10 +65,11 @@ impl Attempts {
             policy,
             operation,
             object,
-            deadline: Instant::now() + policy.deadline,
+            deadline: after(policy.deadline),
             made: 0,
             retries_left: policy.max_retries,
             pause: policy.first_pause,
+            may_be_done: false,
         }
     }
 
@@ -84,11 +86,16 @@ impl Attempts {
             self.made += 1;
             let failure = match tokio::time::timeout_at(self.deadline, observe(attempt())).await {
                 Ok((Ok(value), exchange)) => return Ok((value, exchange)),
-                Ok((Err(error), exchange)) => Failure {
-                    retry_after: exchange.retry_after,
-                    error: storage_error(self.operation, &self.object, &error, exchange),
-                },
-                Err(_elapsed) => return Err(self.timed_out()),
+                Ok((Err(error), exchange)) => {
+                    self.may_be_done |= may_be_done(&error, &exchange);
+                    let retry_after = exchange.retry_after;
+                    let error = storage_error(self.operation, &self.object, &error, exchange);
+                    Failure { error, retry_after }
+                }
+                Err(_elapsed) => {
+                    self.may_be_done = true;
+                    return Err(self.timed_out());
+                }
             };
             self.pause_after(failure).await?;
         }
@@ -100,7 +107,7 @@ impl Attempts {
         let backoff = self.pause.mul_f64(rand::random_range(0.5..=1.0));
         let pause = retry_after.unwrap_or_default().max(backoff);
         let failed = StorageError { attempts: self.made, ..error };
-        if !failed.transient || self.retries_left == 0 || Instant::now() + pause >= self.deadline {
+        if !failed.transient || self.retries_left == 0 || after(pause) >= self.deadline {
             return Err(failed);
         }
         tracing::info!("{failed}; retrying in {} ms", pause.as_millis());
@@ -122,6 +129,11 @@ impl Attempts {
         Self { deadline, ..Self::new(policy, self.operation, self.object.clone()) }
     }
 
+    /// Whether the server may have carried out one of the failed attempts.
+    pub(crate) fn may_be_done(&self) -> bool {
+        self.may_be_done
+    }
+
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
@@ -140,6 +152,13 @@ impl Attempts {
     pub(crate) fn timed_out(&self) -> StorageError {
         self.error(Cause::TimedOut(self.policy.deadline), true)
     }
+}
+
+/// The moment after `pause`, or after a year if that is too far away for the clock.
+fn after(pause: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    let now = Instant::now();
+    now.checked_add(pause).unwrap_or_else(|| now + YEAR)
 }
 
 #[cfg(test)]
@@ -188,6 +207,7 @@ mod tests {
         attempts.pause_after(after(40)).await.unwrap();
         assert!(start.elapsed() >= Duration::from_secs(40));
         attempts.pause_after(after(61)).await.unwrap_err();
+        attempts.pause_after(after(u64::MAX)).await.unwrap_err();
         assert!(start.elapsed() < Duration::from_secs(41), "a pause past the deadline fails at once");
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::RETRY_AFTER;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use object_store::client::{
@@ -20,13 +20,15 @@ use crate::download::DownloadBody;
 use crate::error::{HttpConfigError, TransportError};
 use crate::error_body;
 use crate::exchange::{Exchange, note};
+use crate::lifetime::TokenHttp;
+use crate::proxy::proxies;
 use crate::stall::Progress;
 use crate::upload::{Lease, UploadBody, is_lent};
 
 /// Maximum number of bytes to read of an error body.
 const MAX_ERROR_BODY: usize = 64 * 1024;
-/// Addresses of the clouds' metadata services and of this machine, which are never reached through a proxy.
-const NEVER_PROXIED: &str = "169.254.0.0/16,fd00:ec2::/32,localhost,127.0.0.0/8,::1,metadata.google.internal";
+/// The longest pause that a server may ask for (`Retry-After`).
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 const USER_AGENT: &str = concat!("orthanc-object-storage/", env!("CARGO_PKG_VERSION"));
 
 /// Options of a [`CloudHttp`].
@@ -39,7 +41,8 @@ pub struct HttpOptions {
     /// Maximum number of connections in use, at least 1. Further requests wait.
     pub max_connections: usize,
     /// `[protocol://][user:password@]host[:port]`. If `None`, the environment (`HTTPS_PROXY` and similar)
-    /// decides.
+    /// decides. `NO_PROXY` applies to both. This machine and metadata services are never asked through a
+    /// proxy.
     pub proxy: Option<String>,
     /// PEM certificates of authorities to trust in addition to the system's.
     pub root_certificates: Option<Vec<u8>>,
@@ -91,10 +94,11 @@ impl CloudHttp {
             .http1_only()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(options.connect_timeout)
-            .pool_max_idle_per_host(options.max_connections);
-        if let Some(proxy) = &options.proxy {
-            let all = reqwest::Proxy::all(proxy).map_err(|_| HttpConfigError::Proxy)?;
-            builder = builder.proxy(all.no_proxy(reqwest::NoProxy::from_string(NEVER_PROXIED)));
+            .pool_max_idle_per_host(options.max_connections)
+            // `reqwest` would not exclude metadata services from the proxies of the environment.
+            .no_proxy();
+        for proxy in proxies(options.proxy.as_deref(), |name| std::env::var(name).ok())? {
+            builder = builder.proxy(proxy);
         }
         if let Some(pem) = &options.root_certificates {
             let certificates =
@@ -126,6 +130,11 @@ impl CloudHttp {
         &self.client
     }
 
+    /// Returns this client for requests to token services.
+    pub fn for_tokens(&self) -> TokenHttp {
+        TokenHttp::new(self.clone())
+    }
+
     async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         // This does not fail, because the semaphore is never closed.
         let permit =
@@ -146,6 +155,9 @@ impl CloudHttp {
 
         let (head, incoming) = http::Response::from(response).into_parts();
         note_answer(head.status, &head.headers);
+        if !has_plausible_sizes(&head.headers) {
+            return Err(protocol("the size in the server's answer is not plausible"));
+        }
         let download = DownloadBody::new(incoming, self.stall_limit, permit);
         let body = if head.status.is_success() {
             HttpResponseBody::new(download)
@@ -206,11 +218,23 @@ fn note_answer(status: StatusCode, headers: &HeaderMap) {
 
 /// Parses `Retry-After`: seconds or a date (RFC 9110, 10.2.3).
 fn retry_after(value: &str) -> Option<Duration> {
-    if let Ok(seconds) = value.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+    let value = value.trim();
+    let is_number = !value.is_empty() && value.bytes().all(|letter| letter.is_ascii_digit());
+    let pause = if is_number {
+        value.parse().map_or(Duration::MAX, Duration::from_secs)
+    } else {
+        let date = httpdate::parse_http_date(value).ok()?;
+        date.duration_since(SystemTime::now()).unwrap_or_default()
+    };
+    Some(pause.min(LONGEST_RETRY_AFTER))
+}
+
+/// Whether each number in the headers about sizes is one that callers can calculate with.
+fn has_plausible_sizes(headers: &HeaderMap) -> bool {
+    let values = [CONTENT_LENGTH, CONTENT_RANGE].map(|name| headers.get(name));
+    let texts = values.into_iter().flatten().filter_map(|value| value.to_str().ok());
+    let numbers = texts.flat_map(|text| text.split(|letter: char| !letter.is_ascii_digit()));
+    numbers.filter(|digits| !digits.is_empty()).all(|digits| digits.parse::<i64>().is_ok())
 }
 
 fn protocol(reason: &str) -> HttpError {
@@ -259,7 +283,36 @@ mod tests {
         let parsed = retry_after(&httpdate::fmt_http_date(later)).unwrap();
         assert!((58..=60).contains(&parsed.as_secs()), "{parsed:?}");
         assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(retry_after("soon"), None);
+        for other in ["soon", "", "-1", "1.5"] {
+            assert_eq!(retry_after(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_capped() {
+        for huge in
+            ["3601", "9999999999999999999", "99999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"]
+        {
+            assert_eq!(retry_after(huge), Some(LONGEST_RETRY_AFTER), "{huge}");
+        }
+    }
+
+    #[test]
+    fn absurd_sizes_are_noticed() {
+        let plausible = |name: http::HeaderName, value: &str| {
+            has_plausible_sizes(&HeaderMap::from_iter([(name, value.parse().unwrap())]))
+        };
+        for good in
+            ["bytes 0-5/6", "bytes 0-5/*", "bytes */6", "bytes 0-9223372036854775806/9223372036854775807"]
+        {
+            assert!(plausible(CONTENT_RANGE, good), "{good}");
+        }
+        for bad in ["bytes 0-18446744073709551615/6", "bytes 0-5/18446744073709551616"] {
+            assert!(!plausible(CONTENT_RANGE, bad), "{bad}");
+        }
+        assert!(plausible(CONTENT_LENGTH, "6"));
+        assert!(!plausible(CONTENT_LENGTH, "9223372036854775808"));
+        assert!(has_plausible_sizes(&HeaderMap::new()));
     }
 
     #[test]

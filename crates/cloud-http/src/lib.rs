@@ -12,7 +12,8 @@
 //!   [`Checksum`] (see [`observe`]).
 //!
 //! The client does not retry; the crate `bucket` does. Credentials are left to `object_store`;
-//! [`CredentialError`] only marks their errors, so that `bucket` can classify them.
+//! [`CredentialError`] only marks their errors, so that `bucket` can classify them, and [`TokenHttp`] caps the
+//! lifetimes of tokens.
 //!
 //! # Example
 //!
@@ -46,6 +47,8 @@ mod download;
 mod error;
 mod error_body;
 mod exchange;
+mod lifetime;
+mod proxy;
 mod stall;
 mod upload;
 
@@ -53,4 +56,5 @@ pub use checksum::{Checksum, Verifier};
 pub use client::{CloudHttp, HttpOptions, no_retries};
 pub use error::{CredentialError, HttpConfigError, TransportError};
 pub use exchange::{Exchange, Refusal, observe, observe_nested};
+pub use lifetime::TokenHttp;
 pub use upload::with_lent_payload;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bucket::{Cause, Download, Found, Naming, Operation, ReadRange, StorageError, blocking};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::files::FileReader;
 
@@ -123,11 +123,17 @@ impl Source {
         if let Origin::File(Some(mut file)) = self.bytes {
             return Ok(blocking(move || file.next(usize::MAX)).await?.unwrap_or_default());
         }
-        let mut bytes = BytesMut::with_capacity(usize::try_from(self.head.len()).unwrap_or(usize::MAX));
+        let mut bytes = Vec::new();
+        // A size that the server invents must not abort the process.
+        let size = usize::try_from(self.head.len()).unwrap_or(usize::MAX);
+        bytes.try_reserve_exact(size).map_err(|_| {
+            let cause = Cause::Other(format!("no memory for its {size} bytes"));
+            StorageError::new(Operation::Read, &self.head.name, cause)
+        })?;
         while let Some(chunk) = self.next().await? {
             bytes.extend_from_slice(&chunk);
         }
-        Ok(bytes.freeze())
+        Ok(bytes.into())
     }
 
     /// Whether the source has exactly the bytes `expected`.
@@ -159,4 +165,40 @@ impl Source {
 /// Whether `left` starts with `chunk`, which is removed from it.
 fn starts_with(left: &mut Bytes, chunk: &Bytes) -> bool {
     left.split_to(chunk.len().min(left.len())) == *chunk
+}
+
+#[cfg(test)]
+mod tests {
+    use bucket::{Bucket, BucketOptions, RetryPolicy, TransferOptions};
+    use object_store::memory::InMemory;
+    use object_store::{ObjectStoreExt, PutOptions, path::Path};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn absurd_size_is_an_error() {
+        let store = Arc::new(InMemory::new());
+        store.put(&Path::from("name"), "content".into()).await.unwrap();
+        let bucket = Bucket::new(BucketOptions {
+            store: Arc::<InMemory>::clone(&store),
+            multipart: store,
+            url: "memory://bucket".to_owned(),
+            put_options: PutOptions::default(),
+            retry: RetryPolicy::default(),
+            transfer: TransferOptions::default(),
+            largest_put: 5 << 30,
+            create: None,
+        });
+        for size in [7, 1 << 62, u64::MAX] {
+            let download = bucket.get("name", ReadRange::Whole).await.unwrap();
+            let found = Found { download, naming: Naming::Clear, name: "name".to_owned() };
+            let mut source = Source::object(found);
+            source.head.range = 0..size;
+            let read = source.read_to_end().await;
+            match size {
+                7 => assert_eq!(read.unwrap(), "content"),
+                _ => assert!(matches!(read.unwrap_err().cause, Cause::Other(_)), "{size}"),
+            }
+        }
+    }
 }

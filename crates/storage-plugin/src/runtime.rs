@@ -14,8 +14,9 @@ use crate::stop::Stop;
 /// Threads for the network. Orthanc's own threads encrypt, decrypt and copy; for the rest, a second thread
 /// cost more in wake-ups than it gained on two cores (docs/performance.md).
 const THREADS: usize = 1;
-/// Threads for files that are being moved. They exist only while there is such work.
-const FILE_THREADS: usize = 16;
+/// Threads for files that are being moved, and for the network while other threads hash large uploads. They
+/// exist only while there is such work. If all are busy, the network waits.
+const BLOCKING_THREADS: usize = 64;
 /// Time limit for the threads to end.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
@@ -29,7 +30,7 @@ pub(crate) struct Runtime {
 impl Runtime {
     pub(crate) fn new(name: &str, stop: Stop) -> io::Result<Self> {
         let mut builder = Builder::new_multi_thread();
-        builder.worker_threads(THREADS).max_blocking_threads(FILE_THREADS);
+        builder.worker_threads(THREADS).max_blocking_threads(BLOCKING_THREADS);
         let runtime = builder.thread_name(name).enable_all().build()?;
         Ok(Self { tokio: Some(runtime), stop })
     }

@@ -1,5 +1,5 @@
-//! Adapts the plugin's HTTP client to the AWS SDK, which then requests tokens and roles through the same proxy, with the
-//! same certificates and without a second TLS stack.
+//! Adapts the plugin's HTTP client to the AWS SDK, which then requests tokens and roles with the same rules for
+//! proxies, the same certificates and without a second TLS stack.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use http::{HeaderMap, HeaderName};
 
 /// Creates connectors that share one `reqwest` client.
 #[derive(Debug, Clone)]
@@ -53,9 +54,21 @@ impl HttpConnector for Connector {
             let mut answer = http::Response::new(SdkBody::empty());
             *answer.status_mut() = response.status();
             *answer.headers_mut() = std::mem::take(response.headers_mut());
+            cap_lifetime(answer.headers_mut());
             *answer.body_mut() = SdkBody::from(response.bytes().await.map_err(failed)?);
             HttpResponse::try_from(answer).map_err(|error| ConnectorError::other(error.into(), None))
         })
+    }
+}
+
+/// Caps the lifetime of a session with EC2's metadata service at its documented maximum. The SDK adds it to the current
+/// time without a check for overflow.
+fn cap_lifetime(headers: &mut HeaderMap) {
+    const LIFETIME: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token-ttl-seconds");
+    const LONGEST: u64 = 6 * 3600;
+    let seconds = headers.get(&LIFETIME).and_then(|value| value.to_str().ok()?.parse().ok());
+    if seconds.is_some_and(|seconds: u64| seconds > LONGEST) {
+        headers.insert(LIFETIME, LONGEST.into());
     }
 }
 

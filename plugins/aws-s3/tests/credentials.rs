@@ -7,12 +7,15 @@ mod cloud;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use aws_smithy_types::date_time::{DateTime, Format};
 use cloud::S3;
-use conformance::{Cloud as _, Outcome, Request, SmallServer, configuration, section, without};
+use conformance::{
+    Answer, Cloud as _, METADATA_LIFETIME, Outcome, Request, SmallServer, configuration, section, without,
+};
 use fake_cloud::{BucketServer, Options};
 use serde_json::json;
 use tempfile::TempDir;
@@ -281,6 +284,62 @@ fn credentials_come_from_a_web_identity() -> Result<()> {
         .set("AWS_ENDPOINT_URL_STS", service.url(""));
     machine.works()?;
     assert_eq!(service.requests().len(), 1);
+    Ok(())
+}
+
+#[test]
+fn absurd_lifetimes_are_capped() -> Result<()> {
+    let service = SmallServer::start(|request| {
+        let (status, body) = metadata_service(request);
+        Answer(status, vec![(METADATA_LIFETIME, u64::MAX.to_string())], body)
+    })?;
+    let machine = Machine::new(Some(TOKEN))?.set("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.url(""));
+    machine.works()?;
+
+    let answer = credentials_json(HOUR).replace(&expiration(HOUR)[..4], "9999");
+    assert!(answer.contains("\"Expiration\":\"9999-"), "{answer}");
+    let service = SmallServer::start(move |_| (200, answer.clone()))?;
+    let machine = Machine::new(Some(TOKEN))?.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", service.url("/role"));
+    machine.works()?;
+    Ok(())
+}
+
+#[test]
+fn metadata_services_are_not_asked_through_a_proxy() -> Result<()> {
+    let services = [
+        ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/role"),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23:1/role"),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://[fd00:ec2::23]:1/role"),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254:1"),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://metadata.test:1"),
+    ];
+    let run = |(variable, address): (&'static str, &'static str)| {
+        // A proxy that would give itself away by issuing credentials.
+        let proxy = SmallServer::start(|request| match request.target.rsplit('/').next() {
+            Some("role") => (200, credentials_json(HOUR)),
+            _ => (200, "hospital-role".to_owned()),
+        })?;
+        let machine = Machine::new(Some(TOKEN))?.set("HTTP_PROXY", proxy.url("")).set(variable, address);
+        assert!(!machine.run()?.errors.is_empty(), "{address}");
+        assert!(proxy.requests().is_empty(), "{address}: {:#?}", proxy.requests());
+        anyhow::Ok(())
+    };
+    // Each takes as long as the SDK waits for a service that does not answer.
+    thread::scope(|scope| {
+        let threads = services.map(|service| scope.spawn(move || run(service)));
+        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("panicked"))?)
+    })?;
+    // The proxy is used for other services.
+    let proxy = SmallServer::start(|_| (400, String::new()))?;
+    let machine = Machine::new(Some(TOKEN))?;
+    let file = machine.file("identity", "identity-token")?;
+    machine
+        .set("HTTP_PROXY", proxy.url(""))
+        .set("AWS_WEB_IDENTITY_TOKEN_FILE", file)
+        .set("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/hospital")
+        .set("AWS_ENDPOINT_URL_STS", "http://sts.test")
+        .run()?;
+    assert!(!proxy.requests().is_empty());
     Ok(())
 }
 

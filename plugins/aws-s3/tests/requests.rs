@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use cloud::S3;
 use conformance::codes::CORRUPTED_FILE;
 use conformance::{DICOM, KEY, LoadedPlugin, UUID, configuration, content, eventually, section};
-use fake_cloud::{BucketServer, Fault, Operation, Options};
+use fake_cloud::{BucketServer, Fault, FaultRule, Operation, Options};
 use fake_orthanc::LogLevel;
 use serde_json::json;
 
@@ -69,37 +69,48 @@ fn bucket_may_be_part_of_the_host_name() -> Result<()> {
 #[test]
 fn answers_may_have_no_etag() -> Result<()> {
     let plugin = LoadedPlugin::<S3>::start()?;
+    let rule = plugin.server.faults().push(FaultRule::new(Fault::DropEtag).times(usize::MAX));
     plugin.create(UUID, &content(SIZE))?;
-    plugin.server.reset_counts();
-    plugin.fault(Operation::GetObject, Fault::DropEtag, 1);
+    assert_eq!(plugin.requests(), 2, "the object's checksum replaces the missing confirmation");
     assert!(plugin.read(UUID)? == content(SIZE));
-    plugin.fault(Operation::GetObjectRange, Fault::DropEtag, 1);
     assert!(plugin.range(UUID, 3, 70_000)? == content(SIZE)[3..70_003]);
     assert_eq!(plugin.requests(), 2);
+
+    let outcome = interrupted_range(&plugin, || {})?;
+    assert!(outcome == Ok(content(SIZE)[1..SIZE - 1].to_vec()), "the bytes differ");
+    assert_eq!((rule.fired(), plugin.requests()), (6, 2));
     plugin.check()
+}
+
+/// Reads a range while the server stops, does `change`, and starts again.
+fn interrupted_range(plugin: &LoadedPlugin<S3>, change: impl FnOnce()) -> Result<Result<Vec<u8>, i32>> {
+    // The answer takes some seconds, during which the server stops.
+    plugin.server.bandwidth_per_connection(Some(4_000_000));
+    let sent = plugin.server.requests().body_bytes_sent;
+    thread::scope(|scope| {
+        let read = scope.spawn(|| plugin.orthanc.read_range(UUID, DICOM, 1, SIZE - 2));
+        let has_begun = || plugin.server.requests().body_bytes_sent > sent + 1_000_000;
+        eventually("the download begins", Duration::from_secs(30), has_begun)?;
+        plugin.server.stop();
+        change();
+        plugin.server.bandwidth_per_connection(None);
+        plugin.server.start_again()?;
+        read.join().map_err(|_| anyhow!("panicked"))
+    })
 }
 
 #[test]
 fn replaced_object_is_noticed_without_an_etag() -> Result<()> {
-    let plugin = LoadedPlugin::<S3>::start()?;
-    plugin.create(UUID, &content(SIZE))?;
-    plugin.server.reset_counts();
-    plugin.fault(Operation::GetObjectRange, Fault::DropEtag, 1);
-    // The answer takes some seconds, during which the server stops.
-    plugin.server.bandwidth_per_connection(Some(4_000_000));
-    // `Last-Modified` has a resolution of one second.
-    thread::sleep(Duration::from_millis(1100));
-    thread::scope(|scope| -> Result<()> {
-        let read = scope.spawn(|| plugin.orthanc.read_range(UUID, DICOM, 1, SIZE - 2));
-        let has_begun = || plugin.server.requests().body_bytes_sent > 1_000_000;
-        eventually("the download begins", Duration::from_secs(30), has_begun)?;
-        plugin.server.stop();
-        plugin.server.insert("bucket", KEY, vec![7; SIZE]);
-        plugin.server.bandwidth_per_connection(None);
-        plugin.server.start_again()?;
-        let outcome = read.join().map_err(|_| anyhow!("panicked"))?;
-        assert_eq!(outcome.map(|bytes| bytes.len()), Err(CORRUPTED_FILE));
-        Ok(())
-    })?;
-    plugin.check()
+    for times in [1, usize::MAX] {
+        let plugin = LoadedPlugin::<S3>::start()?;
+        plugin.create(UUID, &content(SIZE))?;
+        plugin.fault(Operation::GetObjectRange, Fault::DropEtag, times);
+        // `Last-Modified` has a resolution of one second.
+        thread::sleep(Duration::from_millis(1100));
+        let replace = || plugin.server.insert("bucket", KEY, vec![7; SIZE]);
+        let outcome = interrupted_range(&plugin, replace)?;
+        assert_eq!(outcome.map(|bytes| bytes.len()), Err(CORRUPTED_FILE), "{times}");
+        plugin.check()?;
+    }
+    Ok(())
 }

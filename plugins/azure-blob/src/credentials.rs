@@ -85,7 +85,7 @@ fn identity(http: &CloudHttp) -> Result<AzureCredentialProvider> {
         .with_account("account")
         .with_container_name("container")
         .with_retry(no_retries())
-        .with_http_connector(http.clone());
+        .with_http_connector(http.for_tokens());
     let builder = match authority {
         Some(host) => unspecific.with_authority_host(host.trim_end_matches('/')),
         None => unspecific,

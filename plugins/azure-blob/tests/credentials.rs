@@ -111,6 +111,37 @@ fn workload_identity_is_in_the_environment() -> Result<()> {
 }
 
 #[test]
+fn absurd_lifetimes_are_capped() -> Result<()> {
+    let server = Server::start()?;
+    let answer = |life: &serde_json::Value| {
+        let answer = json!({"access_token": AzuriteOverTls::token(HOUR), "token_type": "Bearer"});
+        conformance::with(answer, life).to_string()
+    };
+    let entra = SmallServer::start(move |_| (200, answer(&json!({"expires_in": u64::MAX}))))?;
+    server.works(&machine(&entra)?.set("AZURE_CLIENT_SECRET", SECRET))?;
+
+    let server = Server::start()?;
+    let service = SmallServer::start(move |_| (200, answer(&json!({"expires_on": u64::MAX.to_string()}))))?;
+    server.works(&Machine::new()?.set("IDENTITY_ENDPOINT", service.url("/msi/token")))
+}
+
+#[test]
+fn managed_identity_is_not_asked_for_through_a_proxy() -> Result<()> {
+    let server = Server::start()?;
+    for address in ["http://169.254.169.254:1/msi", "http://localhost:1/msi", "http://identity.test:1/msi"] {
+        // A proxy that would give itself away by issuing a token.
+        let proxy = SmallServer::start(|_| {
+            let answer = json!({"access_token": AzuriteOverTls::token(HOUR), "expires_on": "9999999999"});
+            (200, answer.to_string())
+        })?;
+        let machine = Machine::new()?.set("HTTP_PROXY", proxy.url("")).set("IDENTITY_ENDPOINT", address);
+        expect_one_error(&server.run(&machine)?, &["managed identity"])?;
+        assert!(proxy.requests().is_empty(), "{address}: {:#?}", proxy.requests());
+    }
+    Ok(())
+}
+
+#[test]
 fn managed_identity_has_its_service() -> Result<()> {
     let server = Server::start()?;
     let service = SmallServer::start(|request: &Request| {

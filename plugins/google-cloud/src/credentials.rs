@@ -113,7 +113,7 @@ impl Credentials {
             // The builder requires a bucket; tokens do not depend on it.
             .with_bucket_name("bucket")
             .with_retry(no_retries())
-            .with_http_connector(http.clone());
+            .with_http_connector(http.for_tokens());
         let builder = match self {
             Self::ServiceAccount(key) => unspecific.with_service_account_key(key.as_str()),
             // `build` fails if the file has been removed since.

@@ -132,6 +132,31 @@ fn metadata_server_issues_tokens() -> Result<()> {
 }
 
 #[test]
+fn absurd_lifetimes_are_capped() -> Result<()> {
+    let setting = Setting::new()?;
+    setting.options.tokens.life(Duration::MAX);
+    let metadata = format!("127.0.0.1:{}", setting.server.port());
+    let setting = setting.set("GCE_METADATA_HOST", metadata);
+    let outcome = setting.run(&json!({}))?;
+    setting.expect_success(&outcome, 1);
+    Ok(())
+}
+
+#[test]
+fn metadata_server_is_not_asked_through_a_proxy() -> Result<()> {
+    for host in ["169.254.169.254:1", "metadata.google.internal:1", "metadata.test:1"] {
+        // A proxy that would give itself away by issuing a token.
+        let setting = Setting::new()?;
+        let setting = setting.set("GCE_METADATA_HOST", host).set("GCE_METADATA_IP", "169.254.169.254:1");
+        let proxy = setting.server.endpoint();
+        let setting = setting.set("HTTP_PROXY", proxy);
+        expect_one_error(&setting.run(&json!({}))?, &["gs://bucket", "the metadata server"])?;
+        assert_eq!(setting.server.requests().total, 0, "{host}");
+    }
+    Ok(())
+}
+
+#[test]
 fn expiring_tokens_are_renewed() -> Result<()> {
     let setting = Setting::new()?;
     // Less than the margin of the renewal, so that each request renews the token.

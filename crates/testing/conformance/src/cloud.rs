@@ -38,6 +38,8 @@ pub trait Cloud: Debug + Send + Sync + 'static {
 
     /// The server's error code for a missing object.
     const NO_SUCH_OBJECT: &'static str;
+    /// The server's error code for the completion of an upload in parts that has been completed already.
+    const NO_SUCH_UPLOAD: &'static str = "NoSuchUpload";
     /// The server's error code for a missing bucket.
     const NO_SUCH_BUCKET: &'static str;
     /// Returns this cloud's equivalent of an error code of S3.

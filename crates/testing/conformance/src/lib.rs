@@ -38,6 +38,6 @@ pub use fixture::{
 };
 pub use machine::{Machine, Outcome, child};
 pub use registry::run;
-pub use small_server::{Request, SmallServer};
+pub use small_server::{Answer, METADATA_LIFETIME, Request, SmallServer};
 
 modules![client, plugin, encryption, orthanc, hybrid];

@@ -1,10 +1,14 @@
 //! A small HTTP server for tests of services that issue credentials.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+
+/// The header with the lifetime of a session with EC2's metadata service, in seconds.
+pub const METADATA_LIFETIME: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
 
 /// The parts of a request that the tests inspect.
 #[derive(Debug, Clone)]
@@ -24,7 +28,17 @@ impl Request {
     }
 }
 
-type Answer = dyn Fn(&Request) -> (u16, String) + Send + Sync;
+/// An answer: the status, additional headers, the body. A `Content-Length` among the headers replaces the true one.
+#[derive(Debug, Clone)]
+pub struct Answer(pub u16, pub Vec<(&'static str, String)>, pub String);
+
+impl From<(u16, String)> for Answer {
+    fn from((status, body): (u16, String)) -> Self {
+        Self(status, Vec::new(), body)
+    }
+}
+
+type Answering = dyn Fn(&Request) -> Answer + Send + Sync;
 
 /// A server on the loopback interface, which runs until the process ends.
 #[derive(Debug)]
@@ -34,12 +48,12 @@ pub struct SmallServer {
 }
 
 impl SmallServer {
-    /// Answers every request with a status and a body.
-    pub fn start(answer: impl Fn(&Request) -> (u16, String) + Send + Sync + 'static) -> Result<Self> {
+    /// Answers every request with a status and a body, or an [`Answer`].
+    pub fn start<A: Into<Answer>>(answer: impl Fn(&Request) -> A + Send + Sync + 'static) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let answer: Arc<Answer> = Arc::new(answer);
+        let answer: Arc<Answering> = Arc::new(move |request: &Request| answer(request).into());
         let record = Arc::clone(&requests);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -63,7 +77,7 @@ impl SmallServer {
     }
 }
 
-fn serve(stream: &TcpStream, answer: &Answer, record: &Mutex<Vec<Request>>) -> Result<()> {
+fn serve(stream: &TcpStream, answer: &Answering, record: &Mutex<Vec<Request>>) -> Result<()> {
     let mut reader = BufReader::new(stream);
     let mut lines = Vec::new();
     loop {
@@ -85,15 +99,20 @@ fn serve(stream: &TcpStream, answer: &Answer, record: &Mutex<Vec<Request>>) -> R
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body)?;
     let request = Request { target, headers, body: String::from_utf8(body)? };
-    let (status, body) = answer(&request);
+    let Answer(status, mut headers, body) = answer(&request);
     record.lock().unwrap_or_else(PoisonError::into_inner).push(request);
-    let length = body.len();
-    let mut stream = stream;
     // Clients of EC2's metadata service require the last header; others ignore it.
-    write!(
-        stream,
-        "HTTP/1.1 {status} OK\r\nContent-Length: {length}\r\nConnection: close\r\n\
-         X-Aws-Ec2-Metadata-Token-Ttl-Seconds: 21600\r\n\r\n{body}"
-    )?;
+    let usual = [("Content-Length", body.len().to_string()), (METADATA_LIFETIME, "21600".to_owned())];
+    for (name, value) in usual {
+        if !headers.iter().any(|header| header.0 == name) {
+            headers.push((name, value));
+        }
+    }
+    let mut head = format!("HTTP/1.1 {status} OK\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        write!(head, "{name}: {value}\r\n")?;
+    }
+    let mut stream = stream;
+    stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
     Ok(())
 }

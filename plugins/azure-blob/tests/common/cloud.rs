@@ -26,6 +26,7 @@ impl Cloud for Azure {
     const BUCKET_OPTION: &'static str = "ContainerName";
 
     const NO_SUCH_OBJECT: &'static str = "BlobNotFound";
+    const NO_SUCH_UPLOAD: &'static str = "InvalidBlockList";
     const NO_SUCH_BUCKET: &'static str = "ContainerNotFound";
     const REQUESTS_BEFORE_PARTS: u64 = 0;
     const PARTS_CAN_BE_DROPPED: bool = false;

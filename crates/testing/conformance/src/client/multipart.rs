@@ -1,11 +1,14 @@
 //! Transfers of large objects in parts, on a server with slow connections.
 
-use anyhow::Result;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
 use bucket::{Cause, ReadRange, TransferOptions};
 use fake_cloud::{Fault, FaultRule, Operation};
 
 use crate::Cloud;
-use crate::client::fixture::{Client, failed};
+use crate::client::fixture::{Client, all, failed};
 use crate::fixture::{content, request};
 
 tests! {
@@ -14,14 +17,17 @@ tests! {
         large_object_is_uploaded_in_parts,
         failed_part_is_sent_again,
         failed_upload_in_parts_changes_nothing,
-        large_download_continues_in_parts,
+        large_download_continues_in_parts;
+    OneCloud:
+        parts_of_a_download_may_have_no_etag,
+        object_replaced_between_parts_is_noticed_without_etags,
 }
 
 const MEBIBYTE: usize = 1024 * 1024;
 /// Bytes per second of a connection that is slow enough for transfers in parts.
 const SLOW: u64 = 20 * 1024 * 1024;
 /// Size of an object that is transferred in parts over slow connections.
-const LARGE: usize = 17 * MEBIBYTE + 5;
+pub(crate) const LARGE: usize = 17 * MEBIBYTE + 5;
 /// Number of parts of 5 MiB in `LARGE`.
 const PARTS: u64 = 4;
 
@@ -32,7 +38,7 @@ fn slow<C: Cloud>() -> Result<Client<C>> {
 }
 
 /// Returns a client that has measured a slow connection, so that it uploads the next large object in parts.
-fn known_to_be_slow<C: Cloud>() -> Result<Client<C>> {
+pub(crate) fn known_to_be_slow<C: Cloud>() -> Result<Client<C>> {
     let client = slow()?;
     client.put("first", content(LARGE))?;
     assert_eq!(client.server.requests().of(request::CREATE), 1, "the first upload must be one request");
@@ -129,5 +135,41 @@ fn large_download_continues_in_parts<C: Cloud>() -> Result<()> {
         assert!(requests.of(request::READ_RANGE) > 1, "{requests:?}");
         assert!(client.server.connections_accepted() > 1, "the parts must be read in parallel");
     }
+    Ok(())
+}
+
+fn parts_of_a_download_may_have_no_etag<C: Cloud>() -> Result<()> {
+    let bytes = content(40 * MEBIBYTE + 3);
+    let both = [request::READ, request::READ_RANGE];
+    for without in [&both[..], &both[..1], &both[1..]] {
+        let client = slow::<C>()?;
+        client.server.insert(C::BUCKET, "object", bytes.clone());
+        for operation in without {
+            let rule = FaultRule::new(Fault::DropEtag).on(*operation).times(usize::MAX);
+            client.server.faults().push(rule);
+        }
+        assert!(client.get("object", ReadRange::Whole)? == bytes, "the bytes differ");
+        assert!(client.server.requests().of(request::READ_RANGE) > 1, "{without:?}");
+    }
+    Ok(())
+}
+
+fn object_replaced_between_parts_is_noticed_without_etags<C: Cloud>() -> Result<()> {
+    let client = slow::<C>()?;
+    let size = 40 * MEBIBYTE;
+    client.server.insert(C::BUCKET, "object", content(size));
+    client.server.faults().push(FaultRule::new(Fault::DropEtag).times(usize::MAX));
+    let hold = client.server.hold(request::READ_RANGE);
+    let download = {
+        let bucket = client.bucket.clone();
+        client.runtime.spawn(async move { all(bucket.get("object", ReadRange::Whole).await?).await })
+    };
+    ensure!(hold.wait_until(1, Duration::from_secs(30)), "no download in parts");
+    // `Last-Modified` has a resolution of one second.
+    thread::sleep(Duration::from_millis(1100));
+    client.server.insert(C::BUCKET, "object", vec![7; size]);
+    hold.release();
+    let error = failed(client.runtime.block_on(download)?)?;
+    assert_eq!(error.cause, Cause::Changed);
     Ok(())
 }

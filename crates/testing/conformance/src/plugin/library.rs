@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::Cloud;
 use crate::fixture::{
     DICOM, LoadedPlugin, UUID, assert_no_secret, configuration, content, done, library, refusal, request,
-    section, with,
+    section, uuid, with,
 };
 
 tests! {
@@ -139,7 +139,7 @@ fn eventful_session<C: Cloud>(server: BucketServer, section: Value) -> Result<St
     ] {
         plugin.fault(operation, fault, 1);
     }
-    assert!(plugin.create(UUID, &bytes).is_err());
+    assert!(plugin.create(&uuid(1), &bytes).is_err());
     assert!(plugin.read(UUID).is_err());
     assert!(plugin.read(UUID).is_err());
     assert!(plugin.remove(UUID).is_err());

@@ -1,5 +1,6 @@
 //! The built plugin in a fake Orthanc.
 
+mod absurd;
 mod availability;
 mod configuration;
 mod downloads;
@@ -9,4 +10,4 @@ mod requests;
 mod resets;
 mod tls;
 
-modules![availability, configuration, downloads, faults, library, requests, resets, tls];
+modules![absurd, availability, configuration, downloads, faults, library, requests, resets, tls];
