@@ -135,9 +135,13 @@ impl ObjectStorage {
         Ok(())
     }
 
-    /// Aborts an upload in parts.
-    pub async fn abort_upload(&self, _name: &str, _id: &str) -> Result<(), StorageError> {
-        Ok(())
+    /// Aborts an upload in parts that has begun earlier; see [`Bucket::abort_upload`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Bucket::abort_upload`].
+    pub async fn abort_upload(&self, name: &str, upload_id: &str) -> Result<(), StorageError> {
+        self.bucket.abort_upload(name, upload_id).await
     }
 
     /// Deletes attachments. Returns a result for each, in their order.

@@ -113,17 +113,14 @@ impl DeletionWorker {
 
     /// Aborts uploads that an earlier process has left.
     async fn abort_uploads(&self) {
-        for upload in self.state.uploads().take_left() {
-            match self.storage.objects().abort_upload(&upload.name, &upload.id).await {
-                Ok(()) => {
-                    tracing::info!("aborted an unfinished upload of {}", upload.name);
-                    upload.forget();
-                }
-                Err(error) => {
-                    tracing::info!("{error}; the parts of an unfinished upload remain for now");
-                    self.state.uploads().put_back(upload);
-                }
+        while let Some(upload) = self.state.uploads().take_left() {
+            if let Err(error) = self.storage.objects().abort_upload(&upload.name, &upload.id).await {
+                tracing::info!("{error}; the parts of an unfinished upload remain for now");
+                self.state.uploads().put_back(upload);
+                return;
             }
+            tracing::info!("aborted an unfinished upload of {}", upload.name);
+            upload.forget();
         }
     }
 

@@ -80,7 +80,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let offload = common.hybrid.as_ref().and_then(|options| options.offload.clone()).map(Offload::new);
         let deletion_delay = common.state.deletion_delay;
         let state = state_directory(&bucket.url, &common, orthanc)?;
-        let (storage, encryption) = storage(bucket, common, orthanc)?;
+        let (storage, encryption) = storage(bucket, common, state.as_ref(), orthanc)?;
         check(&runtime, storage.objects())?;
 
         let runtime = Arc::new(runtime);
@@ -212,6 +212,7 @@ impl<P: Provider> fmt::Debug for StoragePlugin<P> {
 fn storage(
     bucket: BucketOptions,
     common: CommonOptions,
+    state: Option<&Arc<StateDirectory>>,
     orthanc: &Orthanc,
 ) -> Result<(HybridStorage, Option<Arc<Encryption>>), InitializeError> {
     let url = &bucket.url;
@@ -223,7 +224,10 @@ fn storage(
         ),
         Some(_) => {}
     }
-    let bucket = Bucket::new(bucket);
+    let mut bucket = Bucket::new(bucket);
+    if let Some(state) = state {
+        bucket = bucket.with_journal(Arc::<StateDirectory>::clone(state));
+    }
     let layout =
         Layout { root: common.root, structure: common.structure, encrypted: common.encryption.is_some() };
     let read_unencrypted = common.encryption.as_ref().is_some_and(|options| options.read_unencrypted);

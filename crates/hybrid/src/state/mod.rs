@@ -20,7 +20,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
-use bucket::{Operation, StorageError};
+use bucket::{Operation, StorageError, UploadJournal};
 
 pub use self::markers::DeletionMarkers;
 pub(crate) use self::markers::Marker;
@@ -107,6 +107,17 @@ impl StateDirectory {
             }
         }
         Ok(())
+    }
+}
+
+/// The uploads in parts of this process; those of an earlier one are aborted by the worker of deletions.
+impl UploadJournal for StateDirectory {
+    fn began(&self, name: &str, upload_id: &str) -> io::Result<()> {
+        self.uploads.began(name, upload_id)
+    }
+
+    fn ended(&self, name: &str, upload_id: &str) -> io::Result<()> {
+        self.uploads.ended(name, upload_id)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Uploads in parts that have begun: those that a stop or a kill interrupts are aborted at the next start,
 //! since the cloud would charge for their parts forever.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, ErrorKind};
@@ -12,7 +13,7 @@ use parking_lot::Mutex;
 #[derive(Debug)]
 pub(crate) struct Uploads {
     folder: PathBuf,
-    left: Mutex<Vec<Upload>>,
+    left: Mutex<VecDeque<Upload>>,
 }
 
 /// An upload that was interrupted.
@@ -28,7 +29,7 @@ pub(crate) struct Upload {
 impl Uploads {
     pub(super) fn open(folder: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
-        let left = Mutex::new(entries(&folder)?);
+        let left = Mutex::new(entries(&folder)?.into());
         Ok(Self { folder, left })
     }
 
@@ -39,20 +40,20 @@ impl Uploads {
         let mut left = self.left.lock();
         for upload in found {
             if !left.contains(&upload) {
-                left.push(upload);
+                left.push_back(upload);
             }
         }
         Ok(())
     }
 
-    /// The uploads to be aborted.
-    pub(crate) fn take_left(&self) -> Vec<Upload> {
-        std::mem::take(&mut *self.left.lock())
+    /// The next upload to be aborted.
+    pub(crate) fn take_left(&self) -> Option<Upload> {
+        self.left.lock().pop_front()
     }
 
-    /// Returns an upload that could not be aborted.
+    /// Returns an upload that could not be aborted, to be tried after the others.
     pub(crate) fn put_back(&self, upload: Upload) {
-        self.left.lock().push(upload);
+        self.left.lock().push_back(upload);
     }
 
     /// Records that an upload begins.
