@@ -24,6 +24,7 @@
 //!     transfer: TransferOptions::default(),
 //!     largest_put: 5 << 30,
 //!     create: None,
+//!     bulk_delete: None,
 //! });
 //! bucket.put("name", Payload::Owned("DICM".into())).await?;
 //! let mut download = bucket.get("name", ReadRange::Whole).await?;
@@ -35,6 +36,7 @@
 
 mod bucket;
 mod classify;
+mod deletion;
 mod download;
 mod error;
 mod multipart;
@@ -44,6 +46,7 @@ mod task;
 mod throughput;
 
 pub use bucket::{Bucket, BucketCheck, BucketOptions, CreateBucket, Payload};
+pub use deletion::{BulkDelete, Deletion};
 pub use download::{Download, ReadRange};
 pub use error::{Answer, Cause, Operation, StorageError};
 pub use object_storage::{Found, Naming, ObjectStorage};

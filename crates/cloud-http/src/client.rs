@@ -25,6 +25,8 @@ use crate::upload::{Lease, UploadBody, is_lent};
 
 /// Maximum number of bytes to read of an error body.
 const MAX_ERROR_BODY: usize = 64 * 1024;
+/// Maximum number of bytes to read of a document, such as the answer to the deletion of 1,000 objects.
+const MAX_DOCUMENT: usize = 8 * 1024 * 1024;
 /// Addresses of the clouds' metadata services and of this machine, which are never reached through a proxy.
 const NEVER_PROXIED: &str = "169.254.0.0/16,fd00:ec2::/32,localhost,127.0.0.0/8,::1,metadata.google.internal";
 const USER_AGENT: &str = concat!("orthanc-object-storage/", env!("CARGO_PKG_VERSION"));
@@ -189,6 +191,20 @@ async fn read_refusal(download: DownloadBody) -> Bytes {
         exchange.request_id = exchange.request_id.take().or(refusal.request_id);
     });
     body
+}
+
+/// Reads the body of a response that is a document, not an object.
+///
+/// # Errors
+///
+/// Fails if the connection breaks, or the body is larger than any document of the clouds.
+pub async fn small_body(response: HttpResponse) -> Result<Bytes, HttpError> {
+    match Limited::new(response.into_body(), MAX_DOCUMENT).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) => {
+            Err(error.downcast().map_or_else(|_| protocol("the answer is too large"), |error| *error))
+        }
+    }
 }
 
 fn note_answer(status: StatusCode, headers: &HeaderMap) {

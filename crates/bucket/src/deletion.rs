@@ -1,0 +1,404 @@
+//! Deletes many objects, with as few requests as the server accepts.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use object_store::path::Path;
+use parking_lot::Mutex;
+
+use crate::bucket::Bucket;
+use crate::classify::refusal;
+use crate::error::{Answer, Cause, Operation, StorageError};
+use crate::retry::{Attempts, RetryPolicy};
+
+/// Maximum number of simultaneous requests for single objects.
+const CONNECTIONS: usize = 4;
+/// Maximum number of retries of one request. Callers that must delete an object try again later.
+const RETRIES: u32 = 2;
+/// Time limit for one request and its retries.
+const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+/// Number of failed single requests, one after the other, after which the server is taken as unavailable.
+const OUTAGE: usize = 8;
+/// Number of bulk requests that fail with 500, one after the other, after which single requests are tried:
+/// some servers answer so to a request that they do not know.
+const FAILURES: usize = 3;
+
+/// A client that can delete several objects with one request.
+#[async_trait]
+pub trait BulkDelete: Send + Sync {
+    /// Maximum number of objects in one request.
+    fn limit(&self) -> usize;
+
+    /// Sends one request. Returns a result for each name, in their order.
+    ///
+    /// # Errors
+    ///
+    /// If the request as a whole fails.
+    async fn delete_many(&self, names: &[Path]) -> object_store::Result<Vec<Deletion>>;
+}
+
+impl fmt::Debug for dyn BulkDelete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BulkDelete")
+    }
+}
+
+/// What the answer to a bulk request says about one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deletion {
+    /// The object is deleted, or there was none.
+    Done,
+    /// The server refuses to delete the object.
+    Refused(Answer),
+    /// The answer leaves it open. A request for this object alone follows.
+    Unclear,
+}
+
+/// What is known about a server's support of bulk requests.
+#[derive(Debug, Default)]
+pub(crate) struct BulkSupport {
+    missing: AtomicBool,
+    /// Number of bulk requests that failed with 500 since the last one that did not.
+    failures: AtomicUsize,
+}
+
+impl BulkSupport {
+    fn is_missing(&self) -> bool {
+        self.missing.load(Ordering::Relaxed)
+    }
+
+    /// Records the failure of a bulk request, if it failed. Returns whether bulk requests may never succeed.
+    fn fails_always(&self, error: Option<&StorageError>) -> bool {
+        if error.and_then(StorageError::status) != Some(500) {
+            self.failures.store(0, Ordering::Relaxed);
+            return false;
+        }
+        self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES
+    }
+}
+
+type Results = Vec<Result<(), StorageError>>;
+
+impl Bucket {
+    /// Deletes objects with bulk requests, or with single requests if the server does not support bulk
+    /// requests. Returns a result for each name, in their order; a missing object is a success.
+    ///
+    /// Makes few retries, so that an unavailable server ends the call soon. The results of objects whose
+    /// request failed for that reason are `transient`. Dropping the future ends its requests.
+    pub async fn delete_many(&self, names: &[String]) -> Vec<Result<(), StorageError>> {
+        let parsed: Vec<_> = names.iter().map(|name| self.path(Operation::Remove, name)).collect();
+        // A server may answer only once for a name that it was given twice.
+        let mut seen = HashSet::new();
+        let paths: Vec<Path> = parsed.iter().flatten().filter(|path| seen.insert(*path)).cloned().collect();
+        let bulk = self.options.bulk_delete.as_ref();
+        let limit = bulk.map_or(paths.len(), |bulk| bulk.limit()).max(1);
+        let outage = Outage::default();
+        let mut results = HashMap::new();
+        for some in paths.chunks(limit) {
+            results.extend(some.iter().zip(self.delete_some(some, &outage).await));
+        }
+        let result = |path| results.get(&path).cloned().unwrap_or_else(|| Err(self.unclear()));
+        parsed.into_iter().map(|path| path.and_then(result)).collect()
+    }
+
+    /// Deletes objects that fit in one bulk request.
+    async fn delete_some(&self, paths: &[Path], outage: &Outage) -> Results {
+        let bulk = self.options.bulk_delete.as_ref().filter(|_| !self.bulk_support.is_missing());
+        let Some(bulk) = bulk.filter(|_| paths.len() > 1 && outage.error().is_none()) else {
+            return self.delete_each(paths, outage).await;
+        };
+        let objects = format!("{} objects in {}", paths.len(), self.options.url);
+        let mut attempts = Attempts::new(self.quick(), Operation::Remove, objects);
+        let result = attempts.run(|| bulk.delete_many(paths)).await;
+        let fails_always = self.bulk_support.fails_always(result.as_ref().err());
+        match result {
+            Ok((deletions, _)) if deletions.iter().any(|deletion| *deletion != Deletion::Unclear) => {
+                self.complete(paths, deletions, outage).await
+            }
+            Ok(_) => self.try_singly(paths, self.unclear(), outage).await,
+            Err(error) if fails_always || may_be_unsupported(&error) => {
+                self.try_singly(paths, error, outage).await
+            }
+            Err(error) => {
+                outage.begin(&error);
+                self.fail_all(paths, &error)
+            }
+        }
+    }
+
+    /// Converts the answer to a bulk request, and deletes the objects singly that it does not mention.
+    async fn complete(&self, paths: &[Path], deletions: Vec<Deletion>, outage: &Outage) -> Results {
+        let is_unclear =
+            |deletion: Option<&Deletion>| deletion.is_none_or(|found| *found == Deletion::Unclear);
+        let unclear = paths.iter().enumerate().filter(|(index, _)| is_unclear(deletions.get(*index)));
+        let unclear: Vec<_> = unclear.map(|(_, path)| path.clone()).collect();
+        let mut singly = self.delete_each(&unclear, outage).await.into_iter();
+        let mut deletions = deletions.into_iter();
+        let result = |path: &Path| match deletions.next() {
+            Some(Deletion::Done) => Ok(()),
+            Some(Deletion::Refused(answer)) => match refusal(self.object_url(path.as_ref()), answer) {
+                error if error.cause == Cause::NotFound => Ok(()),
+                error => Err(error),
+            },
+            Some(Deletion::Unclear) | None => singly.next().unwrap_or_else(|| Err(self.unclear())),
+        };
+        paths.iter().map(result).collect()
+    }
+
+    /// Deletes objects singly after a bulk request failed with `error`. If that works, the server does not
+    /// support bulk requests. If it fails in the same way, the reason is another one.
+    async fn try_singly(&self, paths: &[Path], error: StorageError, outage: &Outage) -> Results {
+        let (first, rest) = paths.split_at(CONNECTIONS.min(paths.len()));
+        let mut results = self.delete_each(first, outage).await;
+        if results.iter().any(Result::is_ok) {
+            if !self.bulk_support.missing.swap(true, Ordering::Relaxed) {
+                tracing::warn!("{error}; deleting objects one by one from now on");
+            }
+        } else if results
+            .iter()
+            .flat_map(|result| result.as_ref().err())
+            .all(|single| is_same(single, &error))
+        {
+            results.extend(self.fail_all(rest, &error));
+            return results;
+        }
+        results.extend(self.delete_each(rest, outage).await);
+        results
+    }
+
+    /// Deletes each object with a request of its own.
+    async fn delete_each(&self, paths: &[Path], outage: &Outage) -> Results {
+        let delete = |path| self.delete_unless(outage, path);
+        stream::iter(paths.to_vec()).map(delete).buffered(CONNECTIONS).collect().await
+    }
+
+    async fn delete_unless(&self, outage: &Outage, path: Path) -> Result<(), StorageError> {
+        if let Some(error) = outage.error() {
+            return Err(self.failed(&path, &error));
+        }
+        let result = self.delete_path(&path, self.quick()).await.map_err(without_option);
+        outage.note(&result);
+        result
+    }
+
+    fn fail_all(&self, paths: &[Path], error: &StorageError) -> Results {
+        paths.iter().map(|path| Err(self.failed(path, error))).collect()
+    }
+
+    /// The error of one object, whose request failed for all.
+    fn failed(&self, path: &Path, error: &StorageError) -> StorageError {
+        StorageError { object: self.object_url(path.as_ref()), ..without_option(error.clone()) }
+    }
+
+    fn unclear(&self) -> StorageError {
+        let cause = Cause::Other("the server's answer does not say which objects it has deleted".to_owned());
+        StorageError {
+            transient: true,
+            ..StorageError::new(Operation::Remove, self.options.url.clone(), cause)
+        }
+    }
+
+    fn quick(&self) -> RetryPolicy {
+        let retry = self.options.retry;
+        RetryPolicy {
+            max_retries: retry.max_retries.min(RETRIES),
+            deadline: retry.deadline.min(REQUEST_LIMIT),
+            ..retry
+        }
+    }
+}
+
+/// Whether a bulk request that failed so may work as single requests. Servers use many codes for requests that
+/// they do not know or do not permit.
+fn may_be_unsupported(error: &StorageError) -> bool {
+    !error.transient
+        && matches!(error.cause, Cause::NotFound | Cause::Denied | Cause::Refused | Cause::Other(_))
+}
+
+/// Whether a single request failed as the bulk request did.
+fn is_same(single: &StorageError, bulk: &StorageError) -> bool {
+    single.cause == bulk.cause && single.status() == bulk.status()
+}
+
+/// Replaces the message that names the option `RequestTimeout`, which is not the limit here.
+fn without_option(error: StorageError) -> StorageError {
+    let Cause::TimedOut(limit) = error.cause else { return error };
+    let cause = Cause::Network(format!("the server did not answer within {} s", limit.as_secs_f32()));
+    StorageError { cause, ..error }
+}
+
+/// Whether the server is unavailable, so that the rest of the requests of one call would fail as well.
+#[derive(Default)]
+struct Outage(Mutex<(usize, Option<StorageError>)>);
+
+impl Outage {
+    /// Records that a bulk request failed.
+    fn begin(&self, error: &StorageError) {
+        if is_outage(error) {
+            *self.0.lock() = (OUTAGE, Some(error.clone()));
+        }
+    }
+
+    /// Records the result of a single request.
+    fn note(&self, result: &Result<(), StorageError>) {
+        let mut state = self.0.lock();
+        match result {
+            Err(error) if is_outage(error) => *state = (state.0 + 1, Some(error.clone())),
+            _ => *state = (0, None),
+        }
+    }
+
+    fn error(&self) -> Option<StorageError> {
+        let state = self.0.lock();
+        state.1.clone().filter(|_| state.0 >= OUTAGE)
+    }
+}
+
+/// Whether the failure is not about one object. Servers can fail with 500 for one object only.
+fn is_outage(error: &StorageError) -> bool {
+    error.transient && error.status() != Some(500)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+    use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
+    use storage_layout::{Attachment, ContentType, Layout, RootPath, Structure};
+
+    use super::*;
+    use crate::bucket::BucketOptions;
+    use crate::object_storage::ObjectStorage;
+    use crate::throughput::TransferOptions;
+
+    /// Deletes nothing, and answers as the function says.
+    struct Server {
+        answer: fn(usize) -> Vec<Deletion>,
+        requests: Mutex<Vec<Vec<String>>>,
+    }
+
+    impl Server {
+        fn count(&self) -> usize {
+            self.requests.lock().len()
+        }
+    }
+
+    #[async_trait]
+    impl BulkDelete for Server {
+        fn limit(&self) -> usize {
+            3
+        }
+
+        async fn delete_many(&self, names: &[Path]) -> object_store::Result<Vec<Deletion>> {
+            self.requests.lock().push(names.iter().map(ToString::to_string).collect());
+            Ok((self.answer)(names.len()))
+        }
+    }
+
+    /// Returns a bucket with the objects 0 to 9, of which `server` knows nothing.
+    async fn bucket(answer: fn(usize) -> Vec<Deletion>) -> (Bucket, Arc<Server>, Arc<InMemory>) {
+        let store = Arc::new(InMemory::new());
+        for number in 0..10 {
+            store.put(&Path::from(number.to_string()), "content".into()).await.unwrap();
+        }
+        let server = Arc::new(Server { answer, requests: Mutex::default() });
+        let bucket = Bucket::new(BucketOptions {
+            store: Arc::<InMemory>::clone(&store),
+            multipart: Arc::<InMemory>::clone(&store),
+            url: "memory://bucket".to_owned(),
+            put_options: PutOptions::default(),
+            retry: RetryPolicy::default(),
+            transfer: TransferOptions::default(),
+            largest_put: 5 << 30,
+            create: None,
+            bulk_delete: Some(Arc::<Server>::clone(&server)),
+        });
+        (bucket, server, store)
+    }
+
+    async fn left(store: &InMemory) -> usize {
+        store.list(None).count().await
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn requests_have_at_most_the_limit_and_each_name_once() {
+        let (bucket, server, store) = bucket(|count| vec![Deletion::Done; count]).await;
+        let results =
+            bucket.delete_many(&names(&["0", "1", "0", "2", "3", "a//b", "1", "4", "5", "6"])).await;
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 9);
+        assert_eq!(results[5].as_ref().unwrap_err().object, "memory://bucket/a//b");
+        assert_eq!(*server.requests.lock(), [names(&["0", "1", "2"]), names(&["3", "4", "5"])]);
+        assert_eq!(left(&store).await, 9, "the last name takes a single request");
+        assert_eq!(bucket.delete_many(&[]).await, []);
+        assert_eq!(server.count(), 2);
+    }
+
+    #[tokio::test]
+    async fn unclear_objects_are_deleted_singly() {
+        let answer = |_| vec![Deletion::Done, Deletion::Unclear];
+        let (bucket, server, store) = bucket(answer).await;
+        for _ in 0..2 {
+            assert_eq!(bucket.delete_many(&names(&["0", "1", "2"])).await, [Ok(()), Ok(()), Ok(())]);
+        }
+        assert_eq!((server.count(), left(&store).await), (2, 8));
+    }
+
+    #[tokio::test]
+    async fn answer_without_any_object_is_no_support() {
+        for answer in [|count| vec![Deletion::Unclear; count], |_| Vec::new()] {
+            let (bucket, server, store) = bucket(answer).await;
+            for some in [["0", "1", "2"], ["3", "4", "missing"]] {
+                assert_eq!(bucket.delete_many(&names(&some)).await, [Ok(()), Ok(()), Ok(())]);
+            }
+            assert_eq!((server.count(), left(&store).await), (1, 5));
+        }
+    }
+
+    #[tokio::test]
+    async fn refusal_is_the_error_of_one_object() {
+        let (bucket, _, _) = bucket(|_| {
+            let refused = |status: u16, code: &str| {
+                Deletion::Refused(Answer { status, code: Some(code.to_owned()), ..Answer::default() })
+            };
+            vec![refused(403, "AccessDenied"), refused(503, "SlowDown"), refused(404, "NoSuchKey")]
+        })
+        .await;
+        let results = bucket.delete_many(&names(&["0", "1", "2"])).await;
+        let denied = results[0].as_ref().unwrap_err();
+        assert_eq!((&denied.cause, denied.transient), (&Cause::Denied, false));
+        assert!(denied.to_string().contains("memory://bucket/0"), "{denied}");
+        let busy = results[1].as_ref().unwrap_err();
+        assert_eq!((&busy.cause, busy.transient), (&Cause::Busy, true));
+        assert_eq!(results[2], Ok(()));
+    }
+
+    #[tokio::test]
+    async fn attachment_is_removed_with_all_its_names() {
+        let (bucket, server, _) = bucket(|count| match count {
+            2 => vec![Deletion::Refused(Answer { status: 403, ..Answer::default() }), Deletion::Done],
+            _ => vec![Deletion::Done; count],
+        })
+        .await;
+        let layout = Layout { root: RootPath::new("").unwrap(), structure: Structure::Flat, encrypted: true };
+        let storage = ObjectStorage::new(bucket, layout, true, true);
+        let uuid = |number| format!("fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c1{number}");
+        let attachments = [0, 1].map(|number| Attachment::new(&uuid(number), ContentType(3)).unwrap());
+        let results = storage.remove_many(&attachments).await;
+        assert_eq!(results[0], Ok(()));
+        let name = uuid(1) + ".dcm.head";
+        assert_eq!(results[1].as_ref().unwrap_err().object, format!("memory://bucket/{name}"));
+        let requests = server.requests.lock().clone();
+        assert_eq!(requests.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 2]);
+        assert_eq!(requests[2], [name, uuid(1) + ".unk"]);
+        assert_eq!(storage.remove_many(&[]).await, []);
+    }
+}
