@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cloud_http::{BatchAnswer, Refusal};
 use futures_util::{StreamExt, stream};
 use object_store::path::Path;
 use parking_lot::Mutex;
@@ -56,6 +57,27 @@ pub enum Deletion {
     Refused(Answer),
     /// The answer leaves it open. A request for this object alone follows.
     Unclear,
+}
+
+impl Deletion {
+    /// Converts the answers in a batch for `count` objects, which have the numbers from 0. `is_missing` tells a
+    /// missing object from a missing bucket.
+    pub fn of_batch(count: usize, answers: Vec<BatchAnswer>, is_missing: fn(&Refusal) -> bool) -> Vec<Self> {
+        let mut deletions = vec![Self::Unclear; count];
+        for BatchAnswer { id, status, refusal } in answers {
+            let Some(deletion) = id.and_then(|id| deletions.get_mut(id)) else { continue };
+            *deletion = match status {
+                200..300 => Self::Done,
+                404 if is_missing(&refusal) => Self::Done,
+                404 => Self::Unclear,
+                _ => {
+                    let Refusal { code, message, request_id } = refusal;
+                    Self::Refused(Answer { status, code, message, request_id })
+                }
+            };
+        }
+        deletions
+    }
 }
 
 /// What is known about a server's support of bulk requests.
@@ -400,5 +422,35 @@ mod tests {
         assert_eq!(requests.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 2]);
         assert_eq!(requests[2], [name, uuid(1) + ".unk"]);
         assert_eq!(storage.remove_many(&[]).await, []);
+    }
+
+    #[test]
+    fn answers_of_a_batch_belong_to_objects_by_their_numbers() {
+        let answer = |id, status, code: &str| {
+            let refusal = Refusal { code: Some(code.to_owned()), ..Refusal::default() };
+            BatchAnswer { id, status, refusal }
+        };
+        let refused = |status, code: &str| {
+            Deletion::Refused(Answer { status, code: Some(code.to_owned()), ..Answer::default() })
+        };
+        let answers = vec![
+            answer(Some(4), 412, "LeaseIdMissing"),
+            answer(Some(0), 202, ""),
+            answer(Some(1), 404, "BlobNotFound"),
+            answer(Some(2), 404, "ContainerNotFound"),
+            answer(Some(3), 503, "ServerBusy"),
+            answer(Some(9), 202, ""),
+            answer(None, 202, ""),
+        ];
+        let expected = [
+            Deletion::Done,
+            Deletion::Done,
+            Deletion::Unclear,
+            refused(503, "ServerBusy"),
+            refused(412, "LeaseIdMissing"),
+            Deletion::Unclear,
+        ];
+        let is_missing = |refusal: &Refusal| refusal.code.as_deref() == Some("BlobNotFound");
+        assert_eq!(Deletion::of_batch(6, answers, is_missing), expected);
     }
 }

@@ -3,12 +3,14 @@
 //! - Azure: <https://learn.microsoft.com/rest/api/storageservices/blob-batch>
 //! - Google: <https://cloud.google.com/storage/docs/batch>
 
+use std::fmt;
+
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use object_store::client::{HttpError, HttpRequest, HttpResponse};
 
 use crate::client::small_body;
-use crate::error_body;
+use crate::error_body::{self, one_line};
 use crate::exchange::Refusal;
 
 /// The body of a request that contains requests without a body of their own.
@@ -24,7 +26,7 @@ impl BatchRequest {
     pub const CONTENT_TYPE: &str = "multipart/mixed; boundary=orthanc-object-storage-batch";
 
     /// Adds a request. The server marks its answer with `id`.
-    pub fn push(&mut self, id: usize, request: &HttpRequest) {
+    pub fn push(&mut self, id: impl fmt::Display, request: &HttpRequest) {
         // Azure refuses the spelling `Content-Id`.
         self.lines(&[
             BOUNDARY,
@@ -74,7 +76,7 @@ fn title_case(name: &str) -> String {
 /// The answer to one request of a [`BatchRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchAnswer {
-    /// The `id` given to [`BatchRequest::push`].
+    /// The number given to [`BatchRequest::push`].
     pub id: Option<usize>,
     /// The HTTP status.
     pub status: u16,
@@ -130,8 +132,8 @@ fn answer(part: &str) -> Option<BatchAnswer> {
     let status = status_line.strip_prefix("HTTP/")?.split(' ').nth(1)?.parse().ok()?;
     let refusal = error_body::parse(body.trim().as_bytes());
     let refusal = Refusal {
-        code: header(headers, "x-ms-error-code").map(str::to_owned).or(refusal.code),
-        request_id: header(headers, "x-ms-request-id").map(str::to_owned).or(refusal.request_id),
+        code: header(headers, "x-ms-error-code").map(one_line).or(refusal.code),
+        request_id: header(headers, "x-ms-request-id").map(one_line).or(refusal.request_id),
         message: refusal.message,
     };
     Some(BatchAnswer { id: header(part_head, "content-id").and_then(id), status, refusal })

@@ -56,8 +56,8 @@ fn of_storage(body: &[u8]) -> Refusal {
     }
 }
 
-/// Returns the first line of `text`, without control characters and of limited length.
-fn one_line(text: &str) -> String {
+/// Returns the first line of a server's text, without control characters and of limited length, for messages.
+pub fn one_line(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
     line.chars().filter(|letter| !letter.is_control()).take(MAX_LENGTH).collect()
 }

@@ -55,5 +55,6 @@ pub use batch::{BatchAnswer, BatchRequest};
 pub use checksum::{Checksum, Verifier};
 pub use client::{CloudHttp, HttpOptions, no_retries, small_body};
 pub use error::{CredentialError, HttpConfigError, TransportError};
+pub use error_body::one_line;
 pub use exchange::{Exchange, Refusal, observe, observe_nested};
 pub use upload::with_lent_payload;
