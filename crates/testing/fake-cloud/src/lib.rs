@@ -30,7 +30,7 @@
 //!
 //! - An `ETag` has 32 hexadecimal digits and depends on the content alone, but is not its MD5, which would be
 //!   too slow. The `ETag` of an upload in N parts ends with `-N`, as in S3.
-//! - There are no listings, copies, bulk deletions, versions, access lists or lifecycle rules.
+//! - There are no listings, copies, versions, access lists or lifecycle rules.
 //! - Storage classes, tags and encryption are labels without effect.
 //! - The server holds whole requests in memory, so it must not serve untrusted clients.
 //!
