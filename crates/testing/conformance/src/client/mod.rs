@@ -1,9 +1,10 @@
 //! The bucket client on the cloud's protocol: objects in a bucket, without Orthanc and without the plugin's
 //! library.
 
+mod deletions;
 mod fixture;
 mod multipart;
 mod names;
 mod objects;
 
-modules![names, objects, multipart];
+modules![names, objects, multipart, deletions];
