@@ -11,7 +11,7 @@ use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
 
-use crate::deletion::{BulkDelete, BulkSupport};
+use crate::bulk::{BulkDelete, BulkSupport};
 use crate::download::{Download, ReadRange};
 use crate::error::{Cause, Operation, StorageError};
 use crate::multipart::MultipartUpload;

@@ -1,19 +1,16 @@
 //! Deletes many objects, with as few requests as the server accepts.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use cloud_http::{BatchAnswer, Refusal};
 use futures_util::{StreamExt, stream};
 use object_store::path::Path;
 use parking_lot::Mutex;
 
 use crate::bucket::Bucket;
+use crate::bulk::Deletion;
 use crate::classify::refusal;
-use crate::error::{Answer, Cause, Operation, StorageError};
+use crate::error::{Cause, Operation, StorageError};
 use crate::retry::{Attempts, RetryPolicy};
 
 /// Maximum number of simultaneous requests for single objects.
@@ -24,84 +21,6 @@ const RETRIES: u32 = 2;
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// Number of failed single requests, one after the other, after which the server is taken as unavailable.
 const OUTAGE: usize = 8;
-/// Number of bulk requests that fail with 500, one after the other, after which single requests are tried:
-/// some servers answer so to a request that they do not know.
-const FAILURES: usize = 3;
-
-/// A client that can delete several objects with one request.
-#[async_trait]
-pub trait BulkDelete: Send + Sync {
-    /// Maximum number of objects in one request.
-    fn limit(&self) -> usize;
-
-    /// Sends one request. Returns a result for each name, in their order.
-    ///
-    /// # Errors
-    ///
-    /// If the request as a whole fails.
-    async fn delete_many(&self, names: &[Path]) -> object_store::Result<Vec<Deletion>>;
-}
-
-impl fmt::Debug for dyn BulkDelete {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BulkDelete")
-    }
-}
-
-/// What the answer to a bulk request says about one object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Deletion {
-    /// The object is deleted, or there was none.
-    Done,
-    /// The server refuses to delete the object.
-    Refused(Answer),
-    /// The answer leaves it open. A request for this object alone follows.
-    Unclear,
-}
-
-impl Deletion {
-    /// Converts the answers in a batch for `count` objects, which have the numbers from 0. `is_missing` tells a
-    /// missing object from a missing bucket.
-    pub fn of_batch(count: usize, answers: Vec<BatchAnswer>, is_missing: fn(&Refusal) -> bool) -> Vec<Self> {
-        let mut deletions = vec![Self::Unclear; count];
-        for BatchAnswer { id, status, refusal } in answers {
-            let Some(deletion) = id.and_then(|id| deletions.get_mut(id)) else { continue };
-            *deletion = match status {
-                200..300 => Self::Done,
-                404 if is_missing(&refusal) => Self::Done,
-                404 => Self::Unclear,
-                _ => {
-                    let Refusal { code, message, request_id } = refusal;
-                    Self::Refused(Answer { status, code, message, request_id })
-                }
-            };
-        }
-        deletions
-    }
-}
-
-/// What is known about a server's support of bulk requests.
-#[derive(Debug, Default)]
-pub(crate) struct BulkSupport {
-    missing: AtomicBool,
-    /// Number of bulk requests that failed with 500 since the last one that did not.
-    failures: AtomicUsize,
-}
-
-impl BulkSupport {
-    fn is_missing(&self) -> bool {
-        self.missing.load(Ordering::Relaxed)
-    }
-
-    /// Records the failure of a bulk request, if it failed. Returns whether bulk requests may never succeed.
-    fn fails_always(&self, error: Option<&StorageError>) -> bool {
-        if error.and_then(StorageError::status) != Some(500) {
-            self.failures.store(0, Ordering::Relaxed);
-            return false;
-        }
-        self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES
-    }
-}
 
 type Results = Vec<Result<(), StorageError>>;
 
@@ -177,7 +96,7 @@ impl Bucket {
         let (first, rest) = paths.split_at(CONNECTIONS.min(paths.len()));
         let mut results = self.delete_each(first, outage).await;
         if results.iter().any(Result::is_ok) {
-            if !self.bulk_support.missing.swap(true, Ordering::Relaxed) {
+            if self.bulk_support.note_missing() {
                 tracing::warn!("{error}; deleting objects one by one from now on");
             }
         } else if results
@@ -288,13 +207,17 @@ fn is_outage(error: &StorageError) -> bool {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use async_trait::async_trait;
     use object_store::memory::InMemory;
     use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
     use storage_layout::{Attachment, ContentType, Layout, RootPath, Structure};
 
     use super::*;
     use crate::bucket::BucketOptions;
+    use crate::bulk::BulkDelete;
+    use crate::error::Answer;
     use crate::object_storage::ObjectStorage;
     use crate::throughput::TransferOptions;
 
@@ -385,6 +308,45 @@ mod tests {
         }
     }
 
+    /// Counts the warnings of a test.
+    #[derive(Default)]
+    struct Warnings(AtomicUsize);
+
+    impl tracing::Subscriber for Warnings {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            *metadata.level() == tracing::Level::WARN
+        }
+
+        fn event(&self, _event: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+
+        fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
+        fn enter(&self, _span: &tracing::span::Id) {}
+        fn exit(&self, _span: &tracing::span::Id) {}
+    }
+
+    #[tokio::test]
+    async fn missing_support_is_one_warning() {
+        let warnings = Arc::new(Warnings::default());
+        let subscribed = tracing::subscriber::set_default(Arc::clone(&warnings));
+        for (answer, expected) in
+            [((|count| vec![Deletion::Done; count]) as fn(usize) -> _, 0), (|_| Vec::new(), 1)]
+        {
+            let (bucket, _, _) = bucket(answer).await;
+            let all: Vec<_> = (0..10).map(|number| number.to_string()).collect();
+            tokio::join!(bucket.delete_many(&all), bucket.delete_many(&all));
+            bucket.delete_many(&all).await;
+            assert_eq!(warnings.0.load(Ordering::Relaxed), expected);
+        }
+        drop(subscribed);
+    }
+
     #[tokio::test]
     async fn refusal_is_the_error_of_one_object() {
         let (bucket, _, _) = bucket(|_| {
@@ -422,35 +384,5 @@ mod tests {
         assert_eq!(requests.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 2]);
         assert_eq!(requests[2], [name, uuid(1) + ".unk"]);
         assert_eq!(storage.remove_many(&[]).await, []);
-    }
-
-    #[test]
-    fn answers_of_a_batch_belong_to_objects_by_their_numbers() {
-        let answer = |id, status, code: &str| {
-            let refusal = Refusal { code: Some(code.to_owned()), ..Refusal::default() };
-            BatchAnswer { id, status, refusal }
-        };
-        let refused = |status, code: &str| {
-            Deletion::Refused(Answer { status, code: Some(code.to_owned()), ..Answer::default() })
-        };
-        let answers = vec![
-            answer(Some(4), 412, "LeaseIdMissing"),
-            answer(Some(0), 202, ""),
-            answer(Some(1), 404, "BlobNotFound"),
-            answer(Some(2), 404, "ContainerNotFound"),
-            answer(Some(3), 503, "ServerBusy"),
-            answer(Some(9), 202, ""),
-            answer(None, 202, ""),
-        ];
-        let expected = [
-            Deletion::Done,
-            Deletion::Done,
-            Deletion::Unclear,
-            refused(503, "ServerBusy"),
-            refused(412, "LeaseIdMissing"),
-            Deletion::Unclear,
-        ];
-        let is_missing = |refusal: &Refusal| refusal.code.as_deref() == Some("BlobNotFound");
-        assert_eq!(Deletion::of_batch(6, answers, is_missing), expected);
     }
 }

@@ -35,6 +35,7 @@
 //! ```
 
 mod bucket;
+mod bulk;
 mod classify;
 mod deletion;
 mod download;
@@ -46,7 +47,7 @@ mod task;
 mod throughput;
 
 pub use bucket::{Bucket, BucketCheck, BucketOptions, CreateBucket, Payload};
-pub use deletion::{BulkDelete, Deletion};
+pub use bulk::{BulkDelete, Deletion};
 pub use download::{Download, ReadRange};
 pub use error::{Answer, Cause, Operation, StorageError};
 pub use object_storage::{Found, Naming, ObjectStorage};
