@@ -6,12 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use cloud_http::{BatchAnswer, Refusal};
 use object_store::path::Path;
+use parking_lot::Mutex;
 
 use crate::error::{Answer, StorageError};
 
 /// Number of bulk requests that fail with 500, one after the other, after which single requests are tried:
 /// some servers answer so to a request that they do not know.
 const FAILURES: usize = 3;
+
+/// Number of times that the size of bulk requests is halved for a slow server.
+const HALVINGS: usize = 5;
+/// Number of answered bulk requests after which their size is doubled again.
+const ANSWERS: usize = 4;
 
 /// A client that can delete several objects with one request.
 #[async_trait]
@@ -71,9 +77,35 @@ pub(crate) struct BulkSupport {
     missing: AtomicBool,
     /// Number of bulk requests that failed with 500 since the last one that did not.
     failures: AtomicUsize,
+    pace: Mutex<Pace>,
+}
+
+/// The size of bulk requests. A server that takes too long for the largest ones would never answer.
+#[derive(Debug, Default)]
+struct Pace {
+    halvings: usize,
+    answers: usize,
 }
 
 impl BulkSupport {
+    /// Returns the number of objects in the next request, at most `limit`.
+    pub(crate) fn size(&self, limit: usize) -> usize {
+        (limit >> self.pace.lock().halvings).max(2)
+    }
+
+    /// Records whether the server took too long for a request.
+    pub(crate) fn note_pace(&self, too_slow: bool) {
+        let mut pace = self.pace.lock();
+        if too_slow {
+            *pace = Pace { halvings: (pace.halvings + 1).min(HALVINGS), answers: 0 };
+            return;
+        }
+        pace.answers += 1;
+        if pace.answers == ANSWERS {
+            *pace = Pace { halvings: pace.halvings.saturating_sub(1), answers: 0 };
+        }
+    }
+
     pub(crate) fn is_missing(&self) -> bool {
         self.missing.load(Ordering::Relaxed)
     }

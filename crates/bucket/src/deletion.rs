@@ -1,8 +1,10 @@
 //! Deletes many objects, with as few requests as the server accepts.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cloud_http::TransportError;
 use futures_util::{StreamExt, stream};
 use object_store::path::Path;
 use parking_lot::Mutex;
@@ -36,7 +38,7 @@ impl Bucket {
         let mut seen = HashSet::new();
         let paths: Vec<Path> = parsed.iter().flatten().filter(|path| seen.insert(*path)).cloned().collect();
         let bulk = self.options.bulk_delete.as_ref();
-        let limit = bulk.map_or(paths.len(), |bulk| bulk.limit()).max(1);
+        let limit = bulk.map_or(paths.len().max(1), |bulk| self.bulk_support.size(bulk.limit()));
         let outage = Outage::default();
         let mut results = HashMap::new();
         for some in paths.chunks(limit) {
@@ -54,7 +56,17 @@ impl Bucket {
         };
         let objects = format!("{} objects in {}", paths.len(), self.options.url);
         let mut attempts = Attempts::new(self.quick(), Operation::Remove, objects);
-        let result = attempts.run(|| bulk.delete_many(paths)).await;
+        let stalled = AtomicBool::new(false);
+        let delete = async || {
+            bulk.delete_many(paths).await.inspect_err(|error| {
+                let stalls = matches!(TransportError::find(error), Some(TransportError::Stalled { .. }));
+                stalled.store(stalls, Ordering::Relaxed);
+            })
+        };
+        let result = attempts.run(delete).await;
+        let times_out = |error: &StorageError| matches!(error.cause, Cause::TimedOut(_));
+        let is_late = |error| times_out(error) || stalled.load(Ordering::Relaxed);
+        self.bulk_support.note_pace(result.as_ref().is_err_and(is_late));
         let fails_always = self.bulk_support.fails_always(result.as_ref().err());
         match result {
             Ok((deletions, _)) if deletions.iter().any(|deletion| *deletion != Deletion::Unclear) => {
@@ -65,8 +77,10 @@ impl Bucket {
                 self.try_singly(paths, error, outage).await
             }
             Err(error) => {
-                outage.begin(&error);
-                self.fail_all(paths, &error)
+                if is_outage(&error) {
+                    outage.begin(&error);
+                }
+                paths.iter().map(|path| Err(self.failed(path, &error))).collect()
             }
         }
     }
@@ -95,17 +109,14 @@ impl Bucket {
     async fn try_singly(&self, paths: &[Path], error: StorageError, outage: &Outage) -> Results {
         let (first, rest) = paths.split_at(CONNECTIONS.min(paths.len()));
         let mut results = self.delete_each(first, outage).await;
-        if results.iter().any(Result::is_ok) {
+        let failures: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+        let is_about_all = |single: &&StorageError| is_same(single, &error) || is_outage(single);
+        if failures.len() < results.len() {
             if self.bulk_support.note_missing() {
                 tracing::warn!("{error}; deleting objects one by one from now on");
             }
-        } else if results
-            .iter()
-            .flat_map(|result| result.as_ref().err())
-            .all(|single| is_same(single, &error))
-        {
-            results.extend(self.fail_all(rest, &error));
-            return results;
+        } else if let Some(single) = failures.first().filter(|_| failures.iter().all(is_about_all)) {
+            outage.begin(single);
         }
         results.extend(self.delete_each(rest, outage).await);
         results
@@ -124,10 +135,6 @@ impl Bucket {
         let result = self.delete_path(&path, self.quick()).await.map_err(without_option);
         outage.note(&result);
         result
-    }
-
-    fn fail_all(&self, paths: &[Path], error: &StorageError) -> Results {
-        paths.iter().map(|path| Err(self.failed(path, error))).collect()
     }
 
     /// The error of one object, whose request failed for all.
@@ -172,16 +179,13 @@ fn without_option(error: StorageError) -> StorageError {
     StorageError { cause, ..error }
 }
 
-/// Whether the server is unavailable, so that the rest of the requests of one call would fail as well.
+/// The reason why the rest of the requests of one call would fail as well.
 #[derive(Default)]
 struct Outage(Mutex<(usize, Option<StorageError>)>);
 
 impl Outage {
-    /// Records that a bulk request failed.
     fn begin(&self, error: &StorageError) {
-        if is_outage(error) {
-            *self.0.lock() = (OUTAGE, Some(error.clone()));
-        }
+        *self.0.lock() = (OUTAGE, Some(error.clone()));
     }
 
     /// Records the result of a single request.
@@ -201,13 +205,16 @@ impl Outage {
 
 /// Whether the failure is not about one object. Servers can fail with 500 for one object only.
 fn is_outage(error: &StorageError) -> bool {
-    error.transient && error.status() != Some(500)
+    match error.cause {
+        Cause::BucketMissing | Cause::NoCredentials(_) | Cause::Certificate(_) => true,
+        _ => error.transient && error.status() != Some(500),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use async_trait::async_trait;
     use object_store::memory::InMemory;
@@ -247,11 +254,16 @@ mod tests {
 
     /// Returns a bucket with the objects 0 to 9, of which `server` knows nothing.
     async fn bucket(answer: fn(usize) -> Vec<Deletion>) -> (Bucket, Arc<Server>, Arc<InMemory>) {
+        let server = Arc::new(Server { answer, requests: Mutex::default() });
+        let (bucket, store) = with(Arc::<Server>::clone(&server)).await;
+        (bucket, server, store)
+    }
+
+    async fn with(bulk_delete: Arc<dyn BulkDelete>) -> (Bucket, Arc<InMemory>) {
         let store = Arc::new(InMemory::new());
         for number in 0..10 {
             store.put(&Path::from(number.to_string()), "content".into()).await.unwrap();
         }
-        let server = Arc::new(Server { answer, requests: Mutex::default() });
         let bucket = Bucket::new(BucketOptions {
             store: Arc::<InMemory>::clone(&store),
             multipart: Arc::<InMemory>::clone(&store),
@@ -261,9 +273,9 @@ mod tests {
             transfer: TransferOptions::default(),
             largest_put: 5 << 30,
             create: None,
-            bulk_delete: Some(Arc::<Server>::clone(&server)),
+            bulk_delete: Some(bulk_delete),
         });
-        (bucket, server, store)
+        (bucket, store)
     }
 
     async fn left(store: &InMemory) -> usize {
@@ -345,6 +357,45 @@ mod tests {
             assert_eq!(warnings.0.load(Ordering::Relaxed), expected);
         }
         drop(subscribed);
+    }
+
+    /// Answers requests for at most this many objects.
+    struct SlowServer(AtomicUsize);
+
+    #[async_trait]
+    impl BulkDelete for SlowServer {
+        fn limit(&self) -> usize {
+            100
+        }
+
+        async fn delete_many(&self, names: &[Path]) -> object_store::Result<Vec<Deletion>> {
+            if names.len() > self.0.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            Ok(vec![Deletion::Done; names.len()])
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_server_gets_smaller_requests() {
+        let server = Arc::new(SlowServer(AtomicUsize::new(30)));
+        let (bucket, _) = with(Arc::<SlowServer>::clone(&server)).await;
+        let all: Vec<_> = (0..100).map(|number| number.to_string()).collect();
+        let delete = async || bucket.delete_many(&all).await;
+        for _ in 0..2 {
+            let results = delete().await;
+            let error = results[99].as_ref().unwrap_err();
+            assert!(error.transient && matches!(error.cause, Cause::Network(_)), "{error}");
+            assert!(error.to_string().contains("memory://bucket/99: the server did not answer within 60 s"));
+        }
+        assert!(delete().await.iter().all(Result::is_ok));
+        // The four requests of 25 objects were answered, so that the next ones are larger, which is too much.
+        assert_eq!(delete().await.iter().filter(|result| result.is_ok()).count(), 0);
+        server.0.store(100, Ordering::Relaxed);
+        for size in [25, 50, 50, 100] {
+            assert_eq!(bucket.bulk_support.size(100), size);
+            assert!(delete().await.iter().all(Result::is_ok));
+        }
     }
 
     #[tokio::test]
