@@ -126,10 +126,11 @@ fn parse(text: &str, boundary: &str) -> Option<Vec<BatchAnswer>> {
 }
 
 fn answer(part: &str) -> Option<BatchAnswer> {
-    let (part_head, response) = part.trim_start().split_once("\n\n")?;
+    // There should be an empty line before, which an emulator of Google leaves out.
+    let (part_head, response) = part.split_once("\nHTTP/")?;
     let (head, body) = response.split_once("\n\n").unwrap_or((response, ""));
     let (status_line, headers) = head.split_once('\n').unwrap_or((head, ""));
-    let status = status_line.strip_prefix("HTTP/")?.split(' ').nth(1)?.parse().ok()?;
+    let status = status_line.split(' ').nth(1)?.parse().ok()?;
     let refusal = error_body::parse(body.trim().as_bytes());
     let refusal = Refusal {
         code: header(headers, "x-ms-error-code").map(one_line).or(refusal.code),

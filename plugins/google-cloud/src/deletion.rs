@@ -69,7 +69,7 @@ impl BulkDelete for ObjectDeletion {
             return Err(failed(Box::from("the server refused")));
         }
         let answers = BatchAnswer::read(response).await.map_err(|error| failed(Box::new(error)))?;
-        Ok(Deletion::of_batch(names.len(), answers.unwrap_or_default(), is_missing))
+        Ok(Deletion::of_batch(names.len(), numbered(answers.unwrap_or_default(), names.len()), is_missing))
     }
 }
 
@@ -89,6 +89,16 @@ fn body(bucket: &str, names: &[Path]) -> Result<String> {
         batch.push(format_args!("<{id}>"), &request);
     }
     Ok(batch.into_body())
+}
+
+/// Numbers answers without a number, which are in the order of the requests.
+fn numbered(mut answers: Vec<BatchAnswer>, requests: usize) -> Vec<BatchAnswer> {
+    if answers.len() == requests && answers.iter().all(|answer| answer.id.is_none()) {
+        for (number, answer) in answers.iter_mut().enumerate() {
+            answer.id = Some(number);
+        }
+    }
+    answers
 }
 
 /// Whether the object is missing. The code for a missing bucket is the same.
@@ -115,6 +125,16 @@ mod tests {
             ]
         );
         assert!(body.contains("\r\nContent-ID: <3>\r\n"), "{body}");
+    }
+
+    #[test]
+    fn answers_without_numbers_are_in_order() {
+        let answer = |id, status| BatchAnswer { id, status, refusal: Refusal::default() };
+        let unnumbered = vec![answer(None, 204), answer(None, 403)];
+        assert_eq!(numbered(unnumbered.clone(), 2), [answer(Some(0), 204), answer(Some(1), 403)]);
+        assert_eq!(numbered(unnumbered.clone(), 3), unnumbered);
+        let partly = vec![answer(Some(1), 204), answer(None, 403)];
+        assert_eq!(numbered(partly.clone(), 2), partly);
     }
 
     #[test]
