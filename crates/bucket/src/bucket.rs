@@ -11,6 +11,7 @@ use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
 
+use crate::bulk::{BulkDelete, BulkSupport};
 use crate::download::{Download, ReadRange};
 use crate::error::{Cause, Operation, StorageError};
 use crate::journal::UploadJournal;
@@ -59,6 +60,8 @@ pub struct BucketOptions {
     pub largest_put: u64,
     /// Creates the bucket if it is missing; `None` if a missing bucket is an error.
     pub create: Option<Arc<dyn CreateBucket>>,
+    /// Deletes several objects with one request; `None` if each object takes a request of its own.
+    pub bulk_delete: Option<Arc<dyn BulkDelete>>,
 }
 
 /// A client that can create its bucket.
@@ -86,7 +89,8 @@ impl fmt::Debug for BucketOptions {
 /// Objects in one bucket, by name.
 #[derive(Debug, Clone)]
 pub struct Bucket {
-    options: Arc<BucketOptions>,
+    pub(crate) options: Arc<BucketOptions>,
+    pub(crate) bulk_support: Arc<BulkSupport>,
     uploads: Arc<Throughput>,
     downloads: Arc<Throughput>,
     journal: Option<Arc<dyn UploadJournal>>,
@@ -95,7 +99,13 @@ pub struct Bucket {
 impl Bucket {
     /// The bucket behind `options.store`.
     pub fn new(options: BucketOptions) -> Self {
-        Self { options: Arc::new(options), uploads: Arc::default(), downloads: Arc::default(), journal: None }
+        Self {
+            options: Arc::new(options),
+            bulk_support: Arc::default(),
+            uploads: Arc::default(),
+            downloads: Arc::default(),
+            journal: None,
+        }
     }
 
     /// Notes multipart uploads in `journal`.
@@ -201,8 +211,13 @@ impl Bucket {
     /// If the server does not confirm the deletion within the limits of the retry policy.
     pub async fn delete(&self, name: &str) -> Result<(), StorageError> {
         let path = self.path(Operation::Remove, name)?;
-        let delete = || self.options.store.delete(&path);
-        match self.attempts(Operation::Remove, name).run(delete).await {
+        self.delete_path(&path, self.options.retry).await
+    }
+
+    pub(crate) async fn delete_path(&self, path: &Path, policy: RetryPolicy) -> Result<(), StorageError> {
+        let delete = || self.options.store.delete(path);
+        let object = self.object_url(path.as_ref());
+        match Attempts::new(policy, Operation::Remove, object).run(delete).await {
             Err(error) if error.cause != Cause::NotFound => Err(error),
             _ => Ok(()),
         }

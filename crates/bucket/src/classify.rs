@@ -61,6 +61,14 @@ pub(crate) fn may_be_done(error: &object_store::Error, exchange: &Exchange) -> b
     }
 }
 
+/// The error of an object that the server refused to delete in its answer to a request for several.
+pub(crate) fn refusal(object: String, answer: Answer) -> StorageError {
+    let code = answer.code.as_deref().unwrap_or_default();
+    let Classified { cause, transient } = from_refusal(answer.status, code);
+    let answer = Some(Box::new(answer));
+    StorageError { transient, answer, ..StorageError::new(Operation::Remove, object, cause) }
+}
+
 struct Classified {
     cause: Cause,
     transient: bool,

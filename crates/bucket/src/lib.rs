@@ -24,6 +24,7 @@
 //!     transfer: TransferOptions::default(),
 //!     largest_put: 5 << 30,
 //!     create: None,
+//!     bulk_delete: None,
 //! });
 //! bucket.put("name", Payload::Owned("DICM".into())).await?;
 //! let mut download = bucket.get("name", ReadRange::Whole).await?;
@@ -34,8 +35,10 @@
 //! ```
 
 mod bucket;
+mod bulk;
 mod classify;
 mod confirm;
+mod deletion;
 mod download;
 mod error;
 mod journal;
@@ -46,6 +49,7 @@ mod task;
 mod throughput;
 
 pub use bucket::{Bucket, BucketCheck, BucketOptions, CreateBucket, Payload};
+pub use bulk::{BulkDelete, Deletion};
 pub use download::{Download, ReadRange};
 pub use error::{Answer, Cause, Operation, StorageError};
 pub use journal::UploadJournal;

@@ -144,13 +144,14 @@ impl ObjectStorage {
         self.bucket.abort_upload(name, upload_id).await
     }
 
-    /// Deletes attachments. Returns a result for each, in their order.
+    /// Deletes attachments under each name that their objects may have; see [`Bucket::delete_many`]. Returns a
+    /// result for each attachment, in their order.
     pub async fn remove_many(&self, attachments: &[Attachment]) -> Vec<Result<(), StorageError>> {
-        let mut removed = Vec::with_capacity(attachments.len());
-        for attachment in attachments {
-            removed.push(self.remove(attachment).await);
-        }
-        removed
+        let names = |attachment| self.names(attachment).into_iter().map(|(name, _)| name);
+        let counts: Vec<_> = attachments.iter().map(|attachment| names(attachment).count()).collect();
+        let all: Vec<_> = attachments.iter().flat_map(names).collect();
+        let mut results = self.bucket.delete_many(&all).await.into_iter();
+        counts.into_iter().map(|count| results.by_ref().take(count).fold(Ok(()), Result::and)).collect()
     }
 
     /// The names that an attachment's object may have, the regular one first.

@@ -187,6 +187,7 @@ fn bucket(store: &Arc<Store>, deadline: Duration) -> Bucket {
         transfer: TransferOptions { connections: 2, part_size: PART as u64 },
         largest_put: PART as u64,
         create: None,
+        bulk_delete: None,
     })
 }
 

@@ -29,6 +29,8 @@ use crate::upload::{Lease, UploadBody, is_lent};
 const MAX_ERROR_BODY: usize = 64 * 1024;
 /// The longest pause that a server may ask for (`Retry-After`).
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// Maximum number of bytes to read of a document, such as the answer to the deletion of 1,000 objects.
+const MAX_DOCUMENT: usize = 8 * 1024 * 1024;
 const USER_AGENT: &str = concat!("orthanc-object-storage/", env!("CARGO_PKG_VERSION"));
 
 /// Options of a [`CloudHttp`].
@@ -201,6 +203,20 @@ async fn read_refusal(download: DownloadBody) -> Bytes {
         exchange.request_id = exchange.request_id.take().or(refusal.request_id);
     });
     body
+}
+
+/// Reads the body of a response that is a document, not an object.
+///
+/// # Errors
+///
+/// Fails if the connection breaks, or the body is larger than any document of the clouds.
+pub async fn small_body(response: HttpResponse) -> Result<Bytes, HttpError> {
+    match Limited::new(response.into_body(), MAX_DOCUMENT).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) => {
+            Err(error.downcast().map_or_else(|_| protocol("the answer is too large"), |error| *error))
+        }
+    }
 }
 
 fn note_answer(status: StatusCode, headers: &HeaderMap) {

@@ -1,5 +1,5 @@
-//! Parses the error bodies of servers: XML of S3, Azure and Google, and JSON of token services (RFC 6749,
-//! 5.2).
+//! Parses the error bodies of servers: XML of S3, Azure and Google, JSON of Google, and JSON of token services
+//! (RFC 6749, 5.2).
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
@@ -13,7 +13,8 @@ const MAX_LENGTH: usize = 200;
 /// Returns the code, message and request id of an error body. The rest is ignored, because it can contain
 /// access keys and the string that was signed.
 pub(crate) fn parse(body: &[u8]) -> Refusal {
-    match serde_json::from_slice(body) {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(json) if json.get("error").is_some_and(Value::is_object) => of_google(&json),
         Ok(json) => of_token_service(&json),
         Err(_) => of_storage(body),
     }
@@ -22,6 +23,12 @@ pub(crate) fn parse(body: &[u8]) -> Refusal {
 fn of_token_service(body: &Value) -> Refusal {
     let text = |name: &str| body.get(name).and_then(Value::as_str).map(one_line);
     Refusal { code: text("error"), message: text("error_description"), request_id: None }
+}
+
+/// <https://cloud.google.com/storage/docs/json_api/v1/status-codes>
+fn of_google(body: &Value) -> Refusal {
+    let text = |path: &str| body.pointer(path).and_then(Value::as_str).map(one_line);
+    Refusal { code: text("/error/errors/0/reason"), message: text("/error/message"), request_id: None }
 }
 
 fn of_storage(body: &[u8]) -> Refusal {
@@ -49,8 +56,8 @@ fn of_storage(body: &[u8]) -> Refusal {
     }
 }
 
-/// Returns the first line of `text`, without control characters and of limited length.
-fn one_line(text: &str) -> String {
+/// Returns the first line of a server's text, without control characters and of limited length, for messages.
+pub fn one_line(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
     line.chars().filter(|letter| !letter.is_control()).take(MAX_LENGTH).collect()
 }
@@ -87,8 +94,18 @@ mod tests {
     }
 
     #[test]
+    fn json_of_google_is_parsed() {
+        let refusal = parse(
+            b"{\"error\": {\"code\": 403, \"message\": \"No access\\nto it\", \"errors\": [{\"reason\": \"forbidden\"}]}}",
+        );
+        assert_eq!(refusal.code.as_deref(), Some("forbidden"));
+        assert_eq!(refusal.message.as_deref(), Some("No access"));
+    }
+
+    #[test]
     fn other_bodies_are_ignored() {
-        for body in [&b""[..], b"<html><Code", b"{\"error\": 1}", b"\xff\xfe", b"<a></b>"] {
+        for body in [&b""[..], b"<html><Code", b"{\"error\": 1}", b"{\"error\": {}}", b"\xff\xfe", b"<a></b>"]
+        {
             let refusal = parse(body);
             assert_eq!((refusal.code, refusal.message, refusal.request_id), (None, None, None));
         }

@@ -8,6 +8,7 @@
 //!   whole;
 //! - payloads that are borrowed from the caller and released as soon as the request ends (see
 //!   [`with_lent_payload`]);
+//! - several requests in the body of one ([`BatchRequest`]);
 //! - details of the response that `object_store` drops: status, error code, request id, `Retry-After` and
 //!   [`Checksum`] (see [`observe`]).
 //!
@@ -41,6 +42,7 @@
 //!
 //! [`HttpService`]: object_store::client::HttpService
 
+mod batch;
 mod checksum;
 mod client;
 mod download;
@@ -52,9 +54,11 @@ mod proxy;
 mod stall;
 mod upload;
 
+pub use batch::{BatchAnswer, BatchRequest};
 pub use checksum::{Checksum, Verifier};
-pub use client::{CloudHttp, HttpOptions, no_retries};
+pub use client::{CloudHttp, HttpOptions, no_retries, small_body};
 pub use error::{CredentialError, HttpConfigError, TransportError};
+pub use error_body::one_line;
 pub use exchange::{Exchange, Refusal, observe, observe_nested};
 pub use lifetime::TokenHttp;
 pub use upload::with_lent_payload;

@@ -188,6 +188,7 @@ mod tests {
             transfer: TransferOptions::default(),
             largest_put: 5 << 30,
             create: None,
+            bulk_delete: None,
         });
         for size in [7, 1 << 62, u64::MAX] {
             let download = bucket.get("name", ReadRange::Whole).await.unwrap();

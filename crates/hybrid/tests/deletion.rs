@@ -33,6 +33,7 @@ impl Fixture {
             transfer: TransferOptions::default(),
             largest_put: u64::MAX,
             create: None,
+            bulk_delete: None,
         });
         let objects = ObjectStorage::new(bucket, Layout::default(), false, false);
         let root = tempfile::tempdir().unwrap();

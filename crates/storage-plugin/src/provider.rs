@@ -117,6 +117,7 @@ impl<'a> ProviderContext<'a> {
             transfer: self.network.transfer,
             largest_put,
             create: None,
+            bulk_delete: None,
         }
     }
 

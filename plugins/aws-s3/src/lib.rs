@@ -1,6 +1,6 @@
 //! Orthanc plugin that stores DICOM files in a bucket of AWS S3 or of a server with the same protocol.
 //!
-//! This crate contains only the options, endpoint and credentials of S3. All else is in `storage-plugin`. Copy this
+//! This crate contains only the options, endpoint, credentials and bulk deletion of S3. All else is in `storage-plugin`. Copy this
 //! configuration to use the plugin:
 //!
 //! ```json
@@ -18,6 +18,7 @@
 #![allow(non_snake_case, reason = "the library keeps the name of the C++ plugin")]
 
 mod credentials;
+mod deletion;
 mod endpoint;
 #[cfg(test)]
 mod messages;
@@ -38,6 +39,7 @@ use storage_plugin::{
 };
 
 use crate::credentials::CredentialChain;
+use crate::deletion::ObjectDeletion;
 use crate::options::{Credentials, Options};
 
 /// Maximum size of an object in one request, in bytes.
@@ -58,9 +60,13 @@ impl Provider for S3 {
         context: &ProviderContext<'_>,
     ) -> Result<BucketOptions, InitializeError> {
         let options = Options::read(section)?;
-        let store = store(&options, &context.http()?, context.runtime()).map_err(client_error)?;
+        let http = context.http()?;
+        let store = store(&options, &http, context.runtime()).map_err(client_error)?;
+        let deletion = ObjectDeletion::new(&options, Arc::clone(store.credentials()), &http);
         let url = format!("s3://{}", options.bucket);
-        Ok(context.bucket(Arc::new(store), url, options.put_options, LARGEST_PUT))
+        let mut bucket = context.bucket(Arc::new(store), url, options.put_options, LARGEST_PUT);
+        bucket.bulk_delete = Some(Arc::new(deletion));
+        Ok(bucket)
     }
 }
 

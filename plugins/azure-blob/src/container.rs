@@ -1,7 +1,6 @@
 //! A container, with the requests that `object_store` does not make or makes differently.
 //!
-//! - Each blob is deleted with one request. `object_store` sends a batch, whose answer is nested in another answer, and for
-//!   which a container-level SAS may lack the permission.
+//! - A blob is deleted with its snapshots. `object_store` does not send the header for that, and Azure refuses without it.
 //! - The list of a blob's blocks sets its access tier. `object_store` does not support a tier there.
 //! - The container can be created.
 
@@ -29,7 +28,8 @@ use url::Url;
 use crate::options::Account;
 
 const ACCESS_TIER: HeaderName = HeaderName::from_static("x-ms-access-tier");
-const DELETE_SNAPSHOTS: HeaderName = HeaderName::from_static("x-ms-delete-snapshots");
+/// The headers of Delete Blob.
+const DELETION: [(HeaderName, &str); 1] = [(HeaderName::from_static("x-ms-delete-snapshots"), "include")];
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
 const STORE: &str = "MicrosoftAzure";
 
@@ -37,9 +37,9 @@ const STORE: &str = "MicrosoftAzure";
 #[derive(Clone)]
 pub(crate) struct Container {
     store: MicrosoftAzure,
-    credentials: AzureCredentialProvider,
-    account: String,
-    url: Url,
+    pub(crate) credentials: AzureCredentialProvider,
+    pub(crate) account: String,
+    pub(crate) url: Url,
     access_tier: Option<&'static str>,
     http: CloudHttp,
 }
@@ -78,22 +78,14 @@ impl Container {
     }
 
     /// Signs and sends a request. Every status but success is an error.
-    async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         url: &Url,
         headers: &[(HeaderName, &'static str)],
         body: String,
     ) -> Result<HttpResponse> {
-        let failed = |source| object_store::Error::Generic { store: STORE, source };
-        let length = HeaderValue::from(body.len());
-        let mut request = HttpRequest::new(HttpRequestBody::from(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = url.as_str().parse().map_err(|error| failed(Box::from(error)))?;
-        request.headers_mut().insert(CONTENT_LENGTH, length);
-        for (name, value) in headers {
-            request.headers_mut().insert(name, HeaderValue::from_static(value));
-        }
+        let mut request = request(method, url, headers, body)?;
         let credential = self.credentials.get_credential().await?;
         AzureAuthorizer::new(&credential, &self.account).try_authorize(&mut request)?;
         let answer = self.http.call(request).await.map_err(|error| failed(Box::new(error)))?;
@@ -103,11 +95,36 @@ impl Container {
         Err(failed(Box::new(Refused { code: answer.headers().get(ERROR_CODE).cloned() })))
     }
 
-    /// Sends Delete Blob, which also deletes the blob's snapshots, so that nothing of it remains.
-    async fn delete_blob(&self, path: &Path) -> Result<()> {
-        let url = self.blob_url(path);
-        self.send(Method::DELETE, &url, &[(DELETE_SNAPSHOTS, "include")], String::new()).await.map(|_| ())
+    /// Returns Delete Blob, not yet signed, which also deletes the blob's snapshots, so that nothing of it remains.
+    pub(crate) fn deletion(&self, path: &Path) -> Result<HttpRequest> {
+        request(Method::DELETE, &self.blob_url(path), &DELETION, String::new())
     }
+
+    async fn delete_blob(&self, path: &Path) -> Result<()> {
+        self.send(Method::DELETE, &self.blob_url(path), &DELETION, String::new()).await.map(|_| ())
+    }
+}
+
+/// Returns a request that is not yet signed.
+fn request(
+    method: Method,
+    url: &Url,
+    headers: &[(HeaderName, &'static str)],
+    body: String,
+) -> Result<HttpRequest> {
+    let length = HeaderValue::from(body.len());
+    let mut request = HttpRequest::new(HttpRequestBody::from(body));
+    *request.method_mut() = method;
+    *request.uri_mut() = url.as_str().parse().map_err(|error| failed(Box::new(error)))?;
+    request.headers_mut().insert(CONTENT_LENGTH, length);
+    for (name, value) in headers {
+        request.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    Ok(request)
+}
+
+pub(crate) fn failed(source: Box<dyn std::error::Error + Send + Sync>) -> object_store::Error {
+    object_store::Error::Generic { store: STORE, source }
 }
 
 #[async_trait]

@@ -19,6 +19,7 @@
 mod connection_string;
 mod container;
 mod credentials;
+mod deletion;
 mod endpoint;
 #[cfg(test)]
 mod messages;
@@ -63,8 +64,9 @@ impl Provider for Azure {
         let mut bucket = context.bucket(Arc::clone(&container), url, options.put_options, LARGEST_PUT);
         bucket.transfer.part_size = bucket.transfer.part_size.min(LARGEST_BLOCK);
         if options.create_container {
-            bucket.create = Some(container);
+            bucket.create = Some(Arc::<Container>::clone(&container));
         }
+        bucket.bulk_delete = Some(container);
         Ok(bucket)
     }
 }

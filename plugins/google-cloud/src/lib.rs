@@ -1,6 +1,6 @@
 //! Orthanc plugin that stores DICOM files in a bucket of Google Cloud Storage.
 //!
-//! This crate contains only Google's options, endpoint and credentials. All else is in `storage-plugin`. Copy this
+//! This crate contains only Google's options, endpoint, credentials and bulk deletion. All else is in `storage-plugin`. Copy this
 //! configuration to use the plugin:
 //!
 //! ```json
@@ -16,6 +16,7 @@
 #![allow(non_snake_case, reason = "the library keeps the name of the C++ plugin")]
 
 mod credentials;
+mod deletion;
 mod endpoint;
 #[cfg(test)]
 mod messages;
@@ -33,6 +34,7 @@ use storage_plugin::{
 };
 
 use crate::credentials::Credentials;
+use crate::deletion::ObjectDeletion;
 use crate::options::Options;
 
 /// Google Cloud Storage.
@@ -56,8 +58,12 @@ impl Provider for Google {
             .map_err(|error| InitializeError::new(error.to_string()))?;
         let http = context.http()?.with_crc32c_of_uploads();
         let store = store(&options, &credentials, &http).map_err(client_error)?;
+        let credentials = Arc::clone(store.credentials());
+        let deletion = ObjectDeletion::new(&options.endpoint, &options.bucket, credentials, &http);
         let url = format!("gs://{}", options.bucket);
-        Ok(context.bucket(Arc::new(store), url, options.put_options, LARGEST_PUT))
+        let mut bucket = context.bucket(Arc::new(store), url, options.put_options, LARGEST_PUT);
+        bucket.bulk_delete = Some(Arc::new(deletion));
+        Ok(bucket)
     }
 }
 

@@ -54,6 +54,7 @@ impl Fixture {
             transfer: TransferOptions::default(),
             largest_put: u64::MAX,
             create: None,
+            bulk_delete: None,
         });
         let objects = ObjectStorage::new(bucket, Layout::default(), false, false);
         let folder = tempfile::tempdir().unwrap();

@@ -59,6 +59,9 @@ pub trait Cloud: Debug + Send + Sync + 'static {
     /// Whether an upload in parts can be aborted. If not, the cloud discards its parts some days later.
     const PARTS_CAN_BE_DROPPED: bool = true;
 
+    /// Maximum number of objects that one request deletes.
+    const LARGEST_DELETION: u64;
+
     /// The feature of `object_store` for this cloud. Those of other clouds must not be linked.
     const STORE_FEATURE: &'static str;
     /// Prefixes of the names of packages that this plugin must not link.

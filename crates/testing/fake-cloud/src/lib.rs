@@ -30,7 +30,7 @@
 //!
 //! - An `ETag` has 32 hexadecimal digits and depends on the content alone, but is not its MD5, which would be
 //!   too slow. The `ETag` of an upload in N parts ends with `-N`, as in S3.
-//! - There are no listings, copies, bulk deletions, versions, access lists or lifecycle rules.
+//! - There are no listings, copies, versions, access lists or lifecycle rules.
 //! - Storage classes, tags and encryption are labels without effect.
 //! - The server holds whole requests in memory, so it must not serve untrusted clients.
 //!
@@ -42,12 +42,13 @@
 //! - Whole blobs have a `Content-MD5` even if the client sent none, and `Put Blob` answers without a CRC-64.
 //! - The answer for a missing account is 404 `ResourceNotFound`. In Azure, the account's host name does not
 //!   exist.
-//! - Batches with a shared access signature fail with HTTP 500.
+//! - Batches with a shared access signature of the account fail with HTTP 500.
 //! - Azurite keeps deleted and replaced blobs in memory for some minutes.
 //!
 //! # Where it differs from Google Cloud Storage
 //!
 //! - The differences from S3 apply, except for tags and encryption, which do not exist.
+//! - Of the JSON interface, there are only batches, which can only delete objects.
 //! - A token gives all permissions or, for [`GoogleOptions::without_access`], none.
 //! - There are no generations, signed URLs, resumable uploads or customer-supplied keys.
 

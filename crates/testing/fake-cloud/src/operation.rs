@@ -16,6 +16,8 @@ pub enum Operation {
     HeadObject,
     /// `DELETE` of one object.
     DeleteObject,
+    /// `POST ?delete` (Azure and Google: a batch).
+    DeleteObjects,
     /// `POST ?uploads` (no equivalent in Azure).
     CreateMultipartUpload,
     /// `PUT ?partNumber=…&uploadId=…` (Azure: Put Block).

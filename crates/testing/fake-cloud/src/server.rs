@@ -174,6 +174,11 @@ impl BucketServer {
         self.buckets().remove(bucket, key)
     }
 
+    /// Refuses the deletion of an object from now on: with 403, or 412 in Azure.
+    pub fn protect(&self, bucket: &str, key: &str) {
+        self.buckets().protect(bucket, key);
+    }
+
     /// Returns the keys of multipart uploads that were neither completed nor aborted.
     #[must_use]
     pub fn unfinished_uploads(&self, bucket: &str) -> Vec<String> {

@@ -37,6 +37,9 @@ pub(crate) trait Buckets {
     /// Removes an object and returns it.
     fn remove(&self, bucket: &str, key: &str) -> Option<StoredObject>;
 
+    /// Refuses the deletion of an object from now on.
+    fn protect(&self, bucket: &str, key: &str);
+
     /// Returns the keys of multipart uploads that were neither completed nor aborted.
     fn unfinished_uploads(&self, bucket: &str) -> Vec<String>;
 

@@ -66,6 +66,24 @@ async fn s3_refuses_wrong_checksum() {
     put("rosUhgp5mIg=").await.unwrap();
 }
 
+#[tokio::test]
+async fn s3_refuses_wrong_md5_of_bulk_deletion() {
+    let server = server();
+    server.insert("bucket", KEY, "x");
+    let url = format!("{}/bucket?delete", server.endpoint());
+    for (md5, code) in [(None, "InvalidRequest"), (Some("1B2M2Y8AsgTpgAmY7PhCfg=="), "BadDigest")] {
+        let mut request = reqwest::Client::new().post(&url).body("<Delete/>");
+        if let Some(md5) = md5 {
+            request = request.header("content-md5", md5);
+        }
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 400);
+        let body = answer.text().await.unwrap();
+        assert!(body.contains(&format!("<Code>{code}</Code>")), "{body}");
+    }
+    assert_eq!(server.keys("bucket"), [KEY]);
+}
+
 fn google_client(server: &BucketServer, options: ClientOptions) -> GoogleCloudStorageBuilder {
     GoogleCloudStorageBuilder::new()
         .with_bucket_name("bucket")

@@ -5,9 +5,10 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{KEY, bytes, client, path, server};
+use common::{KEY, builder, bytes, client, path, server, text};
 use fake_cloud::{Operation, RequestCounts};
-use object_store::{MultipartUpload, ObjectStoreExt};
+use futures_util::{StreamExt, stream};
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt};
 
 #[tokio::test]
 async fn requests_bytes_and_connections_are_counted() {
@@ -50,6 +51,27 @@ async fn requests_bytes_and_connections_are_counted() {
     assert_eq!(server.requests(), RequestCounts::default());
     assert!(server.last_requests().is_empty());
     assert_eq!([server.connections_accepted(), server.connections_open()], [0, 1]);
+}
+
+/// `object_store` also sends bulk requests, so that the plugin's client is not the only one that the server answers.
+#[tokio::test]
+async fn bulk_deletion_answers_for_each_object() {
+    let server = server();
+    let names = ["a b&c<d>", "Röntgen #1", "kept", "missing"];
+    for name in &names[..3] {
+        server.insert("bucket", name, "content");
+    }
+    server.protect("bucket", "kept");
+    let client = builder(&server).with_disable_bulk_delete(false).build().unwrap();
+    let paths = stream::iter(names.map(|name| Ok(path(name)))).boxed();
+    let results: Vec<_> = client.delete_stream(paths).collect().await;
+    assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false, true]);
+    let error = text(results[2].as_ref().unwrap_err());
+    assert!(error.contains("kept") && error.contains("AccessDenied"), "{error}");
+    assert_eq!((server.requests().of(Operation::DeleteObjects), server.requests().total), (1, 1));
+    assert_eq!(server.keys("bucket"), ["kept"]);
+    let error = text(&client.delete(&path("kept")).await.unwrap_err());
+    assert!(error.contains("AccessDenied"), "{error}");
 }
 
 #[test]

@@ -30,6 +30,8 @@ impl Cloud for S3 {
     const NO_SUCH_OBJECT: &'static str = "NoSuchKey";
     const NO_SUCH_BUCKET: &'static str = "NoSuchBucket";
 
+    const LARGEST_DELETION: u64 = 1000;
+
     const STORE_FEATURE: &'static str = "aws-base";
     const FOREIGN_PACKAGES: &'static [&'static str] = &["rusoto", "azure", "google-cloud", "gcp"];
 

@@ -31,6 +31,8 @@ impl Cloud for Azure {
     const REQUESTS_BEFORE_PARTS: u64 = 0;
     const PARTS_CAN_BE_DROPPED: bool = false;
 
+    const LARGEST_DELETION: u64 = 256;
+
     const STORE_FEATURE: &'static str = "azure-base";
     const FOREIGN_PACKAGES: &'static [&'static str] =
         &["rusoto", "aws-config", "aws-sdk", "aws-smithy", "google-cloud", "gcp", "tonic", "prost"];

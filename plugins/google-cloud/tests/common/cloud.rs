@@ -89,6 +89,8 @@ impl Cloud for Google {
     const NO_SUCH_OBJECT: &'static str = "NoSuchKey";
     const NO_SUCH_BUCKET: &'static str = "NoSuchBucket";
 
+    const LARGEST_DELETION: u64 = 100;
+
     const STORE_FEATURE: &'static str = "gcp-base";
     const FOREIGN_PACKAGES: &'static [&'static str] =
         &["rusoto", "aws-config", "aws-sdk", "aws-smithy", "azure", "tonic", "prost", "protobuf", "grpc"];

@@ -2,10 +2,11 @@
 //! library.
 
 mod cancel;
+mod deletions;
 mod fixture;
 mod lost;
 mod multipart;
 mod names;
 mod objects;
 
-modules![names, objects, multipart, lost, cancel];
+modules![names, objects, multipart, lost, cancel, deletions];

@@ -176,6 +176,14 @@ impl Inspector {
         Ok(object)
     }
 
+    /// Leases a blob for ever, so that nobody else can delete it.
+    pub(crate) async fn lease(&self, bucket: &str, key: &str) -> Result<(), StdError> {
+        let headers = [("x-ms-lease-action", "acquire"), ("x-ms-lease-duration", "-1")];
+        let path = format!("{bucket}/{key}");
+        self.send(Method::PUT, &path, "&comp=lease", &headers, Bytes::new()).await?.check()?;
+        Ok(())
+    }
+
     pub(crate) async fn unfinished_uploads(&self, bucket: &str) -> Result<Vec<String>, StdError> {
         let mut unfinished = Vec::new();
         for key in self.names(bucket, "&restype=container&include=uncommittedblobs").await? {

@@ -19,8 +19,11 @@ fn operation(head: &Parts, no_key: bool) -> Operation {
     let component = query_value(head, "comp");
     if no_key {
         let container = query_value(head, "restype") == Some("container");
-        let creates = head.method == Method::PUT && component.is_none() && container;
-        return if creates { Operation::CreateBucket } else { Operation::Other };
+        return match (&head.method, component) {
+            (&Method::PUT, None) if container => Operation::CreateBucket,
+            (&Method::POST, Some("batch")) => Operation::DeleteObjects,
+            _ => Operation::Other,
+        };
     }
     let has_range = head.headers.contains_key(header::RANGE) || head.headers.contains_key("x-ms-range");
     match (&head.method, component) {
@@ -54,6 +57,8 @@ mod tests {
             ("HEAD", "/a/b/k", &[], Operation::HeadObject),
             ("DELETE", "/a/b/k", &[], Operation::DeleteObject),
             ("PUT", "/a/b?restype=container", &[], Operation::CreateBucket),
+            ("POST", "/a/b?restype=container&comp=batch", &[], Operation::DeleteObjects),
+            ("POST", "/a?comp=batch", &[], Operation::DeleteObjects),
             ("DELETE", "/a/b?restype=container", &[], Operation::Other),
             ("GET", "/a?comp=list", &[], Operation::Other),
         ] {

@@ -2,6 +2,7 @@
 //! and headers.
 
 mod account;
+mod batch;
 mod headers;
 mod intercept;
 mod jwt;
@@ -17,6 +18,7 @@ use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
+use s3s::Body;
 use s3s::service::{S3Service, S3ServiceBuilder};
 
 use crate::body::{Upload, drain};
@@ -95,6 +97,9 @@ impl Dialect for GoogleDialect {
         if oauth::is_token_request(head) {
             return Target { bucket: String::new(), key: String::new(), operation: Operation::Token };
         }
+        if batch::is_batch(head) {
+            return Target { bucket: String::new(), key: String::new(), operation: Operation::DeleteObjects };
+        }
         Target::of(head, None)
     }
 
@@ -105,12 +110,21 @@ impl Dialect for GoogleDialect {
             return oauth::answer(&head, &body, &self.options);
         }
         let target = self.target(&head);
+        if target.operation == Operation::DeleteObjects {
+            return match self.admit(&head.headers) {
+                Ok(()) => self.sign_off(batch::answer(&self.store, &head, upload).await),
+                Err(refusal) => {
+                    drain(upload).await;
+                    self.refuse(&head, &refusal)
+                }
+            };
+        }
         if let Err(refusal) = self.admit(&head.headers).and_then(|()| self.check_exists(&target)) {
             drain(upload).await;
             return self.refuse(&head, &refusal);
         }
         headers::to_s3(&mut head.headers);
-        match carry_out(&self.service, head.clone(), upload).await {
+        match carry_out(&self.service, head.clone(), Body::http_body(upload)).await {
             Ok(mut answer) => {
                 headers::to_google(answer.headers_mut());
                 self.sign_off(answer)
@@ -125,6 +139,10 @@ impl Dialect for GoogleDialect {
             return oauth::failure(*status, code, message);
         }
         let code = if code == "SignatureDoesNotMatch" { "AuthenticationRequired" } else { code };
+        if batch::is_batch(head) {
+            let error = batch::error(*status, code, message);
+            return self.sign_off(document(&head.method, *status, "application/json", error));
+        }
         let text = format!(
             "<?xml version='1.0' encoding='UTF-8'?><Error><Code>{}</Code><Message>{}</Message>\
              <Details>{}</Details></Error>",

@@ -19,8 +19,9 @@ use s3s::host::SingleDomain;
 use s3s::service::{S3Service, S3ServiceBuilder};
 
 use crate::body::{Upload, drain};
+use crate::checksum::md5_header;
 use crate::dialect::{AnswerBody, Dialect, Refusal, document, escaped};
-use crate::operation::Target;
+use crate::operation::{Operation, Target};
 use crate::s3::auth::{TokenCheck, User, check_region};
 use crate::s3::service::Service;
 use crate::s3::store::Store;
@@ -76,7 +77,11 @@ impl Dialect for S3Dialect {
             drain(upload).await;
             return self.refuse(&head, &refusal);
         }
-        match carry_out(&self.service, head.clone(), upload).await {
+        let body = match body(self.target(&head).operation, &head, upload).await {
+            Ok(body) => body,
+            Err(refusal) => return self.refuse(&head, &refusal),
+        };
+        match carry_out(&self.service, head.clone(), body).await {
             Ok(mut answer) => {
                 if let Ok(id) = HeaderValue::from_str(&self.request_id()) {
                     answer.headers_mut().insert(REQUEST_ID, id);
@@ -113,13 +118,29 @@ impl Dialect for S3Dialect {
     }
 }
 
+/// Returns the body of a request. Checks the MD5 of a bulk deletion, which S3 demands and `s3s` ignores.
+async fn body(operation: Operation, head: &Parts, upload: Upload) -> Result<Body, Refusal> {
+    if operation != Operation::DeleteObjects {
+        return Ok(Body::http_body(upload));
+    }
+    let bytes = upload.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let refusal = |code, message| Refusal::new(StatusCode::BAD_REQUEST, code, message);
+    match head.headers.get("content-md5") {
+        None => Err(refusal("InvalidRequest", "Missing required header for this request: Content-MD5")),
+        Some(md5) if *md5 != md5_header(&bytes) => {
+            Err(refusal("BadDigest", "The Content-MD5 you specified did not match what we received."))
+        }
+        Some(_) => Ok(bytes.into()),
+    }
+}
+
 /// Carries out a request with `s3s`, whose error documents become a [`Refusal`].
 pub(crate) async fn carry_out(
     service: &S3Service,
     head: Parts,
-    upload: Upload,
+    body: Body,
 ) -> Result<Response<AnswerBody>, Refusal> {
-    let request = Request::from_parts(head, Body::http_body(upload));
+    let request = Request::from_parts(head, body);
     let answer = service.call(request).await.map_err(|error| {
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", &format!("{error:?}"))
     })?;

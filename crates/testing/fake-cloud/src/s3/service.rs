@@ -9,9 +9,9 @@ use http_body_util::BodyExt;
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
     CompleteMultipartUploadOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
-    DeleteObjectInput, DeleteObjectOutput, ETag, ETagCondition, GetObjectInput, GetObjectOutput,
-    HeadObjectInput, HeadObjectOutput, PutObjectInput, PutObjectOutput, ServerSideEncryption, StorageClass,
-    StreamingBlob, UploadPartInput, UploadPartOutput,
+    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag,
+    ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PutObjectInput,
+    PutObjectOutput, ServerSideEncryption, StorageClass, StreamingBlob, UploadPartInput, UploadPartOutput,
 };
 use s3s::{Body, S3, S3Request, S3Response, S3Result, s3_error};
 
@@ -56,6 +56,9 @@ async fn collect(
         || crc32c.is_some_and(|crc| crc != checksum::crc32c_header(&bytes));
     if differs { Err(s3_error!(BadDigest, "The checksum of the body differs")) } else { Ok(bytes) }
 }
+
+/// Maximum number of objects to delete in one request.
+const LARGEST_DELETION: usize = 1000;
 
 /// Returns the bytes to answer with: the whole object, or a range, which must not be empty.
 fn resolve(range: Option<s3s::dto::Range>, length: usize) -> S3Result<Range<usize>> {
@@ -131,6 +134,36 @@ impl S3 for Service {
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         self.store.delete(&req.input.bucket, &req.input.key)?;
         Ok(S3Response::new(DeleteObjectOutput::default()))
+    }
+
+    async fn delete_objects(
+        &self,
+        req: S3Request<DeleteObjectsInput>,
+    ) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        let DeleteObjectsInput { bucket, delete, .. } = req.input;
+        if delete.objects.is_empty() || delete.objects.len() > LARGEST_DELETION {
+            return Err(s3_error!(MalformedXML, "The XML you provided was not well-formed"));
+        }
+        self.store.check_bucket(&bucket)?;
+        let mut deleted = Vec::new();
+        let mut errors = Vec::new();
+        for key in delete.objects.into_iter().map(|object| object.key) {
+            match self.store.delete(&bucket, &key) {
+                Ok(_) => deleted.push(DeletedObject { key: Some(key), ..DeletedObject::default() }),
+                Err(error) => errors.push(s3s::dto::Error {
+                    code: Some(error.code().as_str().to_owned()),
+                    key: Some(key),
+                    message: error.message().map(str::to_owned),
+                    ..s3s::dto::Error::default()
+                }),
+            }
+        }
+        let output = DeleteObjectsOutput {
+            deleted: Some(deleted),
+            errors: Some(errors),
+            ..DeleteObjectsOutput::default()
+        };
+        Ok(S3Response::new(output))
     }
 
     async fn create_multipart_upload(

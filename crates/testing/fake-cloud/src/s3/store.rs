@@ -1,6 +1,6 @@
 //! Buckets in memory, with S3's rules for objects and multipart uploads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -51,6 +51,8 @@ fn etag(bytes: &[u8], crc64nvme: u64) -> String {
 #[derive(Debug, Default)]
 struct Bucket {
     objects: BTreeMap<String, Arc<Object>>,
+    /// Keys of objects that cannot be deleted.
+    protected: BTreeSet<String>,
     uploads: BTreeMap<String, Upload>,
 }
 
@@ -105,7 +107,19 @@ impl Store {
 
     /// Deletes an object. Succeeds if there is none, as in S3.
     pub(crate) fn delete(&self, bucket: &str, key: &str) -> S3Result<Option<Arc<Object>>> {
-        self.with(bucket, |bucket| Ok(bucket.objects.remove(key)))
+        self.with(bucket, |bucket| {
+            if bucket.protected.contains(key) {
+                return Err(s3_error!(
+                    AccessDenied,
+                    "Access Denied because object protected by object lock."
+                ));
+            }
+            Ok(bucket.objects.remove(key))
+        })
+    }
+
+    pub(crate) fn check_bucket(&self, bucket: &str) -> S3Result<()> {
+        self.with(bucket, |_| Ok(()))
     }
 
     /// Starts a multipart upload and returns its identifier.
@@ -202,6 +216,11 @@ impl Buckets for Store {
 
     fn remove(&self, bucket: &str, key: &str) -> Option<StoredObject> {
         self.delete(bucket, key).ok().flatten().map(|object| object.stored.clone())
+    }
+
+    fn protect(&self, bucket: &str, key: &str) {
+        // Fails only without the bucket, where there is nothing to protect.
+        let _ = self.with(bucket, |bucket| Ok(bucket.protected.insert(key.to_owned())));
     }
 
     fn unfinished_uploads(&self, bucket: &str) -> Vec<String> {

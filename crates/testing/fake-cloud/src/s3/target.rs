@@ -18,9 +18,14 @@ impl Target {
                 (bucket.to_owned(), key.to_owned())
             }
         };
-        let operation = if key.is_empty() { Operation::Other } else { operation(head) };
+        let operation = if key.is_empty() { bucket_operation(head) } else { operation(head) };
         Self { bucket, key, operation }
     }
+}
+
+fn bucket_operation(head: &Parts) -> Operation {
+    let deletes = head.method == Method::POST && query_value(head, "delete").is_some();
+    if deletes { Operation::DeleteObjects } else { Operation::Other }
 }
 
 fn operation(head: &Parts) -> Operation {
@@ -72,6 +77,8 @@ mod tests {
             ("DELETE", "/b/k?uploadId=u", &[], Operation::AbortMultipartUpload),
             ("POST", "/b/k?uploads", &[], Operation::CreateMultipartUpload),
             ("POST", "/b/k?uploadId=u", &[], Operation::CompleteMultipartUpload),
+            ("POST", "/b?delete", &[], Operation::DeleteObjects),
+            ("POST", "/b/k?delete", &[], Operation::Other),
             ("GET", "/b?list-type=2", &[], Operation::Other),
         ] {
             assert_eq!(target(method, uri, headers).operation, expected, "{method} {uri}");
