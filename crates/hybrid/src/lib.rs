@@ -40,6 +40,7 @@ mod place;
 mod source;
 mod storage;
 
+pub use budget::{MemoryBudget, MemoryPermit};
 pub use files::{FileInfo, FileReader, FileStorage, FileStorageOptions};
 pub use locate::StoredCopy;
 pub use moves::{MoveOutcome, StoredContent, StoredForm};
