@@ -14,4 +14,4 @@ pub(crate) use encryption::EncryptionOptions;
 pub(crate) use hybrid::HybridOptions;
 pub use network::NetworkOptions;
 pub(crate) use offload::OffloadOptions;
-pub use section::{ConfigError, Secret, Section};
+pub use section::{ConfigError, Secret, Section, describe_file};
