@@ -24,7 +24,7 @@ pub enum Naming {
     Envelope,
     /// The content is in clear.
     Clear,
-    /// Envelopes and content in clear have the same names, and both are accepted.
+    /// Envelopes and content in clear have the same names, so that the content decides.
     Either,
 }
 
@@ -67,8 +67,7 @@ impl ObjectStorage {
     /// encrypted.
     pub fn file_naming(&self) -> Naming {
         match (self.layout.encrypted, self.read_unencrypted) {
-            (false, _) => Naming::Clear,
-            (true, true) => Naming::Either,
+            (false, _) | (true, true) => Naming::Either,
             (true, false) => Naming::Envelope,
         }
     }
@@ -139,8 +138,8 @@ impl ObjectStorage {
     fn names(&self, attachment: &Attachment) -> Vec<(String, Naming)> {
         let layout = &self.layout;
         let naming = match (layout.encrypted, self.read_unencrypted, layout.structure) {
-            (false, ..) => Naming::Clear,
-            (true, true, Structure::Legacy) => Naming::Either,
+            (false, _, Structure::Flat) => Naming::Clear,
+            (false, _, Structure::Legacy) | (true, true, Structure::Legacy) => Naming::Either,
             (true, ..) => Naming::Envelope,
         };
         let mut names = self.names_in(layout, naming, attachment);

@@ -30,8 +30,8 @@ const MASTER_KEY: u8 = 1;
 /// 3 and 4, but a later one may.
 const KEY_SERVICES: std::ops::RangeInclusive<u8> = 2..=4;
 
-/// Recognizes an envelope by its first [`RECOGNIZE_LEN`] bytes (all bytes of shorter content). `ring` has the
-/// configured keys, if any. Returns `None` for content in clear.
+/// Recognizes an envelope by its first [`RECOGNIZE_LEN`] bytes (all bytes of shorter content); `start` may be
+/// longer. `ring` has the configured keys, if any. Returns `None` for content in clear.
 ///
 /// Content that begins with `A1` or `A2` is an envelope, unless one of these rows says that it is in clear.
 /// The probability is that of a real envelope having this property, since its bytes are random.
@@ -50,6 +50,7 @@ const KEY_SERVICES: std::ops::RangeInclusive<u8> = 2..=4;
 /// if it begins with `A1` and looks random (a user's attachment, such as an encrypted archive: one in 65,536),
 /// or if it is compressed and its uncompressed size is the id of a configured key · 65,536 + 12,609.
 pub fn recognize(start: &[u8], ring: Option<&KeyRing>) -> Option<EnvelopeHeader> {
+    let start = &start[..start.len().min(RECOGNIZE_LEN)];
     let header = identify(start)?;
     let has_key = ring.is_some_and(|ring| ring.get(header.key_id).is_ok());
     let possible = match header.format {

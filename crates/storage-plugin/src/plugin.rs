@@ -14,9 +14,9 @@ use orthanc_ffi::{Change, InitializeError, Orthanc, OrthancError, Plugin, Ranges
 use serde_json::{Map, Value, json};
 use storage_layout::Layout;
 
-use crate::area::Area;
 use crate::area::deletion::Deletions;
 use crate::area::encryption::Encryption;
+use crate::area::{Area, KnownClear};
 use crate::config::{CommonOptions, ConfigError, EncryptionOptions, HybridOptions, Section};
 use crate::context::{Context, Stop};
 use crate::moving::mover::Mover;
@@ -86,7 +86,8 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         register_jobs(orthanc, &mover)?;
         let deletions = background.deletions.clone();
         Routes { mover, facts, metrics: Arc::clone(&metrics), offload: offload.clone() }.register(orthanc)?;
-        let area = Area { storage, encryption, deletions, runtime, metrics, offload };
+        let clear = KnownClear::default();
+        let area = Area { storage, encryption, clear, deletions, runtime, metrics, offload };
         orthanc.register_storage_area(Arc::new(area), ranges)?;
         Ok(Self { _background: Some(background), _provider: PhantomData })
     }
@@ -179,11 +180,7 @@ fn storage(
     let url = &bucket.url;
     match &common.encryption {
         None => tracing::warn!("client-side encryption is off: {url} will contain unencrypted patient data"),
-        Some(options) if options.format == Format::A1 => tracing::warn!(
-            "new objects are encrypted in format A1, like those of the C++ plugins; if no such plugin uses this bucket, \
-             \"Format\": \"A2\" is stronger and faster"
-        ),
-        Some(_) => {}
+        Some(options) => options.warn(),
     }
     let bucket = Bucket::new(bucket);
     let layout =
@@ -245,6 +242,7 @@ fn facts<P: Provider>(bucket: &str, common: &CommonOptions) -> Facts {
             "Format": options.format.to_string(),
             "MasterKeyId": options.ring.current_id(),
             "KeyIds": options.ring.ids().collect::<Vec<_>>(),
+            "ReadFormats": options.read_formats.iter().map(Format::to_string).collect::<Vec<_>>(),
             "ReadUnencrypted": options.read_unencrypted,
         })
     });

@@ -1,7 +1,7 @@
 //! `GET /object-storage/locations/{id}`: where the attachments of a resource are.
 
 use bucket::{Naming, StorageError};
-use crypto_envelope::{INSPECT_LEN, identify};
+use crypto_envelope::{RECOGNIZE_LEN, identify, recognize};
 use futures_util::StreamExt as _;
 use hybrid::{HybridStorage, Side, StoredCopy};
 use orthanc_ffi::{RestAnswer, RestFailure};
@@ -33,7 +33,7 @@ async fn locate(storage: HybridStorage, attachments: Vec<Indexed>) -> Vec<Result
     let lookups = attachments.into_iter().map(|indexed| {
         let storage = storage.clone();
         async move {
-            let copies = storage.locate(&indexed.attachment, INSPECT_LEN as u64).await?;
+            let copies = storage.locate(&indexed.attachment, RECOGNIZE_LEN as u64).await?;
             Ok(location(&storage, &indexed, &copies))
         }
     });
@@ -89,10 +89,13 @@ struct Form {
 }
 
 fn form(copy: &StoredCopy) -> Form {
-    match identify(&copy.start) {
-        Some(header) if copy.head.naming != Naming::Clear => {
-            Form { format: header.format.to_string(), key_id: Some(header.key_id) }
-        }
-        _ => Form { format: "clear".to_owned(), key_id: None },
+    let header = match copy.head.naming {
+        Naming::Clear => None,
+        Naming::Either => recognize(&copy.start, None),
+        Naming::Envelope => identify(&copy.start),
+    };
+    match header {
+        Some(header) => Form { format: header.format.to_string(), key_id: Some(header.key_id) },
+        None => Form { format: "clear".to_owned(), key_id: None },
     }
 }
