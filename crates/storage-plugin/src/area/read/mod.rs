@@ -26,9 +26,10 @@ mod sink;
 mod whole;
 
 use std::cell::Cell;
+use std::ops::Range;
 
 use bucket::{Cause, Operation, ReadRange, StorageError};
-use crypto_envelope::{DecryptError, Decryptor, RangeError, RevocableTarget};
+use crypto_envelope::{DecryptError, Decryptor, RevocableTarget};
 use hybrid::{Head, HybridStorage, Side};
 use orthanc_ffi::{Target, TargetOverflow, WholeTarget};
 use storage_layout::Attachment;
@@ -77,18 +78,20 @@ impl Reading<'_> {
             target.rewind();
             self.range_once(range.clone(), target)
         });
-        let size = match &read {
-            Ok(bytes) => {
-                let whole = start == 0 && self.size.get() == Some(*bytes);
-                return Ok(Served { bytes: *bytes, whole });
-            }
-            Err(ReadError::Envelope {
-                cause: DecryptError::Range(RangeError { plaintext_len, .. }), ..
-            }) => Some(*plaintext_len),
-            Err(ReadError::Storage(StorageError { cause: Cause::OutOfRange, .. })) => self.stored_size(),
-            Err(_) => return read.map(|bytes| Served { bytes, whole: false }),
+        let bytes = read.map_err(|error| self.with_size(error, range))?;
+        Ok(Served { bytes, whole: start == 0 && self.size.get() == Some(bytes) })
+    }
+
+    /// Adds range and size to the error about a range that the attachment does not have.
+    fn with_size(&self, error: ReadError, range: Range<u64>) -> ReadError {
+        let size = match &error {
+            ReadError::Envelope { cause: DecryptError::Range(error), .. } => Some(error.plaintext_len),
+            // A range that does not fit in 64 bits is wrong whatever the size.
+            ReadError::Storage(StorageError { cause: Cause::OutOfRange, .. }) if range.is_empty() => None,
+            ReadError::Storage(StorageError { cause: Cause::OutOfRange, .. }) => self.stored_size(),
+            _ => return error,
         };
-        Err(ReadError::OutOfRange { object: self.object(), range, size })
+        ReadError::OutOfRange { object: self.object(), range, size }
     }
 
     /// The size of the object or file, for a message.
