@@ -50,7 +50,7 @@ pub(crate) enum Form {
 /// Why content must not be used, although it can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UnacceptableForm {
-    /// Serving or storing an envelope as if it were the file would look like a damaged file.
+    /// An envelope served as if it were the file would look like a damaged file.
     #[error(
         "the content is an {} envelope under master key {}, and client-side encryption is off; set StorageEncryption \
          with this key",

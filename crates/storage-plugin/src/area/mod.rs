@@ -17,7 +17,7 @@ use orthanc_ffi::{ContentType, ErrorCode, StorageArea, Target, WholeTarget};
 use storage_layout::Attachment;
 
 use self::deletion::{Deletion, Deletions};
-use self::encryption::{Encryption, UnacceptableForm};
+use self::encryption::{Encryption, UnacceptableForm, form};
 pub(crate) use self::read::{KnownClear, ReadError};
 use self::read::{Reading, Served};
 use crate::offload::Offload;
@@ -105,7 +105,14 @@ impl Area {
             .as_ref()
             .map(|encryption| encryption.reserve_upload(&self.runtime, content.len() as u64));
         let payload = match &self.encryption {
-            None => Payload::Lent(content),
+            None => {
+                // Reads would refuse it, so it must not be reported as stored.
+                if let Err(cause) = form(None, place.naming(), &content) {
+                    tracing::error!("cannot store {}: {cause}", place.name(&attachment));
+                    return Err(ErrorCode::STORAGE_AREA_PLUGIN);
+                }
+                Payload::Lent(content)
+            }
             Some(encryption) => {
                 encryption.seal(&attachment, &content).map(Payload::Owned).map_err(|error| {
                     tracing::error!("cannot store {}: {error}", place.name(&attachment));

@@ -8,18 +8,18 @@ use storage_layout::Attachment;
 
 use crate::area::encryption::{Encryption, Form, form};
 
-/// Without client-side encryption, content is stored unchanged, and envelopes are refused: the name in the
-/// target would say that they are in clear.
+/// Without client-side encryption, content is stored unchanged, and envelopes are refused: in the target, their
+/// names would say that they are in clear, or reads would refuse them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unchanged;
 
 impl StoredForm for Unchanged {
     fn check(&self, content: &StoredContent) -> Result<(), String> {
-        check(None, content)
+        check(None, Naming::Either, &content.bytes)
     }
 
     fn to_store(&self, _: &Attachment, content: StoredContent) -> Result<Bytes, String> {
-        check(None, &content)?;
+        self.check(&content)?;
         Ok(content.bytes)
     }
 
@@ -32,7 +32,7 @@ impl StoredForm for Unchanged {
 /// encrypted.
 impl StoredForm for Encryption {
     fn check(&self, content: &StoredContent) -> Result<(), String> {
-        check(Some(self), content)
+        check(Some(self), content.naming, &content.bytes)
     }
 
     fn to_store(&self, attachment: &Attachment, content: StoredContent) -> Result<Bytes, String> {
@@ -57,8 +57,8 @@ impl StoredForm for Encryption {
     }
 }
 
-fn check(encryption: Option<&Encryption>, content: &StoredContent) -> Result<(), String> {
-    form(encryption, content.naming, &content.bytes).map(drop).map_err(|cause| cause.to_string())
+fn check(encryption: Option<&Encryption>, naming: Naming, content: &[u8]) -> Result<(), String> {
+    form(encryption, naming, content).map(drop).map_err(|cause| cause.to_string())
 }
 
 impl Encryption {
@@ -141,11 +141,16 @@ mod tests {
             for object in [None, Some(envelope.as_slice())] {
                 let folder = tempfile::tempdir().unwrap();
                 let (storage, attachment) = storage(&folder, false, false, &envelope, object).await;
-                let error = storage.move_to(&attachment, Side::ObjectStorage, 1, &form).await.unwrap_err();
-                let text = error.to_string();
-                assert!(matches!(error.cause, Cause::NotAcceptable(_)), "{text}");
-                let expected = [UUID, &format!("{format} envelope under master key 3"), "StorageEncryption"];
-                assert!(expected.iter().all(|part| text.contains(part)), "{text}");
+                // A flat object's name says that it is in clear. The file's name would not.
+                let other = object.map(|_| Side::FileSystem);
+                for target in [Some(Side::ObjectStorage), other].into_iter().flatten() {
+                    let error = storage.move_to(&attachment, target, 1, &form).await.unwrap_err();
+                    let text = error.to_string();
+                    assert!(matches!(error.cause, Cause::NotAcceptable(_)), "{text}");
+                    let expected =
+                        [UUID, &format!("{format} envelope under master key 3"), "StorageEncryption"];
+                    assert!(expected.iter().all(|part| text.contains(part)), "{text}");
+                }
                 assert_eq!(
                     storage.locate(&attachment, 1).await.unwrap().len(),
                     1 + usize::from(object.is_some())

@@ -99,3 +99,35 @@ fn form(copy: &StoredCopy) -> Form {
         None => Form { format: "clear".to_owned(), key_id: None },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use crypto_envelope::{Format, KeyRing, MasterKey, encrypt};
+    use hybrid::{Head, Version};
+
+    use super::*;
+
+    #[test]
+    fn content_decides_where_the_name_does_not() {
+        let ring = KeyRing::new(3, MasterKey::new(&[7; 32]).unwrap(), []).unwrap();
+        let envelope = encrypt(&ring, Format::A1, "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", &[0; 500]).unwrap();
+        let dicom = [b"A1\x03\0\0\0".as_slice(), &[0; 122], b"DICM", &[0; 500]].concat();
+        let clear = ("clear".to_owned(), None);
+        let a1 = ("A1".to_owned(), Some(3));
+        for (naming, content, expected) in [
+            (Naming::Either, &envelope, &a1),
+            (Naming::Either, &dicom, &clear),
+            (Naming::Envelope, &envelope, &a1),
+            (Naming::Clear, &envelope, &clear),
+        ] {
+            let size = content.len() as u64;
+            let version = Version::File(SystemTime::UNIX_EPOCH);
+            let head = Head { name: String::new(), naming, size, range: 0..size, version };
+            let start = content[..RECOGNIZE_LEN].to_vec().into();
+            let Form { format, key_id } = form(&StoredCopy { side: Side::FileSystem, head, start });
+            assert_eq!((format, key_id), *expected, "{naming:?}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::Cloud;
-use crate::fixture::codes::{CORRUPTED_FILE, STORAGE_AREA_PLUGIN};
+use crate::fixture::codes::{CORRUPTED_FILE, INEXISTENT_FILE, STORAGE_AREA_PLUGIN};
 use crate::fixture::{
     DICOM, Keys, LoadedPlugin, UUID, configuration, content, flat, flat_encrypted, legacy, object_url,
     section, uuid, with,
@@ -19,6 +19,7 @@ tests! {
     OneCloud:
         envelopes_are_refused_without_encryption,
         clear_attachments_may_begin_like_envelopes,
+        content_that_could_not_be_read_is_not_stored,
         clear_objects_are_looked_at_once,
         envelope_in_place_of_a_clear_object_is_refused,
         a1_object_in_place_of_an_a2_object_is_refused,
@@ -133,6 +134,29 @@ fn clear_attachments_may_begin_like_envelopes<C: Cloud>() -> Result<()> {
         assert_eq!(plugin.errors(), [""; 0]);
         plugin.check()?;
     }
+    Ok(())
+}
+
+fn content_that_could_not_be_read_is_not_stored<C: Cloud>() -> Result<()> {
+    let off = json!({});
+    for place in [Place::<C>::bucket(&off)?, Place::files(&off)?] {
+        let plugin = &place.plugin;
+        let envelope = plugin.keys.seal(Format::A1, UUID, b"content")?;
+        assert_eq!(plugin.orthanc.create(UUID, DICOM, &envelope), Err(STORAGE_AREA_PLUGIN));
+        let line = plugin.new_error()?;
+        assert!(line.starts_with(&format!("cannot store {}: ", place.name(UUID))), "{line}");
+        assert_eq!(plugin.orthanc.read_whole(UUID, DICOM), Err(INEXISTENT_FILE));
+        for (number, content) in clear_contents("A1").iter().enumerate() {
+            plugin.create(&uuid(number), content)?;
+            assert!(plugin.read(&uuid(number))? == *content, "{number}");
+        }
+    }
+    // In the flat structure, the name says that the object is in clear.
+    let plugin = LoadedPlugin::<C>::start()?;
+    let envelope = plugin.keys.seal(Format::A1, UUID, b"content")?;
+    plugin.create(UUID, &envelope)?;
+    assert_eq!(plugin.read(UUID)?, envelope);
+    assert_eq!(plugin.range(UUID, 1, 10)?, envelope[1..11]);
     Ok(())
 }
 
