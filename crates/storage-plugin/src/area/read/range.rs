@@ -8,10 +8,10 @@ use crypto_envelope::{
     A2Decryptor, A2Geometry, A2Header, A2Opener, A2RangeDecryptor, DecryptError, Format, INSPECT_LEN,
     RECOGNIZE_LEN, RangeError, inspect,
 };
-use orthanc_ffi::{ErrorCode, Target};
+use orthanc_ffi::Target;
 
 use super::incoming::{Batch, Incoming};
-use super::sink::Sink;
+use super::sink::{Sink, Window};
 use super::{Form, ReadError, Reading};
 use crate::area::encryption::{Encryption, KnownEnvelope};
 
@@ -145,7 +145,8 @@ impl Reading<'_> {
         Ok(KnownEnvelope { opener, size })
     }
 
-    /// A range of an A1 envelope, which can only be verified as a whole and is therefore read as a whole.
+    /// A range of an A1 envelope, which can only be verified as a whole and is therefore read as a whole. Only
+    /// the range is kept in memory.
     fn range_of_whole(
         &self,
         encryption: &Encryption,
@@ -157,39 +158,12 @@ impl Reading<'_> {
         let inspected = inspect(&first.start(), first.head.size);
         let length = inspected.map_err(|cause| self.envelope(cause))?.plaintext_len;
         self.size.set(Some(length));
-        if range == (0..length) {
-            self.decrypt(encryption, first, incoming, Sink(target))?;
-            return Ok(length);
-        }
-        let plaintext = self.decrypt(encryption, first, incoming, buffer(length)?)?;
-        let bounds = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
-        let Some(wanted) = bounds.and_then(|(start, end)| plaintext.get(start..end)) else {
-            let Range { start, end } = range;
+        let Range { start, end } = range;
+        if start >= end || end > length {
             let cause = RangeError { start, end, plaintext_len: length };
             return Err(self.envelope(cause.into()));
-        };
-        target.append(wanted).map_err(|cause| self.overflow(cause))?;
-        Ok(wanted.len() as u64)
-    }
-}
-
-/// A buffer for `length` bytes. The server determines the length.
-fn buffer(length: u64) -> Result<Vec<u8>, ReadError> {
-    let mut buffer = Vec::new();
-    let reserved = usize::try_from(length).ok().and_then(|length| buffer.try_reserve_exact(length).ok());
-    reserved.ok_or(ReadError::NoMemory(length, ErrorCode::NOT_ENOUGH_MEMORY))?;
-    Ok(buffer)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn absurd_length_is_an_error() {
-        assert!(buffer(1000).is_ok_and(|buffer| buffer.capacity() >= 1000));
-        for length in [1 << 60, u64::MAX] {
-            assert!(matches!(buffer(length), Err(ReadError::NoMemory(..))));
         }
+        self.decrypt(encryption, first, incoming, Window::new(Sink(target), range))?;
+        Ok(end - start)
     }
 }
