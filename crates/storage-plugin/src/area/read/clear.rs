@@ -33,28 +33,43 @@ impl Default for KnownClear {
 
 impl Reading<'_> {
     pub(super) fn clear_range(&self, range: Range<u64>, target: &mut Target<'_>) -> Result<u64, ReadError> {
-        let (incoming, first) = self.download(&ReadRange::Range(range))?;
-        if first.head.naming == Naming::Either && !self.is_known_clear(&first) {
-            self.expect_clear(&first)?;
-            self.clear.0.lock().put(self.attachment, Arc::clone(&first.head));
+        let wanted = ReadRange::Range(range.clone());
+        let has_beginning = range.start == 0 && range.end >= RECOGNIZE_LEN as u64;
+        let names_say_nothing = self.storage.objects().naming() == Naming::Either;
+        if names_say_nothing && !has_beginning && !self.clear.0.lock().contains(&self.attachment) {
+            self.look_at_beginning()?;
+        }
+        let (mut incoming, mut first) = self.download(&wanted)?;
+        if first.head.naming == Naming::Either && !self.is_known_clear(&first.head) {
+            if has_beginning {
+                self.expect_clear(&first)?;
+            } else {
+                // A download that waits for another one must not hold a connection.
+                drop(incoming);
+                let beginning = self.look_at_beginning()?;
+                (incoming, first) = self.download(&wanted)?;
+                self.expect_same(&beginning, &first.head)?;
+            }
         }
         self.size.set(Some(first.head.size));
         self.fill(target, first, incoming)
     }
 
-    fn is_known_clear(&self, first: &Batch) -> bool {
-        self.clear.0.lock().get(&self.attachment).is_some_and(|known| known.is_same(&first.head))
+    fn is_known_clear(&self, head: &Head) -> bool {
+        self.clear.0.lock().get(&self.attachment).is_some_and(|known| known.is_same(head))
     }
 
-    /// Fails if the object or file of `first` is an envelope. Takes another download if `first` does not have
-    /// its beginning.
-    fn expect_clear(&self, first: &Batch) -> Result<(), ReadError> {
-        let Range { start, end } = first.head.range;
-        if start == 0 && (end >= RECOGNIZE_LEN as u64 || end == first.head.size) {
-            return self.form(first).map(drop);
-        }
+    /// Fails if the attachment is an envelope.
+    fn look_at_beginning(&self) -> Result<Arc<Head>, ReadError> {
         let (_incoming, beginning) = self.download(&ReadRange::UpTo(0..RECOGNIZE_LEN as u64))?;
-        self.expect_same(&first.head, &beginning.head)?;
-        self.form(&beginning).map(drop)
+        self.expect_clear(&beginning)?;
+        Ok(beginning.head)
+    }
+
+    /// Fails if `first`, the beginning of the attachment, is that of an envelope. Remembers that it is not.
+    fn expect_clear(&self, first: &Batch) -> Result<(), ReadError> {
+        self.form(first)?;
+        self.clear.0.lock().put(self.attachment, Arc::clone(&first.head));
+        Ok(())
     }
 }

@@ -21,6 +21,7 @@ tests! {
         clear_attachments_may_begin_like_envelopes,
         content_that_could_not_be_read_is_not_stored,
         clear_objects_are_looked_at_once,
+        look_needs_no_second_connection,
         envelope_in_place_of_a_clear_object_is_refused,
         a1_object_in_place_of_an_a2_object_is_refused,
 }
@@ -186,6 +187,19 @@ fn clear_objects_are_looked_at_once<C: Cloud>() -> Result<()> {
     assert_eq!(plugin.cost(), (1, RECOGNIZE_LEN as u64));
     plugin.range(&uuid(2), 500, 10)?;
     assert_eq!(plugin.cost(), (1, 10));
+    Ok(())
+}
+
+fn look_needs_no_second_connection<C: Cloud>() -> Result<()> {
+    let options = json!({ "StorageStructure": "legacy", "MaxConnections": 1, "RequestTimeout": 20 });
+    let plugin = LoadedPlugin::<C>::with(&options)?;
+    // More than a download keeps in memory, so that it occupies its connection.
+    let whole = content(40_000_000);
+    // The second object replaces one that is known.
+    for size in [39_000_000, 40_000_000] {
+        plugin.insert(&legacy(UUID), whole[..size].to_vec());
+        assert!(plugin.range(UUID, 1000, size - 1000)? == whole[1000..size], "{size}");
+    }
     Ok(())
 }
 
