@@ -7,8 +7,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-/// Longer strings are not quoted in messages, because they may be keys.
-const LONGEST_QUOTE: usize = 23;
+/// Longer strings are not quoted in messages, because they may be keys: those of all clouds have at least 40
+/// letters, and master keys 43.
+const LONGEST_QUOTE: usize = 31;
 
 /// A mistake in the configuration, with the option, its value and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
