@@ -1,8 +1,8 @@
-//! `identify`, `inspect` and the header parsers agree on arbitrary bytes and do not panic, and a header that
+//! `identify`, `recognize`, `inspect` and the header parsers agree on arbitrary bytes and do not panic, and a header that
 //! arrives in chunks equals the header that arrives whole.
 #![no_main]
 
-use crypto_envelope::{A2Header, HeaderReader, identify, inspect};
+use crypto_envelope::{A2Header, HeaderReader, identify, inspect, recognize};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u64, u8, &[u8])| {
@@ -11,6 +11,9 @@ fuzz_target!(|input: (u64, u8, &[u8])| {
         let header = identify(bytes).expect("an inspected envelope can be identified");
         assert_eq!((header.format, header.key_id), (found.format, found.key_id));
         assert!(found.plaintext_len < envelope_len && found.header_len < envelope_len);
+    }
+    if let Some(recognized) = recognize(bytes, None) {
+        assert_eq!(identify(bytes), Some(recognized));
     }
     let whole = A2Header::parse(bytes);
     let mut reader = HeaderReader::new();

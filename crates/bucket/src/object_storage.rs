@@ -24,7 +24,7 @@ pub enum Naming {
     Envelope,
     /// The content is in clear.
     Clear,
-    /// Envelopes and content in clear have the same names, and both are accepted.
+    /// Envelopes and content in clear have the same names, so that the content decides.
     Either,
 }
 
@@ -63,12 +63,20 @@ impl ObjectStorage {
         self.bucket.url()
     }
 
+    /// What the name of a new object says about its content.
+    pub fn naming(&self) -> Naming {
+        match (self.layout.encrypted, self.read_unencrypted, self.layout.structure) {
+            (false, _, Structure::Flat) => Naming::Clear,
+            (false, _, Structure::Legacy) | (true, true, Structure::Legacy) => Naming::Either,
+            (true, ..) => Naming::Envelope,
+        }
+    }
+
     /// What is known about the content of files next to the bucket, whose names do not say whether they are
     /// encrypted.
     pub fn file_naming(&self) -> Naming {
         match (self.layout.encrypted, self.read_unencrypted) {
-            (false, _) => Naming::Clear,
-            (true, true) => Naming::Either,
+            (false, _) | (true, true) => Naming::Either,
             (true, false) => Naming::Envelope,
         }
     }
@@ -157,12 +165,7 @@ impl ObjectStorage {
     /// The names that an attachment's object may have, the regular one first.
     fn names(&self, attachment: &Attachment) -> Vec<(String, Naming)> {
         let layout = &self.layout;
-        let naming = match (layout.encrypted, self.read_unencrypted, layout.structure) {
-            (false, ..) => Naming::Clear,
-            (true, true, Structure::Legacy) => Naming::Either,
-            (true, ..) => Naming::Envelope,
-        };
-        let mut names = self.names_in(layout, naming, attachment);
+        let mut names = self.names_in(layout, self.naming(), attachment);
         if layout.encrypted && self.read_unencrypted && layout.structure == Structure::Flat {
             let clear = Layout { encrypted: false, ..layout.clone() };
             names.extend(self.names_in(&clear, Naming::Clear, attachment));

@@ -61,8 +61,10 @@ pub fn encrypt_into(
 pub fn decrypt(ring: &KeyRing, uuid: &str, envelope: &[u8]) -> Result<Vec<u8>, DecryptError> {
     let envelope_len = envelope.len() as u64;
     let plaintext_len = inspect(envelope, envelope_len)?.plaintext_len;
-    // The plaintext is shorter than the envelope, which fits in memory.
-    let plaintext = Vec::with_capacity(usize::try_from(plaintext_len).map_err(DecryptError::target)?);
+    let mut plaintext = Vec::new();
+    plaintext
+        .try_reserve_exact(usize::try_from(plaintext_len).map_err(DecryptError::target)?)
+        .map_err(DecryptError::target)?;
     let mut decryptor = Decryptor::new(ring, uuid, envelope_len, plaintext);
     decryptor.push(envelope)?;
     decryptor.finish()

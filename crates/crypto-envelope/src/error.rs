@@ -137,10 +137,8 @@ pub enum EncryptError {
 /// An envelope could not be decrypted. Nothing unverified has been released, for any variant.
 #[derive(Debug, Error)]
 pub enum DecryptError {
-    /// The content begins with neither `A1` nor `A2`.
-    #[error(
-        "the content is not an envelope (it starts with neither A1 nor A2): it was stored unencrypted, or is damaged"
-    )]
+    /// The content begins with neither `A1` nor `A2`, or is something else that begins like this.
+    #[error("the content is not an A1 or A2 envelope: it was stored unencrypted, or is damaged")]
     NotAnEnvelope,
     /// The master key is not configured.
     #[error(transparent)]

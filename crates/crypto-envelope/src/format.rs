@@ -55,7 +55,7 @@ pub struct EnvelopeHeader {
 /// Recognizes an envelope by its first [`IDENTIFY_LEN`] bytes; `start` may be longer.
 ///
 /// Returns `None` if `start` is shorter or does not begin with the two characters of a format. Unencrypted
-/// files can begin with these by accident, since the preamble of a DICOM file may contain anything.
+/// files can begin with these by accident: use [`recognize`](crate::recognize()) where such files are possible.
 pub fn identify(start: &[u8]) -> Option<EnvelopeHeader> {
     let [a, version, key_id @ ..] = *start.first_chunk::<IDENTIFY_LEN>()?;
     let format = [Format::A1, Format::A2].into_iter().find(|format| format.magic() == [a, version])?;

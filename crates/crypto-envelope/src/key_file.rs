@@ -1,5 +1,7 @@
 //! Key files: 32 bytes as base64 text (RFC 4648, section 4), as written by `openssl rand -base64 32`.
 
+use std::path::Path;
+
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -55,6 +57,21 @@ pub fn parse_key_file(content: &[u8]) -> Result<MasterKey, KeyFileError> {
     let mut key = Secret::zeroed();
     key.as_mut().copy_from_slice(&decoded[..MasterKey::LEN]);
     Ok(MasterKey::new(key.as_ref())?)
+}
+
+/// Shorter names without a folder cannot be a key, not even with several letters missing.
+const SHORTEST_KEY: usize = 24;
+
+/// Whether a message may show `name`, which was given as the name of a key file but may be a key by mistake:
+/// complete or not, in base64 of any alphabet, which includes `/`, or in hexadecimal. `is_folder` says whether
+/// a folder exists.
+pub fn can_be_shown(name: &str, is_folder: impl FnOnce(&Path) -> bool) -> bool {
+    match Path::new(name).parent() {
+        None => true,
+        Some(folder) if folder.as_os_str().is_empty() => name.chars().count() < SHORTEST_KEY,
+        // The root and `.` exist, but say nothing about the rest.
+        Some(folder) => folder.file_name().is_some() && is_folder(folder),
+    }
 }
 
 /// Returns the content of a new key file: a random master key in base64 and a line feed.

@@ -67,6 +67,7 @@ mod key_file;
 mod key_ring;
 mod long_iv_gcm;
 mod primitives;
+mod recognize;
 mod target;
 
 pub use a1::A1Decryptor;
@@ -85,6 +86,7 @@ pub use format::{
     EnvelopeDetails, EnvelopeHeader, Format, IDENTIFY_LEN, INSPECT_LEN, Inspection, envelope_len, identify,
     inspect,
 };
-pub use key_file::{new_key_file, parse_key_file};
+pub use key_file::{can_be_shown, new_key_file, parse_key_file};
 pub use key_ring::{KeyRing, MasterKey};
+pub use recognize::{RECOGNIZE_LEN, recognize};
 pub use target::{PlaintextTarget, RevocableTarget, SliceTarget};

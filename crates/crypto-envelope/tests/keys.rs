@@ -5,8 +5,8 @@ mod common;
 
 use common::{KEY_ID, MASTER, UUID, ring};
 use crypto_envelope::{
-    DecryptError, FileKey, Format, KeyFileError, KeyRing, KeyRingError, MasterKey, decrypt, encrypt,
-    encrypt_into, new_key_file, parse_key_file,
+    DecryptError, FileKey, Format, KeyFileError, KeyRing, KeyRingError, MasterKey, can_be_shown, decrypt,
+    encrypt, encrypt_into, new_key_file, parse_key_file,
 };
 
 const TEXT: &[u8] = b"YSBtYXN0ZXIga2V5IGZvciB0ZXN0cywgMzIgYnl0ZXM=";
@@ -56,6 +56,20 @@ fn base64_errors_contain_an_offset_but_no_key() {
         let error = parse_key_file(content).unwrap_err();
         assert_eq!(error, KeyFileError::NotBase64 { offset });
         assert!(!format!("{error} {error:?}").contains("YSBt"));
+    }
+}
+
+#[test]
+fn names_that_may_be_keys_are_not_shown() {
+    let key = std::str::from_utf8(TEXT).unwrap();
+    let shown = |name: &str, exists: bool| can_be_shown(name, |_| exists);
+    assert!(shown("/etc/orthanc/master.key", true) && shown("keys/master.key", true));
+    assert!(shown("", true) && shown("/", true) && shown("master-3.key", false));
+    assert!(!shown("/etc/orthnac/master.key", false) && !shown("keys/master.key", false));
+    for exists in [false, true] {
+        for name in [key, &key[..24], &format!("/{key}"), &format!("./{key}"), &format!("../{key}")] {
+            assert!(!shown(name, exists), "{name}");
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Command-line arguments and the help text.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use crypto_envelope::Format;
+use crypto_envelope::{Format, can_be_shown};
 use lexopt::ValueExt as _;
 
 pub(crate) const HELP: &str = "\
@@ -121,16 +121,17 @@ fn collect(mut parser: lexopt::Parser) -> anyhow::Result<Command> {
             }
             Command::Decrypt { keys, uuid, input: file("IN")?, output: file("OUT")? }
         }
-        _ => return Err(usage(format!("unknown command {}", command.display()))),
+        _ => return Err(usage(format!("unknown command{}", shown(&command)))),
     };
     match files.first() {
-        Some(surplus) => Err(usage(format!("unexpected argument {}", surplus.display()))),
+        Some(surplus) => Err(usage(format!("unexpected argument{}", shown(surplus.as_os_str())))),
         None => Ok(parsed),
     }
 }
 
 fn key_argument(text: &str) -> anyhow::Result<KeyArgument> {
-    let invalid = || usage(format!("--key must be ID:FILE with an id from 0 to {}, got {text}", u32::MAX));
+    // The value is not shown, because it may be the key itself.
+    let invalid = || usage(format!("--key must be ID:FILE with an id from 0 to {}", u32::MAX));
     let (id, file) = text.split_once(':').filter(|(_, file)| !file.is_empty()).ok_or_else(invalid)?;
     Ok(KeyArgument { id: id.parse().map_err(|_| invalid())?, file: file.into() })
 }
@@ -139,6 +140,21 @@ fn format_argument(text: &str) -> anyhow::Result<Format> {
     match text {
         "A1" => Ok(Format::A1),
         "A2" => Ok(Format::A2),
-        other => Err(usage(format!("--format must be A1 or A2, got {other}"))),
+        other => Err(usage(format!("--format must be A1 or A2, got{}", shown(OsStr::new(other))))),
+    }
+}
+
+/// Whether a message may show an argument. Standard error may end up in a log, and an argument in the wrong
+/// place may be a key.
+pub(crate) fn is_shown(argument: &OsStr) -> bool {
+    argument.to_str().is_none_or(|text| can_be_shown(text, Path::is_dir))
+}
+
+/// A blank and an argument, to follow a message.
+fn shown(argument: &OsStr) -> String {
+    if is_shown(argument) {
+        format!(" {}", argument.display())
+    } else {
+        " (not shown because it may be a key)".to_owned()
     }
 }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use crypto_envelope::{
     A2Decryptor, DecryptError, Decryptor, Format, IDENTIFY_LEN, KeyRing, MasterKey, encrypt, identify,
-    inspect, new_key_file, parse_key_file,
+    inspect, new_key_file, parse_key_file, recognize,
 };
 use zeroize::Zeroizing;
 
-use crate::args::{Command, HELP, KeyArgument, usage};
+use crate::args::{Command, HELP, KeyArgument, is_shown, usage};
 use crate::input::{Input, is_stdio};
 use crate::output::{PendingFile, StreamedOutput, write_new_secret};
 
@@ -42,7 +42,16 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 fn read_key(argument: &KeyArgument) -> anyhow::Result<MasterKey> {
     let name = argument.file.display();
-    let content = Zeroizing::new(fs::read(&argument.file).with_context(|| format!("cannot read {name}"))?);
+    let content = Zeroizing::new(fs::read(&argument.file).with_context(|| {
+        if is_shown(argument.file.as_os_str()) {
+            format!("cannot read {name}")
+        } else {
+            format!(
+                "cannot read the file of key {}, whose name is not shown because it may be a key",
+                argument.id
+            )
+        }
+    })?);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
@@ -155,7 +164,9 @@ fn decrypt_to_file(
 
 /// A1 is verified only by its last bytes, so nothing may be printed earlier.
 fn decrypt_then_print(ring: &KeyRing, uuid: &str, len: u64, start: &[u8], rest: Input) -> anyhow::Result<()> {
-    let mut decryptor = Decryptor::new(ring, uuid, len, Vec::with_capacity(usize::try_from(len)?));
+    let mut plaintext = Vec::new();
+    plaintext.try_reserve_exact(usize::try_from(len)?)?;
+    let mut decryptor = Decryptor::new(ring, uuid, len, plaintext);
     decryptor.push(start)?;
     rest.for_each_chunk(|chunk| Ok(decryptor.push(chunk)?))?;
     let plaintext = decryptor.finish()?;
@@ -197,7 +208,14 @@ fn inspect_one(file: &Path) -> anyhow::Result<String> {
     let name = file.display();
     let mut input = Input::open(file)?;
     let start = input.read_up_to(LONGEST_HEADER)?;
-    let found = inspect(&start, input.len()).with_context(|| name.to_string())?;
+    // Names of the legacy structure and of the file system do not say whether a file is encrypted.
+    let is_named_encrypted = file.extension().is_some_and(|extension| extension == "enc");
+    let found = if is_named_encrypted || recognize(&start, None).is_some() {
+        inspect(&start, input.len())
+    } else {
+        Err(DecryptError::NotAnEnvelope)
+    };
+    let found = found.with_context(|| name.to_string())?;
     let details = match found.details {
         None => String::new(),
         Some(details) => {

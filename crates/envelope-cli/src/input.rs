@@ -54,7 +54,8 @@ impl Input {
 
     /// Reads all remaining bytes.
     pub(crate) fn read_all(mut self) -> anyhow::Result<Vec<u8>> {
-        let mut content = Vec::with_capacity(usize::try_from(self.len)?);
+        let mut content = Vec::new();
+        content.try_reserve_exact(usize::try_from(self.len)?)?;
         self.source.read_to_end(&mut content).with_context(|| format!("cannot read {}", self.name))?;
         Ok(content)
     }

@@ -208,8 +208,10 @@ fn inspect_requires_no_key() {
     let output = bench.run(&["inspect", "plain", "old", "missing"], b"");
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.starts_with(b"old: A1"));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("plain: the content is not an envelope"));
-    assert!(bench.fails(3, &["inspect", "plain"]).contains("not an envelope"));
+    assert!(
+        String::from_utf8(output.stderr).unwrap().contains("plain: the content is not an A1 or A2 envelope")
+    );
+    assert!(bench.fails(3, &["inspect", "plain"]).contains("not an A1 or A2 envelope"));
 }
 
 #[test]
@@ -244,6 +246,43 @@ fn invalid_command_lines_are_refused() {
     snapshot("envelope-cli-arguments", &messages);
     assert!(String::from_utf8(bench.done(&["--help"])).unwrap().contains("Exit codes"));
     assert!(bench.done(&["--version"]).starts_with(b"orthanc-envelope "));
+}
+
+#[test]
+fn no_message_shows_a_key() {
+    let bench = Bench::new();
+    let key = String::from_utf8(bench.read("one.key")).unwrap();
+    let base64 = key.trim();
+    let hexadecimal = "0123456789abcdef".repeat(4);
+    let url_safe = base64.replace(['+', '/'], "-");
+    let rooted = format!("/{}", &base64[1..]);
+    let in_two_folders = format!("{}/{}", &base64[..20], &base64[21..]);
+    for key in [base64, &base64[1..], &base64[..42], &hexadecimal, &url_safe, &rooted, &in_two_folders] {
+        let with_id = format!("1:{key}");
+        for arguments in [
+            &["decrypt", "--key", &with_id, "plain", "out"][..],
+            &["decrypt", "--key", key, "plain", "out"],
+            &["decrypt", "--key", "1", key, "plain", "out"],
+            &["decrypt", "--key", "1:one.key", "plain", "out", key],
+            &["encrypt", "--key", "1:one.key", "--format", key, "plain", "out"],
+            &[key],
+        ] {
+            let output = bench.run(arguments, b"");
+            let message = String::from_utf8(output.stderr).unwrap();
+            assert!(!output.status.success() && !message.contains(&key[1..key.len() - 1]), "{message}");
+        }
+    }
+}
+
+#[test]
+fn inspect_looks_beyond_two_bytes() {
+    let bench = Bench::new();
+    let dicom = [b"A1\x07\0\0\0".as_slice(), &[0; 122], b"DICM", &plaintext()].concat();
+    fs::write(bench.path("image"), &dicom).unwrap();
+    assert!(bench.fails(3, &["inspect", "image"]).contains("image: the content is not an A1 or A2 envelope"));
+    // The name says that the file is an envelope.
+    fs::write(bench.path("image.enc"), dicom).unwrap();
+    assert!(bench.done(&["inspect", "image.enc"]).starts_with(b"image.enc: A1, master key 7"));
 }
 
 #[cfg(unix)]

@@ -42,6 +42,7 @@ mod source;
 mod state;
 mod storage;
 
+pub use budget::{MemoryBudget, MemoryPermit};
 pub use deletion::DeletionWorker;
 pub use files::{FileInfo, FileReader, FileStorage, FileStorageOptions};
 pub use locate::StoredCopy;

@@ -29,6 +29,15 @@ pub struct StoredContent {
 /// Knows the form, in clear or encrypted, in which attachments are to be stored. The functions may block for
 /// a while.
 pub trait StoredForm: Send + Sync + fmt::Debug {
+    /// Checks the form of content that is to be moved, also if the target already has a copy of it. Quick.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the content must stay where it is.
+    fn check(&self, _content: &StoredContent) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Returns the bytes to store for `content`: unchanged, or encrypted if encryption has been switched on
     /// since.
     ///
@@ -100,6 +109,7 @@ impl Move {
         if self.claim.is_removed() {
             return Ok(MoveOutcome::Removed);
         }
+        self.form.check(&content).map_err(|reason| self.error(&self.source, Cause::NotAcceptable(reason)))?;
         match self.open(&self.target).await? {
             Some(copy) => {
                 self.expect_same(&content, copy).await?;

@@ -69,6 +69,14 @@ impl Place {
         }
     }
 
+    /// What the name of a new object or file says about its content.
+    pub fn naming(&self) -> Naming {
+        match self {
+            Self::ObjectStorage(objects) => objects.naming(),
+            Self::FileSystem { naming, .. } => *naming,
+        }
+    }
+
     /// The name of an attachment's object or file in messages.
     pub fn name(&self, attachment: &Attachment) -> String {
         match self {

@@ -6,10 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bucket::{Cause, ObjectStorage, StorageError, blocking};
 use storage_layout::Attachment;
 
-use crate::budget::Budget;
+use crate::budget::MemoryBudget;
 use crate::claims::Claims;
 use crate::files::FileStorage;
 use crate::place::{Place, Side};
+
+/// Bytes that all moves together may hold. A larger attachment is moved alone.
+const MOVES: u64 = 64 * 1024 * 1024;
 
 /// Attachments in a bucket and, in the hybrid modes, in files as well.
 #[derive(Debug, Clone)]
@@ -18,7 +21,7 @@ pub struct HybridStorage {
     files: Option<FileStorage>,
     first: Side,
     pub(crate) claims: Claims,
-    pub(crate) budget: Budget,
+    pub(crate) budget: MemoryBudget,
     reads_from_second: Arc<AtomicU64>,
 }
 
@@ -30,7 +33,7 @@ impl HybridStorage {
             files: None,
             first: Side::ObjectStorage,
             claims: Claims::default(),
-            budget: Budget::default(),
+            budget: MemoryBudget::new(MOVES),
             reads_from_second: Arc::default(),
         }
     }

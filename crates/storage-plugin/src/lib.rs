@@ -55,7 +55,7 @@ mod provider;
 mod runtime;
 mod stop;
 
-pub use config::{ConfigError, NetworkOptions, Secret, Section};
+pub use config::{ConfigError, NetworkOptions, Secret, Section, describe_file};
 pub use credentials::{NamedCredentials, TokenService};
 pub use endpoint::{endpoint_option, parse_endpoint, warn_if_exposed};
 pub use plugin::StoragePlugin;

@@ -1,11 +1,12 @@
 //! Snapshots of the messages about failed reads, moves and queries of Orthanc's index.
 
 use bucket::{Cause, Operation, StorageError};
-use crypto_envelope::DecryptError;
+use crypto_envelope::{DecryptError, EnvelopeHeader, Format};
 use orthanc_ffi::{ErrorCode, OrthancVersion, TargetOverflow};
 use storage_layout::{Attachment, ContentType};
 
 use crate::area::ReadError;
+use crate::area::encryption::UnacceptableForm;
 use crate::catalog::{CatalogError, Indexed, Level, Resource};
 use crate::moving::mover::{Failure, MoveError};
 
@@ -27,18 +28,24 @@ fn failure(error: Option<StorageError>) -> Box<Failure> {
 #[test]
 fn reads() {
     let object = || "s3://bucket/OBJECT".to_owned();
+    let header = EnvelopeHeader { format: Format::A2, key_id: 3 };
     let errors = [
         ReadError::Storage(storage_error()),
         ReadError::Interrupted(storage_error()),
         ReadError::Envelope { object: object(), cause: DecryptError::NotAnEnvelope },
-        ReadError::Unencrypted { object: object() },
+        ReadError::Form { object: object(), cause: UnacceptableForm::Encrypted(header) },
+        ReadError::Form { object: object(), cause: UnacceptableForm::Format(Format::A1) },
+        ReadError::Form { object: object(), cause: UnacceptableForm::Unencrypted },
+        ReadError::OutOfRange { object: object(), range: 5..12, size: Some(10) },
+        ReadError::OutOfRange { object: object(), range: 5..12, size: None },
         ReadError::Overflow { object: object(), cause: TargetOverflow { attempted: 20, remaining: 10 } },
         ReadError::NoMemory(100, ErrorCode::PLUGIN),
     ];
     for error in &errors {
         match error {
             ReadError::Storage(_) | ReadError::Interrupted(_) | ReadError::Envelope { .. } => {}
-            ReadError::Unencrypted { .. } | ReadError::Overflow { .. } | ReadError::NoMemory(..) => {}
+            ReadError::Form { .. } | ReadError::OutOfRange { .. } => {}
+            ReadError::Overflow { .. } | ReadError::NoMemory(..) => {}
         }
     }
     snapshot("reads", &errors);

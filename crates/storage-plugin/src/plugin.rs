@@ -18,9 +18,9 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use storage_layout::Layout;
 
-use crate::area::Area;
 use crate::area::deletion::Deletions;
 use crate::area::encryption::Encryption;
+use crate::area::{Area, KnownClear};
 use crate::config::{CommonOptions, ConfigError, EncryptionOptions, HybridOptions, Section, StateOptions};
 use crate::context::Context;
 use crate::moving::mover::Mover;
@@ -100,7 +100,8 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             offload: offload.clone(),
         };
         routes.register(orthanc)?;
-        let area = Area { storage, encryption, deletions, runtime, metrics, offload };
+        let clear = KnownClear::default();
+        let area = Area { storage, encryption, clear, deletions, runtime, metrics, offload };
         orthanc.register_storage_area(Arc::new(area), ranges)?;
         Ok(Self { _background: Some(background), _provider: PhantomData })
     }
@@ -218,11 +219,7 @@ fn storage(
     let url = &bucket.url;
     match &common.encryption {
         None => tracing::warn!("client-side encryption is off: {url} will contain unencrypted patient data"),
-        Some(options) if options.format == Format::A1 => tracing::warn!(
-            "new objects are encrypted in format A1, like those of the C++ plugins; if no such plugin uses this bucket, \
-             \"Format\": \"A2\" is stronger and faster"
-        ),
-        Some(_) => {}
+        Some(options) => options.warn(),
     }
     let mut bucket = Bucket::new(bucket);
     if let Some(state) = state {
@@ -317,6 +314,7 @@ fn facts<P: Provider>(bucket: &str, common: &CommonOptions) -> Facts {
             "Format": options.format.to_string(),
             "MasterKeyId": options.ring.current_id(),
             "KeyIds": options.ring.ids().collect::<Vec<_>>(),
+            "ReadFormats": options.read_formats.iter().map(Format::to_string).collect::<Vec<_>>(),
             "ReadUnencrypted": options.read_unencrypted,
         })
     });

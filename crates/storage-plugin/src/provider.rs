@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use bucket::BucketOptions;
@@ -12,7 +13,7 @@ use orthanc_ffi::InitializeError;
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 
-use crate::config::{ConfigError, NetworkOptions, Section};
+use crate::config::{ConfigError, NetworkOptions, Section, describe_file};
 
 /// A cloud that stores objects in buckets.
 pub trait Provider: Send + Sync + 'static {
@@ -133,14 +134,14 @@ impl<'a> ProviderContext<'a> {
         let mut root = Section::root(self.configuration);
         let proxy = root.non_empty(PROXY)?;
         let path = root.non_empty(CERTIFICATES)?;
-        let shown = path.as_deref().unwrap_or_default();
+        let shown = describe_file(Path::new(path.as_deref().unwrap_or_default()));
         let unreadable =
-            |error| root.error(CERTIFICATES, format!("must name a readable file, got {shown:?}: {error}"));
+            |error| root.error(CERTIFICATES, format!("must name a readable file, got {shown}: {error}"));
         let root_certificates = path.as_ref().map(std::fs::read).transpose().map_err(unreadable)?;
         let options = HttpOptions { proxy, root_certificates, ..self.network.http };
         CloudHttp::new(&options).map_err(|error| match error {
             HttpConfigError::Certificates => {
-                let problem = format!("must be a PEM file with at least one certificate, got {shown:?}");
+                let problem = format!("must be a PEM file with at least one certificate, got {shown}");
                 root.error(CERTIFICATES, problem).into()
             }
             // The proxy's address may contain a password.

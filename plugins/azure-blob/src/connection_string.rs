@@ -98,12 +98,20 @@ fn standard_endpoint(values: &Values<'_>) -> Result<Url, Problem> {
     }
     let scheme = values.protocol.map_or_else(|| "https".to_owned(), str::to_ascii_lowercase);
     if !matches!(scheme.as_str(), "http" | "https") {
-        return Err(format!("must have https or http as DefaultEndpointsProtocol, got {scheme:?}"));
+        return Err(format!("must have https or http as DefaultEndpointsProtocol{}", got(&scheme)));
     }
     let suffix = values.suffix.unwrap_or(endpoint::PUBLIC_CLOUD).trim_matches('.');
     endpoint::standard(&scheme, name, suffix).ok_or_else(|| {
-        format!("must have a domain such as core.windows.net as EndpointSuffix, got {suffix:?}")
+        format!("must have a domain such as core.windows.net as EndpointSuffix{}", got(suffix))
     })
+}
+
+/// Quotes a value at the end of a message, unless it may contain a key: another separator than a semicolon
+/// makes a key part of the value before it, and a connection string may stand in the wrong option.
+pub(crate) fn got(text: &str) -> String {
+    /// The longest name of a container.
+    const LONGEST: usize = 63;
+    if text.contains('=') || text.len() > LONGEST { String::new() } else { format!(", got {text:?}") }
 }
 
 /// Parses the parameters of a shared access signature, with or without a leading `?`.

@@ -25,6 +25,8 @@ fn messages_match_the_snapshot() {
         "AccountName=hospital;SharedAccessSignature=hunter2",
         "AccountName=hospital;SharedAccessSignature=sv=1",
         "UseDevelopmentStorage=false",
+        "AccountName=hospital;DefaultEndpointsProtocol=https,AccountKey=hunter2",
+        "AccountName=hospital;AccountKey=aHVudGVyMg==;EndpointSuffix=a AccountKey=hunter2",
     ];
     let mut sections = vec![
         json!({}),
@@ -35,6 +37,7 @@ fn messages_match_the_snapshot() {
         json!({"AccountName": "hospital", "BlobEndpoint": "host?sig=hunter2"}),
         json!({"AccountName": "hospital"}),
         json!({"AccountName": "hospital", "ContainerName": "Orthanc"}),
+        json!({"AccountName": "hospital", "ContainerName": "AccountName=hospital;AccountKey=hunter2"}),
         json!({"AccountName": "hospital", "AccessTier": "hot"}),
         json!({"AccountName": "hospital", "EncryptionEnabled": true}),
     ];

@@ -110,7 +110,8 @@ fn container(section: &mut Section<'_>) -> Result<String, ConfigError> {
         "ContainerName",
         format!(
             "must be 3 to 63 characters: lowercase letters, digits and single hyphens, starting and ending with a \
-             letter or digit, got {name:?}"
+             letter or digit{}",
+            connection_string::got(&name)
         ),
     ))
 }

@@ -13,7 +13,7 @@ use cloud_http::{CloudHttp, no_retries};
 use object_store::Result;
 use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorageBuilder, ServiceAccountKey};
 use serde_json::Value;
-use storage_plugin::{NamedCredentials, TokenService};
+use storage_plugin::{NamedCredentials, TokenService, describe_file};
 use zeroize::Zeroizing;
 
 const OPTION: &str = "`GoogleCloudStorage.ServiceAccountFile`";
@@ -48,7 +48,7 @@ pub(crate) enum Credentials {
 
 /// A credentials file that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{setting}: {path:?} {problem}")]
+#[error("{setting}: {} {problem}", describe_file(path))]
 pub(crate) struct FileError {
     /// The option or variable that names the file.
     setting: &'static str,

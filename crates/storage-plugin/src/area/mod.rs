@@ -2,7 +2,6 @@
 
 pub(crate) mod deletion;
 pub(crate) mod encryption;
-mod memory_budget;
 mod read;
 
 use std::cell::Cell;
@@ -18,9 +17,9 @@ use orthanc_ffi::{ContentType, ErrorCode, StorageArea, Target, WholeTarget};
 use storage_layout::Attachment;
 
 use self::deletion::{Deletion, Deletions};
-use self::encryption::Encryption;
-pub(crate) use self::read::ReadError;
-use self::read::Reading;
+use self::encryption::{Encryption, UnacceptableForm, form};
+pub(crate) use self::read::{KnownClear, ReadError};
+use self::read::{Reading, Served};
 use crate::offload::Offload;
 use crate::operations::metrics::{Metrics, Request};
 use crate::runtime::Runtime;
@@ -30,6 +29,7 @@ use crate::runtime::Runtime;
 pub(crate) struct Area {
     pub(crate) storage: HybridStorage,
     pub(crate) encryption: Option<Arc<Encryption>>,
+    pub(crate) clear: KnownClear,
     pub(crate) deletions: Deletions,
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) metrics: Arc<Metrics>,
@@ -44,7 +44,7 @@ impl StorageArea for Area {
             let place = self.storage.first_place();
             let side = place.side();
             self.store(place, attachment, content)?;
-            Ok(Done { what: "stored", bytes, side })
+            Ok(Done { request: Request::Create, what: "stored", bytes, side })
         })
     }
 
@@ -55,9 +55,7 @@ impl StorageArea for Area {
         target: &mut WholeTarget<'_>,
     ) -> Result<(), ErrorCode> {
         let attachment = attachment(uuid, content_type)?;
-        self.measure(Request::Read, attachment, || {
-            self.read("read", attachment, |reading| reading.whole(target))
-        })
+        self.measure(Request::Read, attachment, || self.read(attachment, |reading| reading.whole(target)))
     }
 
     fn read_range(
@@ -72,7 +70,7 @@ impl StorageArea for Area {
             return Ok(());
         }
         self.measure(Request::ReadRange, attachment, || {
-            self.read("read a range of", attachment, |reading| reading.range(start, target))
+            self.read(attachment, |reading| reading.range(start, target))
         })
     }
 
@@ -83,13 +81,14 @@ impl StorageArea for Area {
                 Deletion::Done => "deleted",
                 Deletion::Marked => "marked for deletion",
             };
-            Ok(Done { what, bytes: 0, side: self.storage.first() })
+            Ok(Done { request: Request::Remove, what, bytes: 0, side: self.storage.first() })
         })
     }
 }
 
-/// A request that has been served, for the log.
+/// A request that has been served, for the log and the counts.
 struct Done {
+    request: Request,
     what: &'static str,
     bytes: u64,
     side: Side,
@@ -98,8 +97,21 @@ struct Done {
 impl Area {
     /// Encrypts an attachment if encryption is on, and stores it.
     fn store(&self, place: Place, attachment: Attachment, content: Bytes) -> Result<(), ErrorCode> {
+        let stopping = || StorageError::new(Operation::Create, place.name(&attachment), Cause::Stopping);
+        // Held until the upload has ended.
+        let reserve = |encryption: &Arc<Encryption>| {
+            encryption.reserve_upload(&self.runtime, content.len() as u64).ok_or_else(stopping)
+        };
+        let _memory = self.encryption.as_ref().map(reserve).transpose().map_err(|error| report(&error))?;
         let payload = match &self.encryption {
-            None => Payload::Lent(content),
+            None => {
+                // Reads would refuse it, so it must not be reported as stored.
+                if let Err(cause) = form(None, place.naming(), &content) {
+                    tracing::error!("cannot store {}: {cause}", place.name(&attachment));
+                    return Err(ErrorCode::STORAGE_AREA_PLUGIN);
+                }
+                Payload::Lent(content)
+            }
             Some(encryption) => {
                 encryption.seal(&attachment, &content).map(Payload::Owned).map_err(|error| {
                     tracing::error!("cannot store {}: {error}", place.name(&attachment));
@@ -136,26 +148,29 @@ impl Area {
     /// Calls `read`, and logs an error.
     fn read(
         &self,
-        what: &'static str,
         attachment: Attachment,
-        read: impl FnOnce(&Reading<'_>) -> Result<u64, ReadError>,
+        read: impl FnOnce(&Reading<'_>) -> Result<Served, ReadError>,
     ) -> Result<Done, ErrorCode> {
         let reading = Reading {
             runtime: &self.runtime,
             storage: &self.storage,
             encryption: self.encryption.as_deref(),
+            clear: &self.clear,
             attachment,
             side: Cell::new(self.storage.first()),
+            size: Cell::default(),
         };
-        let bytes = read(&reading).map_err(|error| report_read(&error))?;
+        let Served { bytes, whole } = read(&reading).map_err(|error| report_read(&error))?;
         let side = reading.side.get();
         if let (Side::ObjectStorage, Some(offload)) = (side, &self.offload) {
             offload.was_read_from_bucket(attachment);
         }
-        Ok(Done { what, bytes, side })
+        let (request, what) =
+            if whole { (Request::Read, "read") } else { (Request::ReadRange, "read a range of") };
+        Ok(Done { request, what, bytes, side })
     }
 
-    /// Serves a request with `serve`, counts it, and logs it at info level.
+    /// Serves a request with `serve`, counts it, and logs it at info level. A failure counts as `request`.
     fn measure(
         &self,
         request: Request,
@@ -166,8 +181,9 @@ impl Area {
         let result = catch_unwind(AssertUnwindSafe(serve));
         let time = start.elapsed();
         let served = result.as_ref().ok().and_then(|served| served.as_ref().ok());
-        self.metrics.count(request, time, served.map(|done| done.bytes));
-        let Done { what, bytes, side } = result.unwrap_or_else(|panic| resume_unwind(panic))?;
+        let counted = served.map_or(request, |done| done.request);
+        self.metrics.count(counted, time, served.map(|done| done.bytes));
+        let Done { what, bytes, side, .. } = result.unwrap_or_else(|panic| resume_unwind(panic))?;
         tracing::info!(
             "{what} {} ({}): {bytes} bytes in {} ms, {:.1} MB/s",
             self.storage.place(side).name(&attachment),
@@ -197,9 +213,10 @@ fn report_read(error: &ReadError) -> ErrorCode {
     tracing::error!("{error}");
     match error {
         ReadError::Storage(error) | ReadError::Interrupted(error) => code(error),
-        ReadError::Envelope { cause: DecryptError::Range(_), .. } => ErrorCode::BAD_RANGE,
+        ReadError::OutOfRange { .. } => ErrorCode::BAD_RANGE,
+        ReadError::Form { cause: UnacceptableForm::Encrypted(_), .. } => ErrorCode::STORAGE_AREA_PLUGIN,
         ReadError::Envelope { cause: DecryptError::UnknownKeyId(_), .. } => ErrorCode::STORAGE_AREA_PLUGIN,
-        ReadError::Envelope { .. } | ReadError::Unencrypted { .. } | ReadError::Overflow { .. } => {
+        ReadError::Envelope { .. } | ReadError::Form { .. } | ReadError::Overflow { .. } => {
             ErrorCode::CORRUPTED_FILE
         }
         ReadError::NoMemory(_, code) => *code,

@@ -5,15 +5,18 @@
 
 use std::path::Path;
 
-use crypto_envelope::{Format, KeyRing, MasterKey, parse_key_file};
+use crypto_envelope::{Format, KeyRing, MasterKey, can_be_shown, parse_key_file};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
+use super::section::describe;
 use super::{ConfigError, Section};
 
 const SECTION: &str = "StorageEncryption";
 const MASTER_KEY: &str = "MasterKey";
 const PREVIOUS_KEYS: &str = "PreviousMasterKeys";
+const FORMAT: &str = "Format";
+const READ_FORMATS: &str = "ReadFormats";
 const KEY_ENTRY: &str = "[id, \"path of the key file\"]";
 
 /// How attachments are encrypted.
@@ -21,8 +24,10 @@ const KEY_ENTRY: &str = "[id, \"path of the key file\"]";
 pub(crate) struct EncryptionOptions {
     /// `MasterKey` and `PreviousMasterKeys`.
     pub(crate) ring: KeyRing,
-    /// `Format` of new objects. Objects in both formats can be read.
+    /// `Format` of new objects.
     pub(crate) format: Format,
+    /// `ReadFormats`, which contains `format`.
+    pub(crate) read_formats: Vec<Format>,
     /// `MaxConcurrentInputSize`, in bytes.
     pub(crate) memory: u64,
     /// `ReadUnencrypted`.
@@ -41,13 +46,29 @@ impl EncryptionOptions {
         }
         let ring = key_ring(&mut encryption)?;
         let megabytes = encryption.number("MaxConcurrentInputSize", 1024, 1..=1_048_576)?;
-        let format = match encryption.choice("Format", &["A1", "A2"])? {
+        let format = match encryption.choice(FORMAT, &["A1", "A2"])? {
             Some("A2") => Format::A2,
             _ => Format::A1,
         };
+        let read_formats = read_formats(&mut encryption, format)?;
         let read_unencrypted = encryption.flag("ReadUnencrypted", false)?;
         encryption.warn_of_unknown();
-        Ok(Some(Self { ring, format, memory: megabytes * 1024 * 1024, read_unencrypted }))
+        Ok(Some(Self { ring, format, read_formats, memory: megabytes * 1024 * 1024, read_unencrypted }))
+    }
+
+    /// Warns of weaknesses that other options avoid.
+    pub(crate) fn warn(&self) {
+        if self.format == Format::A1 {
+            tracing::warn!(
+                "new objects are encrypted in format A1, like those of the C++ plugins; if no such plugin uses this \
+                 bucket, \"Format\": \"A2\" is stronger and faster"
+            );
+        } else if self.read_formats.contains(&Format::A1) {
+            tracing::warn!(
+                "objects in format A1 are accepted, so anyone who can write to the bucket can replace an A2 object with \
+                 an A1 object of another patient; if the bucket contains no A1 objects, set \"{READ_FORMATS}\": [\"A2\"]"
+            );
+        }
     }
 }
 
@@ -73,6 +94,24 @@ fn find<'a>(
         }
         (None, None) => Ok(None),
     }
+}
+
+fn read_formats(section: &mut Section<'_>, format: Format) -> Result<Vec<Format>, ConfigError> {
+    const ALL: [Format; 2] = [Format::A1, Format::A2];
+    const EXPECTED: &str = "a list of formats: [\"A1\", \"A2\"], [\"A1\"] or [\"A2\"]";
+    let Some(list) = section.list(READ_FORMATS, EXPECTED)? else { return Ok(ALL.to_vec()) };
+    let mut formats = Vec::with_capacity(list.len());
+    for value in list {
+        let named = ALL.into_iter().find(|format| value.as_str() == Some(&format.to_string()));
+        formats.push(named.ok_or_else(|| {
+            section.error(READ_FORMATS, format!("must be {EXPECTED}, got {} in the list", describe(value)))
+        })?);
+    }
+    if !formats.contains(&format) {
+        let problem = format!("must contain {format}, the {FORMAT} of new objects");
+        return Err(section.error(READ_FORMATS, problem));
+    }
+    Ok(formats)
 }
 
 fn key_ring(section: &mut Section<'_>) -> Result<KeyRing, ConfigError> {
@@ -104,7 +143,12 @@ fn master_key(section: &Section<'_>, option: &str, entry: &[Value]) -> Result<(u
             return section
                 .error(option, "must be the path of a key file, got a key; move the key into a file");
         }
-        section.error(option, format!("must name a readable key file, got {path:?}: {error}"))
+        let name = if can_be_shown(path, Path::is_dir) {
+            format!("{path:?}")
+        } else {
+            "a name that is not shown because it may be a key".to_owned()
+        };
+        section.error(option, format!("must name a readable key file, got {name}: {error}"))
     })?;
     warn_if_shared(Path::new(path));
     let key = parse_key_file(&content).map_err(|error| {

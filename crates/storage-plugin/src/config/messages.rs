@@ -67,6 +67,18 @@ fn messages_match_the_snapshot() {
         json!({"MasterKey": [3, missing]}),
         json!({"MasterKey": [3, short]}),
         json!({"MasterKey": [3, key_text]}),
+        json!({"MasterKey": [3, &key_text[1..]]}),
+        json!({"MasterKey": [3, folder.path().join("no/such/folder.key")]}),
+        json!({"MasterKey": [3, "master.key"]}),
+        json!(key_text),
+        json!("hunter2"),
+        json!({"MasterKey": [3, key], "Format": key_text}),
+        json!({"MasterKey": [3, key], "ReadFormats": "A2"}),
+        json!({"MasterKey": [3, key], "ReadFormats": []}),
+        json!({"MasterKey": [3, key], "ReadFormats": ["A1", "a2"]}),
+        json!({"MasterKey": [3, key], "ReadFormats": ["A2"]}),
+        json!({"MasterKey": [3, key], "ReadFormats": ["A1", 2]}),
+        json!({"MasterKey": [3, key], "ReadFormats": ["A1"], "Format": "A2"}),
         json!({"MasterKey": [3, key], "PreviousMasterKeys": "hunter2"}),
         json!({"MasterKey": [3, key], "PreviousMasterKeys": [3, key]}),
         json!({"MasterKey": [3, key], "PreviousMasterKeys": [[7]]}),
@@ -117,13 +129,15 @@ fn messages_match_the_snapshot() {
     configurations.push(json!({"StorageDirectory": 5, "Cloud": {"HybridMode": to_files}}));
     configurations.push(json!({"HttpsCACertificates": missing, "Cloud": {"BucketName": "b"}}));
     configurations.push(json!({"HttpsCACertificates": short, "Cloud": {"BucketName": "b"}}));
+    let inline = "-----BEGIN CERTIFICATE-----\nhunter2";
+    configurations.push(json!({"HttpsCACertificates": inline, "Cloud": {"BucketName": "b"}}));
     configurations.push(json!({"HttpProxy": "user:hunter2@:80", "Cloud": {"BucketName": "b"}}));
 
     let runtime = Runtime::new().unwrap();
     let mut snapshot = String::new();
     for configuration in configurations {
         let message = message(&configuration, &runtime);
-        assert!(!message.contains("hunter2") && !message.contains(key_text), "{message}");
+        assert!(!message.contains("hunter2") && !message.contains(&key_text[1..]), "{message}");
         writeln!(snapshot, "{configuration}\n    {message}").unwrap();
     }
     let snapshot = snapshot.replace(folder.path().to_str().unwrap(), "/folder");

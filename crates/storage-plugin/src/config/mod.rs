@@ -15,5 +15,5 @@ pub(crate) use encryption::EncryptionOptions;
 pub(crate) use hybrid::HybridOptions;
 pub use network::NetworkOptions;
 pub(crate) use offload::OffloadOptions;
-pub use section::{ConfigError, Secret, Section};
+pub use section::{ConfigError, Secret, Section, describe_file};
 pub(crate) use state::StateOptions;

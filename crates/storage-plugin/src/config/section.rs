@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
-/// Longer strings are not quoted in messages.
-const LONGEST_QUOTE: usize = 80;
+/// Longer strings are not quoted in messages, because they may be keys: those of all clouds have at least 40
+/// letters, and master keys 43.
+const LONGEST_QUOTE: usize = 31;
 
 /// A mistake in the configuration, with the option, its value and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,8 +65,9 @@ impl<'a> Section<'a> {
             None => Ok(None),
             Some(Value::Object(values)) => Ok(Some(Self { name, values, read: BTreeSet::new() })),
             Some(other) => {
-                let problem = format!("must be an object {{…}}, got {}", describe(other));
-                Err(ConfigError { option: name, problem })
+                // A string here may be the secret that belongs into the section.
+                let got = if other.is_string() { "a string".to_owned() } else { describe(other) };
+                Err(ConfigError { option: name, problem: format!("must be an object {{…}}, got {got}") })
             }
         }
     }
@@ -273,13 +276,25 @@ impl fmt::Debug for Section<'_> {
 }
 
 /// Describes a value for a message: scalars and short strings as they are, others by their type.
-fn describe(value: &Value) -> String {
+pub(super) fn describe(value: &Value) -> String {
     match value {
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),
         Value::String(string) if string.chars().count() > LONGEST_QUOTE => "a long string".to_owned(),
         short => short.to_string(),
     }
+}
+
+/// Describes the name of a file for a message. A name that may be the file's content by mistake, such as a key
+/// in JSON, PEM or base64, is not quoted.
+pub fn describe_file(name: &Path) -> String {
+    /// The longest name of a file on the usual file systems.
+    const LONGEST_NAME: usize = 255;
+    let text = name.to_string_lossy();
+    if text.len() > LONGEST_NAME || text.contains(['{', '\n']) {
+        return "a text that is not the name of a file".to_owned();
+    }
+    format!("{name:?}")
 }
 
 #[cfg(test)]
@@ -321,6 +336,14 @@ mod tests {
     #[test]
     fn missing_section_is_none() {
         assert!(Section::find(&configuration(), "Absent").unwrap().is_none());
+    }
+
+    #[test]
+    fn content_instead_of_a_file_is_not_quoted() {
+        assert_eq!(describe_file(Path::new("/etc/key.json")), "\"/etc/key.json\"");
+        for content in ["{\"private_key\": \"hunter2\"}", "-----BEGIN\nhunter2", &"hunter2".repeat(37)] {
+            assert!(!describe_file(Path::new(content)).contains("hunter2"), "{content}");
+        }
     }
 
     #[test]

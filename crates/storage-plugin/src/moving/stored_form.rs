@@ -2,18 +2,24 @@
 
 use bucket::Naming;
 use bytes::Bytes;
-use crypto_envelope::{decrypt, identify};
+use crypto_envelope::decrypt;
 use hybrid::{StoredContent, StoredForm};
 use storage_layout::Attachment;
 
-use crate::area::encryption::Encryption;
+use crate::area::encryption::{Encryption, Form, form};
 
-/// Without client-side encryption, content is stored unchanged.
+/// Without client-side encryption, content is stored unchanged, and envelopes are refused: in the target, their
+/// names would say that they are in clear, or reads would refuse them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unchanged;
 
 impl StoredForm for Unchanged {
+    fn check(&self, content: &StoredContent) -> Result<(), String> {
+        check(None, Naming::Either, &content.bytes)
+    }
+
     fn to_store(&self, _: &Attachment, content: StoredContent) -> Result<Bytes, String> {
+        self.check(&content)?;
         Ok(content.bytes)
     }
 
@@ -22,24 +28,27 @@ impl StoredForm for Unchanged {
     }
 }
 
-/// With encryption, envelopes are stored unchanged, whatever their format and key, and content in clear is
+/// With encryption, accepted envelopes are stored unchanged, whatever their key, and content in clear is
 /// encrypted.
 impl StoredForm for Encryption {
+    fn check(&self, content: &StoredContent) -> Result<(), String> {
+        check(Some(self), content.naming, &content.bytes)
+    }
+
     fn to_store(&self, attachment: &Attachment, content: StoredContent) -> Result<Bytes, String> {
         let StoredContent { naming, bytes } = content;
-        match (naming, identify(&bytes)) {
-            (Naming::Envelope, Some(_)) => Ok(bytes),
+        match form(Some(self), naming, &bytes).map_err(|cause| cause.to_string())? {
+            Form::Clear => self.seal(attachment, &bytes).map_err(|error| error.to_string()),
             // Content in clear that only begins like an envelope must not be stored as one.
-            (Naming::Either, Some(_)) => match decrypt(self.ring(), attachment.uuid.as_str(), &bytes) {
-                Ok(_) => Ok(bytes),
-                Err(error) => Err(format!("the content looks encrypted but cannot be decrypted: {error}")),
-            },
-            (Naming::Clear, _) | (Naming::Either, None) => {
-                self.seal(attachment, &bytes).map_err(|error| error.to_string())
+            Form::Envelope(_) if naming == Naming::Either => {
+                match decrypt(self.ring(), attachment.uuid.as_str(), &bytes) {
+                    Ok(_) => Ok(bytes),
+                    Err(error) => {
+                        Err(format!("the content looks encrypted but cannot be decrypted: {error}"))
+                    }
+                }
             }
-            (Naming::Envelope, None) => {
-                Err("the content is not encrypted, and ReadUnencrypted is false".to_owned())
-            }
+            Form::Envelope(_) => Ok(bytes),
         }
     }
 
@@ -48,15 +57,142 @@ impl StoredForm for Encryption {
     }
 }
 
+fn check(encryption: Option<&Encryption>, naming: Naming, content: &[u8]) -> Result<(), String> {
+    form(encryption, naming, content).map(drop).map_err(|cause| cause.to_string())
+}
+
 impl Encryption {
-    /// `None` if the content cannot be decrypted, or is in clear and must not be.
+    /// `None` if the form of the content is not accepted, or the content cannot be decrypted.
     fn plaintext(&self, attachment: &Attachment, content: &StoredContent) -> Option<Vec<u8>> {
-        match (content.naming, identify(&content.bytes)) {
-            (Naming::Envelope | Naming::Either, Some(_)) => {
-                decrypt(self.ring(), attachment.uuid.as_str(), &content.bytes).ok()
+        match form(Some(self), content.naming, &content.bytes).ok()? {
+            Form::Clear => Some(content.bytes.to_vec()),
+            Form::Envelope(_) => decrypt(self.ring(), attachment.uuid.as_str(), &content.bytes).ok(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bucket::{Bucket, BucketOptions, Cause, ObjectStorage, Payload, RetryPolicy, TransferOptions};
+    use crypto_envelope::{Format, KeyRing, MasterKey, encrypt};
+    use hybrid::{FileStorage, FileStorageOptions, HybridStorage, MoveOutcome, Side};
+    use object_store::PutOptions;
+    use object_store::memory::InMemory;
+    use storage_layout::{ContentType, Layout};
+
+    use super::*;
+    use crate::config::EncryptionOptions;
+
+    const UUID: &str = "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11";
+
+    fn ring() -> KeyRing {
+        KeyRing::new(3, MasterKey::new(&[7; 32]).unwrap(), []).unwrap()
+    }
+
+    fn form_accepting(read_formats: &[Format], read_unencrypted: bool) -> Arc<dyn StoredForm> {
+        Arc::new(Encryption::new(EncryptionOptions {
+            ring: ring(),
+            format: Format::A2,
+            read_formats: read_formats.to_vec(),
+            memory: 1,
+            read_unencrypted,
+        }))
+    }
+
+    /// A bucket in memory and files. Each has `content`, or nothing.
+    async fn storage(
+        folder: &tempfile::TempDir,
+        encrypted: bool,
+        read_unencrypted: bool,
+        file: &[u8],
+        object: Option<&[u8]>,
+    ) -> (HybridStorage, Attachment) {
+        let store = Arc::new(InMemory::new());
+        let bucket = Bucket::new(BucketOptions {
+            store: Arc::<InMemory>::clone(&store),
+            multipart: store,
+            url: "memory://bucket".to_owned(),
+            put_options: PutOptions::default(),
+            retry: RetryPolicy::default(),
+            transfer: TransferOptions::default(),
+            largest_put: u64::MAX,
+            create: None,
+            bulk_delete: None,
+        });
+        let objects =
+            ObjectStorage::new(bucket, Layout { encrypted, ..Layout::default() }, false, read_unencrypted);
+        let files = FileStorage::new(folder.path(), FileStorageOptions { sync: false, note_use: None });
+        let attachment = Attachment::new(UUID, ContentType::DICOM).unwrap();
+        files.create(&attachment.uuid, file).unwrap();
+        if let Some(object) = object {
+            let payload = Payload::Owned(Bytes::copy_from_slice(object));
+            objects.create(&attachment, payload).await.unwrap();
+        }
+        (HybridStorage::new(objects, files, Side::FileSystem), attachment)
+    }
+
+    #[tokio::test]
+    async fn envelope_stays_while_encryption_is_off() {
+        let form: Arc<dyn StoredForm> = Arc::new(Unchanged);
+        for format in [Format::A1, Format::A2] {
+            let envelope = encrypt(&ring(), format, UUID, b"content").unwrap();
+            // The second is what an interrupted move of an earlier release left behind.
+            for object in [None, Some(envelope.as_slice())] {
+                let folder = tempfile::tempdir().unwrap();
+                let (storage, attachment) = storage(&folder, false, false, &envelope, object).await;
+                // A flat object's name says that it is in clear. The file's name would not.
+                let other = object.map(|_| Side::FileSystem);
+                for target in [Some(Side::ObjectStorage), other].into_iter().flatten() {
+                    let error = storage.move_to(&attachment, target, 1, &form).await.unwrap_err();
+                    let text = error.to_string();
+                    assert!(matches!(error.cause, Cause::NotAcceptable(_)), "{text}");
+                    let expected =
+                        [UUID, &format!("{format} envelope under master key 3"), "StorageEncryption"];
+                    assert!(expected.iter().all(|part| text.contains(part)), "{text}");
+                }
+                assert_eq!(
+                    storage.locate(&attachment, 1).await.unwrap().len(),
+                    1 + usize::from(object.is_some())
+                );
             }
-            (Naming::Clear, _) | (Naming::Either, None) => Some(content.bytes.to_vec()),
-            (Naming::Envelope, None) => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn clear_content_that_begins_like_an_envelope_is_moved() {
+        let dicom = [b"A1\x03\0\0\0".as_slice(), &[0; 122], b"DICM", &[1; 100]].concat();
+        let off: Arc<dyn StoredForm> = Arc::new(Unchanged);
+        for (form, encrypted) in [(off, false), (form_accepting(&[Format::A2], true), true)] {
+            let folder = tempfile::tempdir().unwrap();
+            let (storage, attachment) = storage(&folder, encrypted, encrypted, &dicom, None).await;
+            let outcome = storage.move_to(&attachment, Side::ObjectStorage, 1, &form).await.unwrap();
+            assert!(matches!(outcome, MoveOutcome::Moved { .. }));
+            let copies = storage.locate(&attachment, 1000).await.unwrap();
+            let [copy] = copies.as_slice() else { panic!("{copies:?}") };
+            let content = match encrypted {
+                true => decrypt(&ring(), UUID, &copy.start).unwrap(),
+                false => copy.start.to_vec(),
+            };
+            assert_eq!((copy.side, content), (Side::ObjectStorage, dicom.clone()));
+        }
+    }
+
+    #[tokio::test]
+    async fn only_accepted_formats_are_moved() {
+        for (read_formats, is_moved) in [(&[Format::A1, Format::A2][..], true), (&[Format::A2], false)] {
+            for object in [false, true] {
+                let envelope = encrypt(&ring(), Format::A1, UUID, b"content").unwrap();
+                let folder = tempfile::tempdir().unwrap();
+                let object = object.then_some(envelope.as_slice());
+                let (storage, attachment) = storage(&folder, true, false, &envelope, object).await;
+                let form = form_accepting(read_formats, false);
+                let outcome = storage.move_to(&attachment, Side::ObjectStorage, 1, &form).await;
+                let text = outcome.as_ref().map_or_else(ToString::to_string, |_| String::new());
+                assert_eq!(outcome.is_ok(), is_moved, "{text}");
+                assert!(is_moved || (text.contains(UUID) && text.contains("ReadFormats")), "{text}");
+            }
         }
     }
 }

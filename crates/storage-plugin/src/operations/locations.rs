@@ -1,7 +1,7 @@
 //! `GET /object-storage/locations/{id}`: where the attachments of a resource are.
 
 use bucket::{Naming, StorageError};
-use crypto_envelope::{INSPECT_LEN, identify};
+use crypto_envelope::{RECOGNIZE_LEN, identify, recognize};
 use futures_util::StreamExt as _;
 use hybrid::{HybridStorage, Side, StoredCopy};
 use orthanc_ffi::{RestAnswer, RestFailure};
@@ -35,7 +35,7 @@ async fn locate(storage: HybridStorage, attachments: Vec<Indexed>) -> Vec<Result
     let lookups = attachments.into_iter().map(|indexed| {
         let storage = storage.clone();
         async move {
-            let copies = storage.locate(&indexed.attachment, INSPECT_LEN as u64).await?;
+            let copies = storage.locate(&indexed.attachment, RECOGNIZE_LEN as u64).await?;
             Ok(location(&storage, &indexed, &copies))
         }
     });
@@ -91,10 +91,45 @@ struct Form {
 }
 
 fn form(copy: &StoredCopy) -> Form {
-    match identify(&copy.start) {
-        Some(header) if copy.head.naming != Naming::Clear => {
-            Form { format: header.format.to_string(), key_id: Some(header.key_id) }
+    let header = match copy.head.naming {
+        Naming::Clear => None,
+        Naming::Either => recognize(&copy.start, None),
+        Naming::Envelope => identify(&copy.start),
+    };
+    match header {
+        Some(header) => Form { format: header.format.to_string(), key_id: Some(header.key_id) },
+        None => Form { format: "clear".to_owned(), key_id: None },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use crypto_envelope::{Format, KeyRing, MasterKey, encrypt};
+    use hybrid::{Head, Version};
+
+    use super::*;
+
+    #[test]
+    fn content_decides_where_the_name_does_not() {
+        let ring = KeyRing::new(3, MasterKey::new(&[7; 32]).unwrap(), []).unwrap();
+        let envelope = encrypt(&ring, Format::A1, "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", &[0; 500]).unwrap();
+        let dicom = [b"A1\x03\0\0\0".as_slice(), &[0; 122], b"DICM", &[0; 500]].concat();
+        let clear = ("clear".to_owned(), None);
+        let a1 = ("A1".to_owned(), Some(3));
+        for (naming, content, expected) in [
+            (Naming::Either, &envelope, &a1),
+            (Naming::Either, &dicom, &clear),
+            (Naming::Envelope, &envelope, &a1),
+            (Naming::Clear, &envelope, &clear),
+        ] {
+            let size = content.len() as u64;
+            let version = Version::File(SystemTime::UNIX_EPOCH);
+            let head = Head { name: String::new(), naming, size, range: 0..size, version };
+            let start = content[..RECOGNIZE_LEN].to_vec().into();
+            let Form { format, key_id } = form(&StoredCopy { side: Side::FileSystem, head, start });
+            assert_eq!((format, key_id), *expected, "{naming:?}");
         }
-        _ => Form { format: "clear".to_owned(), key_id: None },
     }
 }

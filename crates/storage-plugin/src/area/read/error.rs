@@ -1,8 +1,12 @@
 //! Why an attachment could not be read.
 
+use std::ops::Range;
+
 use bucket::{Cause, StorageError};
 use crypto_envelope::DecryptError;
 use orthanc_ffi::{ErrorCode, TargetOverflow};
+
+use crate::area::encryption::UnacceptableForm;
 
 /// A failed read.
 #[derive(Debug, thiserror::Error)]
@@ -16,13 +20,24 @@ pub(crate) enum ReadError {
     /// The content could be read, but not decrypted.
     #[error("cannot read {object}: {cause}")]
     Envelope { object: String, cause: DecryptError },
-    /// The content is in clear, which is not accepted.
-    #[error("cannot read {object}: the content is not encrypted, and ReadUnencrypted is false")]
-    Unencrypted { object: String },
+    /// The content has a form that is not accepted.
+    #[error("cannot read {object}: {cause}")]
+    Form { object: String, cause: UnacceptableForm },
+    /// The attachment is shorter than the requested range.
+    #[error(
+        "cannot read bytes {} to {} (exclusive) of {object}, which has {}; if Orthanc's index says more, it was truncated",
+        range.start, range.end, match size { Some(size) => format!("{size} bytes"), None => "fewer".to_owned() },
+    )]
+    OutOfRange {
+        object: String,
+        range: Range<u64>,
+        /// `None` if it could not be found out.
+        size: Option<u64>,
+    },
     /// There is more content than Orthanc's buffer holds.
     #[error("cannot read {object}: {cause}")]
     Overflow { object: String, cause: TargetOverflow },
-    /// Orthanc could not allocate memory.
+    /// There is not enough memory, or the server reports an absurd size.
     #[error("cannot read an attachment of {0} bytes: Orthanc is out of memory")]
     NoMemory(u64, ErrorCode),
 }

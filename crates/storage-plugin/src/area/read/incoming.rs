@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bucket::{Cause, Operation, ReadRange, StorageError};
 use bytes::Bytes;
-use crypto_envelope::INSPECT_LEN;
+use crypto_envelope::RECOGNIZE_LEN;
 use futures_util::FutureExt as _;
 use hybrid::{FileReader, Head, Place, Source};
 use storage_layout::Attachment;
@@ -30,9 +30,9 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// The first bytes, enough to identify an envelope.
+    /// The first bytes, enough to recognize an envelope.
     pub(crate) fn start(&self) -> Vec<u8> {
-        self.chunks.iter().flatten().take(INSPECT_LEN).copied().collect()
+        self.chunks.iter().flatten().take(RECOGNIZE_LEN).copied().collect()
     }
 
     /// All bytes in one piece.

@@ -3,7 +3,8 @@
 //! | request | content | function | downloads |
 //! | --- | --- | --- | --- |
 //! | whole | clear, A1 or A2 | `whole_once` (`whole.rs`) | 1 |
-//! | range, encryption off | clear | `range_once` (`range.rs`) | 1 |
+//! | range, encryption off | clear | `clear_range` (`clear.rs`) | 1 |
+//! | range elsewhere, encryption off, legacy structure or file, first read | clear | `clear_range` | 2 |
 //! | range | A2, header known from an earlier read | `known_range` | 1 |
 //! | range near the start | A2, header unknown | `range_with_header` | 1 |
 //! | range elsewhere | A2, header unknown | `unknown_range`, then `known_range` | 2 |
@@ -17,6 +18,7 @@
 //! [`Incoming`] opens the attachment in a place. A read during which a move takes the attachment to the other
 //! place starts over.
 
+mod clear;
 mod error;
 mod incoming;
 mod range;
@@ -24,25 +26,29 @@ mod sink;
 mod whole;
 
 use std::cell::Cell;
+use std::ops::Range;
 
-use bucket::{Cause, Naming, Operation, ReadRange, StorageError};
-use crypto_envelope::{DecryptError, Format, identify};
+use bucket::{Cause, Operation, ReadRange, StorageError};
+use crypto_envelope::{DecryptError, Decryptor, RevocableTarget};
 use hybrid::{Head, HybridStorage, Side};
 use orthanc_ffi::{Target, TargetOverflow, WholeTarget};
 use storage_layout::Attachment;
 
+pub(crate) use self::clear::KnownClear;
 pub(crate) use self::error::ReadError;
 use self::incoming::{Batch, Incoming};
-use super::encryption::Encryption;
+use super::encryption::{Encryption, Form, form};
 use crate::runtime::Runtime;
 
 /// How many times a read starts over because of a move.
 const RESTARTS: usize = 3;
 
-/// The form of stored content.
-enum Content {
-    Clear,
-    Envelope(Format),
+/// A read that has succeeded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Served {
+    pub(crate) bytes: u64,
+    /// Whether these are all bytes of the attachment, which newer releases of Orthanc read as a range.
+    pub(crate) whole: bool,
 }
 
 /// One read of an attachment.
@@ -50,23 +56,52 @@ pub(crate) struct Reading<'a> {
     pub(crate) runtime: &'a Runtime,
     pub(crate) storage: &'a HybridStorage,
     pub(crate) encryption: Option<&'a Encryption>,
+    pub(crate) clear: &'a KnownClear,
     pub(crate) attachment: Attachment,
     /// Where the attachment was last looked for, for messages.
     pub(crate) side: Cell<Side>,
+    /// The attachment's size, once it is known.
+    pub(crate) size: Cell<Option<u64>>,
 }
 
 impl Reading<'_> {
-    /// Reads the whole attachment. Returns its size.
-    pub(crate) fn whole(&self, target: &mut WholeTarget<'_>) -> Result<u64, ReadError> {
-        self.restart_if_moved(|| self.whole_once(target))
+    /// Reads the whole attachment.
+    pub(crate) fn whole(&self, target: &mut WholeTarget<'_>) -> Result<Served, ReadError> {
+        let bytes = self.restart_if_moved(|| self.whole_once(target))?;
+        Ok(Served { bytes, whole: true })
     }
 
-    /// Reads the bytes from `start` on that `target` has room for. Returns their number.
-    pub(crate) fn range(&self, start: u64, target: &mut Target<'_>) -> Result<u64, ReadError> {
-        self.restart_if_moved(|| {
+    /// Reads the bytes from `start` on that `target` has room for.
+    pub(crate) fn range(&self, start: u64, target: &mut Target<'_>) -> Result<Served, ReadError> {
+        let range = start..start.saturating_add(target.len() as u64);
+        let read = self.restart_if_moved(|| {
             target.rewind();
-            self.range_once(start, target)
-        })
+            self.range_once(range.clone(), target)
+        });
+        let bytes = read.map_err(|error| self.with_size(error, range))?;
+        Ok(Served { bytes, whole: start == 0 && self.size.get() == Some(bytes) })
+    }
+
+    /// Adds range and size to the error about a range that the attachment does not have.
+    fn with_size(&self, error: ReadError, range: Range<u64>) -> ReadError {
+        let size = match &error {
+            ReadError::Envelope { cause: DecryptError::Range(error), .. } => Some(error.plaintext_len),
+            // A range that does not fit in 64 bits is wrong whatever the size.
+            ReadError::Storage(StorageError { cause: Cause::OutOfRange, .. }) if range.is_empty() => None,
+            ReadError::Storage(StorageError { cause: Cause::OutOfRange, .. }) => self.stored_size(),
+            _ => return error,
+        };
+        ReadError::OutOfRange { object: self.object(), range, size }
+    }
+
+    /// The size of the object or file, for a message.
+    fn stored_size(&self) -> Option<u64> {
+        match self.download(&ReadRange::UpTo(0..1)) {
+            Ok((_incoming, first)) => Some(first.head.size),
+            // Nothing is within an empty object.
+            Err(error) if error.cause == Cause::OutOfRange => Some(0),
+            Err(_) => None,
+        }
     }
 
     fn restart_if_moved(&self, mut read: impl FnMut() -> Result<u64, ReadError>) -> Result<u64, ReadError> {
@@ -125,7 +160,7 @@ impl Reading<'_> {
         loop {
             let bytes = batch.chunks.iter().map(|chunk| chunk.len() as u64).sum();
             encryption
-                .within_budget(bytes, || batch.chunks.iter().try_for_each(|chunk| push(chunk)))
+                .within_budget(self.runtime, bytes, || batch.chunks.iter().try_for_each(|chunk| push(chunk)))
                 .map_err(|cause| self.envelope(cause))?;
             if batch.last {
                 return Ok(());
@@ -134,14 +169,27 @@ impl Reading<'_> {
         }
     }
 
-    /// The form of content that begins with `start`. Its name decides, or its first bytes if the name does
-    /// not say.
-    fn content(&self, batch: &Batch, start: &[u8]) -> Result<Content, ReadError> {
-        match (batch.head.naming, identify(start)) {
-            (Naming::Clear, _) | (Naming::Either, None) => Ok(Content::Clear),
-            (Naming::Either | Naming::Envelope, Some(header)) => Ok(Content::Envelope(header.format)),
-            (Naming::Envelope, None) => Err(ReadError::Unencrypted { object: self.object() }),
+    /// Decrypts a whole envelope to `target`.
+    fn decrypt<T: RevocableTarget>(
+        &self,
+        encryption: &Encryption,
+        first: Batch,
+        mut incoming: Incoming,
+        target: T,
+    ) -> Result<T, ReadError> {
+        let size = first.head.size;
+        let mut decryptor = Decryptor::new(encryption.ring(), self.attachment.uuid.as_str(), size, target);
+        self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
+        if let Some(opener) = decryptor.opener() {
+            encryption.remember(&self.attachment, opener, size);
         }
+        decryptor.finish().map_err(|cause| self.envelope(cause))
+    }
+
+    /// The form of content whose first bytes are in `first`.
+    fn form(&self, first: &Batch) -> Result<Form, ReadError> {
+        form(self.encryption, first.head.naming, &first.start())
+            .map_err(|cause| ReadError::Form { object: self.object(), cause })
     }
 
     /// The name of the object or file in messages.

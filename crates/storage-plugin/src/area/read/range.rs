@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use bucket::{Cause, ReadRange, StorageError};
 use crypto_envelope::{
-    A2Decryptor, A2Geometry, A2Header, A2Opener, A2RangeDecryptor, DecryptError, Decryptor, Format,
-    INSPECT_LEN, RangeError, inspect, speculative_header_len,
+    A2Decryptor, A2Geometry, A2Header, A2Opener, A2RangeDecryptor, DecryptError, Format, INSPECT_LEN,
+    RECOGNIZE_LEN, RangeError, inspect,
 };
 use orthanc_ffi::Target;
 
 use super::incoming::{Batch, Incoming};
-use super::sink::Sink;
-use super::{Content, ReadError, Reading};
+use super::sink::{Sink, Window};
+use super::{Form, ReadError, Reading};
 use crate::area::encryption::{Encryption, KnownEnvelope};
 
 /// Bytes of an envelope that are read in excess to get header and range with one request. A round trip takes
@@ -20,12 +20,8 @@ use crate::area::encryption::{Encryption, KnownEnvelope};
 const SURPLUS: u64 = 128 * 1024;
 
 impl Reading<'_> {
-    pub(super) fn range_once(&self, start: u64, target: &mut Target<'_>) -> Result<u64, ReadError> {
-        let range = start..start.saturating_add(target.len() as u64);
-        let Some(encryption) = self.encryption else {
-            let (incoming, first) = self.download(&ReadRange::Range(range))?;
-            return self.fill(target, first, incoming);
-        };
+    pub(super) fn range_once(&self, range: Range<u64>, target: &mut Target<'_>) -> Result<u64, ReadError> {
+        let Some(encryption) = self.encryption else { return self.clear_range(range, target) };
         if let Some(known) = encryption.known(&self.attachment) {
             match self.known_range(encryption, &known, range.clone(), target) {
                 // The object was replaced, perhaps by a shorter one. Its new header is read below.
@@ -51,6 +47,7 @@ impl Reading<'_> {
         target: &mut Target<'_>,
     ) -> Result<u64, ReadError> {
         let layout = known.opener.layout(known.size).map_err(|cause| self.envelope(cause))?;
+        self.size.set(Some(layout.plaintext_len()));
         let plan = layout.plan(range.clone()).map_err(|cause| self.envelope(cause.into()))?;
         let (mut incoming, first) = self.download(&ReadRange::Range(plan.envelope_range()))?;
         let mut decryptor = A2RangeDecryptor::new(Arc::clone(&known.opener), plan, Sink(target));
@@ -68,12 +65,12 @@ impl Reading<'_> {
         target: &mut Target<'_>,
     ) -> Result<u64, ReadError> {
         let with_header = A2Geometry::STANDARD.range_with_header(range.clone(), SURPLUS);
-        let probe = with_header.clone().unwrap_or(0..speculative_header_len());
+        let probe = with_header.clone().unwrap_or(0..RECOGNIZE_LEN as u64);
         let (incoming, first) = self.download(&ReadRange::UpTo(probe))?;
-        let start = first.start();
         let size = first.head.size;
-        match self.content(&first, &start)? {
-            Content::Clear => {
+        match self.form(&first)? {
+            Form::Clear => {
+                self.size.set(Some(size));
                 drop(incoming);
                 let (incoming, again) = self.download(&ReadRange::Range(range))?;
                 // The bytes returned must be of the object found to be in clear, not of an envelope that has
@@ -81,11 +78,11 @@ impl Reading<'_> {
                 self.expect_same(&first.head, &again.head)?;
                 self.fill(target, again, incoming)
             }
-            Content::Envelope(Format::A1) => {
+            Form::Envelope(Format::A1) => {
                 drop(incoming);
                 self.range_of_whole(encryption, range, target)
             }
-            Content::Envelope(Format::A2) => {
+            Form::Envelope(Format::A2) => {
                 let parsed = A2Header::parse(&first.gather()).map_err(|cause| self.envelope(cause))?;
                 let standard =
                     parsed.as_ref().is_some_and(|header| header.geometry() == A2Geometry::STANDARD);
@@ -117,6 +114,7 @@ impl Reading<'_> {
         self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
         if let Some(opener) = decryptor.opener() {
             encryption.remember(&self.attachment, opener, size);
+            self.size.set(opener.layout(size).ok().map(|layout| layout.plaintext_len()));
         }
         decryptor.finish().map_err(|cause| self.envelope(cause))?;
         Ok(range.end - range.start)
@@ -147,27 +145,25 @@ impl Reading<'_> {
         Ok(KnownEnvelope { opener, size })
     }
 
-    /// A range of an A1 envelope, which can only be verified as a whole and is therefore read as a whole.
+    /// A range of an A1 envelope, which can only be verified as a whole and is therefore read as a whole. Only
+    /// the range is kept in memory.
     fn range_of_whole(
         &self,
         encryption: &Encryption,
         range: Range<u64>,
         target: &mut Target<'_>,
     ) -> Result<u64, ReadError> {
-        let (mut incoming, first) = self.download(&ReadRange::Whole)?;
-        let size = first.head.size;
-        let length = inspect(&first.start(), size).map_err(|cause| self.envelope(cause))?.plaintext_len;
-        let plaintext = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
-        let mut decryptor = Decryptor::new(encryption.ring(), self.attachment.uuid.as_str(), size, plaintext);
-        self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
-        let plaintext = decryptor.finish().map_err(|cause| self.envelope(cause))?;
-        let bounds = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
-        let Some(wanted) = bounds.and_then(|(start, end)| plaintext.get(start..end)) else {
-            let Range { start, end } = range;
+        let (incoming, first) = self.download(&ReadRange::Whole)?;
+        self.form(&first)?;
+        let inspected = inspect(&first.start(), first.head.size);
+        let length = inspected.map_err(|cause| self.envelope(cause))?.plaintext_len;
+        self.size.set(Some(length));
+        let Range { start, end } = range;
+        if start >= end || end > length {
             let cause = RangeError { start, end, plaintext_len: length };
             return Err(self.envelope(cause.into()));
-        };
-        target.append(wanted).map_err(|cause| self.overflow(cause))?;
-        Ok(wanted.len() as u64)
+        }
+        self.decrypt(encryption, first, incoming, Window::new(Sink(target), range))?;
+        Ok(end - start)
     }
 }

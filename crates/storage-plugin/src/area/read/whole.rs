@@ -1,32 +1,23 @@
 //! Reads of whole attachments: one download, decrypted into Orthanc's buffer as it arrives.
 
 use bucket::ReadRange;
-use crypto_envelope::{Decryptor, inspect};
+use crypto_envelope::inspect;
 use orthanc_ffi::{Target, WholeTarget};
 
 use super::sink::Sink;
-use super::{Content, ReadError, Reading};
+use super::{Form, ReadError, Reading};
 
 impl Reading<'_> {
     pub(super) fn whole_once(&self, target: &mut WholeTarget<'_>) -> Result<u64, ReadError> {
-        let (mut incoming, first) = self.download(&ReadRange::Whole)?;
-        let Some(encryption) = self.encryption else {
+        let (incoming, first) = self.download(&ReadRange::Whole)?;
+        let form = self.form(&first)?;
+        let (Form::Envelope(_), Some(encryption)) = (form, self.encryption) else {
             return self.fill(&mut allocate(target, first.head.len())?, first, incoming);
         };
-        let start = first.start();
-        let size = first.head.size;
-        if let Content::Clear = self.content(&first, &start)? {
-            return self.fill(&mut allocate(target, first.head.len())?, first, incoming);
-        }
-        let length = inspect(&start, size).map_err(|cause| self.envelope(cause))?.plaintext_len;
+        let inspected = inspect(&first.start(), first.head.size);
+        let length = inspected.map_err(|cause| self.envelope(cause))?.plaintext_len;
         let mut buffer = allocate(target, length)?;
-        let uuid = self.attachment.uuid.as_str();
-        let mut decryptor = Decryptor::new(encryption.ring(), uuid, size, Sink(&mut buffer));
-        self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
-        if let Some(opener) = decryptor.opener() {
-            encryption.remember(&self.attachment, opener, size);
-        }
-        decryptor.finish().map_err(|cause| self.envelope(cause))?;
+        self.decrypt(encryption, first, incoming, Sink(&mut buffer))?;
         Ok(length)
     }
 }

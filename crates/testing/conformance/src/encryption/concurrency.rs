@@ -1,14 +1,20 @@
 //! Many threads that share a small memory budget.
 
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use serde_json::json;
 
 use crate::Cloud;
-use crate::fixture::{LoadedPlugin, content, uuid};
+use crate::fixture::{LoadedPlugin, content, eventually, request, uuid};
 
-tests! { OneCloud: many_threads_share_a_budget_of_1_mb }
+tests! {
+    OneCloud:
+        many_threads_share_a_budget_of_1_mb,
+        uploads_hold_their_memory_until_they_end,
+        uploads_and_downloads_do_not_block_each_other,
+}
 
 const THREADS: usize = 16;
 const ROUNDS: usize = 3;
@@ -46,6 +52,83 @@ fn many_threads_share_a_budget_of_1_mb<C: Cloud>() -> Result<()> {
             threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("panicked"))?)
         })?;
         assert_eq!(plugin.stored().len(), THREADS);
+        plugin.check()?;
+    }
+    Ok(())
+}
+
+/// Maximum duration of what should happen at once.
+const SOON: Duration = Duration::from_secs(30);
+
+fn uploads_hold_their_memory_until_they_end<C: Cloud>() -> Result<()> {
+    for format in ["A1", "A2"] {
+        let plugin = LoadedPlugin::<C>::encrypted_with(
+            &json!({ "MaxConnections": 20 }),
+            &json!({ "Format": format, "MaxConcurrentInputSize": 1 }),
+        )?;
+        // Larger than the budget.
+        let whole = content(5_000_000);
+        plugin.create(&uuid(0), &whole)?;
+        let hold = plugin.server.hold(request::CREATE);
+        thread::scope(|scope| {
+            // Two of these fit.
+            let stores: Vec<_> = (1..=8)
+                .map(|number| {
+                    scope.spawn({
+                        let plugin = &plugin;
+                        move || plugin.create(&uuid(number), &content(400_000))
+                    })
+                })
+                .collect();
+            assert!(hold.wait_until(2, SOON));
+            for _ in 0..10 {
+                assert!(plugin.read(&uuid(0))? == whole);
+            }
+            assert_eq!(hold.waiting(), 2, "{format}");
+            hold.release();
+            stores.into_iter().try_for_each(|store| store.join().map_err(|_| anyhow!("panicked"))?)
+        })?;
+        assert_eq!(plugin.stored().len(), 9);
+        plugin.check()?;
+    }
+    Ok(())
+}
+
+/// Downloads that hold all connections need memory to go on, and uploads that hold all memory need connections.
+fn uploads_and_downloads_do_not_block_each_other<C: Cloud>() -> Result<()> {
+    for format in ["A1", "A2"] {
+        let plugin = LoadedPlugin::<C>::encrypted_with(
+            &json!({ "MaxConnections": 2 }),
+            &json!({ "Format": format, "MaxConcurrentInputSize": 1 }),
+        )?;
+        // More than a download keeps in memory, so that it occupies its connection.
+        let whole = content(40_000_000);
+        plugin.create(&uuid(0), &whole)?;
+        let hold = plugin.server.hold(request::READ);
+        let plugin = &plugin;
+        thread::scope(|scope| {
+            let reads: Vec<_> = (0..2).map(|_| scope.spawn(|| plugin.read(&uuid(0)))).collect();
+            assert!(hold.wait_until(2, SOON));
+            let stores: Vec<_> = (1..=4)
+                .map(|number| scope.spawn(move || plugin.create(&uuid(number), &content(1_000_000))))
+                .collect();
+            // Time for an upload to take the memory. There is nothing to observe.
+            thread::sleep(Duration::from_millis(500));
+            hold.release();
+            let ended = || {
+                stores.iter().all(thread::ScopedJoinHandle::is_finished)
+                    && reads.iter().all(thread::ScopedJoinHandle::is_finished)
+            };
+            if let Err(error) = eventually("reads and stores end", SOON, ended) {
+                // The threads cannot be ended.
+                eprintln!("{error}");
+                std::process::exit(1);
+            }
+            for read in reads {
+                assert!(read.join().map_err(|_| anyhow!("panicked"))?? == whole);
+            }
+            stores.into_iter().try_for_each(|store| store.join().map_err(|_| anyhow!("panicked"))?)
+        })?;
         plugin.check()?;
     }
     Ok(())

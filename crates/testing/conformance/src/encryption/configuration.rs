@@ -85,9 +85,21 @@ fn mistakes_are_refused<C: Cloud>() -> Result<()> {
         (master(json!([3, not_base64])), ".MasterKey", "offset 9"),
         (master(json!([3, doubled])), ".MasterKey", &doubled),
         (master(json!([3, marked])), ".MasterKey", &marked),
-        // The key itself instead of the path of its file.
+        // The key itself instead of the path of its file, also with mistakes.
+        (json!(secret), "", "a string"),
         (master(json!(secret)), ".MasterKey", ""),
         (master(json!([3, secret])), ".MasterKey", ""),
+        (master(json!([3, &secret[1..]])), ".MasterKey", "not shown"),
+        (master(json!([3, format!("{secret}A")])), ".MasterKey", "not shown"),
+        (master(json!([3, format!("/{secret}")])), ".MasterKey", "not shown"),
+        (master(json!([3, format!("{}\n{}\n.", &secret[..20], &secret[20..])])), ".MasterKey", "not shown"),
+        (master(json!([3, secret.replace(['+', '/'], "-").replace('=', "_")])), ".MasterKey", "not shown"),
+        (master(json!([3, "0123456789abcdef".repeat(4)])), ".MasterKey", "not shown"),
+        (other("Format", json!(secret)), ".Format", "a long string"),
+        (other("ReadFormats", json!([secret])), ".ReadFormats", "a long string"),
+        (other("ReadFormats", json!([])), ".ReadFormats", "A1"),
+        (other("ReadFormats", json!(["A2"])), ".ReadFormats", "A1"),
+        (other("ReadFormats", json!(["A1", "a2"])), ".ReadFormats", "\"a2\""),
         (previous(json!("key")), ".PreviousMasterKeys", "list"),
         (previous(key.clone()), ".PreviousMasterKeys", "list"),
         (previous(json!([[7]])), ".PreviousMasterKeys", "4294967295"),
@@ -148,16 +160,23 @@ fn formats_have_their_storage_area_and_warning<C: Cloud>() -> Result<()> {
         assert_eq!(trials.orthanc.registered(), StorageAreaVersion::One);
         assert_one(&warnings, &["A1", "\"Format\": \"A2\""]);
     }
-    let warnings = warnings(&mut trials, Some(&keys.section(&json!({"Format": "A2"}))), None)?;
-    assert_eq!(trials.orthanc.registered(), StorageAreaVersion::Two);
-    assert_eq!(warnings, [""; 0]);
+    for formats in [json!(["A1", "A2"]), json!(["A2"])] {
+        let section = keys.section(&json!({"Format": "A2", "ReadFormats": formats}));
+        let accepting = warnings(&mut trials, Some(&section), None)?;
+        assert_eq!(trials.orthanc.registered(), StorageAreaVersion::Two);
+        if formats == json!(["A2"]) {
+            assert_eq!(accepting, [""; 0]);
+        } else {
+            assert_one(&accepting, &["A1", "\"ReadFormats\": [\"A2\"]"]);
+        }
+    }
     Ok(())
 }
 
 fn section_at_the_root_is_deprecated<C: Cloud>() -> Result<()> {
     let mut trials = Trials::<C>::start()?;
     let encryption = Keys::new()?;
-    let section = encryption.section(&json!({"Format": "A2"}));
+    let section = encryption.section(&json!({"Format": "A2", "ReadFormats": ["A2"]}));
     assert_one(
         &warnings(&mut trials, None, Some(&section))?,
         &["StorageEncryption", "deprecated", C::SECTION],
@@ -195,7 +214,8 @@ fn readable_key_file_is_a_warning<C: Cloud>() -> Result<()> {
     let mut trials = Trials::<C>::start()?;
     let keys = Keys::new()?;
     let path = keys.path("key-7.b64");
-    let section = keys.section(&json!({"Format": "A2", "PreviousMasterKeys": [keys.entry(7)]}));
+    let options = json!({"Format": "A2", "ReadFormats": ["A2"], "PreviousMasterKeys": [keys.entry(7)]});
+    let section = keys.section(&options);
     for (mode, is_warning) in [(0o400, false), (0o600, false), (0o640, true), (0o604, true), (0o644, true)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
         let warnings = warnings(&mut trials, Some(&section), None)?;
@@ -208,7 +228,8 @@ fn readable_key_file_is_a_warning<C: Cloud>() -> Result<()> {
 fn unknown_option_is_a_warning<C: Cloud>() -> Result<()> {
     let mut trials = Trials::<C>::start()?;
     let keys = Keys::new()?;
-    let section = keys.section(&json!({"Format": "A2", "MaxConcurentInputSize": 1, "Key": "x"}));
+    let options = json!({"Format": "A2", "ReadFormats": ["A2"], "MaxConcurentInputSize": 1, "Key": "x"});
+    let section = keys.section(&options);
     let name = format!("{}.StorageEncryption", C::SECTION);
     assert_one(&warnings(&mut trials, Some(&section), None)?, &[&name, "Key, MaxConcurentInputSize"]);
     Ok(())

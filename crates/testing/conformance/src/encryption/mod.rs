@@ -2,6 +2,7 @@
 
 mod concurrency;
 mod configuration;
+mod forms;
 mod mixed;
 mod orthanc;
 mod ranges;
@@ -9,4 +10,4 @@ mod round_trips;
 mod secrets;
 mod tampering;
 
-modules![concurrency, configuration, mixed, orthanc, ranges, round_trips, secrets, tampering];
+modules![concurrency, configuration, forms, mixed, orthanc, ranges, round_trips, secrets, tampering];

@@ -2,10 +2,13 @@
 
 use anyhow::{Context, Result};
 use crypto_envelope::Format;
+use fake_orthanc::LogLevel;
 
 use crate::Cloud;
 use crate::fixture::codes::{BAD_RANGE, CORRUPTED_FILE, INEXISTENT_FILE};
-use crate::fixture::{DICOM, LoadedPlugin, Random, UUID, content, flat_encrypted, uuid};
+use crate::fixture::{
+    DICOM, KEY, LoadedPlugin, Random, UUID, content, flat, flat_encrypted, object_url, uuid,
+};
 
 tests! {
     OneCloud:
@@ -15,6 +18,8 @@ tests! {
         range_near_the_start_is_one_request,
         known_object_saves_a_request,
         range_of_an_a1_object_reads_it_whole,
+        whole_range_counts_as_a_read,
+        truncated_object_is_reported_with_its_size,
 }
 
 const SEGMENT: u64 = 65_536;
@@ -22,6 +27,8 @@ const SEGMENT: u64 = 65_536;
 const SEALED: u64 = SEGMENT + 16;
 /// The header of an object.
 const HEADER: u64 = 82;
+/// What is read of an unknown object to recognize it.
+const BEGINNING: u64 = crypto_envelope::RECOGNIZE_LEN as u64;
 
 fn ranges_are_exact<C: Cloud>() -> Result<()> {
     let plugin = LoadedPlugin::<C>::encrypted("A2")?;
@@ -122,7 +129,7 @@ fn known_object_saves_a_request<C: Cloud>() -> Result<()> {
     plugin.create(UUID, &content(20_000_000))?;
     plugin.cost();
     plugin.range(UUID, 10_000_000, 4096)?;
-    assert_eq!(plugin.cost(), (2, HEADER + SEALED));
+    assert_eq!(plugin.cost(), (2, BEGINNING + SEALED));
     for start in [15_000_000, 10_000_000, 5] {
         plugin.range(UUID, start, 4096)?;
         assert_eq!(plugin.cost(), (1, SEALED));
@@ -153,4 +160,57 @@ fn range_of_an_a1_object_reads_it_whole<C: Cloud>() -> Result<()> {
     plugin.insert(&flat_encrypted(UUID), object);
     assert_eq!(plugin.orthanc.read_range(UUID, DICOM, 0, 10), Err(CORRUPTED_FILE));
     plugin.check()
+}
+
+/// Newer releases of Orthanc read whole attachments as ranges.
+fn whole_range_counts_as_a_read<C: Cloud>() -> Result<()> {
+    let encrypted = LoadedPlugin::<C>::encrypted("A2")?;
+    let clear = LoadedPlugin::<C>::start()?;
+    let whole = content(200_000);
+    encrypted.insert(&flat_encrypted(&uuid(1)), encrypted.keys.seal(Format::A1, &uuid(1), &whole)?);
+    encrypted.create(&uuid(2), &whole)?;
+    clear.create(&uuid(3), &whole)?;
+    for (plugin, uuid) in [(&encrypted, uuid(1)), (&encrypted, uuid(2)), (&clear, uuid(3))] {
+        // The second round knows the object.
+        for _ in 0..2 {
+            for (start, len, what) in
+                [(0, 200_000, "read "), (0, 199_999, "read a range of "), (1, 199_999, "read a range of ")]
+            {
+                assert!(plugin.range(&uuid, start, len)? == whole[usize::try_from(start)?..][..len]);
+                let line = plugin.lines(LogLevel::Info).pop().context("no line")?;
+                assert!(line.starts_with(&format!("{what}{}", C::URL)), "{start} {len}: {line}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn truncated_object_is_reported_with_its_size<C: Cloud>() -> Result<()> {
+    let encrypted = LoadedPlugin::<C>::encrypted("A2")?;
+    let clear = LoadedPlugin::<C>::start()?;
+    let whole = content(200_000);
+    // What remains is a shorter A1 or A2 attachment.
+    for (plugin, key, object) in [
+        (&encrypted, flat_encrypted(UUID), encrypted.keys.seal(Format::A1, UUID, &whole[..1000])?),
+        (&encrypted, flat_encrypted(UUID), encrypted.keys.seal(Format::A2, UUID, &whole[..1000])?),
+        (&clear, KEY.to_owned(), whole[..1000].to_vec()),
+        (&clear, flat(UUID), Vec::new()),
+    ] {
+        let size = if object.is_empty() { 0 } else { 1000 };
+        plugin.insert(&key, object);
+        for (start, len) in [(0, 200_000), (199_990, 10), (999, 2)] {
+            assert_eq!(plugin.orthanc.read_range(UUID, DICOM, start, len), Err(BAD_RANGE));
+            let line = plugin.new_error()?;
+            let end = start + len as u64;
+            let range =
+                format!("cannot read bytes {start} to {end} (exclusive) of {}", object_url::<C>(&key));
+            assert!(line.starts_with(&range), "{line}");
+            assert!(
+                line.contains(&format!("which has {size} bytes;")) && line.contains("truncated"),
+                "{line}"
+            );
+        }
+        plugin.check()?;
+    }
+    Ok(())
 }

@@ -23,7 +23,9 @@ fn status_describes_the_plugin<C: Cloud>() -> Result<()> {
         "{status}"
     );
     ensure!(status["HybridMode"] == "Disabled" && status["Version"].is_string(), "{status}");
-    let expected = json!({"Format": "A2", "MasterKeyId": 3, "KeyIds": [3], "ReadUnencrypted": true});
+    let expected = json!({
+        "Format": "A2", "MasterKeyId": 3, "KeyIds": [3], "ReadFormats": ["A1", "A2"], "ReadUnencrypted": true,
+    });
     ensure!(status["Encryption"] == expected, "{status}");
     let requests = &status["Requests"];
     let size: usize = sent.iter().map(|(_, file)| file.len()).sum();
