@@ -12,8 +12,8 @@ use serde_json::json;
 use crate::Cloud;
 use crate::fixture::codes::STORAGE_AREA_PLUGIN;
 use crate::fixture::{
-    DICOM, KEY, LoadedPlugin, UUID, configuration, eventually, library, load, markers, object_url,
-    refusal, request, section, uuid, with,
+    DICOM, KEY, LoadedPlugin, UUID, configuration, eventually, library, load, markers, object_url, refusal,
+    request, section, uuid, with,
 };
 
 tests! {

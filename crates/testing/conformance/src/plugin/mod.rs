@@ -3,6 +3,7 @@
 mod absurd;
 mod availability;
 mod configuration;
+mod deletions;
 mod downloads;
 mod faults;
 mod library;
@@ -10,4 +11,4 @@ mod requests;
 mod resets;
 mod tls;
 
-modules![absurd, availability, configuration, downloads, faults, library, requests, resets, tls];
+modules![absurd, availability, configuration, deletions, downloads, faults, library, requests, resets, tls];
