@@ -168,14 +168,16 @@ impl Bucket {
         let split = self.options.transfer.connections > 1 && size >= LARGE && self.uploads.says_split();
         if split || size > self.options.largest_put {
             let deadline = self.attempts(Operation::Create, name);
-            MultipartUpload { bucket: self, name, path, deadline }.run(&content, options).await?;
+            let upload = MultipartUpload { bucket: self, name, path, deadline };
+            // Rare, and large: Orthanc's threads, which create these futures, have stacks of 100 kB.
+            Box::pin(upload.run(&content, options)).await?;
             self.uploads.record_several(size, start.elapsed());
             return Ok(());
         }
         let put = || self.options.store.put_opts(path, content.clone().into(), options.clone());
         let mut attempts = self.attempts(Operation::Create, name);
         if let Err(error) = attempts.run(|| hashing(content.len(), put())).await {
-            return self.settle(name, path, &content, &attempts, error).await;
+            return Box::pin(self.settle(name, path, &content, &attempts, error)).await;
         }
         if size >= LARGE {
             self.uploads.record_one(size, start.elapsed());

@@ -52,6 +52,7 @@ impl Runtime {
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
         let stop = self.stop.clone();
+        let work = Box::pin(work);
         self.run(async move {
             tokio::select! {
                 done = work => Some(done),
@@ -66,6 +67,7 @@ impl Runtime {
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
         let stop = self.stop.clone();
+        let work = Box::pin(work);
         self.run(async move {
             tokio::select! {
                 done = work => Some(done),
@@ -77,6 +79,8 @@ impl Runtime {
     /// Runs `work` on the runtime and blocks until it ends. A panic in `work` resumes here.
     pub(crate) fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
         let (sender, receiver) = oneshot::channel();
+        // On the heap, since futures are large and the stacks of Orthanc's HTTP threads have only 100 kB.
+        let work = Box::pin(work);
         // Spawning takes fewer wake-ups than `block_on`, because the sockets belong to the runtime's threads.
         self.handle().spawn(async move {
             let _ = sender.send(AssertUnwindSafe(work).catch_unwind().await);

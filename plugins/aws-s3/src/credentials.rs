@@ -38,7 +38,7 @@ impl CredentialChain {
         let loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(ReqwestClient::new(client))
             .region(Region::new(region.to_owned()));
-        let provider = loader.load().await.credentials_provider();
+        let provider = Box::pin(loader.load()).await.credentials_provider();
         Self { provider, current: Mutex::new(None) }
     }
 
