@@ -198,7 +198,7 @@ impl DeletionWorker {
         let state = Arc::clone(&self.state);
         let unmark = move || removed.iter().try_for_each(|attachment| state.markers().remove(attachment));
         self.file_work(unmark).await?;
-        tracing::info!("deleted {count} attachments");
+        tracing::info!("attachments deleted: {count}");
         match transient {
             Some(error) if count == 0 => Err(error),
             Some(error) => {

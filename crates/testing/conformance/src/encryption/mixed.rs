@@ -65,6 +65,7 @@ fn mixed_bucket_is_read_and_deleted<C: Cloud>() -> Result<()> {
                 assert_eq!(range, Err(BAD_RANGE), "{uuid} {start}");
             }
             plugin.remove(&uuid)?;
+            plugin.settle();
             assert_eq!(plugin.orthanc.read_whole(&uuid, DICOM), Err(INEXISTENT_FILE));
         }
         assert!(plugin.stored().is_empty());

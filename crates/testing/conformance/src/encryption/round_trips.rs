@@ -62,6 +62,7 @@ fn object_names_end_with_enc<C: Cloud>() -> Result<()> {
         assert_eq!(plugin.stored(), [format!("some/folder/{UUID}.{extension}.enc")]);
         assert_eq!(done(plugin.orthanc.read_whole(UUID, content_type))?, b"content");
         done(plugin.orthanc.remove(UUID, content_type))?;
+        plugin.settle();
     }
     // Headers of old releases.
     let object = plugin.keys.seal(crypto_envelope::Format::A1, UUID, b"header")?;

@@ -139,6 +139,7 @@ fn object_replaced_after_its_header_was_read<C: Cloud>() -> Result<()> {
     assert_eq!(plugin.orthanc.read_range(UUID, DICOM, SIZE as u64 - 10, 10), Err(BAD_RANGE));
     assert_eq!(plugin.range(UUID, 0, 5)?, b"short");
     plugin.remove(UUID)?;
+    plugin.settle();
     assert_eq!(plugin.orthanc.read_range(UUID, DICOM, 0, 5), Err(INEXISTENT_FILE));
     plugin.check()
 }

@@ -1,4 +1,4 @@
-//! Servers that are unreachable at the start, during operations, and while objects are to be deleted.
+//! Servers that are unreachable at the start and during operations.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::Cloud;
 use crate::fixture::codes::{BAD_SEQUENCE_OF_CALLS, STORAGE_AREA_PLUGIN};
 use crate::fixture::{
     DICOM, KEY, LoadedPlugin, UUID, assert_no_secret, configuration, content, done, eventually, library,
-    load, object_url, refusal, request, section, with,
+    load, refusal, request, section, with,
 };
 
 tests! {
@@ -23,9 +23,6 @@ tests! {
         server_may_restart_during_an_operation;
     OneCloud:
         closed_idle_connections_are_replaced,
-        failed_background_deletion_is_an_error_line,
-        finalize_reports_unfinished_deletions,
-        finalize_waits_for_deletions,
         callbacks_after_finalize_fail,
 }
 
@@ -136,45 +133,6 @@ fn closed_idle_connections_are_replaced<C: Cloud>() -> Result<()> {
         plugin.create(UUID, &content(1_000_000))?;
         assert!(plugin.read(UUID)? == content(1_000_000));
     }
-    assert_eq!(plugin.errors(), [""; 0]);
-    plugin.check()
-}
-
-/// Returns a plugin that deletes an object in the background, since its server has stopped.
-fn deleting<C: Cloud>() -> Result<LoadedPlugin<C>> {
-    let plugin = LoadedPlugin::<C>::start()?;
-    plugin.create(UUID, b"x")?;
-    plugin.server.stop();
-    plugin.remove(UUID)?;
-    Ok(plugin)
-}
-
-fn failed_background_deletion_is_an_error_line<C: Cloud>() -> Result<()> {
-    let plugin = deleting::<C>()?;
-    plugin.fault(request::REMOVE, Fault::status(403, "AccessDenied"), 1);
-    plugin.server.start_again()?;
-    eventually("the deletion fails", LONG, || !plugin.errors().is_empty())?;
-    let line = plugin.new_error()?;
-    let answer = format!("HTTP 403 {}", C::error_code("AccessDenied"));
-    assert!(line.contains(&object_url::<C>(KEY)) && line.contains(&answer), "{line}");
-    plugin.check()
-}
-
-fn finalize_reports_unfinished_deletions<C: Cloud>() -> Result<()> {
-    let mut plugin = deleting::<C>()?;
-    let start = Instant::now();
-    plugin.orthanc.finalize();
-    assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
-    let line = plugin.new_error()?;
-    assert!(line.starts_with("deletions not completed: 1"), "{line}");
-    plugin.check()
-}
-
-fn finalize_waits_for_deletions<C: Cloud>() -> Result<()> {
-    let mut plugin = deleting::<C>()?;
-    plugin.server.start_again()?;
-    plugin.orthanc.finalize();
-    assert!(plugin.stored().is_empty());
     assert_eq!(plugin.errors(), [""; 0]);
     plugin.check()
 }

@@ -10,7 +10,7 @@ use fake_orthanc::FakeOrthancOptions;
 use serde_json::json;
 
 use crate::Cloud;
-use crate::fixture::{LoadedPlugin, UUID, configuration, content, eventually, section, uuid};
+use crate::fixture::{LoadedPlugin, configuration, content, eventually, section, uuid};
 
 tests! { EveryCloud: resets_leak_nothing }
 
@@ -30,14 +30,18 @@ fn resets_leak_nothing<C: Cloud>() -> Result<()> {
     let limit = Duration::from_secs(30);
     let mut plugin = LoadedPlugin::<C>::start()?;
     let bytes = content(8_000_000);
-    let cycle = |plugin: &mut LoadedPlugin<C>| -> Result<()> {
+    // Orthanc never uses a UUID again, and a deletion may be done only after the reset.
+    let mut cycles = 1000;
+    let mut cycle = |plugin: &mut LoadedPlugin<C>| -> Result<()> {
+        cycles += 1;
+        let own = uuid(cycles);
         thread::scope(|scope| {
             let store = |number: usize| plugin.create(&uuid(number), b"x");
             let others = [1, 2, 3].map(|number| scope.spawn(move || store(number)));
-            plugin.create(UUID, &bytes)?;
-            assert!(plugin.read(UUID)? == bytes);
-            plugin.range(UUID, 100, 5000)?;
-            plugin.remove(UUID)?;
+            plugin.create(&own, &bytes)?;
+            assert!(plugin.read(&own)? == bytes);
+            plugin.range(&own, 100, 5000)?;
+            plugin.remove(&own)?;
             others.into_iter().try_for_each(|other| other.join().map_err(|_| anyhow!("panicked"))?)
         })?;
         let configuration = configuration::<C>(section::<C>(&plugin.server, &json!({})));
