@@ -1,5 +1,6 @@
 //! The plugin in a real Orthanc, on a server that behaves as the cloud does and injects faults.
 
+mod deleting;
 mod faults;
 pub(crate) mod fixture;
 mod life;
@@ -9,4 +10,4 @@ mod stopping;
 mod storing;
 mod survival;
 
-modules![faults, life, neighbours, starting, stopping, storing, survival];
+modules![deleting, faults, life, neighbours, starting, stopping, storing, survival];
