@@ -90,6 +90,7 @@ impl fmt::Debug for BucketOptions {
 #[derive(Debug, Clone)]
 pub struct Bucket {
     pub(crate) options: Arc<BucketOptions>,
+    retry: RetryPolicy,
     pub(crate) bulk_support: Arc<BulkSupport>,
     uploads: Arc<Throughput>,
     downloads: Arc<Throughput>,
@@ -100,6 +101,7 @@ impl Bucket {
     /// The bucket behind `options.store`.
     pub fn new(options: BucketOptions) -> Self {
         Self {
+            retry: options.retry,
             options: Arc::new(options),
             bulk_support: Arc::default(),
             uploads: Arc::default(),
@@ -114,6 +116,12 @@ impl Bucket {
     #[must_use]
     pub fn with_journal(self, journal: Arc<dyn UploadJournal>) -> Self {
         Self { journal: Some(journal), ..self }
+    }
+
+    /// The same bucket with another retry policy than that of its options.
+    #[must_use]
+    pub fn with_retry(self, retry: RetryPolicy) -> Self {
+        Self { retry, ..self }
     }
 
     /// The bucket's name in messages.
@@ -202,8 +210,7 @@ impl Bucket {
         attempts: Attempts,
     ) -> Result<Download, StorageError> {
         let download = Download::start(Arc::clone(&self.options.store), path, range, attempts).await?;
-        let BucketOptions { transfer, retry, .. } = *self.options;
-        Ok(download.split_if_slow(transfer, retry, Arc::clone(&self.downloads)))
+        Ok(download.split_if_slow(self.options.transfer, self.retry, Arc::clone(&self.downloads)))
     }
 
     /// Deletes `name`. Succeeds if there is no such object.
@@ -213,7 +220,7 @@ impl Bucket {
     /// If the server does not confirm the deletion within the limits of the retry policy.
     pub async fn delete(&self, name: &str) -> Result<(), StorageError> {
         let path = self.path(Operation::Remove, name)?;
-        self.delete_path(&path, self.options.retry).await
+        self.delete_path(&path, self.retry).await
     }
 
     pub(crate) async fn delete_path(&self, path: &Path, policy: RetryPolicy) -> Result<(), StorageError> {
@@ -238,7 +245,7 @@ impl Bucket {
     }
 
     pub(crate) fn retry(&self) -> RetryPolicy {
-        self.options.retry
+        self.retry
     }
 
     pub(crate) fn transfer(&self) -> TransferOptions {
@@ -246,7 +253,7 @@ impl Bucket {
     }
 
     pub(crate) fn attempts(&self, operation: Operation, name: &str) -> Attempts {
-        Attempts::new(self.options.retry, operation, self.object_url(name))
+        Attempts::new(self.retry, operation, self.object_url(name))
     }
 
     /// `name` unchanged: `Path::from` would rewrite `#`, `%`, `~` and non-ASCII letters.

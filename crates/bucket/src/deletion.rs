@@ -151,7 +151,7 @@ impl Bucket {
     }
 
     fn quick(&self) -> RetryPolicy {
-        let retry = self.options.retry;
+        let retry = self.retry();
         RetryPolicy {
             max_retries: retry.max_retries.min(RETRIES),
             deadline: retry.deadline.min(REQUEST_LIMIT),

@@ -49,6 +49,12 @@ impl ObjectStorage {
         Self { bucket, layout, legacy_unknown_files, read_unencrypted }
     }
 
+    /// The same attachments with another retry policy.
+    #[must_use]
+    pub fn with_retry(self, retry: RetryPolicy) -> Self {
+        Self { bucket: self.bucket.with_retry(retry), ..self }
+    }
+
     /// Checks that the bucket can be used; see [`Bucket::check`].
     ///
     /// # Errors

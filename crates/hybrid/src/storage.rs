@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bucket::{Cause, ObjectStorage, StorageError, blocking};
+use bucket::{Cause, ObjectStorage, RetryPolicy, StorageError, blocking};
 use storage_layout::Attachment;
 
 use crate::budget::MemoryBudget;
@@ -41,6 +41,12 @@ impl HybridStorage {
     /// Attachments in both places. New ones are written to `first`, which is also read first.
     pub fn new(objects: ObjectStorage, files: FileStorage, first: Side) -> Self {
         Self { files: Some(files), first, ..Self::objects_only(objects) }
+    }
+
+    /// The same attachments with another retry policy for the bucket.
+    #[must_use]
+    pub fn with_retry(self, retry: RetryPolicy) -> Self {
+        Self { objects: self.objects.with_retry(retry), ..self }
     }
 
     /// The place on one side; the bucket if there is only the bucket.

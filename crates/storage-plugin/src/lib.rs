@@ -54,6 +54,7 @@ mod plugin;
 mod provider;
 mod runtime;
 mod stop;
+mod walk;
 
 pub use config::{ConfigError, NetworkOptions, Secret, Section, describe_file};
 pub use credentials::{NamedCredentials, TokenService};

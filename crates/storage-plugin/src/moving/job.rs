@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::mover::{JobContext, MoveError, Mover};
 use super::report::Report;
 use super::run::{Progress, Run};
-use super::walk::Cursor;
+use crate::walk::Cursor;
 use crate::catalog::{Level, Resource};
 
 /// The job's type, as in the C++ plugins.

@@ -7,7 +7,6 @@ mod request;
 mod run;
 pub(crate) mod stored_form;
 mod turns;
-mod walk;
 
 pub(crate) use job::{JOB_TYPE, resume};
 pub(crate) use request::move_storage;

@@ -1,37 +1,90 @@
 //! `GET /object-storage/locations/{id}`: where the attachments of a resource are.
 
-use bucket::{Naming, StorageError};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use bucket::{Naming, RetryPolicy, StorageError};
 use crypto_envelope::{RECOGNIZE_LEN, identify, recognize};
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use hybrid::{HybridStorage, Side, StoredCopy};
-use orthanc_ffi::{RestAnswer, RestFailure};
+use orthanc_ffi::{RestAnswer, RestFailure, RestRequest};
 use serde_json::{Value, json};
 
-use crate::catalog::{CatalogError, Indexed, unknown_id};
+use crate::catalog::{Catalog, CatalogError, Indexed, Resource, unknown_id};
 use crate::context::Context;
+use crate::walk::{Cursor, Walk};
 
 /// Attachments located at once.
 const AT_ONCE: usize = 16;
+/// Attachments in an answer, unless the request says otherwise.
+const PAGE: usize = 1000;
+/// Maximum number of attachments in an answer.
+const LARGEST_PAGE: usize = 10_000;
+/// A user waits for the answer, so an unreachable bucket must end it soon.
+const IMPATIENT: RetryPolicy = RetryPolicy {
+    max_retries: 2,
+    deadline: Duration::from_secs(10),
+    first_pause: Duration::from_millis(100),
+    longest_pause: Duration::from_secs(1),
+};
 
-/// Locates the attachments of a resource and of everything below it.
-pub(super) fn answer(context: &Context, id: &str) -> Result<RestAnswer, RestFailure> {
+/// Locates the attachments of a resource and of everything below it, in pages.
+pub(super) fn answer(context: &Context, request: &RestRequest<'_>) -> Result<RestAnswer, RestFailure> {
+    let id = request.groups().first().copied().unwrap_or_default();
+    let since = number(request, "since", 0, 0..=usize::MAX)?;
+    let limit = number(request, "limit", PAGE, 1..=LARGEST_PAGE)?;
     let catalog = context.catalog();
     let resource = catalog.find(id)?.ok_or_else(|| unknown_id(id))?;
-    let mut attachments = Vec::new();
-    for resource in catalog.with_descendants(&resource)? {
-        attachments.extend(catalog.attachments(&resource)?);
-    }
-    let located = context
-        .run_until_stopped(locate(context.storage.clone(), attachments))
-        .ok_or(RestFailure::from(CatalogError::Stopped))?;
-    match located.into_iter().collect::<Result<Vec<Value>, StorageError>>() {
+    let attachments = page(&catalog, resource, since, limit)?;
+    let storage = context.storage.clone().with_retry(IMPATIENT);
+    let located = context.run_until_stopped(locate(storage, attachments));
+    match located.ok_or(CatalogError::Stopped)? {
         Ok(locations) => Ok(RestAnswer::json(&Value::Array(locations))),
         Err(error) => Err(RestFailure::Status { status: 502, message: error.to_string() }),
     }
 }
 
-/// Locates attachments, several at once. The answers are in the order of `attachments`.
-async fn locate(storage: HybridStorage, attachments: Vec<Indexed>) -> Vec<Result<Value, StorageError>> {
+/// A parameter of the query.
+fn number(
+    request: &RestRequest<'_>,
+    name: &str,
+    default: usize,
+    range: RangeInclusive<usize>,
+) -> Result<usize, RestFailure> {
+    let Some((_, text)) = request.query().iter().find(|(key, _)| *key == name) else { return Ok(default) };
+    text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
+        let (least, most) = range.into_inner();
+        let message = format!("{name} must be an integer from {least} to {most}");
+        RestFailure::Status { status: 400, message }
+    })
+}
+
+/// The attachments from number `since` on, at most `limit`. Their order does not change while nothing is added
+/// or deleted.
+fn page(
+    catalog: &Catalog,
+    resource: Resource,
+    since: usize,
+    limit: usize,
+) -> Result<Vec<Indexed>, CatalogError> {
+    let mut walk = Walk::new(vec![resource], &Cursor::default());
+    let mut left = since;
+    let mut page = Vec::new();
+    while page.len() < limit
+        && let Some(resource) = walk.next(catalog)?
+    {
+        let attachments = catalog.attachments(&resource)?;
+        let passed = left.min(attachments.len());
+        left -= passed;
+        page.extend(attachments.into_iter().skip(passed));
+    }
+    page.truncate(limit);
+    Ok(page)
+}
+
+/// Locates attachments, several at once, until one cannot be looked for. The answers are in the order of
+/// `attachments`.
+async fn locate(storage: HybridStorage, attachments: Vec<Indexed>) -> Result<Vec<Value>, StorageError> {
     let lookups = attachments.into_iter().map(|indexed| {
         let storage = storage.clone();
         async move {
@@ -39,7 +92,7 @@ async fn locate(storage: HybridStorage, attachments: Vec<Indexed>) -> Vec<Result
             Ok(location(&storage, &indexed, &copies))
         }
     });
-    futures_util::stream::iter(lookups).buffered(AT_ONCE).collect().await
+    futures_util::stream::iter(lookups).buffered(AT_ONCE).try_collect().await
 }
 
 fn location(storage: &HybridStorage, indexed: &Indexed, copies: &[StoredCopy]) -> Value {

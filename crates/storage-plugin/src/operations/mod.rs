@@ -51,8 +51,7 @@ impl Routes {
         })?;
         orthanc.register_rest("/object-storage/locations/([^/]*)", move |request| {
             only_get(request)?;
-            let id = request.groups().first().copied().unwrap_or_default();
-            locations::answer(routes.context(), id)
+            locations::answer(routes.context(), request)
         })
     }
 

@@ -1,14 +1,21 @@
 //! `GET /object-storage/status` and `GET /object-storage/locations/{id}`.
 
-use anyhow::{Result, ensure};
-use serde_json::json;
+use anyhow::{Context, Result, ensure};
+use fake_cloud::{Fault, FaultRule};
+use serde_json::{Value, json};
 
 use crate::Cloud;
 use crate::fixture::{Keys, assert_no_secret};
 use crate::hybrid::support::{encryption, expect_readable, move_to, path_of, upload, uuid_of, write_file};
 use crate::orthanc::fixture::Fixture;
 
-tests! { OneCloud: status_describes_the_plugin, locations_describe_each_attachment }
+tests! {
+    OneCloud:
+        status_describes_the_plugin,
+        locations_describe_each_attachment,
+        locations_come_in_pages,
+        unreachable_bucket_ends_locations_at_once,
+}
 
 fn status_describes_the_plugin<C: Cloud>() -> Result<()> {
     let keys = Keys::new()?;
@@ -37,6 +44,38 @@ fn status_describes_the_plugin<C: Cloud>() -> Result<()> {
         assert_no_secret::<C>(&answer.text(), Some(spelling));
     }
     ensure!(fixture.rest().post("/object-storage/status", b"")?.status == 405);
+    Ok(())
+}
+
+fn locations_come_in_pages<C: Cloud>() -> Result<()> {
+    let fixture = Fixture::<C>::start()?;
+    let study = upload(&fixture, 1, 7)?[0].0.study.clone();
+    let page = |query: &str| -> Result<Vec<Value>> {
+        let page = fixture.rest().get_json(&format!("/object-storage/locations/{study}{query}"))?;
+        Ok(page.as_array().context("no list")?.clone())
+    };
+    let whole = page("")?;
+    ensure!(whole.len() == 7, "{whole:#?}");
+    let pages = [page("?limit=3")?, page("?since=3&limit=3")?, page("?since=6&limit=3")?];
+    ensure!(pages.each_ref().map(Vec::len) == [3, 3, 1], "{pages:#?}");
+    ensure!(pages.concat() == whole, "{pages:#?}");
+    ensure!(page("?since=7")?.is_empty() && page("?since=1000000")?.is_empty());
+    for query in ["?limit=0", "?limit=10001", "?limit=x", "?since=-1"] {
+        let answer = fixture.rest().get(&format!("/object-storage/locations/{study}{query}"))?;
+        ensure!(answer.status == 400, "{query}: {}", answer.status);
+    }
+    Ok(())
+}
+
+fn unreachable_bucket_ends_locations_at_once<C: Cloud>() -> Result<()> {
+    let fixture = Fixture::<C>::start()?;
+    let study = upload(&fixture, 1, 40)?[0].0.study.clone();
+    fixture.bucket.faults().push(FaultRule::new(Fault::slow_down()).times(usize::MAX));
+    fixture.bucket.reset_counts();
+    let answer = fixture.rest().get(&format!("/object-storage/locations/{study}"))?;
+    ensure!(answer.status == 502 && answer.text().contains("HTTP 503"), "{}", answer.text());
+    // Sixteen attachments are looked for at once, three times each.
+    ensure!(fixture.bucket.requests().total <= 48, "{:?}", fixture.bucket.requests());
     Ok(())
 }
 
