@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -102,7 +102,9 @@ async fn attachment_is_kept_for_the_delay() {
     let recent = fixture.store_and_delete(2).await;
     let marker = fixture.root.path().join(format!("state/0/deleting/00/{}.1", old.uuid));
     let yesterday = SystemTime::now() - 24 * HOUR;
-    File::options().write(true).open(marker).unwrap().set_modified(yesterday).unwrap();
+    // Markers of the same second are links to one file.
+    fs::remove_file(&marker).unwrap();
+    File::create(&marker).unwrap().set_modified(yesterday).unwrap();
     fixture.work_until(1, 23 * HOUR).await;
     assert_eq!(fixture.places(&old).await, (false, false));
     assert_eq!(fixture.places(&recent).await, (true, true));

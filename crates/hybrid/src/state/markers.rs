@@ -5,10 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use bucket::{Operation, StorageError};
 use parking_lot::Mutex;
@@ -17,13 +17,27 @@ use tokio::sync::watch;
 
 use crate::files::{file_error, is_missing, sync_folder};
 
+/// How long markers are links to one empty file, whose time is theirs: a link takes microseconds, whereas some
+/// file systems need a millisecond for a new file.
+const SHARED: Duration = Duration::from_secs(1);
+
 /// The attachments to be deleted.
 #[derive(Debug)]
 pub struct DeletionMarkers {
     folder: PathBuf,
+    /// Where the file is created that new markers are links to.
+    temporary: PathBuf,
+    shared: Mutex<Option<Shared>>,
     state: Mutex<State>,
     /// Number of markers added since the start.
     added: watch::Sender<u64>,
+}
+
+/// The file that new markers are links to.
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    created: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -43,9 +57,15 @@ pub(crate) struct Marker {
 }
 
 impl DeletionMarkers {
-    pub(super) fn open(folder: PathBuf) -> io::Result<Self> {
+    pub(super) fn open(folder: PathBuf, temporary: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
-        let markers = Self { folder, state: Mutex::default(), added: watch::Sender::new(0) };
+        let markers = Self {
+            folder,
+            temporary,
+            shared: Mutex::default(),
+            state: Mutex::default(),
+            added: watch::Sender::new(0),
+        };
         for part in markers.folders()? {
             for marker in markers.read(&part)? {
                 markers.count(marker.since);
@@ -72,24 +92,42 @@ impl DeletionMarkers {
 
     /// Returns `false` if the marker already exists.
     fn create(&self, path: &Path) -> io::Result<bool> {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
         let parent = path.parent().unwrap_or(&self.folder);
-        let created = match options.open(path) {
+        let created = match self.link(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 fs::create_dir_all(parent)?;
                 self.state.lock().unsynced.insert(self.folder.clone());
-                options.open(path)
+                self.link(path)
             }
             created => created,
         };
         match created {
-            Ok(_file) => {
+            Ok(()) => {
                 self.state.lock().unsynced.insert(parent.to_owned());
                 Ok(true)
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Creates an empty file.
+    fn link(&self, path: &Path) -> io::Result<()> {
+        let mut shared = self.shared.lock();
+        if shared.as_ref().is_none_or(|shared| shared.created.elapsed() >= SHARED) {
+            *shared = Some(Shared::create(&self.temporary)?);
+        }
+        let linked = shared.as_ref().map_or(Ok(()), |shared| fs::hard_link(&shared.path, path));
+        match linked {
+            Ok(()) => Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => {
+                Err(error)
+            }
+            Err(_) => {
+                // The file has too many links, or the file system has none.
+                *shared = None;
+                File::create_new(path).map(drop)
+            }
         }
     }
 
@@ -192,6 +230,22 @@ impl DeletionMarkers {
 
     fn path(&self, attachment: &Attachment) -> PathBuf {
         self.folder.join(relative(attachment))
+    }
+}
+
+impl Shared {
+    fn create(folder: &Path) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let path = folder.join(format!("{:032x}", rand::random::<u128>()));
+        File::create_new(&path)?;
+        Ok(Self { path, created: Instant::now() })
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // A file that cannot be deleted now is deleted at the next start.
+        let _ = fs::remove_file(&self.path);
     }
 }
 

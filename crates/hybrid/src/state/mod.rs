@@ -4,6 +4,7 @@
 //! ```text
 //! StateDirectory/0/
 //!   lock           held while Orthanc runs
+//!   tmp/           files that are being made; emptied at the start
 //!   bucket         the bucket that the work below is for
 //!   deleting/ab/   deleted in Orthanc, not yet in the bucket: {uuid}.{type}, empty files
 //!   uploads/       uploads in parts that have begun
@@ -29,6 +30,7 @@ use crate::files::file_error;
 
 const LOCK: &str = "lock";
 const BUCKET: &str = "bucket";
+const TEMPORARY: &str = "tmp";
 const DELETING: &str = "deleting";
 const UPLOADS: &str = "uploads";
 
@@ -66,11 +68,15 @@ impl StateDirectory {
             if !is_for(&folder, bucket)? {
                 continue;
             }
+            let temporary = folder.join(TEMPORARY);
+            if temporary.exists() {
+                fs::remove_dir_all(&temporary)?;
+            }
             return Ok(Self {
                 root: root.to_owned(),
                 number,
                 bucket: bucket.to_owned(),
-                markers: DeletionMarkers::open(folder.join(DELETING))?,
+                markers: DeletionMarkers::open(folder.join(DELETING), temporary)?,
                 uploads: Uploads::open(folder.join(UPLOADS))?,
                 _lock: lock,
             });

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use storage_layout::{Attachment, ContentType};
 
@@ -55,6 +55,25 @@ fn marker_is_an_empty_file_of_uuid_and_type() {
     state.markers().add(&Attachment::new(uuid, ContentType(1024)).unwrap()).unwrap();
     let file = root.path().join("0/deleting/FB").join(format!("{uuid}.1024"));
     assert_eq!(fs::read(file).unwrap(), b"");
+}
+
+#[test]
+fn markers_have_the_time_of_the_deletion() {
+    let root = tempfile::tempdir().unwrap();
+    let state = open(root.path());
+    let times = [1, 2].map(|number| {
+        let before = SystemTime::now() - Duration::from_millis(1100);
+        state.markers().add(&attachment(number)).unwrap();
+        let folder = state.folder().join(format!("deleting/{number:02x}"));
+        let since = state.markers().read(&folder).unwrap()[0].since;
+        assert!(since >= before && since <= SystemTime::now(), "{since:?}");
+        thread::sleep(Duration::from_millis(1200));
+        since
+    });
+    assert!(times[1] >= times[0] + Duration::from_secs(1), "{times:?}");
+    drop(state);
+    open(root.path());
+    assert!(!root.path().join("0/tmp").exists(), "the next start empties the folder");
 }
 
 #[test]

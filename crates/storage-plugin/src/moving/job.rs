@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use super::mover::{JobContext, MoveError, Mover};
 use super::report::Report;
 use super::run::{Progress, Run};
-use crate::walk::Cursor;
 use crate::catalog::{Level, Resource};
+use crate::walk::Cursor;
 
 /// The job's type, as in the C++ plugins.
 pub(crate) const JOB_TYPE: &str = "MoveStorage";

@@ -11,8 +11,8 @@ use hybrid::Side;
 use super::mover::{Failure, JobContext, MoveError, Moves, Tally, count, forget_deleted};
 use super::report::Report;
 use super::turns::{Family, Turn};
-use crate::walk::{Cursor, Walk};
 use crate::catalog::{Catalog, CatalogError, Indexed, Level, Resource};
+use crate::walk::{Cursor, Walk};
 
 /// Attachments that are looked up before they are moved together. If a storage works for none of them, the job
 /// gives up.
