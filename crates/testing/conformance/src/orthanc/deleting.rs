@@ -58,6 +58,11 @@ fn delete_study<C: Cloud>(instances: u32) -> Result<()> {
         }
         Ok(())
     })?;
+    let callback = &fixture.rest().get_json("/object-storage/status")?["Requests"]["Remove"];
+    println!(
+        "callback: mean {} ms, longest {} ms",
+        callback["MeanMilliseconds"], callback["MaxMilliseconds"]
+    );
     fixture.settle();
     let requests = fixture.bucket.requests();
     let deletions = requests.of(Operation::DeleteObjects) + requests.of(request::REMOVE);
