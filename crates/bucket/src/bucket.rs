@@ -50,6 +50,8 @@ pub struct BucketOptions {
     pub multipart: Arc<dyn MultipartStore>,
     /// The bucket's name in messages: `s3://bucket`.
     pub url: String,
+    /// Host and path of the server or account, which tell buckets of the same name apart.
+    pub server: String,
     /// Sent with each upload: tags, storage class.
     pub put_options: PutOptions,
     /// When failed requests are retried.
@@ -122,6 +124,11 @@ impl Bucket {
     #[must_use]
     pub fn with_retry(self, retry: RetryPolicy) -> Self {
         Self { retry, ..self }
+    }
+
+    /// Tells the bucket apart from all others, unlike its name: `s3://bucket at s3.example.org/`.
+    pub fn identity(&self) -> String {
+        format!("{} at {}", self.options.url, self.options.server)
     }
 
     /// The bucket's name in messages.

@@ -60,7 +60,7 @@ impl Bucket {
         tracing::info!("{error}; {found}");
         // The server refuses to complete an upload twice, for example. That refusal alone would be misleading.
         let cause = if error.cause == Cause::Refused { Cause::Unconfirmed(found) } else { error.cause };
-        Err(StorageError { cause, ..error })
+        Err(StorageError { cause, may_remain: true, ..error })
     }
 
     /// Whether the object is `content`. Without a checksum of the server, each byte is compared: an older

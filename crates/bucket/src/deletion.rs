@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cloud_http::TransportError;
+use cloud_http::in_background;
 use futures_util::{StreamExt, stream};
 use object_store::path::Path;
 use parking_lot::Mutex;
@@ -31,8 +32,13 @@ impl Bucket {
     /// requests. Returns a result for each name, in their order; a missing object is a success.
     ///
     /// Makes few retries, so that an unavailable server ends the call soon. The results of objects whose
-    /// request failed for that reason are `transient`. Dropping the future ends its requests.
+    /// request failed for that reason are `transient`. Dropping the future ends its requests, which begin only
+    /// when no other request waits for a connection.
     pub async fn delete_many(&self, names: &[String]) -> Vec<Result<(), StorageError>> {
+        in_background(self.delete_all(names)).await
+    }
+
+    async fn delete_all(&self, names: &[String]) -> Results {
         let parsed: Vec<_> = names.iter().map(|name| self.path(Operation::Remove, name)).collect();
         // A server may answer only once for a name that it was given twice.
         let mut seen = HashSet::new();
@@ -271,6 +277,7 @@ mod tests {
             put_options: PutOptions::default(),
             retry: RetryPolicy::default(),
             transfer: TransferOptions::default(),
+            server: String::new(),
             largest_put: 5 << 30,
             create: None,
             bulk_delete: Some(bulk_delete),

@@ -157,12 +157,22 @@ pub struct StorageError {
     pub answer: Option<Box<Answer>>,
     /// Attempts made.
     pub attempts: u32,
+    /// After a failed upload: whether the object may be in the bucket nevertheless.
+    pub may_remain: bool,
 }
 
 impl StorageError {
     /// A permanent failure of `operation` on `object`, without an answer from a server.
     pub fn new(operation: Operation, object: impl Into<String>, cause: Cause) -> Self {
-        Self { operation, object: object.into(), cause, transient: false, answer: None, attempts: 1 }
+        Self {
+            operation,
+            object: object.into(),
+            cause,
+            transient: false,
+            answer: None,
+            attempts: 1,
+            may_remain: false,
+        }
     }
 
     /// The HTTP status of the server's refusal, if it answered.

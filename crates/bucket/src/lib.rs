@@ -22,6 +22,7 @@
 //!     put_options: PutOptions::default(),
 //!     retry: RetryPolicy::default(),
 //!     transfer: TransferOptions::default(),
+//!     server: String::new(),
 //!     largest_put: 5 << 30,
 //!     create: None,
 //!     bulk_delete: None,

@@ -1,5 +1,7 @@
 //! Orthanc's attachments as objects in a bucket.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use storage_layout::{Attachment, Layout, Structure};
 
@@ -161,11 +163,36 @@ impl ObjectStorage {
     /// Deletes attachments under each name that their objects may have; see [`Bucket::delete_many`]. Returns a
     /// result for each attachment, in their order.
     pub async fn remove_many(&self, attachments: &[Attachment]) -> Vec<Result<(), StorageError>> {
-        let names = |attachment| self.names(attachment).into_iter().map(|(name, _)| name);
-        let counts: Vec<_> = attachments.iter().map(|attachment| names(attachment).count()).collect();
-        let all: Vec<_> = attachments.iter().flat_map(names).collect();
+        let names = |attachment| self.names(attachment).into_iter().map(|(name, _)| name).collect();
+        self.remove_names(attachments.iter().map(names).collect()).await
+    }
+
+    /// Deletes attachments as [`remove_many`](Self::remove_many) does, also under the names that their objects
+    /// have with another structure, or with encryption on or off.
+    pub async fn remove_everywhere(&self, attachments: &[Attachment]) -> Vec<Result<(), StorageError>> {
+        self.remove_names(attachments.iter().map(|attachment| self.every_name(attachment)).collect()).await
+    }
+
+    /// Deletes lists of objects. The result of a list is that of all its objects.
+    async fn remove_names(&self, lists: Vec<Vec<String>>) -> Vec<Result<(), StorageError>> {
+        let all: Vec<String> = lists.concat();
         let mut results = self.bucket.delete_many(&all).await.into_iter();
-        counts.into_iter().map(|count| results.by_ref().take(count).fold(Ok(()), Result::and)).collect()
+        lists.iter().map(|list| results.by_ref().take(list.len()).fold(Ok(()), Result::and)).collect()
+    }
+
+    /// The names that an attachment's object may have in any configuration with this root.
+    fn every_name(&self, attachment: &Attachment) -> Vec<String> {
+        let structures = [Structure::Flat, Structure::Legacy].into_iter();
+        let layouts = structures.flat_map(|structure| {
+            [false, true].map(|encrypted| Layout { structure, encrypted, ..self.layout.clone() })
+        });
+        let names = layouts.flat_map(|layout| {
+            [Some(layout.object_name(attachment)), layout.legacy_unknown_name(attachment)]
+                .into_iter()
+                .flatten()
+        });
+        // In the legacy structure, encrypted objects have the same names.
+        names.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The names that an attachment's object may have, the regular one first.

@@ -185,6 +185,7 @@ fn bucket(store: &Arc<Store>, deadline: Duration) -> Bucket {
         put_options: PutOptions::default(),
         retry: RetryPolicy { deadline, ..RetryPolicy::default() },
         transfer: TransferOptions { connections: 2, part_size: PART as u64 },
+        server: String::new(),
         largest_put: PART as u64,
         create: None,
         bulk_delete: None,

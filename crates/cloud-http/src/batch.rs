@@ -14,9 +14,16 @@ use crate::error_body::{self, one_line};
 use crate::exchange::Refusal;
 
 /// The body of a request that contains requests without a body of their own.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct BatchRequest {
     body: String,
+}
+
+impl fmt::Debug for BatchRequest {
+    /// Omits the requests, which contain signatures.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchRequest").finish_non_exhaustive()
+    }
 }
 
 impl BatchRequest {

@@ -15,6 +15,7 @@ use object_store::client::{
 use object_store::{ClientOptions, RetryConfig};
 use tokio::sync::Semaphore;
 
+use crate::background;
 use crate::checksum::{self, Checksum};
 use crate::download::DownloadBody;
 use crate::error::{HttpConfigError, TransportError};
@@ -138,9 +139,8 @@ impl CloudHttp {
     }
 
     async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        // This does not fail, because the semaphore is never closed.
         let permit =
-            Arc::clone(&self.connections).acquire_owned().await.map_err(|_| protocol("no connection"))?;
+            background::connection(&self.connections).await.ok_or_else(|| protocol("no connection"))?;
         note(|exchange| *exchange = Exchange { requests: exchange.requests + 1, ..Exchange::default() });
 
         let progress = Progress::start();

@@ -42,6 +42,7 @@
 //!
 //! [`HttpService`]: object_store::client::HttpService
 
+mod background;
 mod batch;
 mod checksum;
 mod client;
@@ -54,6 +55,7 @@ mod proxy;
 mod stall;
 mod upload;
 
+pub use background::in_background;
 pub use batch::{BatchAnswer, BatchRequest};
 pub use checksum::{Checksum, Verifier};
 pub use client::{CloudHttp, HttpOptions, no_retries, small_body};

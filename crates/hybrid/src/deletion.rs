@@ -4,6 +4,7 @@
 //! a marker, and this worker deletes the attachments later: many with one request, a few requests at once,
 //! and again until the bucket has confirmed.
 
+use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,8 +14,10 @@ use storage_layout::Attachment;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::claims::Claim;
+use crate::files::FileStorage;
 use crate::state::{Marker, StateDirectory};
-use crate::storage::{HybridStorage, Removal};
+use crate::storage::HybridStorage;
 
 /// Attachments deleted together: as many as the largest bulk request takes.
 const BATCH: usize = 1000;
@@ -30,13 +33,14 @@ const TICK: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How often a lasting failure is logged.
-const COMPLAIN: Duration = Duration::from_secs(60 * 60);
+/// How often a lasting failure is logged, and unfinished uploads that could not be aborted are tried again.
+const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// Deletes the marked attachments.
 #[derive(Debug, Clone)]
 pub struct DeletionWorker {
     storage: HybridStorage,
+    files: FileStorage,
     state: Arc<StateDirectory>,
     delay: Duration,
 }
@@ -47,17 +51,36 @@ struct Pass {
     removed: u64,
     /// Attachments that are being moved.
     moving: bool,
+    /// Why attachments could not be deleted.
     failure: Option<StorageError>,
+    /// Why the bucket cannot be asked for now. Files are deleted nevertheless.
+    outage: Option<StorageError>,
     /// When the oldest of the markers that are left was created.
     oldest: Option<SystemTime>,
     /// When the next marker becomes due.
     next: Option<SystemTime>,
 }
 
+/// Attachments that are being deleted together.
+#[derive(Debug, Default)]
+struct Batch {
+    markers: Vec<Marker>,
+    /// Those whose objects may have other names than the present configuration says.
+    inherited: Vec<Marker>,
+}
+
+type Results = Vec<(Marker, Result<(), StorageError>)>;
+
 impl DeletionWorker {
-    /// A worker for the markers in `state`. Each attachment is kept for `delay` after its deletion.
-    pub fn new(storage: HybridStorage, state: Arc<StateDirectory>, delay: Duration) -> Self {
-        Self { storage, state, delay }
+    /// A worker for the markers in `state`. Each attachment is kept for `delay` after its deletion. `files` are
+    /// those of Orthanc's `StorageDirectory`, where attachments may be even if `storage` has no files now.
+    pub fn new(
+        storage: HybridStorage,
+        files: FileStorage,
+        state: Arc<StateDirectory>,
+        delay: Duration,
+    ) -> Self {
+        Self { storage, files, state, delay }
     }
 
     /// Works until the future is dropped. Markers whose attachments have not been deleted by then remain.
@@ -65,14 +88,22 @@ impl DeletionWorker {
         tokio::join!(self.sync_markers(), self.delete());
     }
 
-    /// Syncs new markers to the disk.
+    /// Syncs new markers to the disk, and those that an earlier process may not have synced.
     async fn sync_markers(&self) {
         let mut added = self.state.markers().subscribe();
-        while added.changed().await.is_ok() {
-            sleep(SYNC).await;
+        loop {
             let state = Arc::clone(&self.state);
-            if let Err(error) = blocking(move || state.markers().sync()).await {
-                tracing::warn!("{error}; a power failure could lose recent deletions");
+            match blocking(move || state.markers().sync()).await {
+                Ok(()) => {
+                    if added.changed().await.is_err() {
+                        return;
+                    }
+                    sleep(SYNC).await;
+                }
+                Err(error) => {
+                    tracing::warn!("{error}; a power failure could lose recent deletions");
+                    sleep(LONGEST_PAUSE).await;
+                }
             }
         }
     }
@@ -81,22 +112,28 @@ impl DeletionWorker {
         let mut added = self.state.markers().subscribe();
         let mut pause = FIRST_PAUSE;
         let mut complaint = Complaint::default();
+        let mut next_abort = Instant::now();
         loop {
             self.adopt().await;
-            self.abort_uploads().await;
+            if Instant::now() >= next_abort && !self.abort_uploads().await {
+                next_abort = Instant::now() + HOUR;
+            }
             added.mark_unchanged();
             let pass = self.pass().await;
-            match &pass.failure {
-                Some(error) => complaint.make(error, self.state.markers().pending()),
-                None => complaint.withdraw(),
-            }
-            if pass.failure.is_some() && pass.removed == 0 {
-                sleep(pause.mul_f64(rand::random_range(0.5..=1.0))).await;
+            complaint.report(&pass, self.state.markers().pending());
+            if pass.failed() && pass.removed == 0 {
+                let jittered = pause.mul_f64(rand::random_range(0.5..=1.0));
                 pause = (pause * 2).min(LONGEST_PAUSE);
+                if pass.outage.is_some() {
+                    sleep(jittered).await;
+                } else if timeout(jittered, added.changed()).await.is_ok() {
+                    // Objects that cannot be deleted must not delay others.
+                    settle(&mut added).await;
+                }
                 continue;
             }
             pause = FIRST_PAUSE;
-            if pass.failure.is_some() || pass.moving {
+            if pass.failed() || pass.moving {
                 sleep(FIRST_PAUSE).await;
             } else if timeout(pass.idle(), added.changed()).await.is_ok() {
                 settle(&mut added).await;
@@ -107,21 +144,22 @@ impl DeletionWorker {
     async fn adopt(&self) {
         let state = Arc::clone(&self.state);
         if let Err(error) = blocking(move || state.adopt()).await {
-            tracing::warn!("cannot look for unfinished work in {}: {error}", self.state.folder().display());
+            tracing::info!("cannot look for unfinished work in {}: {error}", self.state.folder().display());
         }
     }
 
-    /// Aborts uploads that an earlier process has left.
-    async fn abort_uploads(&self) {
+    /// Aborts uploads that an earlier process has left. Returns `false` if that fails.
+    async fn abort_uploads(&self) -> bool {
         while let Some(upload) = self.state.uploads().take_left() {
             if let Err(error) = self.storage.objects().abort_upload(&upload.name, &upload.id).await {
-                tracing::info!("{error}; the parts of an unfinished upload remain for now");
+                tracing::warn!("{error}; the parts of an unfinished upload remain for now");
                 self.state.uploads().put_back(upload);
-                return;
+                return false;
             }
             tracing::info!("aborted an unfinished upload of {}", upload.name);
             upload.forget();
         }
+        true
     }
 
     /// Deletes everything that is due.
@@ -139,19 +177,21 @@ impl DeletionWorker {
 
     async fn try_pass(&self, pass: &mut Pass) -> Result<(), StorageError> {
         let start = SystemTime::now();
-        let mut batch = Vec::new();
+        let mut batch = Batch::default();
         let state = Arc::clone(&self.state);
         for folder in self.file_work(move || state.markers().folders()).await? {
             for marker in self.read(folder).await? {
                 let due = marker.since.checked_add(self.delay).unwrap_or(marker.since);
-                if due > start {
+                // Without a delay, a clock that was set back must not make one.
+                if !self.delay.is_zero() && due > start {
                     pass.keep(&marker);
                     pass.next = Some(pass.next.map_or(due, |next| next.min(due)));
                     continue;
                 }
-                batch.push(marker);
-                if batch.len() == BATCH {
-                    self.remove(std::mem::take(&mut batch), pass).await?;
+                let inherited = self.state.is_inherited(&marker);
+                (if inherited { &mut batch.inherited } else { &mut batch.markers }).push(marker);
+                if batch.markers.len() + batch.inherited.len() == BATCH {
+                    self.remove(mem::take(&mut batch), pass).await?;
                 }
             }
         }
@@ -166,47 +206,101 @@ impl DeletionWorker {
         self.file_work(move || state.markers().read(&folder)).await
     }
 
-    /// Deletes attachments and removes their markers.
-    ///
-    /// # Errors
-    ///
-    /// If nothing could be deleted, so that trying others makes no sense for now.
-    async fn remove(&self, batch: Vec<Marker>, pass: &mut Pass) -> Result<(), StorageError> {
-        if batch.is_empty() {
-            return Ok(());
+    /// Deletes attachments, first their files and then their objects, and removes the markers.
+    async fn remove(&self, batch: Batch, pass: &mut Pass) -> Result<(), StorageError> {
+        let Batch { markers, inherited } = batch;
+        let in_files = self.storage.files().is_some();
+        let mut results = Results::new();
+        for (markers, inherited) in [(markers, false), (inherited, true)] {
+            let claimed = self.claim(markers, pass);
+            if claimed.is_empty() {
+                continue;
+            }
+            let (claimed, from_files) =
+                if in_files || inherited { self.remove_files(claimed).await } else { (claimed, Vec::new()) };
+            let from_objects = self.remove_objects(&claimed, inherited, pass).await;
+            let mut from_files = from_files.into_iter();
+            results.extend(
+                claimed.iter().zip(from_objects).map(|((marker, _), objects)| {
+                    (*marker, from_files.next().unwrap_or(Ok(())).and(objects))
+                }),
+            );
         }
-        let attachments: Vec<Attachment> = batch.iter().map(|marker| marker.attachment).collect();
-        let mut removed = Vec::with_capacity(attachments.len());
-        let mut transient = None;
-        for (attachment, removal) in self.storage.remove_many(attachments).await {
-            match removal {
-                Removal::Removed => removed.push(attachment),
-                Removal::Moving => pass.moving = true,
-                Removal::Failed(error) if error.transient => transient = Some(error),
-                Removal::Failed(error) => pass.failure = Some(error),
+        self.finish(results, pass).await
+    }
+
+    /// Takes the attachments that are not being moved.
+    fn claim(&self, markers: Vec<Marker>, pass: &mut Pass) -> Vec<(Marker, Claim)> {
+        let mut claimed = Vec::with_capacity(markers.len());
+        for marker in markers {
+            match self.storage.claims.try_for_removal(marker.attachment.uuid) {
+                Some(claim) => claimed.push((marker, claim)),
+                None => {
+                    pass.moving = true;
+                    pass.keep(&marker);
+                }
             }
         }
-        let count = removed.len();
-        pass.removed += count as u64;
-        if count < batch.len() {
-            let gone: std::collections::HashSet<&Attachment> = removed.iter().collect();
-            batch
-                .iter()
-                .filter(|marker| !gone.contains(&marker.attachment))
-                .for_each(|marker| pass.keep(marker));
+        claimed
+    }
+
+    async fn remove_files(
+        &self,
+        claimed: Vec<(Marker, Claim)>,
+    ) -> (Vec<(Marker, Claim)>, Vec<Result<(), StorageError>>) {
+        let files = self.files.clone();
+        // The thread keeps the claims while it works, even if this future is dropped.
+        blocking(move || {
+            let remove = |(marker, _): &(Marker, Claim)| files.remove(&marker.attachment.uuid).map(drop);
+            let removed = claimed.iter().map(remove).collect();
+            (claimed, removed)
+        })
+        .await
+    }
+
+    /// Deletes the objects of attachments, unless the bucket has failed in this pass.
+    async fn remove_objects(
+        &self,
+        claimed: &[(Marker, Claim)],
+        inherited: bool,
+        pass: &mut Pass,
+    ) -> Vec<Result<(), StorageError>> {
+        if let Some(outage) = &pass.outage {
+            return vec![Err(outage.clone()); claimed.len()];
         }
+        let attachments: Vec<Attachment> = claimed.iter().map(|(marker, _)| marker.attachment).collect();
+        let objects = self.storage.objects();
+        let results = match inherited {
+            true => objects.remove_everywhere(&attachments).await,
+            false => objects.remove_many(&attachments).await,
+        };
+        if results.iter().all(|result| result.as_ref().is_err_and(|error| error.transient)) {
+            pass.outage = results.iter().find_map(|result| result.as_ref().err().cloned());
+        }
+        results
+    }
+
+    /// Removes the markers of what has been deleted.
+    async fn finish(&self, results: Results, pass: &mut Pass) -> Result<(), StorageError> {
+        let mut removed = Vec::with_capacity(results.len());
+        for (marker, result) in results {
+            match result {
+                Ok(()) => removed.push(marker.attachment),
+                Err(error) => {
+                    pass.keep(&marker);
+                    pass.failure = Some(error);
+                }
+            }
+        }
+        let count = removed.len() as u64;
         let state = Arc::clone(&self.state);
-        let unmark = move || removed.iter().try_for_each(|attachment| state.markers().remove(attachment));
-        self.file_work(unmark).await?;
-        tracing::info!("attachments deleted: {count}");
-        match transient {
-            Some(error) if count == 0 => Err(error),
-            Some(error) => {
-                pass.failure = Some(error);
-                Ok(())
-            }
-            None => Ok(()),
+        self.file_work(move || removed.iter().try_for_each(|attachment| state.markers().remove(attachment)))
+            .await?;
+        pass.removed += count;
+        if count > 0 {
+            tracing::info!("attachments deleted: {count}");
         }
+        Ok(())
     }
 
     /// Runs `work` on files of the state directory.
@@ -226,6 +320,10 @@ impl Pass {
         self.oldest = Some(self.oldest.map_or(marker.since, |oldest| oldest.min(marker.since)));
     }
 
+    fn failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
     /// How long there is nothing to do, unless a marker is added.
     fn idle(&self) -> Duration {
         let next = self.next.and_then(|next| next.duration_since(SystemTime::now()).ok());
@@ -239,24 +337,24 @@ async fn settle(added: &mut watch::Receiver<u64>) {
     while start.elapsed() < LONGEST_WAIT && matches!(timeout(QUIET, added.changed()).await, Ok(Ok(()))) {}
 }
 
-/// Logs a lasting failure once in a while.
+/// Logs a lasting failure once an hour.
 #[derive(Debug, Default)]
-struct Complaint(Option<(Cause, Instant)>);
+struct Complaint(Option<(mem::Discriminant<Cause>, Instant)>);
 
 impl Complaint {
-    fn make(&mut self, error: &StorageError, pending: u64) {
-        let known = |(cause, at): &(Cause, Instant)| *cause == error.cause && at.elapsed() < COMPLAIN;
-        if self.0.as_ref().is_some_and(known) {
+    fn report(&mut self, pass: &Pass, pending: u64) {
+        let Some(error) = &pass.failure else {
+            if !pass.moving && self.0.take().is_some() {
+                tracing::warn!("the deletions that failed before have been completed");
+            }
+            return;
+        };
+        let cause = mem::discriminant(&error.cause);
+        if self.0.is_some_and(|(known, at)| known == cause && at.elapsed() < HOUR) {
             tracing::info!("{error}; deletions pending: {pending}");
             return;
         }
         tracing::warn!("{error}; deletions pending: {pending}, which are retried until they succeed");
-        self.0 = Some((error.cause.clone(), Instant::now()));
-    }
-
-    fn withdraw(&mut self) {
-        if self.0.take().is_some() {
-            tracing::warn!("the pending deletions have been completed");
-        }
+        self.0 = Some((cause, Instant::now()));
     }
 }

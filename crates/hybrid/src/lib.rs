@@ -49,5 +49,5 @@ pub use locate::StoredCopy;
 pub use moves::{MoveOutcome, StoredContent, StoredForm};
 pub use place::{Place, Side};
 pub use source::{Head, Source, Version};
-pub use state::{DeletionMarkers, StateDirectory};
+pub use state::{DeletionMarkers, Purpose, StateDirectory};
 pub use storage::HybridStorage;

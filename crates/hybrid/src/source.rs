@@ -186,6 +186,7 @@ mod tests {
             put_options: PutOptions::default(),
             retry: RetryPolicy::default(),
             transfer: TransferOptions::default(),
+            server: String::new(),
             largest_put: 5 << 30,
             create: None,
             bulk_delete: None,

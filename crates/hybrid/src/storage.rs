@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bucket::{Cause, ObjectStorage, RetryPolicy, StorageError, blocking};
+use bucket::{Cause, ObjectStorage, RetryPolicy, StorageError};
 use storage_layout::Attachment;
 
 use crate::budget::MemoryBudget;
@@ -147,52 +147,6 @@ impl HybridStorage {
     /// Makes the move of an attachment in progress, if any, end early, because Orthanc has deleted it.
     pub fn announce_removal(&self, attachment: &Attachment) {
         self.claims.announce_removal(&attachment.uuid);
-    }
-
-    /// Deletes attachments from both places, those in the bucket with as few requests as possible. One that
-    /// is being moved is left for later.
-    pub(crate) async fn remove_many(&self, attachments: Vec<Attachment>) -> Vec<(Attachment, Removal)> {
-        let Some(files) = self.files.clone() else {
-            let removed = self.objects.remove_many(&attachments).await;
-            return attachments.into_iter().zip(removed.into_iter().map(Removal::from)).collect();
-        };
-        let mut claims = Vec::new();
-        let mut moving = Vec::new();
-        for attachment in attachments {
-            match self.claims.try_for_removal(attachment.uuid) {
-                Some(claim) => claims.push((attachment, claim)),
-                None => moving.push((attachment, Removal::Moving)),
-            }
-        }
-        // The thread keeps the claims while it works, even if this future is dropped.
-        let (claims, from_files) = blocking(move || {
-            let removed = claims.iter().map(|(attachment, _)| files.remove(&attachment.uuid).map(|_| ()));
-            let removed: Vec<_> = removed.collect();
-            (claims, removed)
-        })
-        .await;
-        let claimed: Vec<Attachment> = claims.iter().map(|(attachment, _)| *attachment).collect();
-        let from_objects = self.objects.remove_many(&claimed).await;
-        let results = from_files.into_iter().zip(from_objects).map(|(files, objects)| both(files, objects));
-        moving.extend(claimed.into_iter().zip(results.map(Removal::from)));
-        moving
-    }
-}
-
-/// The result of deleting one of several attachments.
-#[derive(Debug)]
-pub(crate) enum Removal {
-    /// The attachment is in neither place.
-    Removed,
-    /// The attachment is being moved.
-    Moving,
-    /// The attachment may still be in one of the places.
-    Failed(StorageError),
-}
-
-impl From<Result<(), StorageError>> for Removal {
-    fn from(result: Result<(), StorageError>) -> Self {
-        result.map_or_else(Self::Failed, |()| Self::Removed)
     }
 }
 

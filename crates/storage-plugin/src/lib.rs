@@ -31,7 +31,8 @@
 //!     fn connect(section: &mut Section<'_>, context: &ProviderContext<'_>) -> Result<BucketOptions, InitializeError> {
 //!         let url = format!("memory://{}", section.required("BucketName")?);
 //!         let store = Arc::new(object_store::memory::InMemory::new());
-//!         Ok(context.bucket(store, url, Default::default(), u64::MAX))
+//!         let endpoint = "memory://localhost/".parse().map_err(|_| section.error("BucketName", "has no endpoint"))?;
+//!         Ok(context.bucket(store, url, &endpoint, Default::default(), u64::MAX))
 //!     }
 //! }
 //!

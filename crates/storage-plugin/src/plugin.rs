@@ -3,15 +3,17 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bucket::{Bucket, BucketCheck, BucketOptions, ObjectStorage, RetryPolicy};
+use bucket::{Bucket, BucketCheck, ObjectStorage, RetryPolicy};
 use crypto_envelope::Format;
+use futures_util::FutureExt as _;
 use hybrid::{
-    DeletionWorker, FileStorage, FileStorageOptions, HybridStorage, Side, StateDirectory, StoredForm,
+    DeletionWorker, FileStorage, FileStorageOptions, HybridStorage, Purpose, Side, StateDirectory, StoredForm,
 };
 use orthanc_ffi::{Change, InitializeError, Orthanc, OrthancError, Plugin, Ranges};
 use parking_lot::Mutex;
@@ -33,6 +35,10 @@ use crate::provider::{Provider, ProviderContext, c_str};
 use crate::runtime::Runtime;
 use crate::stop::Stop;
 
+/// How long the worker of deletions rests after a panic.
+const AFTER_PANIC: Duration = Duration::from_secs(60);
+/// For files that are only deleted.
+const UNSYNCED: FileStorageOptions = FileStorageOptions { sync: false, note_use: None };
 /// Time limit for the check of the bucket at start.
 const CHECK: Duration = Duration::from_secs(10);
 
@@ -79,7 +85,9 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let facts = facts::<P>(&bucket.url, &common);
         let offload = common.hybrid.as_ref().and_then(|options| options.offload.clone()).map(Offload::new);
         let deletion_delay = common.state.deletion_delay;
-        let state = state_directory(&bucket.url, &common, orthanc)?;
+        let bucket = Bucket::new(bucket);
+        let state = state_directory(&bucket, &common, orthanc)?;
+        let removable = FileStorage::new(absolute(&common.state.storage_directory, orthanc), UNSYNCED);
         let (storage, encryption) = storage(bucket, common, state.as_ref(), orthanc)?;
         check(&runtime, storage.objects())?;
 
@@ -90,7 +98,9 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let deletions =
             Deletions { storage: storage.clone(), runtime: Arc::clone(&runtime), state: state.clone() };
         let mover = Mover::new(context, form(encryption.as_ref()));
-        let background = Background::start(&mover, state, deletion_delay, offload.clone())?;
+        let worker =
+            state.clone().map(|state| DeletionWorker::new(storage.clone(), removable, state, deletion_delay));
+        let background = Background::start(&mover, state, worker, offload.clone())?;
         register_jobs(orthanc, &mover)?;
         let routes = Routes {
             mover,
@@ -147,7 +157,7 @@ impl Background {
     fn start(
         mover: &Mover,
         state: Option<Arc<StateDirectory>>,
-        deletion_delay: Duration,
+        worker: Option<DeletionWorker>,
         offload: Option<Arc<Offload>>,
     ) -> Result<Self, InitializeError> {
         let Context { orthanc, storage, runtime } = &mover.context;
@@ -167,17 +177,26 @@ impl Background {
             let failed = |error| InitializeError::new(format!("cannot start threads: {error}"));
             *thread.0.lock() = Some((offload, worker.map_err(failed)?));
         }
-        if let Some(state) = &state {
-            let worker = DeletionWorker::new(storage.clone(), Arc::clone(state), deletion_delay).run();
+        if let Some(worker) = worker {
             let stop = runtime.stop().clone();
             runtime.handle().spawn(async move {
                 tokio::select! {
-                    () = worker => {}
+                    () = delete_until_stopped(worker) => {}
                     () = stop.signal() => {}
                 }
             });
         }
         Ok(Self { runtime: Arc::clone(runtime), state, offload: thread })
+    }
+}
+
+/// Runs the worker, again after a panic, which the panic hook has logged.
+async fn delete_until_stopped(worker: DeletionWorker) {
+    loop {
+        if AssertUnwindSafe(Box::pin(worker.clone().run())).catch_unwind().await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(AFTER_PANIC).await;
     }
 }
 
@@ -211,17 +230,16 @@ impl<P: Provider> fmt::Debug for StoragePlugin<P> {
 
 /// The storage, and the encryption of its attachments.
 fn storage(
-    bucket: BucketOptions,
+    mut bucket: Bucket,
     common: CommonOptions,
     state: Option<&Arc<StateDirectory>>,
     orthanc: &Orthanc,
 ) -> Result<(HybridStorage, Option<Arc<Encryption>>), InitializeError> {
-    let url = &bucket.url;
+    let url = bucket.url();
     match &common.encryption {
         None => tracing::warn!("client-side encryption is off: {url} will contain unencrypted patient data"),
         Some(options) => options.warn(),
     }
-    let mut bucket = Bucket::new(bucket);
     if let Some(state) = state {
         bucket = bucket.with_journal(Arc::<StateDirectory>::clone(state));
     }
@@ -241,13 +259,20 @@ fn storage(
 
 /// The plugin's own folder; `None` if it cannot be used.
 fn state_directory(
-    bucket: &str,
+    bucket: &Bucket,
     common: &CommonOptions,
     orthanc: &Orthanc,
 ) -> Result<Option<Arc<StateDirectory>>, InitializeError> {
-    let StateOptions { directory, deletion_delay } = &common.state;
-    let bucket = format!("{bucket}/{}", common.root.join(""));
-    match StateDirectory::open(&absolute(directory, orthanc), &bucket) {
+    let StateOptions { directory, storage_directory, deletion_delay } = &common.state;
+    let purpose = Purpose {
+        bucket: format!("{}, root {:?}", bucket.identity(), common.root.join("")),
+        settings: format!(
+            "delay {} s, files in {:?}",
+            deletion_delay.as_secs(),
+            absolute(storage_directory, orthanc)
+        ),
+    };
+    match StateDirectory::open(&absolute(directory, orthanc), &purpose) {
         Ok(state) => Ok(Some(Arc::new(state))),
         Err(error) if !deletion_delay.is_zero() => {
             let problem = "DeletionDelay requires a StateDirectory that can be written to";

@@ -12,6 +12,7 @@ use object_store::{ObjectStore, PutOptions};
 use orthanc_ffi::InitializeError;
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
+use url::Url;
 
 use crate::config::{ConfigError, NetworkOptions, Section, describe_file};
 
@@ -100,12 +101,13 @@ impl<'a> ProviderContext<'a> {
         self.runtime
     }
 
-    /// Returns the bucket behind `store` with the network options. `largest_put` is the largest object, in
-    /// bytes, that the cloud accepts in one request.
+    /// Returns the bucket `url` at `endpoint` behind `store`, with the network options. `largest_put` is the
+    /// largest object, in bytes, that the cloud accepts in one request.
     pub fn bucket<S: ObjectStore + MultipartStore>(
         &self,
         store: Arc<S>,
         url: String,
+        endpoint: &Url,
         put_options: PutOptions,
         largest_put: u64,
     ) -> BucketOptions {
@@ -113,6 +115,7 @@ impl<'a> ProviderContext<'a> {
             store: Arc::<S>::clone(&store),
             multipart: store,
             url,
+            server: format!("{}{}", endpoint.authority(), endpoint.path()),
             put_options,
             retry: self.network.retry,
             transfer: self.network.transfer,

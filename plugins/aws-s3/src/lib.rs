@@ -64,7 +64,8 @@ impl Provider for S3 {
         let store = store(&options, &http, context.runtime()).map_err(client_error)?;
         let deletion = ObjectDeletion::new(&options, Arc::clone(store.credentials()), &http);
         let url = format!("s3://{}", options.bucket);
-        let mut bucket = context.bucket(Arc::new(store), url, options.put_options, LARGEST_PUT);
+        let mut bucket =
+            context.bucket(Arc::new(store), url, &options.endpoint.url, options.put_options, LARGEST_PUT);
         bucket.bulk_delete = Some(Arc::new(deletion));
         Ok(bucket)
     }

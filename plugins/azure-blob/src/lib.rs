@@ -61,7 +61,13 @@ impl Provider for Azure {
         let options = Options::read(section)?;
         let container = Arc::new(container(&options, &context.http()?).map_err(client_error)?);
         let url = format!("azure://{}", options.container);
-        let mut bucket = context.bucket(Arc::clone(&container), url, options.put_options, LARGEST_PUT);
+        let mut bucket = context.bucket(
+            Arc::clone(&container),
+            url,
+            &options.account.endpoint,
+            options.put_options,
+            LARGEST_PUT,
+        );
         bucket.transfer.part_size = bucket.transfer.part_size.min(LARGEST_BLOCK);
         if options.create_container {
             bucket.create = Some(Arc::<Container>::clone(&container));

@@ -61,7 +61,8 @@ impl Provider for Google {
         let credentials = Arc::clone(store.credentials());
         let deletion = ObjectDeletion::new(&options.endpoint, &options.bucket, credentials, &http);
         let url = format!("gs://{}", options.bucket);
-        let mut bucket = context.bucket(Arc::new(store), url, options.put_options, LARGEST_PUT);
+        let mut bucket =
+            context.bucket(Arc::new(store), url, &options.endpoint, options.put_options, LARGEST_PUT);
         bucket.bulk_delete = Some(Arc::new(deletion));
         Ok(bucket)
     }

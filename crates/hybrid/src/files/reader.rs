@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use bucket::{Cause, Naming, Operation, ReadRange, StorageError};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::file_error;
 use crate::source::{Head, Version};
@@ -65,13 +65,17 @@ impl FileReader {
             return Ok(None);
         }
         let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(limit);
-        let mut bytes = BytesMut::zeroed(length);
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(length).map_err(|_| {
+            self.error(Cause::Other(format!("the machine has no memory for its {length} bytes")))
+        })?;
+        bytes.resize(length, 0);
         self.file.read_exact(&mut bytes).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => self.error(Cause::Damaged("the file became shorter".to_owned())),
             _ => self.io_error(&error),
         })?;
         self.left -= length as u64;
-        Ok(Some(bytes.freeze()))
+        Ok(Some(bytes.into()))
     }
 
     /// Whether all bytes have been read.

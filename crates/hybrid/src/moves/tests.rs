@@ -52,6 +52,7 @@ impl Fixture {
             put_options: PutOptions::default(),
             retry: RetryPolicy::default(),
             transfer: TransferOptions::default(),
+            server: String::new(),
             largest_put: u64::MAX,
             create: None,
             bulk_delete: None,

@@ -67,8 +67,11 @@ impl DeletionMarkers {
             added: watch::Sender::new(0),
         };
         for part in markers.folders()? {
-            for marker in markers.read(&part)? {
-                markers.count(marker.since);
+            let found = markers.read(&part)?;
+            found.iter().for_each(|marker| markers.count(marker.since));
+            // The process that created them may have been killed before it synced them.
+            if !found.is_empty() {
+                markers.state.lock().unsynced.insert(part);
             }
         }
         Ok(markers)
@@ -82,10 +85,13 @@ impl DeletionMarkers {
     /// marked.
     pub fn add(&self, attachment: &Attachment) -> Result<(), StorageError> {
         let path = self.path(attachment);
-        let created = self.create(&path).map_err(|error| file_error(Operation::Remove, &path, &error))?;
-        if created {
-            self.count(SystemTime::now());
+        // Counted first, since the worker may find the marker at once.
+        self.count(SystemTime::now());
+        let created = self.create(&path).map_err(|error| file_error(Operation::Remove, &path, &error));
+        if !created.as_ref().is_ok_and(|created| *created) {
+            self.uncount();
         }
+        created?;
         self.added.send_modify(|added| *added += 1);
         Ok(())
     }
@@ -137,12 +143,16 @@ impl DeletionMarkers {
             Err(error) if !is_missing(&error) => return Err(error),
             _ => {}
         }
+        self.uncount();
+        Ok(())
+    }
+
+    fn uncount(&self) {
         let mut state = self.state.lock();
         state.pending = state.pending.saturating_sub(1);
         if state.pending == 0 {
             state.oldest = None;
         }
-        Ok(())
     }
 
     /// Syncs the new markers to the disk.
@@ -184,7 +194,8 @@ impl DeletionMarkers {
 
     /// The folders that may contain markers.
     pub(crate) fn folders(&self) -> io::Result<Vec<PathBuf>> {
-        fs::read_dir(&self.folder)?.map(|entry| Ok(entry?.path())).collect()
+        let entries = fs::read_dir(&self.folder)?.map(|entry| Ok(entry?.path()));
+        entries.filter(|path| path.as_ref().map_or(true, |path: &PathBuf| path.is_dir())).collect()
     }
 
     /// The markers in one of the [`folders`](Self::folders), in no particular order.
@@ -209,13 +220,19 @@ impl DeletionMarkers {
             parts => parts?,
         };
         for part in parts {
-            for marker in self.read(&part?.path())? {
-                let Marker { attachment, since } = marker;
-                let from = folder.join(relative(&attachment));
+            let part = part?.path();
+            if !part.is_dir() {
+                continue;
+            }
+            for Marker { attachment, since } in self.read(&part)? {
                 let to = self.path(&attachment);
-                fs::create_dir_all(to.parent().unwrap_or(&self.folder))?;
-                fs::rename(from, to)?;
-                self.count(since);
+                let parent = to.parent().unwrap_or(&self.folder);
+                fs::create_dir_all(parent)?;
+                if !to.exists() {
+                    self.count(since);
+                }
+                fs::rename(folder.join(relative(&attachment)), &to)?;
+                self.state.lock().unsynced.extend([parent.to_owned(), self.folder.clone()]);
                 self.added.send_modify(|added| *added += 1);
             }
         }

@@ -5,7 +5,7 @@
 //! StateDirectory/0/
 //!   lock           held while Orthanc runs
 //!   tmp/           files that are being made; emptied at the start
-//!   bucket         the bucket that the work below is for
+//!   bucket         what the work below depends on: the bucket, delays, folders
 //!   deleting/ab/   deleted in Orthanc, not yet in the bucket: {uuid}.{type}, empty files
 //!   uploads/       uploads in parts that have begun
 //! ```
@@ -20,13 +20,14 @@ mod uploads;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use bucket::{Operation, StorageError, UploadJournal};
 
 pub use self::markers::DeletionMarkers;
 pub(crate) use self::markers::Marker;
 pub(crate) use self::uploads::Uploads;
-use crate::files::file_error;
+use crate::files::{file_error, sync_folder};
 
 const LOCK: &str = "lock";
 const BUCKET: &str = "bucket";
@@ -37,12 +38,23 @@ const UPLOADS: &str = "uploads";
 /// Maximum number of folders, one for each Orthanc that shares the directory.
 const MOST_FOLDERS: u32 = 1000;
 
+/// What the work in a folder depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purpose {
+    /// Tells the bucket and root path apart from all others. Must be one line.
+    pub bucket: String,
+    /// Everything else that the work of another Orthanc must agree with to be taken over: delays, folders. Must
+    /// be one line.
+    pub settings: String,
+}
+
 /// A numbered folder of the state directory, locked for this process.
 #[derive(Debug)]
 pub struct StateDirectory {
     root: PathBuf,
     number: u32,
-    bucket: String,
+    purpose: Purpose,
+    opened: SystemTime,
     markers: DeletionMarkers,
     uploads: Uploads,
     // Declared last, so that the lock is released last.
@@ -50,23 +62,35 @@ pub struct StateDirectory {
 }
 
 impl StateDirectory {
-    /// Locks the first free folder below `root` whose work is for `bucket` (the bucket's URL with the root
-    /// path).
+    /// Locks the first free folder below `root` whose work is for the same bucket.
     ///
     /// # Errors
     ///
     /// If the directory cannot be written to, or its file system has no locks.
-    pub fn open(root: &Path, bucket: &str) -> Result<Self, StorageError> {
-        Self::try_open(root, bucket).map_err(|error| file_error(Operation::Check, root, &error))
+    pub fn open(root: &Path, purpose: &Purpose) -> Result<Self, StorageError> {
+        Self::try_open(root, purpose).map_err(|error| file_error(Operation::Check, root, &error))
     }
 
-    fn try_open(root: &Path, bucket: &str) -> io::Result<Self> {
+    fn try_open(root: &Path, purpose: &Purpose) -> io::Result<Self> {
+        let opened = SystemTime::now();
+        fs::create_dir_all(root)?;
         for number in 0..MOST_FOLDERS {
             let folder = root.join(number.to_string());
             fs::create_dir_all(&folder)?;
             let Some(lock) = lock(&folder)? else { continue };
-            if !is_for(&folder, bucket)? {
-                continue;
+            match Purpose::read(&folder)? {
+                Some(other) if other.bucket != purpose.bucket => {
+                    if has_entries(&folder.join(DELETING)) {
+                        let folder = folder.display();
+                        tracing::warn!(
+                            "{folder} has deletions for {}, which wait for that bucket",
+                            other.bucket
+                        );
+                    }
+                    continue;
+                }
+                known if known.as_ref() == Some(purpose) => {}
+                _ => purpose.write(&folder, root)?,
             }
             let temporary = folder.join(TEMPORARY);
             if temporary.exists() {
@@ -75,7 +99,8 @@ impl StateDirectory {
             return Ok(Self {
                 root: root.to_owned(),
                 number,
-                bucket: bucket.to_owned(),
+                purpose: purpose.clone(),
+                opened,
                 markers: DeletionMarkers::open(folder.join(DELETING), temporary)?,
                 uploads: Uploads::open(folder.join(UPLOADS))?,
                 _lock: lock,
@@ -89,6 +114,11 @@ impl StateDirectory {
         self.root.join(self.number.to_string())
     }
 
+    /// Whether a marker is older than this process, so that the names of its objects may have been others.
+    pub(crate) fn is_inherited(&self, marker: &Marker) -> bool {
+        marker.since < self.opened
+    }
+
     /// The deletions to be done.
     pub fn markers(&self) -> &DeletionMarkers {
         &self.markers
@@ -98,7 +128,7 @@ impl StateDirectory {
         &self.uploads
     }
 
-    /// Takes over the work of Orthancs that have ended.
+    /// Takes over the work of Orthancs that have ended and had the same purpose.
     pub(crate) fn adopt(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.root)? {
             let folder = entry?.path();
@@ -107,7 +137,7 @@ impl StateDirectory {
                 continue;
             }
             let Some(_lock) = lock(&folder)? else { continue };
-            if is_for(&folder, &self.bucket)? {
+            if Purpose::read(&folder)?.as_ref() == Some(&self.purpose) {
                 self.markers.take_over(&folder.join(DELETING))?;
                 self.uploads.take_over(&folder.join(UPLOADS))?;
             }
@@ -127,9 +157,13 @@ impl UploadJournal for StateDirectory {
     }
 }
 
-/// Locks a folder; `None` if another process holds it.
+/// Locks a folder; `None` if another process holds it, or it belongs to another user.
 fn lock(folder: &Path) -> io::Result<Option<File>> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK));
+    let file = match opened {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(None),
+        opened => opened?,
+    };
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
@@ -137,18 +171,34 @@ fn lock(folder: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Whether the work in a locked folder is for `bucket`. An unused folder becomes one for `bucket`.
-fn is_for(folder: &Path, bucket: &str) -> io::Result<bool> {
-    let path = folder.join(BUCKET);
-    match fs::read(&path) {
-        Ok(known) if !known.is_empty() => Ok(known == bucket.as_bytes()),
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        // A process that was killed can leave an empty file.
-        _ => {
-            File::create(path)?.write_all(bucket.as_bytes())?;
-            Ok(true)
+impl Purpose {
+    /// The purpose of a locked folder; `None` for one that has not been used yet.
+    fn read(folder: &Path) -> io::Result<Option<Self>> {
+        let text = match fs::read(folder.join(BUCKET)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            text => String::from_utf8(text?).unwrap_or_default(),
+        };
+        if text.is_empty() {
+            return Ok(None);
         }
+        let (bucket, settings) = text.split_once('\n').unwrap_or((&text, ""));
+        Ok(Some(Self { bucket: bucket.to_owned(), settings: settings.to_owned() }))
     }
+
+    /// Writes the purpose of a folder, so that it is complete or missing after a power failure.
+    fn write(&self, folder: &Path, root: &Path) -> io::Result<()> {
+        let temporary = folder.join("bucket.tmp");
+        let mut file = File::create(&temporary)?;
+        file.write_all(format!("{}\n{}", self.bucket, self.settings).as_bytes())?;
+        file.sync_all()?;
+        fs::rename(temporary, folder.join(BUCKET))?;
+        [folder, root].into_iter().chain(root.parent()).try_for_each(sync_folder)
+    }
+}
+
+fn has_entries(folder: &Path) -> bool {
+    let folders = fs::read_dir(folder).into_iter().flatten().flatten();
+    folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten()).next().is_some()
 }
 
 #[cfg(test)]

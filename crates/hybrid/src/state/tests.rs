@@ -6,7 +6,9 @@ use storage_layout::{Attachment, ContentType};
 
 use super::*;
 
-const BUCKET_URL: &str = "s3://bucket/";
+fn purpose(bucket: &str, settings: &str) -> Purpose {
+    Purpose { bucket: bucket.to_owned(), settings: settings.to_owned() }
+}
 
 fn attachment(number: usize) -> Attachment {
     let uuid = format!("{:02x}000000-0000-4000-8000-{number:012x}", number % 256);
@@ -14,7 +16,7 @@ fn attachment(number: usize) -> Attachment {
 }
 
 fn open(root: &Path) -> StateDirectory {
-    StateDirectory::open(root, BUCKET_URL).unwrap()
+    StateDirectory::open(root, &purpose("bucket", "no delay")).unwrap()
 }
 
 fn marked(state: &StateDirectory) -> Vec<Attachment> {
@@ -114,14 +116,32 @@ fn each_process_has_its_own_folder() {
 #[test]
 fn work_for_another_bucket_waits_for_it() {
     let root = tempfile::tempdir().unwrap();
-    let other = StateDirectory::open(root.path(), "s3://other/").unwrap();
+    let for_other = purpose("other", "no delay");
+    let other = StateDirectory::open(root.path(), &for_other).unwrap();
     other.markers().add(&attachment(1)).unwrap();
     drop(other);
     let state = open(root.path());
     assert_eq!(state.folder(), root.path().join("1"));
     state.adopt().unwrap();
     assert_eq!(state.markers().pending(), 0);
-    assert_eq!(StateDirectory::open(root.path(), "s3://other/").unwrap().markers().pending(), 1);
+    assert_eq!(StateDirectory::open(root.path(), &for_other).unwrap().markers().pending(), 1);
+}
+
+#[test]
+fn work_with_other_settings_is_not_taken_over() {
+    let root = tempfile::tempdir().unwrap();
+    let first = open(root.path());
+    let delayed = StateDirectory::open(root.path(), &purpose("bucket", "delay")).unwrap();
+    delayed.markers().add(&attachment(1)).unwrap();
+    drop(delayed);
+    first.adopt().unwrap();
+    assert_eq!(first.markers().pending(), 0);
+    // The same Orthanc with changed settings keeps its work.
+    drop(first);
+    let changed = StateDirectory::open(root.path(), &purpose("bucket", "other delay")).unwrap();
+    assert_eq!(changed.folder(), root.path().join("0"));
+    let second = StateDirectory::open(root.path(), &purpose("bucket", "other delay")).unwrap();
+    assert_eq!((second.folder(), second.markers().pending()), (root.path().join("1"), 1));
 }
 
 #[test]
@@ -132,6 +152,8 @@ fn foreign_files_are_ignored() {
     for name in ["notes.txt", "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", ".1", "é.1"] {
         fs::write(folder.join(name), "").unwrap();
     }
+    fs::write(root.path().join("0/deleting/notes.txt"), "").unwrap();
+    fs::create_dir_all(root.path().join("0/uploads/folder")).unwrap();
     fs::create_dir_all(root.path().join("lost+found")).unwrap();
     let state = open(root.path());
     state.adopt().unwrap();
@@ -164,7 +186,7 @@ fn folder_that_cannot_be_written_is_an_error() {
     let root = tempfile::tempdir().unwrap();
     let file = root.path().join("file");
     fs::write(&file, "").unwrap();
-    let error = StateDirectory::open(&file, BUCKET_URL).unwrap_err();
+    let error = StateDirectory::open(&file, &purpose("bucket", "")).unwrap_err();
     assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
 }
 

@@ -90,7 +90,8 @@ fn entries(folder: &Path) -> io::Result<Vec<Upload>> {
     let mut uploads = Vec::new();
     for file in files {
         let entry = file?.path();
-        let text = String::from_utf8(fs::read(&entry)?).unwrap_or_default();
+        let Ok(bytes) = fs::read(&entry) else { continue };
+        let text = String::from_utf8(bytes).unwrap_or_default();
         match text.rsplit_once('\n') {
             Some((name, id)) => uploads.push(Upload { name: name.to_owned(), id: id.to_owned(), entry }),
             // Written when a power failure came: the name is not known.

@@ -137,7 +137,7 @@ impl Area {
         let stopping = || Err(StorageError::new(Operation::Create, name, Cause::Stopping));
         let result = stored.unwrap_or_else(stopping);
         if let Err(error) = &result
-            && (error.transient || error.cause == Cause::Stopping)
+            && (error.may_remain || error.cause == Cause::Stopping)
         {
             // The server may have stored the object nevertheless. Orthanc does not know it, so it must go.
             self.deletions.discard(&attachment);

@@ -18,6 +18,8 @@ const LONGEST_DELAY: u64 = 10 * 365 * 24;
 pub(crate) struct StateOptions {
     /// `StateDirectory`.
     pub(crate) directory: PathBuf,
+    /// Orthanc's `StorageDirectory`.
+    pub(crate) storage_directory: PathBuf,
     /// `DeletionDelay`.
     pub(crate) deletion_delay: Duration,
 }
@@ -28,10 +30,11 @@ impl StateOptions {
         configuration: &'a Map<String, Value>,
     ) -> Result<Self, ConfigError> {
         let own = section.non_empty("StateDirectory")?.map(PathBuf::from);
-        let in_storage = storage_directory(&mut Section::root(configuration))?.join(DEFAULT_FOLDER);
+        let storage_directory = storage_directory(&mut Section::root(configuration))?;
         let hours = section.number("DeletionDelay", 0, 0..=LONGEST_DELAY)?;
         Ok(Self {
-            directory: own.unwrap_or(in_storage),
+            directory: own.unwrap_or_else(|| storage_directory.join(DEFAULT_FOLDER)),
+            storage_directory,
             deletion_delay: Duration::from_secs(hours * 60 * 60),
         })
     }

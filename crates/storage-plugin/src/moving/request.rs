@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::job::{End, JOB_TYPE, MoveJob, Watch, target};
 use super::mover::{JobContext as _, Mover};
-use crate::catalog::{Level, Resource, unknown_id};
+use crate::catalog::{CatalogError, Level, Resource, unknown_id};
 
 /// How often to ask Orthanc for the job's state: a job that is cancelled before it begins never reports its
 /// end.
@@ -69,7 +69,8 @@ pub(crate) fn move_storage(mover: &Mover, request: &RestRequest<'_>) -> Result<R
     resources.dedup();
     let job = MoveJob::new(mover.clone(), requested.target, resources);
     let watch = job.watch();
-    let submitted = mover.context.orthanc.submit_job(JOB_TYPE, Box::new(job), requested.priority);
+    let submit = || mover.context.orthanc.submit_job(JOB_TYPE, Box::new(job), requested.priority);
+    let submitted = mover.context.runtime.stop().call(submit).ok_or(CatalogError::Stopped)?;
     let id = submitted.map_err(|error| internal(&error))?;
     if requested.synchronous {
         return wait(mover, &id, &watch);

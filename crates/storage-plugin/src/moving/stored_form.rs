@@ -117,6 +117,7 @@ mod tests {
             put_options: PutOptions::default(),
             retry: RetryPolicy::default(),
             transfer: TransferOptions::default(),
+            server: String::new(),
             largest_put: u64::MAX,
             create: None,
             bulk_delete: None,

@@ -49,6 +49,8 @@ fn delete_study<C: Cloud>(instances: u32) -> Result<()> {
         let start = Instant::now();
         let deleted = fixture.rest().delete(&format!("/studies/{study}"));
         let time = start.elapsed();
+        // The others go on while the worker deletes the objects.
+        fixture.settle();
         others.end.store(true, Ordering::Relaxed);
         deleted?.ok()?;
         println!("deletion of {instances} instances: {} ms", time.as_millis());
@@ -63,7 +65,6 @@ fn delete_study<C: Cloud>(instances: u32) -> Result<()> {
         "callback: mean {} ms, longest {} ms",
         callback["MeanMilliseconds"], callback["MaxMilliseconds"]
     );
-    fixture.settle();
     let requests = fixture.bucket.requests();
     let deletions = requests.of(Operation::DeleteObjects) + requests.of(request::REMOVE);
     println!("requests: {deletions}");

@@ -28,6 +28,8 @@ pub(super) struct Clients {
     working: AtomicBool,
     /// Stores and deletions without an answer.
     in_flight: AtomicUsize,
+    /// Number of successful moves.
+    moves: AtomicUsize,
     studies: AtomicU64,
     random: AtomicU64,
 }
@@ -42,6 +44,7 @@ impl Clients {
             keep_time,
             working: AtomicBool::default(),
             in_flight: AtomicUsize::default(),
+            moves: AtomicUsize::default(),
             studies: AtomicU64::default(),
             random: AtomicU64::default(),
         }
@@ -57,6 +60,14 @@ impl Clients {
 
     pub(super) fn are_working(&self) -> bool {
         self.working.load(Ordering::SeqCst)
+    }
+
+    /// Fails if the clients did not do everything.
+    pub(super) fn expect_all_kinds(&self) -> Result<()> {
+        let moves = self.moves.load(Ordering::Relaxed);
+        println!("{}, {moves} moves", self.known.summary());
+        ensure!(moves > 0, "nothing was moved");
+        self.known.expect_all_kinds()
     }
 
     pub(super) fn in_flight(&self) -> usize {

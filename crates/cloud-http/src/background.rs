@@ -1,0 +1,66 @@
+//! Requests that no user waits for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+
+/// How often a request in the background looks for a free connection.
+const POLL: Duration = Duration::from_millis(20);
+
+tokio::task_local! {
+    static BACKGROUND: ();
+}
+
+/// Runs `operation`, whose requests begin only when a connection is free and no other request waits for one.
+pub async fn in_background<T>(operation: impl Future<Output = T>) -> T {
+    BACKGROUND.scope((), operation).await
+}
+
+/// Waits for a connection; `None` if there will be none. Other requests get theirs in order, those in the
+/// background after them.
+pub(crate) async fn connection(connections: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    if BACKGROUND.try_with(|()| ()).is_err() {
+        return Arc::clone(connections).acquire_owned().await.ok();
+    }
+    loop {
+        // Fails while others wait, since a permit that is returned is theirs.
+        match Arc::clone(connections).try_acquire_owned() {
+            Ok(permit) => return Some(permit),
+            Err(TryAcquireError::Closed) => return None,
+            Err(TryAcquireError::NoPermits) => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn request_in_the_background_comes_last() {
+        let connections = Arc::new(Semaphore::new(1));
+        let held = connection(&connections).await;
+        let (order, mut begun) = tokio::sync::mpsc::unbounded_channel();
+        let background = {
+            let (connections, order) = (Arc::clone(&connections), order.clone());
+            tokio::spawn(in_background(async move {
+                let permit = connection(&connections).await;
+                order.send("background").unwrap();
+                drop(permit);
+            }))
+        };
+        tokio::time::sleep(POLL * 3).await;
+        let user = tokio::spawn(async move {
+            let permit = connection(&connections).await;
+            order.send("user").unwrap();
+            tokio::time::sleep(POLL * 3).await;
+            drop(permit);
+        });
+        tokio::time::sleep(POLL * 3).await;
+        drop(held);
+        assert_eq!((begun.recv().await, begun.recv().await), (Some("user"), Some("background")));
+        user.await.unwrap();
+        background.await.unwrap();
+    }
+}
