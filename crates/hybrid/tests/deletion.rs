@@ -178,6 +178,7 @@ async fn files_are_deleted_while_the_bucket_is_silent() {
 async fn deletion_survives_a_change_of_the_configuration() {
     let mut fixture = Fixture::new(None);
     let attachment = fixture.store_and_delete(1).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
     // The next start has another structure, encryption, and no hybrid storage.
     drop(std::mem::replace(&mut fixture.state, state(&fixture.root.path().join("elsewhere"))));
     fixture.state = state(fixture.root.path());

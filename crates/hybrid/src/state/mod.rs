@@ -20,7 +20,7 @@ mod uploads;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bucket::{Operation, StorageError, UploadJournal};
 
@@ -35,6 +35,8 @@ const TEMPORARY: &str = "tmp";
 const DELETING: &str = "deleting";
 const UPLOADS: &str = "uploads";
 
+/// By how much the times of files may be behind the clock.
+const COARSE: Duration = Duration::from_millis(100);
 /// Maximum number of folders, one for each Orthanc that shares the directory.
 const MOST_FOLDERS: u32 = 1000;
 
@@ -116,7 +118,7 @@ impl StateDirectory {
 
     /// Whether a marker is older than this process, so that the names of its objects may have been others.
     pub(crate) fn is_inherited(&self, marker: &Marker) -> bool {
-        marker.since < self.opened
+        marker.since + COARSE < self.opened
     }
 
     /// The deletions to be done.

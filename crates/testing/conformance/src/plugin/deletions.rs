@@ -111,7 +111,8 @@ fn deletion_is_taken_over_from_an_orthanc_that_has_ended<C: Cloud>() -> Result<(
     server.insert(C::BUCKET, KEY, "x");
     let folder = tempfile::tempdir()?;
     let state = json!({"StateDirectory": folder.path()});
-    let with_state = configuration::<C>(section::<C>(&server, &state));
+    let mut with_state = configuration::<C>(section::<C>(&server, &state));
+    with_state["StorageDirectory"] = json!(folder.path().join("storage"));
     let mut first = load::<C>(with_state.clone())??;
     let mut second = load::<C>(with_state.clone())??;
     server.stop();

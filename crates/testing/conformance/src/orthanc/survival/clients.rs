@@ -129,11 +129,13 @@ impl Clients {
                 && let Some(uploaded) = instance.uploaded
             {
                 let target = if self.random().is_multiple_of(2) { "object-storage" } else { "file-system" };
-                let body =
-                    json!({"Resources": [uploaded.study], "TargetStorage": target, "Asynchronous": true});
+                let body = json!({"Resources": [uploaded.study], "TargetStorage": target});
                 self.wait_for_beat();
                 // The study may have been deleted, and Orthanc may be down.
-                let _ = rest.post_json("/move-storage", &body);
+                let answer = rest.post_json("/move-storage", &body);
+                if answer.is_ok_and(|answer| answer.status == 200) {
+                    self.moves.fetch_add(1, Ordering::Relaxed);
+                }
             }
             thread::sleep(PAUSE);
         }
