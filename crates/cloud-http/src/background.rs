@@ -7,12 +7,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 /// How often a request in the background looks for a free connection.
 const POLL: Duration = Duration::from_millis(20);
+/// How often it looks before it waits its turn among the others, so that it is not postponed forever.
+const LOOKS: u32 = 1000;
 
 tokio::task_local! {
     static BACKGROUND: ();
 }
 
-/// Runs `operation`, whose requests begin only when a connection is free and no other request waits for one.
+/// Runs `operation`, whose requests begin only when a connection is free and no other request waits for one,
+/// for at most 20 seconds.
 pub async fn in_background<T>(operation: impl Future<Output = T>) -> T {
     BACKGROUND.scope((), operation).await
 }
@@ -23,7 +26,7 @@ pub(crate) async fn connection(connections: &Arc<Semaphore>) -> Option<OwnedSema
     if BACKGROUND.try_with(|()| ()).is_err() {
         return Arc::clone(connections).acquire_owned().await.ok();
     }
-    loop {
+    for _ in 0..LOOKS {
         // Fails while others wait, since a permit that is returned is theirs.
         match Arc::clone(connections).try_acquire_owned() {
             Ok(permit) => return Some(permit),
@@ -31,6 +34,7 @@ pub(crate) async fn connection(connections: &Arc<Semaphore>) -> Option<OwnedSema
             Err(TryAcquireError::NoPermits) => tokio::time::sleep(POLL).await,
         }
     }
+    Arc::clone(connections).acquire_owned().await.ok()
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! The worker that deletes what is marked in the state directory.
 //!
 //! Orthanc deletes inside a database transaction and never retries a deletion. So its callback only creates
-//! a marker, and this worker deletes the attachments later: many with one request, a few requests at once,
-//! and again until the bucket has confirmed.
+//! a marker, and this worker deletes the attachments later: many with one request, one request at a time, and
+//! again until the bucket has confirmed.
 
-use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+use std::{io, mem};
 
 use bucket::{Cause, Operation, StorageError, blocking};
 use storage_layout::Attachment;
@@ -135,6 +135,8 @@ impl DeletionWorker {
             pause = FIRST_PAUSE;
             if pass.failed() || pass.moving {
                 sleep(FIRST_PAUSE).await;
+            } else if !self.delay.is_zero() {
+                sleep(pass.idle()).await;
             } else if timeout(pass.idle(), added.changed()).await.is_ok() {
                 settle(&mut added).await;
             }
@@ -180,7 +182,11 @@ impl DeletionWorker {
         let mut batch = Batch::default();
         let state = Arc::clone(&self.state);
         for folder in self.file_work(move || state.markers().folders()).await? {
-            for marker in self.read(folder).await? {
+            let markers = self.read(folder).await.unwrap_or_else(|error| {
+                pass.failure = Some(error);
+                Vec::new()
+            });
+            for marker in markers {
                 let due = marker.since.checked_add(self.delay).unwrap_or(marker.since);
                 // Without a delay, a clock that was set back must not make one.
                 if !self.delay.is_zero() && due > start {
@@ -191,11 +197,11 @@ impl DeletionWorker {
                 let inherited = self.state.is_inherited(&marker);
                 (if inherited { &mut batch.inherited } else { &mut batch.markers }).push(marker);
                 if batch.markers.len() + batch.inherited.len() == BATCH {
-                    self.remove(mem::take(&mut batch), pass).await?;
+                    self.remove(mem::take(&mut batch), pass).await;
                 }
             }
         }
-        self.remove(batch, pass).await?;
+        self.remove(batch, pass).await;
         // Markers created during the pass may not have been seen.
         pass.oldest = Some(pass.oldest.map_or(start, |oldest| oldest.min(start)));
         Ok(())
@@ -207,7 +213,7 @@ impl DeletionWorker {
     }
 
     /// Deletes attachments, first their files and then their objects, and removes the markers.
-    async fn remove(&self, batch: Batch, pass: &mut Pass) -> Result<(), StorageError> {
+    async fn remove(&self, batch: Batch, pass: &mut Pass) {
         let Batch { markers, inherited } = batch;
         let in_files = self.storage.files().is_some();
         let mut results = Results::new();
@@ -226,7 +232,7 @@ impl DeletionWorker {
                 }),
             );
         }
-        self.finish(results, pass).await
+        self.finish(results, pass).await;
     }
 
     /// Takes the attachments that are not being moved.
@@ -274,14 +280,16 @@ impl DeletionWorker {
             true => objects.remove_everywhere(&attachments).await,
             false => objects.remove_many(&attachments).await,
         };
-        if results.iter().all(|result| result.as_ref().is_err_and(|error| error.transient)) {
+        // Servers can fail with 500 for one object only.
+        let is_outage = |error: &StorageError| error.transient && error.status() != Some(500);
+        if results.iter().all(|result| result.as_ref().is_err_and(is_outage)) {
             pass.outage = results.iter().find_map(|result| result.as_ref().err().cloned());
         }
         results
     }
 
     /// Removes the markers of what has been deleted.
-    async fn finish(&self, results: Results, pass: &mut Pass) -> Result<(), StorageError> {
+    async fn finish(&self, results: Results, pass: &mut Pass) {
         let mut removed = Vec::with_capacity(results.len());
         for (marker, result) in results {
             match result {
@@ -292,26 +300,33 @@ impl DeletionWorker {
                 }
             }
         }
-        let count = removed.len() as u64;
         let state = Arc::clone(&self.state);
-        self.file_work(move || removed.iter().try_for_each(|attachment| state.markers().remove(attachment)))
-            .await?;
+        let unmark = move || {
+            let results = removed.iter().map(|attachment| state.markers().remove(attachment));
+            let (removed, failed): (Vec<_>, Vec<_>) = results.partition(io::Result::is_ok);
+            (removed.len() as u64, failed.into_iter().find_map(Result::err))
+        };
+        let (count, failed) = blocking(unmark).await;
         pass.removed += count;
         if count > 0 {
             tracing::info!("attachments deleted: {count}");
         }
-        Ok(())
+        if let Some(error) = failed {
+            pass.failure = Some(self.file_error(&error));
+        }
     }
 
     /// Runs `work` on files of the state directory.
     async fn file_work<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T, StorageError> {
-        blocking(work).await.map_err(|error| {
-            let folder = self.state.folder().display().to_string();
-            StorageError::new(Operation::Remove, folder, Cause::Other(error.to_string()))
-        })
+        blocking(work).await.map_err(|error| self.file_error(&error))
+    }
+
+    fn file_error(&self, error: &io::Error) -> StorageError {
+        let folder = self.state.folder().display().to_string();
+        StorageError::new(Operation::Remove, folder, Cause::Other(error.to_string()))
     }
 }
 
@@ -324,10 +339,11 @@ impl Pass {
         self.failure.is_some()
     }
 
-    /// How long there is nothing to do, unless a marker is added.
+    /// How long there is nothing to do if no marker is added.
     fn idle(&self) -> Duration {
         let next = self.next.and_then(|next| next.duration_since(SystemTime::now()).ok());
-        next.unwrap_or(TICK).clamp(QUIET, TICK)
+        // With a delay, there can be very many markers, which must not be read all the time.
+        next.map_or(TICK, |next| next.clamp(TICK, HOUR))
     }
 }
 

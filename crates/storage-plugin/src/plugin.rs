@@ -95,8 +95,12 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let metrics = Arc::<Metrics>::default();
         let context =
             Context { orthanc: orthanc.clone(), storage: storage.clone(), runtime: Arc::clone(&runtime) };
-        let deletions =
-            Deletions { storage: storage.clone(), runtime: Arc::clone(&runtime), state: state.clone() };
+        let deletions = Deletions {
+            storage: storage.clone(),
+            runtime: Arc::clone(&runtime),
+            state: state.clone(),
+            delayed: !deletion_delay.is_zero(),
+        };
         let mover = Mover::new(context, form(encryption.as_ref()));
         let worker =
             state.clone().map(|state| DeletionWorker::new(storage.clone(), removable, state, deletion_delay));

@@ -44,6 +44,8 @@ struct Shared {
 struct State {
     pending: u64,
     oldest: Option<SystemTime>,
+    /// When the newest marker of another process was created.
+    newest_found: Option<SystemTime>,
     /// Folders with markers that a power failure would lose.
     unsynced: BTreeSet<PathBuf>,
 }
@@ -69,11 +71,12 @@ impl DeletionMarkers {
         for part in markers.folders()? {
             let found = markers.read(&part)?;
             found.iter().for_each(|marker| markers.count(marker.since));
+            let mut state = markers.state.lock();
+            state.newest_found = state.newest_found.max(found.iter().map(|marker| marker.since).max());
             // The process that created them may have been killed before it synced them.
-            if !found.is_empty() {
-                markers.state.lock().unsynced.insert(part);
-            }
+            state.unsynced.insert(part);
         }
+        markers.state.lock().unsynced.insert(markers.folder.clone());
         Ok(markers)
     }
 
@@ -121,15 +124,13 @@ impl DeletionMarkers {
     fn link(&self, path: &Path) -> io::Result<()> {
         let mut shared = self.shared.lock();
         if shared.as_ref().is_none_or(|shared| shared.created.elapsed() >= SHARED) {
-            *shared = Some(Shared::create(&self.temporary)?);
+            *shared = Shared::create(&self.temporary).ok();
         }
-        let linked = shared.as_ref().map_or(Ok(()), |shared| fs::hard_link(&shared.path, path));
-        match linked {
-            Ok(()) => Ok(()),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => {
-                Err(error)
-            }
-            Err(_) => {
+        match shared.as_ref().map(|shared| fs::hard_link(&shared.path, path)) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) if error.kind() == ErrorKind::AlreadyExists => Err(error),
+            Some(Err(error)) if path.parent().is_some_and(|parent| !parent.exists()) => Err(error),
+            _ => {
                 // The file has too many links, or the file system has none.
                 *shared = None;
                 File::create_new(path).map(drop)
@@ -162,13 +163,19 @@ impl DeletionMarkers {
     /// If the disk does not confirm. The next call tries again.
     pub fn sync(&self) -> Result<(), StorageError> {
         let unsynced = std::mem::take(&mut self.state.lock().unsynced);
-        let synced = unsynced.iter().try_for_each(|folder| {
-            sync_folder(folder).map_err(|error| file_error(Operation::Remove, folder, &error))
-        });
-        if synced.is_err() {
-            self.state.lock().unsynced.extend(unsynced);
+        let mut result = Ok(());
+        for folder in unsynced {
+            if let Err(error) = sync_folder(&folder) {
+                result = Err(file_error(Operation::Remove, &folder, &error));
+                self.state.lock().unsynced.insert(folder);
+            }
         }
-        synced
+        result
+    }
+
+    /// When the newest marker of another process was created.
+    pub(super) fn newest_found(&self) -> Option<SystemTime> {
+        self.state.lock().newest_found
     }
 
     /// Number of deletions to be done.
@@ -228,11 +235,15 @@ impl DeletionMarkers {
                 let to = self.path(&attachment);
                 let parent = to.parent().unwrap_or(&self.folder);
                 fs::create_dir_all(parent)?;
-                if !to.exists() {
+                let is_new = !to.exists();
+                fs::rename(folder.join(relative(&attachment)), &to)?;
+                if is_new {
                     self.count(since);
                 }
-                fs::rename(folder.join(relative(&attachment)), &to)?;
-                self.state.lock().unsynced.extend([parent.to_owned(), self.folder.clone()]);
+                let mut state = self.state.lock();
+                state.newest_found = state.newest_found.max(Some(since));
+                state.unsynced.extend([parent.to_owned(), self.folder.clone()]);
+                drop(state);
                 self.added.send_modify(|added| *added += 1);
             }
         }
@@ -275,5 +286,7 @@ fn relative(attachment: &Attachment) -> PathBuf {
 /// The attachment of a marker; `None` for other files.
 fn parse(name: &OsStr) -> Option<Attachment> {
     let (uuid, content_type) = name.to_str()?.split_once('.')?;
-    Attachment::new(uuid, ContentType(content_type.parse().ok()?)).ok()
+    let attachment = Attachment::new(uuid, ContentType(content_type.parse().ok()?)).ok()?;
+    // `uuid.01` is not the marker of type 1.
+    relative(&attachment).ends_with(name).then_some(attachment)
 }

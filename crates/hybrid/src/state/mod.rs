@@ -17,12 +17,14 @@
 mod markers;
 mod uploads;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use bucket::{Operation, StorageError, UploadJournal};
+use parking_lot::Mutex;
 
 pub use self::markers::DeletionMarkers;
 pub(crate) use self::markers::Marker;
@@ -59,6 +61,8 @@ pub struct StateDirectory {
     opened: SystemTime,
     markers: DeletionMarkers,
     uploads: Uploads,
+    /// Folders whose work this Orthanc cannot do.
+    warned: Mutex<BTreeSet<PathBuf>>,
     // Declared last, so that the lock is released last.
     _lock: File,
 }
@@ -81,16 +85,7 @@ impl StateDirectory {
             fs::create_dir_all(&folder)?;
             let Some(lock) = lock(&folder)? else { continue };
             match Purpose::read(&folder)? {
-                Some(other) if other.bucket != purpose.bucket => {
-                    if has_entries(&folder.join(DELETING)) {
-                        let folder = folder.display();
-                        tracing::warn!(
-                            "{folder} has deletions for {}, which wait for that bucket",
-                            other.bucket
-                        );
-                    }
-                    continue;
-                }
+                Some(other) if other.bucket != purpose.bucket => continue,
                 known if known.as_ref() == Some(purpose) => {}
                 _ => purpose.write(&folder, root)?,
             }
@@ -98,15 +93,18 @@ impl StateDirectory {
             if temporary.exists() {
                 fs::remove_dir_all(&temporary)?;
             }
-            return Ok(Self {
+            let state = Self {
                 root: root.to_owned(),
                 number,
                 purpose: purpose.clone(),
                 opened,
                 markers: DeletionMarkers::open(folder.join(DELETING), temporary)?,
                 uploads: Uploads::open(folder.join(UPLOADS))?,
+                warned: Mutex::default(),
                 _lock: lock,
-            });
+            };
+            sync_folder(&folder)?;
+            return Ok(state);
         }
         Err(io::Error::other(format!("all of its {MOST_FOLDERS} folders are in use")))
     }
@@ -118,7 +116,8 @@ impl StateDirectory {
 
     /// Whether a marker is older than this process, so that the names of its objects may have been others.
     pub(crate) fn is_inherited(&self, marker: &Marker) -> bool {
-        marker.since + COARSE < self.opened
+        let found = self.markers.newest_found();
+        marker.since + COARSE < self.opened || found.is_some_and(|newest| marker.since <= newest)
     }
 
     /// The deletions to be done.
@@ -138,13 +137,31 @@ impl StateDirectory {
             if number.is_none_or(|number| number == self.number) {
                 continue;
             }
-            let Some(_lock) = lock(&folder)? else { continue };
-            if Purpose::read(&folder)?.as_ref() == Some(&self.purpose) {
-                self.markers.take_over(&folder.join(DELETING))?;
-                self.uploads.take_over(&folder.join(UPLOADS))?;
+            if let Err(error) = self.adopt_folder(&folder) {
+                tracing::info!("cannot take over the work in {}: {error}", folder.display());
             }
         }
         Ok(())
+    }
+
+    fn adopt_folder(&self, folder: &Path) -> io::Result<()> {
+        let Some(_lock) = lock(folder)? else { return Ok(()) };
+        match Purpose::read(folder)? {
+            Some(purpose) if purpose == self.purpose => {
+                self.markers.take_over(&folder.join(DELETING))?;
+                self.uploads.take_over(&folder.join(UPLOADS))
+            }
+            Some(Purpose { bucket, settings })
+                if has_entries(&folder.join(DELETING)) && self.warned.lock().insert(folder.to_owned()) =>
+            {
+                tracing::warn!(
+                    "{} has deletions of an Orthanc with another configuration, which wait for it: {bucket}, {settings}",
+                    folder.display()
+                );
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 }
 

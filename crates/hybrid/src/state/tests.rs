@@ -109,6 +109,9 @@ fn each_process_has_its_own_folder() {
     first.adopt().unwrap();
     assert_eq!(marked(&first), [attachment(1)]);
     assert_eq!(first.markers().pending(), 1);
+    // The other process may have had another configuration, although it was started later.
+    let found = first.markers().read(&first.folder().join("deleting/01")).unwrap();
+    assert!(first.is_inherited(&found[0]));
     assert!(first.uploads().take_left().is_some());
     assert_eq!(open(root.path()).folder(), root.path().join("1"));
 }
@@ -149,7 +152,8 @@ fn foreign_files_are_ignored() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("0/deleting/ab");
     fs::create_dir_all(&folder).unwrap();
-    for name in ["notes.txt", "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", ".1", "é.1"] {
+    let zero = "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11.01";
+    for name in ["notes.txt", "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", zero, ".1", "é.1"] {
         fs::write(folder.join(name), "").unwrap();
     }
     fs::write(root.path().join("0/deleting/notes.txt"), "").unwrap();

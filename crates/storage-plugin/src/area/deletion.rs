@@ -30,6 +30,8 @@ pub(crate) struct Deletions {
     pub(crate) runtime: Arc<Runtime>,
     /// Where deletions are marked; `None` if there is no place to write.
     pub(crate) state: Option<Arc<StateDirectory>>,
+    /// Whether deleted attachments must be kept for a while (`DeletionDelay`).
+    pub(crate) delayed: bool,
 }
 
 impl Deletions {
@@ -37,11 +39,13 @@ impl Deletions {
     ///
     /// # Errors
     ///
-    /// If the attachment could be neither marked nor deleted.
+    /// If the attachment could be neither marked nor deleted, or must not be deleted yet.
     pub(crate) fn delete(&self, attachment: Attachment) -> Result<Deletion, StorageError> {
         self.storage.announce_removal(&attachment);
         match self.state.as_ref().map(|state| state.markers().add(&attachment)) {
             Some(Ok(())) => return Ok(Deletion::Marked),
+            // The delay is a safety net: nothing is deleted without it.
+            Some(Err(error)) if self.delayed => return Err(error),
             Some(Err(error)) => tracing::warn!("{error}; deleting the attachment immediately"),
             None => {}
         }
@@ -49,7 +53,7 @@ impl Deletions {
         let storage = self.storage.clone();
         let removal = async move { timeout(PATIENCE, storage.remove(&attachment)).await };
         let failed = |cause| StorageError::new(Operation::Remove, name, cause);
-        match self.runtime.run_until_stopped(removal) {
+        match self.runtime.run_with_grace(removal) {
             Some(Ok(result)) => result.map(|()| Deletion::Done),
             Some(Err(_elapsed)) => {
                 Err(failed(Cause::Other(format!("no answer within {} s; it remains", PATIENCE.as_secs()))))

@@ -27,6 +27,7 @@ tests! {
         refused_deletion_is_retried,
         deletion_without_a_state_directory_is_immediate,
         deletion_on_a_full_state_directory_is_immediate,
+        delayed_deletion_on_a_full_state_directory_fails,
         deleted_attachment_is_kept_for_the_delay,
         delay_without_a_state_directory_prevents_the_start,
 }
@@ -168,13 +169,28 @@ fn deletion_without_a_state_directory_is_immediate<C: Cloud>() -> Result<()> {
     plugin.check()
 }
 
+/// Makes it impossible to mark deletions: a file in the place of the folder has the same effect as a full disk.
+fn block_markers<C: Cloud>(plugin: &LoadedPlugin<C>) -> Result<()> {
+    let deleting = plugin.orthanc.storage_folder().join(".orthanc-object-storage/0/deleting");
+    fs::remove_dir_all(&deleting)?;
+    Ok(fs::write(&deleting, "in the way")?)
+}
+
+fn delayed_deletion_on_a_full_state_directory_fails<C: Cloud>() -> Result<()> {
+    let plugin = LoadedPlugin::<C>::with(&json!({"DeletionDelay": 1}))?;
+    plugin.create(UUID, b"x")?;
+    block_markers(&plugin)?;
+    assert_eq!(plugin.orthanc.remove(UUID, DICOM), Err(STORAGE_AREA_PLUGIN));
+    let line = plugin.new_error()?;
+    assert!(line.contains(UUID), "{line}");
+    assert_eq!(plugin.server.keys(C::BUCKET), [KEY]);
+    plugin.check()
+}
+
 fn deletion_on_a_full_state_directory_is_immediate<C: Cloud>() -> Result<()> {
     let plugin = LoadedPlugin::<C>::start()?;
     plugin.create(UUID, b"x")?;
-    // A file in the place of the folder has the same effect as a full disk.
-    let deleting = plugin.orthanc.storage_folder().join(".orthanc-object-storage/0/deleting");
-    fs::remove_dir_all(&deleting)?;
-    fs::write(&deleting, "in the way")?;
+    block_markers(&plugin)?;
     plugin.remove(UUID)?;
     assert_eq!(plugin.server.keys(C::BUCKET), [""; 0]);
     assert_eq!(plugin.errors(), [""; 0]);
