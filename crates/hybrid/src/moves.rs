@@ -1,8 +1,8 @@
 //! Moves an attachment from one place to the other.
 //!
 //! At each moment at least one complete copy exists: the source is deleted last, after the copy has been
-//! verified and, if it is a file, synced to the disk. An interrupted move leaves either the source alone or both copies, and the next move of the
-//! attachment continues from there.
+//! verified and, if it is a file, synced to the disk. An interrupted move leaves either the source alone or
+//! both copies, and the next move of the attachment continues from there.
 
 use std::fmt;
 use std::sync::Arc;

@@ -102,8 +102,8 @@ impl Place {
         }
     }
 
-    /// Stores an attachment, so that it survives a power failure. `guard` is held until no thread works on the file any more, even if the future
-    /// is dropped.
+    /// Stores an attachment, so that it survives a power failure. `guard` is held until no thread works on the
+    /// file any more, even if the future is dropped.
     pub(crate) async fn create(
         &self,
         attachment: &Attachment,

@@ -1,7 +1,7 @@
 //! Orthanc plugin that stores DICOM files in a bucket of AWS S3 or of a server with the same protocol.
 //!
-//! This crate contains only the options, endpoint, credentials and bulk deletion of S3. All else is in `storage-plugin`. Copy this
-//! configuration to use the plugin:
+//! This crate contains only the options, endpoint, credentials and bulk deletion of S3. All else is in
+//! `storage-plugin`. Copy this configuration to use the plugin:
 //!
 //! ```json
 //! {

@@ -1,7 +1,7 @@
 //! Orthanc plugin that stores DICOM files in a bucket of Google Cloud Storage.
 //!
-//! This crate contains only Google's options, endpoint, credentials and bulk deletion. All else is in `storage-plugin`. Copy this
-//! configuration to use the plugin:
+//! This crate contains only Google's options, endpoint, credentials and bulk deletion. All else is in
+//! `storage-plugin`. Copy this configuration to use the plugin:
 //!
 //! ```json
 //! {

@@ -107,9 +107,10 @@ impl Encryption {
         encrypt(&self.ring, self.format, attachment.uuid.as_str(), content).map(Bytes::from)
     }
 
-    /// Blocks until an upload of `bytes` may have its encrypted copy in memory. To be held until the upload has
-    /// ended; `None` if Orthanc stops meanwhile. Decryption has a budget of its own: downloads that hold all connections while they wait for
-    /// memory, and uploads that hold all memory while they wait for connections, would block each other.
+    /// Blocks until an upload of `bytes` may have its encrypted copy in memory; `None` if Orthanc stops meanwhile.
+    /// The permit is to be held until the upload has ended. Decryption has a budget of its own: downloads that
+    /// hold all connections while they wait for memory, and uploads that hold all memory while they wait for
+    /// connections, would block each other.
     pub(crate) fn reserve_upload(&self, runtime: &Runtime, bytes: u64) -> Option<MemoryPermit> {
         let uploads = self.uploads.clone();
         let wait = || runtime.run_with_grace(async move { uploads.acquire(bytes).await });
