@@ -237,6 +237,7 @@ impl Demonstration<'_> {
         for study in studies {
             self.orthanc.rest().delete(&format!("/studies/{study}"))?.ok()?;
         }
+        self.orthanc.rest().wait_for_deletions(Duration::from_secs(60))?;
         self.orthanc.stop()?;
         let left = self.objects();
         // The DICOM file, and its header as a separate attachment.

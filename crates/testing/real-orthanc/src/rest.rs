@@ -153,6 +153,20 @@ impl Client {
         }
     }
 
+    /// Waits until the plugin has deleted everything that Orthanc has deleted.
+    pub fn wait_for_deletions(&self, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let status = self.get_json("/object-storage/status")?;
+            let pending = &status["Deletions"]["Pending"];
+            if *pending == 0 {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "deletions pending after {timeout:?}: {pending}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn send(&self, method: Method, path: &str, body: Option<&[u8]>) -> Result<Answer> {
         let failed = format!("{method} {path}");
         self.try_send(method, path, body).context(failed)

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fake_cloud::BUCKET;
@@ -123,6 +124,7 @@ fn study_is_stored_and_deleted(plugin: Plugin) -> Result<()> {
     orthanc.restart().map_err(|error| anyhow::anyhow!("restarting Orthanc: {error}"))?;
     study.check(orthanc.rest())?;
     study.delete(orthanc.rest())?;
+    orthanc.rest().wait_for_deletions(Duration::from_secs(60))?;
     orthanc.stop()?;
     ensure!(server.keys(BUCKET).is_empty(), "objects are left: {:?}", server.keys(BUCKET));
     Ok(())
