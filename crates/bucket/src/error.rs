@@ -78,12 +78,10 @@ pub enum Cause {
     #[error("the object changed while it was being read")]
     Changed,
     /// The disk has no room.
-    #[error("the disk is full: free some space, or set StorageDirectory to a larger disk")]
+    #[error("the disk is full: free some space, or move the folder to a larger disk")]
     DiskFull,
     /// The operating system denies access to a file.
-    #[error(
-        "access denied: Orthanc's user needs read and write access to StorageDirectory and everything in it"
-    )]
+    #[error("access denied: Orthanc's user needs read and write access to the folder and everything in it")]
     FileDenied,
     /// The two storages hold different contents under one UUID.
     #[error(
