@@ -52,13 +52,7 @@ impl Runtime {
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
         let stop = self.stop.clone();
-        let work = Box::pin(work);
-        self.run(async move {
-            tokio::select! {
-                done = work => Some(done),
-                () = stop.grace_over() => None,
-            }
-        })
+        self.run_until(async move { stop.grace_over().await }, work)
     }
 
     /// Runs `work`, which is dropped when Orthanc stops: `None`.
@@ -67,11 +61,20 @@ impl Runtime {
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
         let stop = self.stop.clone();
+        self.run_until(async move { stop.signal().await }, work)
+    }
+
+    /// Runs `work`, which is dropped when `end` ends first: `None`.
+    fn run_until<T: Send + 'static>(
+        &self,
+        end: impl Future<Output = ()> + Send + 'static,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
         let work = Box::pin(work);
         self.run(async move {
             tokio::select! {
                 done = work => Some(done),
-                () = stop.signal() => None,
+                () = end => None,
             }
         })
     }
