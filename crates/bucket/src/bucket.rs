@@ -82,6 +82,25 @@ pub enum BucketCheck {
     Created,
 }
 
+impl BucketOptions {
+    /// The bucket `url` behind `store`, with default policies. It is not created, and objects are stored and deleted
+    /// with one request each.
+    pub fn new<S: ObjectStore + MultipartStore>(store: Arc<S>, url: impl Into<String>) -> Self {
+        Self {
+            store: Arc::<S>::clone(&store),
+            multipart: store,
+            url: url.into(),
+            server: String::new(),
+            put_options: PutOptions::default(),
+            retry: RetryPolicy::default(),
+            transfer: TransferOptions::default(),
+            largest_put: u64::MAX,
+            create: None,
+            bulk_delete: None,
+        }
+    }
+}
+
 impl fmt::Debug for BucketOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BucketOptions").field("url", &self.url).finish_non_exhaustive()

@@ -224,7 +224,7 @@ mod tests {
 
     use async_trait::async_trait;
     use object_store::memory::InMemory;
-    use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
+    use object_store::{ObjectStore, ObjectStoreExt};
     use storage_layout::{Attachment, ContentType, Layout, RootPath, Structure};
 
     use super::*;
@@ -232,7 +232,6 @@ mod tests {
     use crate::bulk::BulkDelete;
     use crate::error::Answer;
     use crate::object_storage::ObjectStorage;
-    use crate::throughput::TransferOptions;
 
     /// Deletes nothing, and answers as the function says.
     struct Server {
@@ -271,16 +270,8 @@ mod tests {
             store.put(&Path::from(number.to_string()), "content".into()).await.unwrap();
         }
         let bucket = Bucket::new(BucketOptions {
-            store: Arc::<InMemory>::clone(&store),
-            multipart: Arc::<InMemory>::clone(&store),
-            url: "memory://bucket".to_owned(),
-            put_options: PutOptions::default(),
-            retry: RetryPolicy::default(),
-            transfer: TransferOptions::default(),
-            server: String::new(),
-            largest_put: 5 << 30,
-            create: None,
             bulk_delete: Some(bulk_delete),
+            ..BucketOptions::new(Arc::<InMemory>::clone(&store), "memory://bucket")
         });
         (bucket, store)
     }

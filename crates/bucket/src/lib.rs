@@ -8,25 +8,13 @@
 //! the plugins as remedies. This crate does not call Orthanc, read configurations or encrypt.
 //!
 //! ```
-//! use bucket::{Bucket, BucketOptions, Payload, ReadRange, RetryPolicy, TransferOptions};
-//! use object_store::{PutOptions, memory::InMemory};
+//! use bucket::{Bucket, BucketOptions, Payload, ReadRange};
+//! use object_store::memory::InMemory;
 //! use std::sync::Arc;
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), bucket::StorageError> {
-//! let store = Arc::new(InMemory::new());
-//! let bucket = Bucket::new(BucketOptions {
-//!     store: store.clone(),
-//!     multipart: store,
-//!     url: "memory://bucket".to_owned(),
-//!     put_options: PutOptions::default(),
-//!     retry: RetryPolicy::default(),
-//!     transfer: TransferOptions::default(),
-//!     server: String::new(),
-//!     largest_put: 5 << 30,
-//!     create: None,
-//!     bulk_delete: None,
-//! });
+//! let bucket = Bucket::new(BucketOptions::new(Arc::new(InMemory::new()), "memory://bucket"));
 //! bucket.put("name", Payload::Owned("DICM".into())).await?;
 //! let mut download = bucket.get("name", ReadRange::Whole).await?;
 //! assert_eq!(download.next().await?.as_deref(), Some(&b"DICM"[..]));

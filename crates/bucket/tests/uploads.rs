@@ -179,16 +179,10 @@ impl MultipartStore for Store {
 /// Returns a bucket that sends objects of more than one part in parts.
 fn bucket(store: &Arc<Store>, deadline: Duration) -> Bucket {
     Bucket::new(BucketOptions {
-        store: Arc::<Store>::clone(store),
-        multipart: Arc::<Store>::clone(store),
-        url: "memory://bucket".to_owned(),
-        put_options: PutOptions::default(),
         retry: RetryPolicy { deadline, ..RetryPolicy::default() },
         transfer: TransferOptions { connections: 2, part_size: PART as u64 },
-        server: String::new(),
         largest_put: PART as u64,
-        create: None,
-        bulk_delete: None,
+        ..BucketOptions::new(Arc::<Store>::clone(store), "memory://bucket")
     })
 }
 

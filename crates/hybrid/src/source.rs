@@ -169,9 +169,9 @@ fn starts_with(left: &mut Bytes, chunk: &Bytes) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use bucket::{Bucket, BucketOptions, RetryPolicy, TransferOptions};
+    use bucket::{Bucket, BucketOptions};
     use object_store::memory::InMemory;
-    use object_store::{ObjectStoreExt, PutOptions, path::Path};
+    use object_store::{ObjectStoreExt, path::Path};
 
     use super::*;
 
@@ -179,18 +179,7 @@ mod tests {
     async fn absurd_size_is_an_error() {
         let store = Arc::new(InMemory::new());
         store.put(&Path::from("name"), "content".into()).await.unwrap();
-        let bucket = Bucket::new(BucketOptions {
-            store: Arc::<InMemory>::clone(&store),
-            multipart: store,
-            url: "memory://bucket".to_owned(),
-            put_options: PutOptions::default(),
-            retry: RetryPolicy::default(),
-            transfer: TransferOptions::default(),
-            server: String::new(),
-            largest_put: 5 << 30,
-            create: None,
-            bulk_delete: None,
-        });
+        let bucket = Bucket::new(BucketOptions::new(store, "memory://bucket"));
         for size in [7, 1 << 62, u64::MAX] {
             let download = bucket.get("name", ReadRange::Whole).await.unwrap();
             let found = Found { download, naming: Naming::Clear, name: "name".to_owned() };

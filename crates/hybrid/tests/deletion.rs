@@ -9,12 +9,10 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bucket::{
     Bucket, BucketOptions, BulkDelete, Cause, Deletion, ObjectStorage, Payload, ReadRange, RetryPolicy,
-    TransferOptions,
 };
 use bytes::Bytes;
 use cloud_http::TransportError;
 use hybrid::{DeletionWorker, FileStorage, FileStorageOptions, HybridStorage, Purpose, Side, StateDirectory};
-use object_store::PutOptions;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use storage_layout::{Attachment, ContentType, Layout, Structure};
@@ -47,16 +45,9 @@ struct Fixture {
 /// The objects in `store`, named by `layout`.
 fn objects(store: &Arc<InMemory>, layout: Layout, bulk_delete: Option<Arc<dyn BulkDelete>>) -> ObjectStorage {
     let bucket = Bucket::new(BucketOptions {
-        store: Arc::<InMemory>::clone(store),
-        multipart: Arc::<InMemory>::clone(store),
-        url: "memory://bucket".to_owned(),
-        put_options: PutOptions::default(),
         retry: RetryPolicy { max_retries: 0, ..RetryPolicy::default() },
-        transfer: TransferOptions::default(),
-        server: String::new(),
-        largest_put: u64::MAX,
-        create: None,
         bulk_delete,
+        ..BucketOptions::new(Arc::<InMemory>::clone(store), "memory://bucket")
     });
     ObjectStorage::new(bucket, layout, false, false)
 }

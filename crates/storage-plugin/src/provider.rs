@@ -112,16 +112,12 @@ impl<'a> ProviderContext<'a> {
         largest_put: u64,
     ) -> BucketOptions {
         BucketOptions {
-            store: Arc::<S>::clone(&store),
-            multipart: store,
-            url,
             server: format!("{}{}", endpoint.authority(), endpoint.path()),
             put_options,
             retry: self.network.retry,
             transfer: self.network.transfer,
             largest_put,
-            create: None,
-            bulk_delete: None,
+            ..BucketOptions::new(store, url)
         }
     }
 

@@ -4,12 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bucket::{
-    Bucket, BucketOptions, Cause, ObjectStorage, Operation, Payload, ReadRange, RetryPolicy, StorageError,
-    TransferOptions,
-};
+use bucket::{Bucket, BucketOptions, Cause, ObjectStorage, Operation, Payload, ReadRange, StorageError};
 use bytes::Bytes;
-use object_store::PutOptions;
 use object_store::memory::InMemory;
 use storage_layout::{Attachment, ContentType, Layout};
 
@@ -44,19 +40,7 @@ impl Fixture {
 
     /// A fixture whose files are synced when they are stored, or not (`SyncStorageArea`).
     fn with(sync: bool) -> Self {
-        let store = Arc::new(InMemory::new());
-        let bucket = Bucket::new(BucketOptions {
-            store: Arc::<InMemory>::clone(&store),
-            multipart: store,
-            url: "memory://bucket".to_owned(),
-            put_options: PutOptions::default(),
-            retry: RetryPolicy::default(),
-            transfer: TransferOptions::default(),
-            server: String::new(),
-            largest_put: u64::MAX,
-            create: None,
-            bulk_delete: None,
-        });
+        let bucket = Bucket::new(BucketOptions::new(Arc::new(InMemory::new()), "memory://bucket"));
         let objects = ObjectStorage::new(bucket, Layout::default(), false, false);
         let folder = tempfile::tempdir().unwrap();
         let files = FileStorage::new(folder.path(), FileStorageOptions { sync, note_use: None });

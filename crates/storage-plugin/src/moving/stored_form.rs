@@ -75,10 +75,10 @@ impl Encryption {
 mod tests {
     use std::sync::Arc;
 
-    use bucket::{Bucket, BucketOptions, Cause, ObjectStorage, Payload, RetryPolicy, TransferOptions};
+    use bucket::{Bucket, BucketOptions, Cause, ObjectStorage, Payload};
     use crypto_envelope::{Format, KeyRing, MasterKey, encrypt};
     use hybrid::{FileStorage, FileStorageOptions, HybridStorage, MoveOutcome, Side};
-    use object_store::PutOptions;
+
     use object_store::memory::InMemory;
     use storage_layout::{ContentType, Layout};
 
@@ -109,19 +109,7 @@ mod tests {
         file: &[u8],
         object: Option<&[u8]>,
     ) -> (HybridStorage, Attachment) {
-        let store = Arc::new(InMemory::new());
-        let bucket = Bucket::new(BucketOptions {
-            store: Arc::<InMemory>::clone(&store),
-            multipart: store,
-            url: "memory://bucket".to_owned(),
-            put_options: PutOptions::default(),
-            retry: RetryPolicy::default(),
-            transfer: TransferOptions::default(),
-            server: String::new(),
-            largest_put: u64::MAX,
-            create: None,
-            bulk_delete: None,
-        });
+        let bucket = Bucket::new(BucketOptions::new(Arc::new(InMemory::new()), "memory://bucket"));
         let objects =
             ObjectStorage::new(bucket, Layout { encrypted, ..Layout::default() }, false, read_unencrypted);
         let files = FileStorage::new(folder.path(), FileStorageOptions { sync: false, note_use: None });
