@@ -66,9 +66,9 @@ impl FileReader {
         }
         let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(limit);
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(length).map_err(|_| {
-            self.error(Cause::Other(format!("the machine has no memory for its {length} bytes")))
-        })?;
+        bytes
+            .try_reserve_exact(length)
+            .map_err(|_| self.error(Cause::Other(format!("no memory for its {length} bytes"))))?;
         bytes.resize(length, 0);
         self.file.read_exact(&mut bytes).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => self.error(Cause::Damaged("the file became shorter".to_owned())),
