@@ -10,7 +10,7 @@ use http::header::CONTENT_TYPE;
 use object_store::client::{HttpError, HttpRequest, HttpResponse};
 
 use crate::client::small_body;
-use crate::error_body::{self, one_line};
+use crate::error_body;
 use crate::exchange::Refusal;
 
 /// The body of a request that contains requests without a body of their own.
@@ -140,8 +140,8 @@ fn answer(part: &str) -> Option<BatchAnswer> {
     let status = status_line.split(' ').nth(1)?.parse().ok()?;
     let refusal = error_body::parse(body.trim().as_bytes());
     let refusal = Refusal {
-        code: header(headers, "x-ms-error-code").map(one_line).or(refusal.code),
-        request_id: header(headers, "x-ms-request-id").map(one_line).or(refusal.request_id),
+        code: header(headers, "x-ms-error-code").and_then(error_body::name).or(refusal.code),
+        request_id: header(headers, "x-ms-request-id").and_then(error_body::name).or(refusal.request_id),
         message: refusal.message,
     };
     Some(BatchAnswer { id: header(part_head, "content-id").and_then(id), status, refusal })

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RETRY_AFTER};
-use http::{HeaderMap, Method, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, RETRY_AFTER};
+use http::response::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
@@ -19,11 +20,13 @@ use crate::background;
 use crate::checksum::{self, Checksum};
 use crate::download::DownloadBody;
 use crate::error::{HttpConfigError, TransportError};
-use crate::error_body;
+use crate::error_body::{self, set_region, with_advice};
 use crate::exchange::{Exchange, note};
 use crate::lifetime::TokenHttp;
 use crate::proxy::proxies;
-use crate::stall::Progress;
+use crate::redact::Secrets;
+use crate::redirect::{self, MAX_REDIRECTS, redirect_target};
+use crate::stall::{Limits, Progress};
 use crate::upload::{Lease, UploadBody, is_lent};
 
 /// Maximum number of bytes to read of an error body.
@@ -41,6 +44,8 @@ pub struct HttpOptions {
     pub connect_timeout: Duration,
     /// Maximum time without any data sent or received in an exchange.
     pub stall_limit: Duration,
+    /// Maximum time between the last byte of a body and the first byte of the answer.
+    pub answer_limit: Duration,
     /// Maximum number of connections in use, at least 1. Further requests wait.
     pub max_connections: usize,
     /// `[protocol://][user:password@]host[:port]`. If `None`, the environment (`HTTPS_PROXY` and similar)
@@ -56,6 +61,7 @@ impl Default for HttpOptions {
         Self {
             connect_timeout: Duration::from_secs(30),
             stall_limit: Duration::from_secs(30),
+            answer_limit: Duration::from_secs(1200),
             max_connections: 25,
             proxy: None,
             root_certificates: None,
@@ -68,6 +74,7 @@ impl fmt::Debug for HttpOptions {
         f.debug_struct("HttpOptions")
             .field("connect_timeout", &self.connect_timeout)
             .field("stall_limit", &self.stall_limit)
+            .field("answer_limit", &self.answer_limit)
             .field("max_connections", &self.max_connections)
             // The proxy's address may contain a password.
             .field("proxy", &self.proxy.as_ref().map(|_| "…"))
@@ -81,8 +88,9 @@ impl fmt::Debug for HttpOptions {
 pub struct CloudHttp {
     client: reqwest::Client,
     connections: Arc<Semaphore>,
-    stall_limit: Duration,
+    limits: Limits,
     crc32c_of_uploads: bool,
+    secrets: Secrets,
 }
 
 impl CloudHttp {
@@ -100,6 +108,11 @@ impl CloudHttp {
             .pool_max_idle_per_host(options.max_connections)
             // `reqwest` would not exclude metadata services from the proxies of the environment.
             .no_proxy();
+        // Ends the wait for an answer if the peer has disappeared, or does not read what the system holds.
+        #[cfg(target_os = "linux")]
+        {
+            builder = builder.tcp_user_timeout(options.stall_limit);
+        }
         for proxy in proxies(options.proxy.as_deref(), |name| std::env::var(name).ok())? {
             builder = builder.proxy(proxy);
         }
@@ -115,8 +128,9 @@ impl CloudHttp {
         Ok(Self {
             client,
             connections: Arc::new(Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
-            stall_limit: options.stall_limit,
+            limits: Limits { stall: options.stall_limit, answer: options.answer_limit },
             crc32c_of_uploads: false,
+            secrets: Secrets::default(),
         })
     }
 
@@ -125,6 +139,12 @@ impl CloudHttp {
     #[must_use]
     pub fn with_crc32c_of_uploads(self) -> Self {
         Self { crc32c_of_uploads: true, ..self }
+    }
+
+    /// Removes `secrets` from the messages of servers. What looks like a credential is removed in any case.
+    #[must_use]
+    pub fn with_secrets(self, secrets: impl IntoIterator<Item = String>) -> Self {
+        Self { secrets: Secrets::new(secrets), ..self }
     }
 
     /// Returns the `reqwest` client, without limits and observation, for requests of other libraries
@@ -138,19 +158,33 @@ impl CloudHttp {
         TokenHttp::new(self.clone())
     }
 
+    /// Sends a request, and sends it again where the server redirects it to.
+    async fn follow(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        // These signatures contain the host.
+        let is_of_aws = |value: &HeaderValue| value.as_bytes().starts_with(b"AWS4-");
+        let is_bound = request.headers().get(AUTHORIZATION).is_some_and(is_of_aws);
+        for _ in 0..if is_bound { 0 } else { MAX_REDIRECTS } {
+            let response = self.exchange(request.clone()).await?;
+            let Some(target) = redirect_target(request.uri(), &response) else { return Ok(response) };
+            *request.uri_mut() = target;
+        }
+        self.exchange(request).await
+    }
+
     async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let permit =
             background::connection(&self.connections).await.ok_or_else(|| protocol("no connection"))?;
         note(|exchange| *exchange = Exchange { requests: exchange.requests + 1, ..Exchange::default() });
 
         let progress = Progress::start();
+        let uri = request.uri().clone();
         let (request, lease) = self.prepare(request, &progress).await?;
         let response = tokio::select! {
             response = self.client.execute(request) => {
                 response.map_err(|error| TransportError::from_reqwest(&error).into_http())?
             }
-            () = progress.stalled(self.stall_limit) => {
-                return Err(TransportError::Stalled { limit: self.stall_limit }.into_http());
+            limit = progress.stalled(self.limits) => {
+                return Err(TransportError::Stalled { limit }.into_http());
             }
         };
         drop(lease);
@@ -160,11 +194,11 @@ impl CloudHttp {
         if !has_plausible_sizes(&head.headers) {
             return Err(protocol("the size in the server's answer is not plausible"));
         }
-        let download = DownloadBody::new(incoming, self.stall_limit, permit);
+        let download = DownloadBody::new(incoming, self.limits.stall, permit);
         let body = if head.status.is_success() {
             HttpResponseBody::new(download)
         } else {
-            read_refusal(download).await.into()
+            self.read_refusal(&uri, &head, download).await.into()
         };
         Ok(HttpResponse::from_parts(head, body))
     }
@@ -184,25 +218,55 @@ impl CloudHttp {
         if self.crc32c_of_uploads && *prepared.method() == Method::PUT && prepared.url().query().is_none() {
             prepared.headers_mut().extend(body.google_hash().map(|hash| (checksum::GOOGLE, hash)));
         }
-        if !http_body::Body::is_end_stream(&body) {
+        let is_read = matches!(*prepared.method(), Method::GET | Method::HEAD);
+        if http_body::Body::is_end_stream(&body) {
+            if !is_read {
+                progress.all_taken();
+            }
+        } else {
             *prepared.body_mut() = Some(reqwest::Body::wrap(body));
         }
         Ok((prepared, lease))
     }
+
+    /// Reads the server's explanation and adds it to the observed exchange. An unreadable body is ignored,
+    /// since the status is known.
+    async fn read_refusal(&self, uri: &Uri, head: &Parts, download: DownloadBody) -> Bytes {
+        let body = beginning(download).await;
+        let refusal = error_body::parse(&body);
+        let message = refusal.message.map(|message| self.secrets.remove_from(message));
+        note(|exchange| {
+            exchange.code = refusal.code;
+            exchange.message = with_advice(message, elsewhere(uri, head));
+            exchange.request_id = exchange.request_id.take().or(refusal.request_id);
+        });
+        body
+    }
 }
 
-/// Reads the server's explanation and adds it to the observed exchange. An unreadable body is ignored, since
-/// the status is known.
-async fn read_refusal(download: DownloadBody) -> Bytes {
-    let collected = Limited::new(download, MAX_ERROR_BODY).collect().await;
-    let body = collected.map(|body| body.to_bytes()).unwrap_or_default();
-    let refusal = error_body::parse(&body);
-    note(|exchange| {
-        exchange.code = refusal.code;
-        exchange.message = refusal.message;
-        exchange.request_id = exchange.request_id.take().or(refusal.request_id);
-    });
-    body
+/// Returns what to do if the bucket is in another region or at another address.
+fn elsewhere(uri: &Uri, head: &Parts) -> Option<String> {
+    if !head.status.is_redirection() {
+        return None;
+    }
+    let region =
+        head.headers.get("x-amz-bucket-region").and_then(|value| error_body::name(value.to_str().ok()?));
+    let redirected = || Some(format!("redirected to {}", redirect::server(uri, &head.headers)?));
+    region.map(|region| set_region(&region)).or_else(redirected)
+}
+
+/// Returns what can be read of an error body, up to [`MAX_ERROR_BODY`].
+async fn beginning(download: DownloadBody) -> Bytes {
+    let mut download = std::pin::pin!(download);
+    let mut body = BytesMut::new();
+    while let Some(Ok(frame)) = download.frame().await {
+        let Ok(data) = frame.into_data() else { break };
+        body.extend_from_slice(&data[..data.len().min(MAX_ERROR_BODY - body.len())]);
+        if body.len() == MAX_ERROR_BODY {
+            break;
+        }
+    }
+    body.freeze()
 }
 
 /// Reads the body of a response that is a document, not an object.
@@ -263,7 +327,7 @@ impl HttpService for CloudHttp {
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
         let start = std::time::Instant::now();
-        let answer = self.exchange(request).await;
+        let answer = self.follow(request).await;
         let milliseconds = start.elapsed().as_millis();
         match &answer {
             Ok(response) => {

@@ -52,6 +52,8 @@ mod error_body;
 mod exchange;
 mod lifetime;
 mod proxy;
+mod redact;
+mod redirect;
 mod stall;
 mod upload;
 
@@ -60,7 +62,8 @@ pub use batch::{BatchAnswer, BatchRequest};
 pub use checksum::{Checksum, Verifier};
 pub use client::{CloudHttp, HttpOptions, no_retries, small_body};
 pub use error::{CredentialError, HttpConfigError, TransportError};
-pub use error_body::one_line;
 pub use exchange::{Exchange, Refusal, observe, observe_nested};
 pub use lifetime::TokenHttp;
+pub use redact::one_line;
+pub use redirect::redirect_target;
 pub use upload::with_lent_payload;

@@ -1,15 +1,10 @@
 //! Stall detection: distinguishes a slow exchange from one without any progress.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
-
-/// Maximum number of bytes of an upload in the system's buffers: the limit of Linux for send buffers.
-const SYSTEM_BUFFER: u64 = 4 * 1024 * 1024;
-/// Minimum rate in bytes per second at which these buffers are expected to drain.
-const SLOWEST_LINE: u64 = 128 * 1024;
 
 /// Time of the last progress in an exchange, shared by the request body and the code that waits for the
 /// response.
@@ -18,13 +13,23 @@ pub(crate) struct Progress {
     start: Instant,
     /// Milliseconds from `start` to the last progress.
     last: Arc<AtomicU64>,
-    /// Additional milliseconds for the last bytes of an upload to leave the system's buffers.
-    drain: Arc<AtomicU64>,
+    /// Whether the connection has taken the last byte of a request that is not a read.
+    all_taken: Arc<AtomicBool>,
+}
+
+/// How long an exchange may be without progress.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// While data is sent or received, and for the answer to a read, which can be asked for again.
+    pub(crate) stall: Duration,
+    /// For the first byte of the answer after the last byte of any other request. The server may have to write
+    /// to several disks first.
+    pub(crate) answer: Duration,
 }
 
 impl Progress {
     pub(crate) fn start() -> Self {
-        Self { start: Instant::now(), last: Arc::default(), drain: Arc::default() }
+        Self { start: Instant::now(), last: Arc::default(), all_taken: Arc::default() }
     }
 
     /// Records progress.
@@ -33,19 +38,19 @@ impl Progress {
         self.last.store(elapsed, Ordering::Relaxed);
     }
 
-    /// Records that the connection has taken the last of `bytes`. They may still be in the system's buffers,
-    /// where their progress is not visible.
-    pub(crate) fn all_taken(&self, bytes: u64) {
-        self.drain.store(bytes.min(SYSTEM_BUFFER) * 1000 / SLOWEST_LINE, Ordering::Relaxed);
+    /// Records that the connection has taken the last byte. If the peer does not take it from the system's
+    /// buffers, the connection breaks (`TCP_USER_TIMEOUT`).
+    pub(crate) fn all_taken(&self) {
+        self.all_taken.store(true, Ordering::Relaxed);
     }
 
-    /// Returns when there was no progress for `limit`.
-    pub(crate) async fn stalled(&self, limit: Duration) {
+    /// Returns when there was no progress for one of the limits, and which.
+    pub(crate) async fn stalled(&self, limits: Limits) -> Duration {
         loop {
-            let last = self.last.load(Ordering::Relaxed) + self.drain.load(Ordering::Relaxed);
-            let due = self.start + Duration::from_millis(last) + limit;
+            let limit = if self.all_taken.load(Ordering::Relaxed) { limits.answer } else { limits.stall };
+            let due = self.start + Duration::from_millis(self.last.load(Ordering::Relaxed)) + limit;
             if Instant::now() >= due {
-                return;
+                return limit;
             }
             tokio::time::sleep_until(due).await;
         }
@@ -56,26 +61,27 @@ impl Progress {
 mod tests {
     use super::*;
 
+    const LIMITS: Limits = Limits { stall: Duration::from_secs(10), answer: Duration::from_secs(60) };
+
     #[tokio::test(start_paused = true)]
-    async fn upload_buffers_get_time_to_drain() {
+    async fn answer_to_a_body_may_take_longer() {
         let progress = Progress::start();
-        progress.all_taken(3 * SLOWEST_LINE);
         let start = Instant::now();
-        progress.stalled(Duration::from_secs(10)).await;
-        assert_eq!(start.elapsed().as_secs(), 13);
-        progress.all_taken(u64::MAX / 1000);
-        progress.stalled(Duration::from_secs(10)).await;
-        assert_eq!(start.elapsed().as_secs(), 10 + SYSTEM_BUFFER / SLOWEST_LINE);
+        assert_eq!(progress.stalled(LIMITS).await, LIMITS.stall);
+        assert_eq!(start.elapsed(), LIMITS.stall);
+        progress.mark();
+        progress.all_taken();
+        assert_eq!(progress.stalled(LIMITS).await, LIMITS.answer);
+        assert_eq!(start.elapsed(), LIMITS.stall + LIMITS.answer);
     }
 
     #[tokio::test(start_paused = true)]
     async fn progress_postpones_the_stall() {
         let progress = Progress::start();
-        let limit = Duration::from_secs(10);
         let watched = {
             let progress = progress.clone();
             tokio::spawn(async move {
-                progress.stalled(limit).await;
+                progress.stalled(LIMITS).await;
                 Instant::now()
             })
         };

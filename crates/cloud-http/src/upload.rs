@@ -44,7 +44,6 @@ type Remaining = Arc<Mutex<Option<VecDeque<Bytes>>>>;
 #[derive(Debug)]
 pub(crate) struct UploadBody {
     remaining: Remaining,
-    length: u64,
     left: u64,
     lent: bool,
     progress: Progress,
@@ -78,10 +77,10 @@ impl UploadBody {
                 chunks.push_back(data);
             }
         }
-        let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let left = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let remaining = Arc::new(Mutex::new(Some(chunks)));
         let lease = Lease(Arc::clone(&remaining));
-        Ok((Self { remaining, length, left: length, lent, progress }, lease))
+        Ok((Self { remaining, left, lent, progress }, lease))
     }
 
     /// Returns Google's checksum header for the remaining chunks.
@@ -127,7 +126,7 @@ impl Body for UploadBody {
             Ok(Some(chunk)) => {
                 self.left -= chunk.len() as u64;
                 if self.left == 0 {
-                    self.progress.all_taken(self.length);
+                    self.progress.all_taken();
                 }
                 Some(Ok(Frame::data(chunk)))
             }

@@ -13,7 +13,7 @@ const LONGEST_TIMEOUT: u64 = 7 * 24 * 3600;
 /// Connections, timeouts and retries.
 #[derive(Debug)]
 pub struct NetworkOptions {
-    /// `ConnectionTimeout`, `MaxConnections`.
+    /// `ConnectionTimeout`, `RequestTimeout`, `MaxConnections`.
     pub http: HttpOptions,
     /// `RequestTimeout`, `MaxRetries`.
     pub retry: RetryPolicy,
@@ -47,6 +47,7 @@ impl NetworkOptions {
             http: HttpOptions {
                 connect_timeout,
                 stall_limit: connect_timeout,
+                answer_limit: Duration::from_secs(request_timeout),
                 max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
                 ..HttpOptions::default()
             },

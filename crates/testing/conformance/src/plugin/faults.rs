@@ -17,7 +17,8 @@ tests! {
     EveryCloud:
         transient_faults_are_retried,
         lasting_faults_are_one_error_line,
-        permanent_errors_are_not_retried;
+        permanent_errors_are_not_retried,
+        acknowledgement_may_take_longer_than_the_stall_limit;
     OneCloud:
         stalled_requests_are_retried,
         broken_network_is_one_error_line,
@@ -130,7 +131,6 @@ fn stalled_requests_are_retried<C: Cloud>() -> Result<()> {
     for (operation, fault) in [
         (request::CREATE, Fault::StallRequestAfter(0)),
         (request::CREATE, Fault::StallRequestAfter(100_000)),
-        (request::CREATE, silence.clone()),
         (request::READ, Fault::StallResponseAfter(0)),
         (request::READ_RANGE, Fault::StallResponseAfter(300_000)),
         (request::READ, silence),
@@ -141,6 +141,27 @@ fn stalled_requests_are_retried<C: Cloud>() -> Result<()> {
         assert_eq!(operate(&plugin, operation)?, Ok(()), "{operation:?} with {fault:?}");
         assert_eq!(plugin.requests(), 2, "{operation:?} with {fault:?}");
         assert!(start.elapsed() < Duration::from_secs(10), "{operation:?} with {fault:?}");
+    }
+    plugin.check()
+}
+
+fn acknowledgement_may_take_longer_than_the_stall_limit<C: Cloud>() -> Result<()> {
+    let options = json!({"ConnectionTimeout": 1, "MaxRetries": 0, "TransferBufferSize": 5});
+    let plugin = LoadedPlugin::<C>::with(&options)?;
+    // A slow line, so that the second upload is sent in parts.
+    plugin.server.bandwidth_per_connection(Some(8_000_000));
+    for size in [SIZE, 24_000_000] {
+        for operation in [
+            Operation::PutObject,
+            Operation::CreateMultipartUpload,
+            Operation::UploadPart,
+            Operation::CompleteMultipartUpload,
+        ] {
+            plugin.fault(operation, Fault::Delay(Duration::from_secs(3)), 1);
+        }
+        plugin.create(UUID, &content(size))?;
+        assert!(plugin.server.object(C::BUCKET, KEY).is_some_and(|stored| stored.bytes == content(size)));
+        plugin.server.faults().clear();
     }
     plugin.check()
 }
@@ -169,7 +190,7 @@ fn broken_network_is_one_error_line<C: Cloud>() -> Result<()> {
         let mut faults = vec![(Fault::CloseAfterRequestBytes(0), "")];
         match operation {
             // An upload that was carried out without an answer has not failed.
-            request::CREATE => faults.push((Fault::StallRequestAfter(100_000), "1 s")),
+            request::CREATE => faults.push((Fault::StallRequestAfter(100_000), "")),
             request::READ | request::READ_RANGE => faults
                 .extend([(Fault::CloseAfterResponseBytes(0), ""), (Fault::StallResponseAfter(0), "1 s")]),
             _ => {}
