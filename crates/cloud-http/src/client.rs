@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use crate::background;
 use crate::checksum::{self, Checksum};
 use crate::download::DownloadBody;
-use crate::error::{HttpConfigError, TransportError};
+use crate::error::{HttpConfigError, TransportError, innermost};
 use crate::error_body::{self, set_region, with_advice};
 use crate::exchange::{Exchange, note};
 use crate::lifetime::TokenHttp;
@@ -27,6 +27,7 @@ use crate::proxy::proxies;
 use crate::redact::Secrets;
 use crate::redirect::{self, MAX_REDIRECTS, redirect_target};
 use crate::stall::{Limits, Progress};
+use crate::tls;
 use crate::upload::{Lease, UploadBody, is_lent};
 
 /// Maximum number of bytes to read of an error body.
@@ -52,7 +53,7 @@ pub struct HttpOptions {
     /// decides. `NO_PROXY` applies to both. This machine and metadata services are never asked through a
     /// proxy.
     pub proxy: Option<String>,
-    /// PEM certificates of authorities to trust in addition to the system's.
+    /// PEM certificates to trust in addition to the system's: of authorities or of servers.
     pub root_certificates: Option<Vec<u8>>,
 }
 
@@ -101,6 +102,7 @@ impl CloudHttp {
     /// [`HttpConfigError`] if the certificates or the proxy are invalid.
     pub fn new(options: &HttpOptions) -> Result<Self, HttpConfigError> {
         let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::client_config(options.root_certificates.as_deref())?)
             .user_agent(USER_AGENT)
             .http1_only()
             .redirect(reqwest::redirect::Policy::none())
@@ -116,15 +118,7 @@ impl CloudHttp {
         for proxy in proxies(options.proxy.as_deref(), |name| std::env::var(name).ok())? {
             builder = builder.proxy(proxy);
         }
-        if let Some(pem) = &options.root_certificates {
-            let certificates =
-                reqwest::Certificate::from_pem_bundle(pem).map_err(|_| HttpConfigError::Certificates)?;
-            if certificates.is_empty() {
-                return Err(HttpConfigError::Certificates);
-            }
-            builder = builder.tls_certs_merge(certificates);
-        }
-        let client = builder.build().map_err(|error| HttpConfigError::from_reqwest(&error))?;
+        let client = builder.build().map_err(|error| HttpConfigError::Client(innermost(&error)))?;
         Ok(Self {
             client,
             connections: Arc::new(Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS))),

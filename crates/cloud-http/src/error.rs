@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
+use crate::tls;
+
 /// No complete response arrived from the server.
 ///
 /// `object_store` wraps this error in its own: use [`TransportError::find`].
@@ -62,7 +64,7 @@ impl TransportError {
     /// Classifies an error of `reqwest` by its sources.
     pub(crate) fn from_reqwest(error: &reqwest::Error) -> Self {
         let reason = innermost(error);
-        if is_certificate_error(&reason) {
+        if let Some(reason) = certificate_refusal(error) {
             Self::Certificate { reason }
         } else if error.is_connect() {
             Self::Connect { reason }
@@ -108,7 +110,7 @@ impl CredentialError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpConfigError {
-    /// The additional root certificates are not PEM.
+    /// The additional certificates are not PEM.
     #[error("no certificates in PEM format")]
     Certificates,
     /// The proxy's address is invalid.
@@ -117,15 +119,6 @@ pub enum HttpConfigError {
     /// TLS could not be set up.
     #[error("cannot set up the HTTP client: {0}")]
     Client(String),
-}
-
-impl HttpConfigError {
-    /// Classifies an error of building the client, when `reqwest` decodes the content of the PEM
-    /// certificates.
-    pub(crate) fn from_reqwest(error: &reqwest::Error) -> Self {
-        let reason = innermost(error);
-        if is_certificate_error(&reason) { Self::Certificates } else { Self::Client(reason) }
-    }
 }
 
 fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
@@ -137,9 +130,16 @@ pub(crate) fn innermost(error: &(dyn StdError + 'static)) -> String {
     sources(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
-fn is_certificate_error(reason: &str) -> bool {
-    // `reqwest` does not expose the error type of `rustls`, whose message begins like this.
-    reason.contains("invalid peer certificate")
+/// Returns why the server's certificate is not trusted, if that is the cause.
+fn certificate_refusal(error: &reqwest::Error) -> Option<String> {
+    sources(error).find_map(|source| {
+        // An `io::Error` does not name the error that it wraps as its source.
+        let mut inner = source;
+        while let Some(wrapped) = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            inner = wrapped;
+        }
+        inner.downcast_ref().and_then(tls::refusal)
+    })
 }
 
 fn is_broken_connection(error: &reqwest::Error) -> bool {

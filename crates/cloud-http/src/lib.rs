@@ -55,6 +55,7 @@ mod proxy;
 mod redact;
 mod redirect;
 mod stall;
+mod tls;
 mod upload;
 
 pub use background::in_background;

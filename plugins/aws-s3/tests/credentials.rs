@@ -106,6 +106,15 @@ fn credentials_come_from_environment_variables() -> Result<()> {
 }
 
 #[test]
+fn unencrypted_endpoint_needs_no_authorities() -> Result<()> {
+    let machine =
+        Machine::new(None)?.set("AWS_ACCESS_KEY_ID", ACCESS_KEY).set("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    let none = machine.file("no-authorities.pem", "")?;
+    machine.set("SSL_CERT_FILE", none).set("SSL_CERT_DIR", "/nonexistent").works()?;
+    Ok(())
+}
+
+#[test]
 fn credentials_come_from_the_shared_files() -> Result<()> {
     let good = format!("aws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n");
     let bad = "aws_access_key_id = other\naws_secret_access_key = other\n";
