@@ -49,7 +49,7 @@ pub struct HttpOptions {
     pub answer_limit: Duration,
     /// Maximum number of connections in use, at least 1. Further requests wait.
     pub max_connections: usize,
-    /// `[protocol://][user:password@]host[:port]`. If `None`, the environment (`HTTPS_PROXY` and similar)
+    /// `[protocol://][user:password@]host[:port]`, or an empty string for none. If `None`, the environment (`HTTPS_PROXY` and similar)
     /// decides. `NO_PROXY` applies to both. This machine and metadata services are never asked through a
     /// proxy.
     pub proxy: Option<String>,

@@ -65,6 +65,7 @@ pub use client::{CloudHttp, HttpOptions, no_retries, small_body};
 pub use error::{CredentialError, HttpConfigError, TransportError};
 pub use exchange::{Exchange, Refusal, observe, observe_nested};
 pub use lifetime::TokenHttp;
+pub use proxy::proxy_for;
 pub use redact::one_line;
 pub use redirect::redirect_target;
 pub use upload::with_lent_payload;

@@ -1,5 +1,6 @@
 //! Which requests go through a proxy.
 
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{NoProxy, Proxy};
 
 use crate::error::HttpConfigError;
@@ -19,30 +20,72 @@ const METADATA_SERVICES: [&str; 6] = [
     "MSI_ENDPOINT",
 ];
 
-/// Returns the proxies of a client, of which the first that applies to a request is used: the one of
-/// `option`, or else those of the environment, whose variables have the same meaning as for `reqwest`.
+/// The proxies of a client, and the hosts that are reached without one. Strings are empty if there is none.
+#[derive(Default)]
+struct Rules {
+    http: String,
+    https: String,
+    all: String,
+    direct: String,
+}
+
+impl Rules {
+    /// The proxy of `option`, none if it is empty; if it is missing, those of the environment, whose variables
+    /// have the same meaning as for `reqwest`.
+    fn new(option: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let either = |upper, lower| variable(upper).or_else(|| variable(lower)).unwrap_or_default();
+        let mut direct = vec![NEVER_PROXIED.to_owned(), either("NO_PROXY", "no_proxy")];
+        direct.extend(METADATA_SERVICES.iter().filter_map(|name| unencrypted_host(&variable(name)?)));
+        let direct = direct.join(",");
+        match option {
+            Some(proxy) => Self { all: proxy.to_owned(), direct, ..Self::default() },
+            // A web server sets this variable for CGI programs, and `HTTP_PROXY` is then a header of the request.
+            None if variable("REQUEST_METHOD").is_some() => Self::default(),
+            None => Self {
+                http: either("HTTP_PROXY", "http_proxy"),
+                https: either("HTTPS_PROXY", "https_proxy"),
+                all: either("ALL_PROXY", "all_proxy"),
+                direct,
+            },
+        }
+    }
+}
+
+/// Returns the proxies of a client, of which the first that applies to a request is used.
 pub(crate) fn proxies(
     option: Option<&str>,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<Proxy>, HttpConfigError> {
-    let either = |upper, lower| variable(upper).or_else(|| variable(lower)).unwrap_or_default();
-    let mut direct = vec![NEVER_PROXIED.to_owned(), either("NO_PROXY", "no_proxy")];
-    direct.extend(METADATA_SERVICES.iter().filter_map(|name| unencrypted_host(&variable(name)?)));
-    let exclude = |proxy: Proxy| proxy.no_proxy(NoProxy::from_string(&direct.join(",")));
-    if let Some(proxy) = option {
-        return Ok(vec![exclude(Proxy::all(proxy).map_err(|_| HttpConfigError::Proxy)?)]);
+    let rules = Rules::new(option, variable);
+    let exclude = |proxy: Proxy| proxy.no_proxy(NoProxy::from_string(&rules.direct));
+    let all = Proxy::all(&rules.all);
+    if option.is_some_and(|option| !option.is_empty()) {
+        return Ok(vec![exclude(all.map_err(|_| HttpConfigError::Proxy)?)]);
     }
-    // A web server sets this variable for CGI programs, and `HTTP_PROXY` is then a header of the request.
-    if variable("REQUEST_METHOD").is_some() {
-        return Ok(Vec::new());
-    }
-    let of_environment = [
-        Proxy::http(either("HTTP_PROXY", "http_proxy")),
-        Proxy::https(either("HTTPS_PROXY", "https_proxy")),
-        Proxy::all(either("ALL_PROXY", "all_proxy")),
-    ];
+    let of_environment = [Proxy::http(&rules.http), Proxy::https(&rules.https), all];
     // An address that is empty or not valid means no proxy.
     Ok(of_environment.into_iter().flatten().map(exclude).collect())
+}
+
+/// Returns the proxy through which a client with this [`HttpOptions::proxy`] sends requests to `server`, without
+/// user and password; `None` if it sends them directly.
+///
+/// [`HttpOptions::proxy`]: crate::HttpOptions::proxy
+pub fn proxy_for(option: Option<&str>, server: &str) -> Option<String> {
+    used(&Rules::new(option, |name| std::env::var(name).ok()), server)
+}
+
+fn used(rules: &Rules, server: &str) -> Option<String> {
+    let matcher = Matcher::builder()
+        .http(rules.http.as_str())
+        .https(rules.https.as_str())
+        .all(rules.all.as_str())
+        .no(rules.direct.as_str())
+        .build();
+    let proxy = matcher.intercept(&server.parse().ok()?)?;
+    let authority = proxy.uri().authority()?.as_str();
+    let host = authority.rsplit_once('@').map_or(authority, |(_user, host)| host);
+    Some(format!("{}://{host}", proxy.uri().scheme_str()?))
 }
 
 /// Returns the host of `[http://]host[:port][/path]`; `None` for `https`, where a proxy reads nothing.
@@ -98,6 +141,8 @@ mod tests {
         async fn seen(&self, option: bool, variables: &[(&str, &str)], urls: &[&str]) -> usize {
             let variables: BTreeMap<_, _> = variables.iter().copied().collect();
             let variable = |name: &str| variables.get(name).map(|value| (*value).replace("PROXY", &self.url));
+            let rules = Rules::new(option.then_some(self.url.as_str()), variable);
+            let described = urls.iter().filter(|url| used(&rules, url).is_some()).count();
             let mut builder = reqwest::Client::builder().timeout(Duration::from_millis(500)).no_proxy();
             for proxy in proxies(option.then_some(self.url.as_str()), variable).unwrap() {
                 builder = builder.proxy(proxy);
@@ -107,7 +152,9 @@ mod tests {
                 // Fails unless the proxy answers. Nothing listens on these ports.
                 let _ = client.get(*url).send().await;
             }
-            std::mem::take(&mut *self.asked.lock()).len()
+            let seen = std::mem::take(&mut *self.asked.lock()).len();
+            assert_eq!(described, seen, "{variables:?}");
+            seen
         }
     }
 
@@ -193,7 +240,18 @@ mod tests {
         ] {
             assert_eq!(proxy.seen(false, variables, &urls).await, expected, "{variables:?}");
         }
+        let environment = |name: &str| (name == "ALL_PROXY").then(|| proxy.url.clone());
+        assert!(proxies(Some(""), environment).unwrap().is_empty());
+        assert_eq!(used(&Rules::new(Some(""), environment), "http://storage.test/"), None);
         let invalid = proxies(Some("http://"), |_| None).unwrap_err();
         assert!(matches!(invalid, HttpConfigError::Proxy));
+    }
+
+    #[test]
+    fn description_of_a_proxy_has_no_password() {
+        for option in ["http://user:hunter2@proxy.test:3128", "user:hunter2@proxy.test:3128"] {
+            let described = proxy_for(Some(option), "https://storage.test/");
+            assert_eq!(described.as_deref(), Some("http://proxy.test:3128"));
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bucket::BucketOptions;
-use cloud_http::{CloudHttp, HttpConfigError, HttpOptions};
+use cloud_http::{CloudHttp, HttpConfigError, HttpOptions, proxy_for};
 use object_store::multipart::MultipartStore;
 use object_store::{ObjectStore, PutOptions};
 use orthanc_ffi::InitializeError;
@@ -14,7 +14,10 @@ use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 use url::Url;
 
-use crate::config::{ConfigError, NetworkOptions, Section, describe_file};
+use crate::config::{ConfigError, NetworkOptions, PROXY, Section, describe_file};
+
+/// Orthanc's own option for its proxy.
+const ORTHANC_PROXY: &str = "HttpProxy";
 
 /// A cloud that stores objects in buckets.
 pub trait Provider: Send + Sync + 'static {
@@ -75,6 +78,8 @@ pub struct ProviderContext<'a> {
     configuration: &'a Map<String, Value>,
     runtime: &'a Handle,
     network: NetworkOptions,
+    /// The option that names the proxy.
+    proxy_option: String,
 }
 
 impl<'a> ProviderContext<'a> {
@@ -88,7 +93,13 @@ impl<'a> ProviderContext<'a> {
         configuration: &'a Map<String, Value>,
         runtime: &'a Handle,
     ) -> Result<Self, ConfigError> {
-        Ok(Self { configuration, runtime, network: NetworkOptions::read(section, P::HTTP_LOG_OPTION)? })
+        let mut network = NetworkOptions::read(section, P::HTTP_LOG_OPTION)?;
+        let mut proxy_option = format!("{}.{PROXY}", section.name());
+        if network.http.proxy.is_none() {
+            network.http.proxy = Section::root(configuration).non_empty(ORTHANC_PROXY)?;
+            proxy_option = ORTHANC_PROXY.to_owned();
+        }
+        Ok(Self { configuration, runtime, network, proxy_option })
     }
 
     /// Returns the network options.
@@ -111,6 +122,10 @@ impl<'a> ProviderContext<'a> {
         put_options: PutOptions,
         largest_put: u64,
     ) -> BucketOptions {
+        match proxy_for(self.network.http.proxy.as_deref(), endpoint.as_str()) {
+            Some(proxy) => tracing::info!("requests to {endpoint} are sent through the proxy {proxy}"),
+            None => tracing::info!("requests to {endpoint} are sent directly, without a proxy"),
+        }
         BucketOptions {
             server: format!("{}{}", endpoint.authority(), endpoint.path()),
             put_options,
@@ -121,23 +136,21 @@ impl<'a> ProviderContext<'a> {
         }
     }
 
-    /// Returns an HTTP client that uses Orthanc's proxy (`HttpProxy`) and additional certificates
-    /// (`HttpsCACertificates`).
+    /// Returns an HTTP client that uses the section's proxy (`Proxy`) or Orthanc's (`HttpProxy`), and additional
+    /// certificates (`HttpsCACertificates`).
     ///
     /// # Errors
     ///
-    /// Returns an error if one of the two options is not valid.
+    /// Returns an error if one of these options is not valid.
     pub fn http(&self) -> Result<CloudHttp, InitializeError> {
         const CERTIFICATES: &str = "HttpsCACertificates";
-        const PROXY: &str = "HttpProxy";
         let mut root = Section::root(self.configuration);
-        let proxy = root.non_empty(PROXY)?;
         let path = root.non_empty(CERTIFICATES)?;
         let shown = describe_file(Path::new(path.as_deref().unwrap_or_default()));
         let unreadable =
             |error| root.error(CERTIFICATES, format!("must name a readable file, got {shown}: {error}"));
         let root_certificates = path.as_ref().map(std::fs::read).transpose().map_err(unreadable)?;
-        let options = HttpOptions { proxy, root_certificates, ..self.network.http };
+        let options = HttpOptions { root_certificates, ..self.network.http.clone() };
         CloudHttp::new(&options).map_err(|error| match error {
             HttpConfigError::Certificates => {
                 let problem = format!("must be a PEM file with at least one certificate, got {shown}");
@@ -145,7 +158,7 @@ impl<'a> ProviderContext<'a> {
             }
             // The proxy's address may contain a password.
             HttpConfigError::Proxy => {
-                root.error(PROXY, "must be [protocol://][user:password@]host[:port]").into()
+                root.error(&self.proxy_option, "must be [protocol://][user:password@]host[:port]").into()
             }
             error => InitializeError::new(error.to_string()),
         })

@@ -49,13 +49,17 @@ fn bucket_may_be_part_of_the_host_name() -> Result<()> {
     let section = section::<S3>(&server, &json!({"Endpoint": "http://s3.test", "VirtualAddressing": true}));
     let mut configuration = configuration::<S3>(section);
     // The server is also the proxy, so that nothing resolves the host name.
-    configuration["HttpProxy"] = json!(server.endpoint());
+    configuration["AwsS3Storage"]["Proxy"] = json!(server.endpoint());
+    configuration["HttpProxy"] = json!("http://127.0.0.1:9");
     let plugin = LoadedPlugin::<S3>::load(server, configuration)?;
     let warnings = plugin.lines(LogLevel::Warning);
     assert!(
         warnings.iter().any(|line| line.contains("http://bucket.s3.test")),
         "not encrypted: {warnings:#?}"
     );
+    let infos = plugin.lines(LogLevel::Info);
+    let proxy = format!("through the proxy {}", plugin.server.endpoint());
+    assert!(infos.iter().any(|line| line.contains(&proxy)), "{infos:#?}");
     let bytes = content(100_000);
     plugin.create(UUID, &bytes)?;
     assert_eq!(plugin.read(UUID)?, bytes);

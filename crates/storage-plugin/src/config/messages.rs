@@ -132,6 +132,7 @@ fn messages_match_the_snapshot() {
     let inline = "-----BEGIN CERTIFICATE-----\nhunter2";
     configurations.push(json!({"HttpsCACertificates": inline, "Cloud": {"BucketName": "b"}}));
     configurations.push(json!({"HttpProxy": "user:hunter2@:80", "Cloud": {"BucketName": "b"}}));
+    configurations.push(json!({"Cloud": {"BucketName": "b", "Proxy": "user:hunter2@:80"}}));
 
     let runtime = Runtime::new().unwrap();
     let mut snapshot = String::new();

@@ -14,6 +14,7 @@ pub(crate) use common::CommonOptions;
 pub(crate) use encryption::EncryptionOptions;
 pub(crate) use hybrid::HybridOptions;
 pub use network::NetworkOptions;
+pub(crate) use network::PROXY;
 pub(crate) use offload::OffloadOptions;
 pub use section::{ConfigError, Secret, Section, describe_file};
 pub(crate) use state::StateOptions;

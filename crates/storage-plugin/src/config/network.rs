@@ -7,13 +7,15 @@ use cloud_http::HttpOptions;
 
 use super::{ConfigError, Section};
 
+/// The option for the bucket's proxy.
+pub(crate) const PROXY: &str = "Proxy";
 /// A week, in seconds.
 const LONGEST_TIMEOUT: u64 = 7 * 24 * 3600;
 
 /// Connections, timeouts and retries.
 #[derive(Debug)]
 pub struct NetworkOptions {
-    /// `ConnectionTimeout`, `RequestTimeout`, `MaxConnections`.
+    /// `ConnectionTimeout`, `RequestTimeout`, `MaxConnections`, `Proxy`.
     pub http: HttpOptions,
     /// `RequestTimeout`, `MaxRetries`.
     pub retry: RetryPolicy,
@@ -48,6 +50,7 @@ impl NetworkOptions {
                 connect_timeout,
                 stall_limit: connect_timeout,
                 answer_limit: Duration::from_secs(request_timeout),
+                proxy: section.string(PROXY)?.map(|proxy| proxy.trim().to_owned()),
                 max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
                 ..HttpOptions::default()
             },

@@ -176,6 +176,7 @@ fn proxy_password_is_in_no_log<C: Cloud>() -> Result<()> {
     plugin.server.stop();
     assert!(plugin.create(UUID, b"x").is_err());
     let log = text(&plugin);
+    assert!(log.contains("through the proxy http://127.0.0.1:"), "{log}");
     // `user:hunter2` in base64 is the form in which it is sent.
     assert!(!log.contains("hunter2") && !log.contains("dXNlcjpodW50ZXIy"), "{log}");
     plugin.check()
