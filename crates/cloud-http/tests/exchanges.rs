@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 const STALL: Duration = Duration::from_millis(300);
 const ANSWER: Duration = Duration::from_secs(20);
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// Starts a server and returns its URL.
 fn server(serve: impl Fn(&mut BufReader<TcpStream>, usize) + Send + Sync + 'static) -> String {
@@ -120,7 +120,7 @@ async fn refusal_shows_the_words_of_the_server() {
 
 /// Returns the answer of a server that redirects to `url`.
 fn redirect(status: u16, url: &str) -> String {
-    format!("HTTP/1.1 {status} R\r\nLocation: {url}\r\nContent-Length: 0\r\n\r\n")
+    format!("HTTP/1.1 {status} R\r\nLocation: {url}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 }
 
 #[tokio::test]
