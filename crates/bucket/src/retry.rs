@@ -44,6 +44,7 @@ pub(crate) struct Attempts {
     retries_left: u32,
     pause: Duration,
     may_be_done: bool,
+    renewed: bool,
 }
 
 /// A failed attempt.
@@ -70,6 +71,7 @@ impl Attempts {
             retries_left: policy.max_retries,
             pause: policy.first_pause,
             may_be_done: false,
+            renewed: false,
         }
     }
 
@@ -86,6 +88,11 @@ impl Attempts {
             self.made += 1;
             let failure = match tokio::time::timeout_at(self.deadline, observe(attempt())).await {
                 Ok((Ok(value), exchange)) => return Ok((value, exchange)),
+                // Once, at once, and however many retries are allowed.
+                Ok((Err(_), exchange)) if exchange.renewed && !self.renewed => {
+                    self.renewed = true;
+                    continue;
+                }
                 Ok((Err(error), exchange)) => {
                     self.may_be_done |= may_be_done(&error, &exchange);
                     let retry_after = exchange.retry_after;

@@ -26,6 +26,7 @@ use crate::lifetime::TokenHttp;
 use crate::proxy::proxies;
 use crate::redact::Secrets;
 use crate::redirect::{self, MAX_REDIRECTS, redirect_target};
+use crate::renewal::{self, Renewable};
 use crate::stall::{Limits, Progress};
 use crate::tls;
 use crate::upload::{Lease, UploadBody, is_lent};
@@ -92,6 +93,7 @@ pub struct CloudHttp {
     limits: Limits,
     crc32c_of_uploads: bool,
     secrets: Secrets,
+    renewal: Option<Arc<dyn Renewable>>,
 }
 
 impl CloudHttp {
@@ -125,6 +127,7 @@ impl CloudHttp {
             limits: Limits { stall: options.stall_limit, answer: options.answer_limit },
             crc32c_of_uploads: false,
             secrets: Secrets::default(),
+            renewal: None,
         })
     }
 
@@ -139,6 +142,12 @@ impl CloudHttp {
     #[must_use]
     pub fn with_secrets(self, secrets: impl IntoIterator<Item = String>) -> Self {
         Self { secrets: Secrets::new(secrets), ..self }
+    }
+
+    /// Loads the credentials of requests again when the server refuses them: see [`Exchange::renewed`].
+    #[must_use]
+    pub fn with_renewal(self, credentials: Arc<dyn Renewable>) -> Self {
+        Self { renewal: Some(credentials), ..self }
     }
 
     /// Returns the `reqwest` client, without limits and observation, for requests of other libraries
@@ -322,6 +331,13 @@ impl HttpService for CloudHttp {
         let path = request.uri().path().to_owned();
         let start = std::time::Instant::now();
         let answer = self.follow(request).await;
+        if let (Ok(response), Some(renewal)) = (&answer, &self.renewal) {
+            let status = response.status();
+            note(|exchange| {
+                exchange.renewed =
+                    renewal::is_refusal(status, exchange.code.as_deref()) && renewal.refused(start);
+            });
+        }
         let milliseconds = start.elapsed().as_millis();
         match &answer {
             Ok(response) => {

@@ -25,6 +25,8 @@ pub struct Exchange {
     pub code: Option<String>,
     /// The server's explanation: one line of at most 200 characters.
     pub message: Option<String>,
+    /// Whether the server refused the credentials, and others have been loaded since.
+    pub renewed: bool,
     /// The checksum of the whole object, if the response to a read contains one.
     pub checksum: Option<Checksum>,
 }

@@ -1,13 +1,19 @@
-//! Wraps a credential provider so that its errors name the service and the remedy.
+//! Wraps credential providers: errors name the service and the remedy, and credentials that the server refuses are
+//! loaded again.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use cloud_http::{CredentialError, TransportError, observe_nested};
+use cloud_http::{CredentialError, Renewable, TransportError, observe_nested};
 use object_store::CredentialProvider;
+use parking_lot::Mutex;
+
+/// How long refused credentials are not loaded again after they were, so that a lasting refusal does not cost a request
+/// to a token service each time.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// A service that issues credentials, as errors name it.
 #[derive(Debug, Clone, Copy)]
@@ -34,14 +40,14 @@ impl TokenService {
 /// machine, so this error is permanent. Once the service has returned credentials, not reaching it is a
 /// transient error. A refusal is transient only if its HTTP status says so.
 pub struct NamedCredentials<C> {
-    provider: Arc<dyn CredentialProvider<Credential = C>>,
+    provider: Provider<C>,
     service: TokenService,
     has_answered: AtomicBool,
 }
 
 impl<C: fmt::Debug + Send + Sync + 'static> NamedCredentials<C> {
     /// Wraps `provider`, which gets its credentials from `service`.
-    pub fn new(provider: Arc<dyn CredentialProvider<Credential = C>>, service: TokenService) -> Self {
+    pub fn new(provider: Provider<C>, service: TokenService) -> Self {
         Self { provider, service, has_answered: AtomicBool::new(false) }
     }
 
@@ -93,13 +99,87 @@ impl<C> fmt::Debug for NamedCredentials<C> {
     }
 }
 
+/// A provider of credentials.
+type Provider<C> = Arc<dyn CredentialProvider<Credential = C>>;
+/// Returns a provider that knows nothing of former credentials.
+type Load<C> = dyn Fn() -> Result<Provider<C>, String> + Send + Sync;
+
+/// Credentials that are loaded again when the server refuses them.
+///
+/// All requests that were sent with the same credentials and refused cause one reload.
+pub struct Reloading<C> {
+    load: Box<Load<C>>,
+    loaded: Mutex<Loaded<C>>,
+}
+
+struct Loaded<C> {
+    provider: Provider<C>,
+    at: Instant,
+    after_refusal: bool,
+}
+
+impl<C: fmt::Debug + Send + Sync + 'static> Reloading<C> {
+    /// Uses `provider` until the server refuses its credentials, and then what `load` returns. An error of `load`, of
+    /// which a user can see the message, keeps the provider.
+    pub fn new(
+        provider: Provider<C>,
+        load: impl Fn() -> Result<Provider<C>, String> + Send + Sync + 'static,
+    ) -> Self {
+        let loaded = Loaded { provider, at: Instant::now(), after_refusal: false };
+        Self { load: Box::new(load), loaded: Mutex::new(loaded) }
+    }
+}
+
+impl<C: fmt::Debug + Send + Sync + 'static> Renewable for Reloading<C> {
+    fn refused(&self, used: Instant) -> bool {
+        let mut loaded = self.loaded.lock();
+        if loaded.at > used {
+            return true;
+        }
+        if loaded.after_refusal && loaded.at.elapsed() < PAUSE {
+            return false;
+        }
+        match (self.load)() {
+            Ok(provider) => {
+                tracing::info!("the server refused the credentials; loading them again");
+                *loaded = Loaded { provider, at: Instant::now(), after_refusal: true };
+                true
+            }
+            Err(error) => {
+                tracing::warn!("the server refused the credentials, which cannot be loaded again: {error}");
+                false
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl<C: fmt::Debug + Send + Sync + 'static> CredentialProvider for Reloading<C> {
+    type Credential = C;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<C>> {
+        let provider = Arc::clone(&self.loaded.lock().provider);
+        provider.get_credential().await
+    }
+}
+
+impl<C> fmt::Debug for Reloading<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reloading")
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use object_store::StaticCredentialProvider;
+
     use super::*;
 
     /// Returns the last result of the list until the list is empty, then never answers.
     #[derive(Debug)]
-    struct Scripted(parking_lot::Mutex<Vec<Result<(), TransportError>>>);
+    struct Scripted(Mutex<Vec<Result<(), TransportError>>>);
 
     #[async_trait]
     impl CredentialProvider for Scripted {
@@ -117,6 +197,35 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn refused_credentials_are_loaded_once() {
+        let loads = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&loads);
+        let provider = |number| Arc::new(StaticCredentialProvider::new(number)) as Provider<usize>;
+        let reloading = Reloading::new(provider(0), move || match count.fetch_add(1, Ordering::SeqCst) {
+            2.. => Err("no file".to_owned()),
+            number => Ok(provider(number + 1)),
+        });
+        let age = |seconds| reloading.loaded.lock().at -= Duration::from_secs(seconds);
+        let current = async || *reloading.get_credential().await.unwrap();
+        let used = Instant::now();
+        for _ in 0..100 {
+            assert!(reloading.refused(used), "others have been loaded since");
+        }
+        assert_eq!((current().await, loads.load(Ordering::SeqCst)), (1, 1));
+        // Those are refused, too.
+        for _ in 0..100 {
+            assert!(!reloading.refused(Instant::now()));
+        }
+        assert_eq!(loads.load(Ordering::SeqCst), 1);
+        age(60);
+        assert!(reloading.refused(Instant::now()));
+        assert_eq!((current().await, loads.load(Ordering::SeqCst)), (2, 2));
+        age(60);
+        assert!(!reloading.refused(Instant::now()));
+        assert_eq!(current().await, 2);
+    }
+
     fn refused() -> TransportError {
         TransportError::Connect { reason: "connection refused".to_owned() }
     }
@@ -124,7 +233,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn failures_are_transient_after_a_first_answer() {
         let script = vec![Err(refused()), Ok(()), Err(refused())];
-        let provider = Arc::new(Scripted(parking_lot::Mutex::new(script)));
+        let provider = Arc::new(Scripted(Mutex::new(script)));
         let limit = Duration::from_secs(5);
         let service = TokenService { name: "the metadata server", advice: "name a file", limit };
         let named = NamedCredentials::new(provider, service);
@@ -146,7 +255,7 @@ mod tests {
 
     #[test]
     fn refusal_is_permanent_unless_service_is_busy() {
-        let provider = Arc::new(Scripted(parking_lot::Mutex::default()));
+        let provider = Arc::new(Scripted(Mutex::default()));
         let service =
             TokenService { name: "Entra ID", advice: "check AZURE_CLIENT_ID", limit: Duration::MAX };
         let named = NamedCredentials::<()>::new(provider, service);

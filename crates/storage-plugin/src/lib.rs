@@ -58,7 +58,7 @@ mod stop;
 mod walk;
 
 pub use config::{ConfigError, NetworkOptions, Secret, Section, describe_file};
-pub use credentials::{NamedCredentials, TokenService};
+pub use credentials::{NamedCredentials, Reloading, TokenService};
 pub use endpoint::{endpoint_option, parse_endpoint, warn_if_exposed};
 pub use plugin::StoragePlugin;
 pub use provider::{Provider, ProviderContext, c_str, client_error, connect};

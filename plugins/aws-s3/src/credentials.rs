@@ -7,11 +7,12 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use cloud_http::CredentialError;
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
+use storage_plugin::Reloading;
 use tokio::sync::Mutex;
 
 use crate::smithy_http::ReqwestClient;
@@ -22,7 +23,8 @@ const RENEWAL: Duration = Duration::from_secs(5 * 60);
 /// AWS' default credential chain: environment, shared configuration with profiles and SSO, web identity, EKS Pod
 /// Identity, ECS, EC2 instance metadata v2.
 pub(crate) struct CredentialChain {
-    provider: Option<SharedCredentialsProvider>,
+    region: String,
+    client: reqwest::Client,
     /// The lock also ensures that one task renews the credentials while the others wait.
     current: Mutex<Option<Current>>,
 }
@@ -33,24 +35,26 @@ struct Current {
 }
 
 impl CredentialChain {
-    /// Reads the environment and the shared files. Sends requests only when credentials are needed.
-    pub(crate) async fn load(region: &str, client: reqwest::Client) -> Self {
-        let loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(ReqwestClient::new(client))
-            .region(Region::new(region.to_owned()));
-        let provider = Box::pin(loader.load()).await.credentials_provider();
-        Self { provider, current: Mutex::new(None) }
+    /// Returns the chain, which is loaded again when the server refuses its credentials. Reads files and sends requests
+    /// only when credentials are needed.
+    pub(crate) fn reloading(region: &str, client: reqwest::Client) -> Arc<Reloading<AwsCredential>> {
+        let region = region.to_owned();
+        let new = move || {
+            Arc::new(Self { region: region.clone(), client: client.clone(), current: Mutex::default() })
+        };
+        Arc::new(Reloading::new(new(), move || Ok(new())))
     }
 
     async fn renew(&self) -> Result<Current, CredentialError> {
-        let Some(provider) = &self.provider else {
-            return Err(CredentialError {
-                reason: "the AWS SDK has no credential provider".to_owned(),
-                transient: false,
-            });
+        // The SDK keeps the content of the shared files, so a new chain is needed to see that they have changed.
+        let loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(ReqwestClient::new(self.client.clone()))
+            .region(Region::new(self.region.clone()));
+        let Some(provider) = Box::pin(loader.load()).await.credentials_provider() else {
+            return Err(permanent("the AWS SDK has no credential provider"));
         };
         let credentials = provider.provide_credentials().await.map_err(|error| explain(&error))?;
-        Ok(Current { expiry: credentials.expiry(), credential: Arc::new(convert(&credentials)) })
+        Ok(Current { expiry: credentials.expiry(), credential: Arc::new(convert(&credentials)?) })
     }
 }
 
@@ -89,12 +93,22 @@ impl fmt::Debug for CredentialChain {
     }
 }
 
-fn convert(credentials: &Credentials) -> AwsCredential {
-    AwsCredential {
-        key_id: credentials.access_key_id().to_owned(),
-        secret_key: credentials.secret_access_key().to_owned(),
-        token: credentials.session_token().map(str::to_owned),
-    }
+fn convert(credentials: &Credentials) -> Result<AwsCredential, CredentialError> {
+    let clean = |text: &str| match text.trim() {
+        text if text.contains(char::is_control) => {
+            Err(permanent("the AWS credentials contain control characters such as line breaks"))
+        }
+        text => Ok(text.to_owned()),
+    };
+    Ok(AwsCredential {
+        key_id: clean(credentials.access_key_id())?,
+        secret_key: clean(credentials.secret_access_key())?,
+        token: credentials.session_token().map(clean).transpose()?,
+    })
+}
+
+fn permanent(reason: &str) -> CredentialError {
+    CredentialError { reason: reason.to_owned(), transient: false }
 }
 
 /// Describes missing credentials in one line. The source errors are not quoted, because they can contain answers of token

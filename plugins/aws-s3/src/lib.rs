@@ -32,10 +32,10 @@ use bucket::BucketOptions;
 use cloud_http::{CloudHttp, no_retries};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use object_store::ClientOptions;
-use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential, Checksum};
 use orthanc_ffi::InitializeError;
 use storage_plugin::{
-    Provider, ProviderContext, Section, StoragePlugin, c_str, client_error, warn_if_exposed,
+    Provider, ProviderContext, Reloading, Section, StoragePlugin, c_str, client_error, warn_if_exposed,
 };
 
 use crate::credentials::CredentialChain;
@@ -61,7 +61,7 @@ impl Provider for S3 {
     ) -> Result<BucketOptions, InitializeError> {
         let options = Options::read(section)?;
         let http = context.http()?;
-        let store = store(&options, &http, context.runtime()).map_err(client_error)?;
+        let (store, http) = store(&options, http).map_err(client_error)?;
         let deletion = ObjectDeletion::new(&options, Arc::clone(store.credentials()), &http);
         let url = format!("s3://{}", options.bucket);
         let mut bucket =
@@ -71,11 +71,7 @@ impl Provider for S3 {
     }
 }
 
-fn store(
-    options: &Options,
-    http: &CloudHttp,
-    runtime: &tokio::runtime::Handle,
-) -> object_store::Result<AmazonS3> {
+fn store(options: &Options, http: CloudHttp) -> object_store::Result<(AmazonS3, CloudHttp)> {
     let endpoint = &options.endpoint;
     // Over TLS nobody can change the payload, and a checksum detects faults, so that signing it would only cost a SHA-256
     // of every object. Over plain HTTP to another machine, only the signature protects the payload.
@@ -89,8 +85,7 @@ fn store(
         .with_checksum_algorithm(Checksum::CRC64NVME)
         .with_disable_bulk_delete(true)
         .with_retry(no_retries())
-        .with_client_options(ClientOptions::new().with_default_headers(default_headers()))
-        .with_http_connector(http.clone());
+        .with_client_options(ClientOptions::new().with_default_headers(default_headers()));
     // The variants of these keys are not public, but their names are.
     if let Some(algorithm) = options.server_side_encryption {
         builder = builder.with_config("aws_server_side_encryption".parse()?, algorithm);
@@ -98,21 +93,23 @@ fn store(
     if let Some(id) = &options.kms_key_id {
         builder = builder.with_config("aws_sse_kms_key_id".parse()?, id);
     }
-    builder = match &options.credentials {
+    let http = match &options.credentials {
         Credentials::Static { access_key, secret_key, session_token } => {
-            let signed =
+            let secrets = [Some(access_key), Some(secret_key), session_token.as_ref()].into_iter().flatten();
+            builder =
                 builder.with_access_key_id(access_key.expose()).with_secret_access_key(secret_key.expose());
-            match session_token {
-                Some(token) => signed.with_token(token.expose()),
-                None => signed,
+            if let Some(token) = session_token {
+                builder = builder.with_token(token.expose());
             }
+            http.with_secrets(secrets.map(|secret| secret.expose().to_owned()))
         }
         Credentials::DefaultChain => {
-            let chain = runtime.block_on(CredentialChain::load(&options.region, http.client().clone()));
-            builder.with_credentials(Arc::new(chain))
+            let chain = CredentialChain::reloading(&options.region, http.client().clone());
+            builder = builder.with_credentials(Arc::<Reloading<AwsCredential>>::clone(&chain));
+            http.with_renewal(chain)
         }
     };
-    builder.build()
+    Ok((builder.with_http_connector(http.clone()).build()?, http))
 }
 
 /// Requests the checksum of objects that are read. `cloud-http` compares it.
@@ -140,8 +137,7 @@ mod tests {
         let mut section = Section::find(&configuration, S3::SECTION).unwrap().unwrap();
         let options = Options::read(&mut section).unwrap();
         let http = CloudHttp::new(&HttpOptions::default()).unwrap();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let store = store(&options, &http, runtime.handle()).unwrap();
+        let (store, http) = store(&options, http).unwrap();
         let text = format!("{section:?} {options:?} {http:?} {store:?}");
         assert!(text.contains("bucket"), "{text}");
         assert!(!text.contains("hunter2") && !text.contains("swordfish"), "{text}");

@@ -16,7 +16,7 @@ use cloud::S3;
 use conformance::{
     Answer, Cloud as _, METADATA_LIFETIME, Outcome, Request, SmallServer, configuration, section, without,
 };
-use fake_cloud::{BucketServer, Options};
+use fake_cloud::{BucketServer, Fault, FaultRule, Operation, Options};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -234,6 +234,63 @@ fn valid_credentials_survive_a_failed_renewal() -> Result<()> {
     let outcome = machine.works()?;
     let about_renewal = outcome.warnings.iter().filter(|line| line.contains("renew"));
     assert_eq!(about_renewal.count(), 3, "{:#?}", outcome.warnings);
+    Ok(())
+}
+
+/// Runs `change` while the server holds the first request back.
+fn during_the_check(server: &BucketServer, change: impl FnOnce() -> Result<()> + Send + 'static) {
+    let hold = server.hold(Operation::GetObject);
+    thread::spawn(move || {
+        assert!(hold.wait_until(1, Duration::from_secs(60)));
+        change()?;
+        hold.release();
+        anyhow::Ok(())
+    });
+}
+
+#[test]
+fn replaced_file_is_read_again() -> Result<()> {
+    let machine = Machine::new(None)?;
+    let bad = "[default]\naws_access_key_id = AKIAFORMER\naws_secret_access_key = former\n";
+    let file = machine.file(".aws/credentials", bad)?;
+    let good =
+        format!("[default]\naws_access_key_id = {ACCESS_KEY} \naws_secret_access_key =  {SECRET_KEY}\r\n");
+    during_the_check(&machine.server, move || Ok(std::fs::write(file, good)?));
+    let outcome = machine.run()?;
+    assert_eq!(outcome.errors, [""; 0]);
+    // The check was refused once.
+    assert_eq!(machine.server.requests().total, 5);
+    Ok(())
+}
+
+#[test]
+fn refused_credentials_are_loaded_again_once() -> Result<()> {
+    for code in ["ExpiredToken", "InvalidToken", "TokenRefreshRequired"] {
+        for (times, loads, uploads) in [(1, 2, 4), (usize::MAX, 2, 4)] {
+            let service = container_service(HOUR)?;
+            let machine = Machine::new(Some(TOKEN))?
+                .set("AWS_CONTAINER_CREDENTIALS_FULL_URI", service.url("/role"))
+                .set("AWS_CONTAINER_AUTHORIZATION_TOKEN", "Bearer pod-token");
+            let refusal = FaultRule::new(Fault::status(400, code)).on(Operation::PutObject).times(times);
+            machine.server.faults().push(refusal);
+            let errors = machine.run()?.errors;
+            assert_eq!(errors.len(), if times == 1 { 0 } else { 3 }, "{errors:#?}");
+            assert!(errors.iter().all(|line| line.contains(code)), "{errors:#?}");
+            assert_eq!(service.requests().len(), loads, "{code}");
+            assert_eq!(machine.server.requests().of(Operation::PutObject), uploads, "{code}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn control_characters_in_credentials_are_reported() -> Result<()> {
+    let machine = Machine::new(None)?
+        .set("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .set("AWS_SECRET_ACCESS_KEY", format!("{SECRET_KEY}\r\n{SECRET_KEY}"));
+    let errors = machine.run()?.errors;
+    assert!(errors.len() == 1 && errors[0].contains("control characters"), "{errors:#?}");
+    assert_eq!(machine.server.requests().total, 0);
     Ok(())
 }
 

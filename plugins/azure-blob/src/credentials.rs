@@ -5,14 +5,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use cloud_http::{CloudHttp, CredentialError, no_retries};
+use cloud_http::{CloudHttp, CredentialError, Renewable, no_retries};
 use object_store::azure::{AzureAccessKey, AzureCredential, AzureCredentialProvider, MicrosoftAzureBuilder};
 use object_store::{CredentialProvider, Result, StaticCredentialProvider};
 use parking_lot::Mutex;
-use storage_plugin::{NamedCredentials, TokenService};
+use storage_plugin::{NamedCredentials, Reloading, TokenService};
 use tokio::runtime::Handle;
 
 const CLIENT_SECRET: TokenService = TokenService {
@@ -54,14 +54,17 @@ pub(crate) enum Credentials {
 }
 
 impl Credentials {
-    /// Returns a provider of these credentials.
-    pub(crate) fn provider(&self, http: &CloudHttp) -> Result<AzureCredentialProvider> {
+    /// Returns a provider of these credentials, and a client that renews them.
+    pub(crate) fn provider(&self, http: CloudHttp) -> Result<(AzureCredentialProvider, CloudHttp)> {
         let credential = match self {
             Self::Key(key) => AzureCredential::AccessKey(key.clone()),
             Self::Signature(pairs) => AzureCredential::SASToken(pairs.clone()),
-            Self::Identity => return identity(http),
+            Self::Identity => {
+                let (provider, renewable) = identity(&http)?;
+                return Ok((provider, http.with_renewal(renewable)));
+            }
         };
-        Ok(Arc::new(StaticCredentialProvider::new(credential)))
+        Ok((Arc::new(StaticCredentialProvider::new(credential)), http))
     }
 }
 
@@ -76,7 +79,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-fn identity(http: &CloudHttp) -> Result<AzureCredentialProvider> {
+fn identity(http: &CloudHttp) -> Result<(AzureCredentialProvider, Arc<dyn Renewable>)> {
     let tenant = variable("AZURE_TENANT_ID");
     let client = variable("AZURE_CLIENT_ID");
     let authority = variable("AZURE_AUTHORITY_HOST");
@@ -93,12 +96,12 @@ fn identity(http: &CloudHttp) -> Result<AzureCredentialProvider> {
     if let (Some(tenant), Some(client)) = (tenant, &client) {
         let principal = builder.clone().with_tenant_id(tenant).with_client_id(client);
         if let Some(secret) = variable("AZURE_CLIENT_SECRET") {
-            let provider = of_type("client_secret", principal.with_client_secret(secret))?;
-            return Ok(Arc::new(NamedCredentials::new(provider, CLIENT_SECRET)));
+            let tokens = of_type("client_secret", principal.with_client_secret(secret))?;
+            return Ok((named(&tokens, CLIENT_SECRET), tokens));
         }
         if let Some(file) = variable("AZURE_FEDERATED_TOKEN_FILE") {
-            let provider = of_type("workload_identity", principal.with_federated_token_file(file))?;
-            return Ok(Arc::new(NamedCredentials::new(provider, WORKLOAD_IDENTITY)));
+            let tokens = of_type("workload_identity", principal.with_federated_token_file(file))?;
+            return Ok((named(&tokens, WORKLOAD_IDENTITY), tokens));
         }
     }
     let mut managed = builder.clone();
@@ -109,21 +112,36 @@ fn identity(http: &CloudHttp) -> Result<AzureCredentialProvider> {
     if let Some(endpoint) = variable("IDENTITY_ENDPOINT") {
         managed = managed.with_msi_endpoint(endpoint);
     }
-    Ok(Arc::new(MachineOrUser {
-        machine: NamedCredentials::new(of_type("managed_identity", managed)?, MANAGED_IDENTITY),
-        user: NamedCredentials::new(Arc::new(OnBlockingThread(of_type("azure_cli", builder)?)), COMMAND_LINE),
+    let machine = of_type("managed_identity", managed)?;
+    let user = of_type("azure_cli", builder)?;
+    let either = Arc::new(MachineOrUser {
+        machine: NamedCredentials::new(Arc::<Tokens>::clone(&machine), MANAGED_IDENTITY),
+        user: NamedCredentials::new(Arc::new(OnBlockingThread(Arc::<Tokens>::clone(&user))), COMMAND_LINE),
+        renewable: (machine, user),
         chosen: Mutex::new(None),
-    }))
+    });
+    Ok((Arc::<MachineOrUser>::clone(&either), either))
 }
 
-/// Returns an environment variable, unless it is empty.
+/// Tokens of Entra ID.
+type Tokens = Reloading<AzureCredential>;
+
+fn named(tokens: &Arc<Tokens>, service: TokenService) -> AzureCredentialProvider {
+    Arc::new(NamedCredentials::new(Arc::<Tokens>::clone(tokens), service))
+}
+
+/// Returns an environment variable without white space around it, unless it is empty.
 fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+    std::env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
 
 /// Returns `object_store`'s provider for a type of credentials.
-fn of_type(credential_type: &str, builder: MicrosoftAzureBuilder) -> Result<AzureCredentialProvider> {
-    Ok(Arc::clone(builder.with_credential_type(credential_type).build()?.credentials()))
+fn of_type(credential_type: &str, builder: MicrosoftAzureBuilder) -> Result<Arc<Tokens>> {
+    let builder = builder.with_credential_type(credential_type);
+    let provider = move || Ok(Arc::clone(builder.clone().build()?.credentials()));
+    let first: AzureCredentialProvider = provider()?;
+    let unusable = |_: object_store::Error| "the settings in the environment are not valid".to_owned();
+    Ok(Arc::new(Reloading::new(first, move || provider().map_err(unusable))))
 }
 
 /// The identity of the machine, or else that of the user of the Azure CLI. The first that works is kept.
@@ -131,7 +149,20 @@ fn of_type(credential_type: &str, builder: MicrosoftAzureBuilder) -> Result<Azur
 struct MachineOrUser {
     machine: NamedCredentials<AzureCredential>,
     user: NamedCredentials<AzureCredential>,
+    /// The tokens of both.
+    renewable: (Arc<Tokens>, Arc<Tokens>),
     chosen: Mutex<Option<Identity>>,
+}
+
+impl Renewable for MachineOrUser {
+    fn refused(&self, used: Instant) -> bool {
+        let (machine, user) = &self.renewable;
+        match *self.chosen.lock() {
+            Some(Identity::Machine) => machine.refused(used),
+            Some(Identity::User) => user.refused(used),
+            None => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -178,7 +209,7 @@ fn join(machine: &object_store::Error, user: &object_store::Error) -> object_sto
 }
 
 /// Runs a provider on a blocking thread: `object_store` blocks while it waits for the program `az`.
-struct OnBlockingThread(AzureCredentialProvider);
+struct OnBlockingThread(Arc<Tokens>);
 
 #[async_trait]
 impl CredentialProvider for OnBlockingThread {

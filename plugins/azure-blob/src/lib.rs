@@ -59,7 +59,7 @@ impl Provider for Azure {
         context: &ProviderContext<'_>,
     ) -> Result<BucketOptions, InitializeError> {
         let options = Options::read(section)?;
-        let container = Arc::new(container(&options, &context.http()?).map_err(client_error)?);
+        let container = Arc::new(container(&options, context.http()?).map_err(client_error)?);
         let url = format!("azure://{}", options.container);
         let mut bucket = context.bucket(
             Arc::clone(&container),
@@ -77,10 +77,10 @@ impl Provider for Azure {
     }
 }
 
-fn container(options: &Options, http: &CloudHttp) -> object_store::Result<Container> {
+fn container(options: &Options, http: CloudHttp) -> object_store::Result<Container> {
     let account = &options.account;
     warn_if_exposed(&account.endpoint);
-    let credentials = account.credentials.provider(http)?;
+    let (credentials, http) = account.credentials.provider(http)?;
     let store = MicrosoftAzureBuilder::new()
         .with_account(&account.name)
         .with_container_name(&options.container)
@@ -89,7 +89,7 @@ fn container(options: &Options, http: &CloudHttp) -> object_store::Result<Contai
         .with_retry(no_retries())
         .with_http_connector(http.clone())
         .build()?;
-    Ok(Container::new(store, credentials, account, &options.container, options.access_tier, http.clone()))
+    Ok(Container::new(store, credentials, account, &options.container, options.access_tier, http))
 }
 
 orthanc_ffi::export_plugin!(StoragePlugin<Azure>);
@@ -114,7 +114,7 @@ mod tests {
             let mut section = Section::find(&configuration, Azure::SECTION).unwrap().unwrap();
             let options = Options::read(&mut section).unwrap();
             let http = CloudHttp::new(&HttpOptions::default()).unwrap();
-            let container = container(&options, &http).unwrap();
+            let container = container(&options, http).unwrap();
             let text = format!("{section:?} {options:?} {container:?}");
             assert!(text.contains("container"), "{text}");
             // The last one is how `Debug` prints the bytes of the key.

@@ -6,6 +6,7 @@ mod cloud;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail, ensure};
@@ -98,6 +99,23 @@ fn service_principal_is_in_the_environment() -> Result<()> {
     let entra = entra("client_secret=client-secret-of-orthanc")?;
     server.works(&machine(&entra)?.set("AZURE_CLIENT_SECRET", SECRET))?;
     assert_eq!(entra.requests().len(), 1, "a valid token is cached");
+    Ok(())
+}
+
+#[test]
+fn refused_token_is_replaced_once() -> Result<()> {
+    let server = Server::start()?;
+    let asked = AtomicUsize::new(0);
+    let entra = SmallServer::start(move |_| {
+        // Entra ID revokes tokens before they expire.
+        let life = if asked.fetch_add(1, Ordering::SeqCst) == 0 { Duration::ZERO } else { HOUR };
+        let token = AzuriteOverTls::token(life);
+        (200, json!({"token_type": "Bearer", "expires_in": 3600, "access_token": token}).to_string())
+    })?;
+    server.works(&machine(&entra)?.set("AZURE_CLIENT_SECRET", format!("{SECRET}\n")))?;
+    let requests = entra.requests();
+    assert_eq!(requests.len(), 2);
+    assert!(requests[0].body.contains("client_secret=client-secret-of-orthanc&"), "trimmed");
     Ok(())
 }
 

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud_http::{CloudHttp, no_retries};
+use cloud_http::{CloudHttp, Renewable, no_retries};
 use object_store::Result;
-use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorageBuilder, ServiceAccountKey};
+use object_store::gcp::{GcpCredential, GcpCredentialProvider, GoogleCloudStorageBuilder, ServiceAccountKey};
 use serde_json::Value;
-use storage_plugin::{NamedCredentials, TokenService, describe_file};
+use storage_plugin::{NamedCredentials, Reloading, TokenService, describe_file};
 use zeroize::Zeroizing;
 
 const OPTION: &str = "`GoogleCloudStorage.ServiceAccountFile`";
@@ -107,8 +107,28 @@ impl Credentials {
         Ok(Self::ServiceAccount(content))
     }
 
-    /// Returns a provider of tokens.
-    pub(crate) fn provider(&self, http: &CloudHttp) -> Result<GcpCredentialProvider> {
+    /// Returns a provider of tokens, and what renews it: the credentials are found again.
+    pub(crate) fn provider(
+        &self,
+        service_account_file: Option<PathBuf>,
+        http: &CloudHttp,
+    ) -> Result<(GcpCredentialProvider, Arc<dyn Renewable>)> {
+        let client = http.clone();
+        let reloading = Arc::new(Reloading::new(self.tokens(http)?, move || {
+            let found = Self::find(service_account_file.as_deref()).map_err(|error| error.to_string())?;
+            // The source is not quoted, because it can contain a part of the file.
+            found.tokens(&client).map_err(|_| "the credentials are not valid".to_owned())
+        }));
+        let renewable = Arc::<Reloading<GcpCredential>>::clone(&reloading);
+        let provider: GcpCredentialProvider = match self {
+            Self::ServiceAccount(_) => reloading,
+            Self::User(_) => Arc::new(NamedCredentials::new(reloading, TOKEN_SERVICE)),
+            Self::MetadataServer => Arc::new(NamedCredentials::new(reloading, METADATA_SERVER)),
+        };
+        Ok((provider, renewable))
+    }
+
+    fn tokens(&self, http: &CloudHttp) -> Result<GcpCredentialProvider> {
         let unspecific = GoogleCloudStorageBuilder::new()
             // The builder requires a bucket; tokens do not depend on it.
             .with_bucket_name("bucket")
@@ -120,12 +140,7 @@ impl Credentials {
             Self::User(path) => unspecific.with_application_credentials(path.to_string_lossy()),
             Self::MetadataServer => unspecific,
         };
-        let provider = Arc::clone(builder.build()?.credentials());
-        Ok(match self {
-            Self::ServiceAccount(_) => provider,
-            Self::User(_) => Arc::new(NamedCredentials::new(provider, TOKEN_SERVICE)),
-            Self::MetadataServer => Arc::new(NamedCredentials::new(provider, METADATA_SERVER)),
-        })
+        Ok(Arc::clone(builder.build()?.credentials()))
     }
 }
 

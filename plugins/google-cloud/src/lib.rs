@@ -57,7 +57,7 @@ impl Provider for Google {
         let credentials = Credentials::find(options.service_account_file.as_deref())
             .map_err(|error| InitializeError::new(error.to_string()))?;
         let http = context.http()?.with_crc32c_of_uploads();
-        let store = store(&options, &credentials, &http).map_err(client_error)?;
+        let (store, http) = store(&options, &credentials, http).map_err(client_error)?;
         let credentials = Arc::clone(store.credentials());
         let deletion = ObjectDeletion::new(&options.endpoint, &options.bucket, credentials, &http);
         let url = format!("gs://{}", options.bucket);
@@ -71,16 +71,19 @@ impl Provider for Google {
 fn store(
     options: &Options,
     credentials: &Credentials,
-    http: &CloudHttp,
-) -> object_store::Result<GoogleCloudStorage> {
+    http: CloudHttp,
+) -> object_store::Result<(GoogleCloudStorage, CloudHttp)> {
     warn_if_exposed(&options.endpoint);
-    GoogleCloudStorageBuilder::new()
+    let (provider, renewable) = credentials.provider(options.service_account_file.clone(), &http)?;
+    let http = http.with_renewal(renewable);
+    let store = GoogleCloudStorageBuilder::new()
         .with_bucket_name(&options.bucket)
         .with_base_url(options.endpoint.as_str().trim_end_matches('/'))
-        .with_credentials(credentials.provider(http)?)
+        .with_credentials(provider)
         .with_retry(no_retries())
         .with_http_connector(http.clone())
-        .build()
+        .build()?;
+    Ok((store, http))
 }
 
 orthanc_ffi::export_plugin!(StoragePlugin<Google>);

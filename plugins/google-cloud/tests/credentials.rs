@@ -5,6 +5,7 @@ mod cloud;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use cloud::{Google, options};
@@ -12,7 +13,7 @@ use conformance::{
     Cloud as _, DICOM, KEY, LoadedPlugin, Machine, Outcome, SmallServer, UUID, configuration, content, load,
     section, with, without,
 };
-use fake_cloud::{BucketServer, GoogleOptions, Interceptor, Operation};
+use fake_cloud::{BucketServer, Fault, FaultRule, GoogleOptions, Interceptor, Operation, ServiceAccount};
 use serde_json::{Value, json};
 
 #[test]
@@ -170,6 +171,43 @@ fn expiring_tokens_are_renewed() -> Result<()> {
     let requests = setting.server.requests();
     assert!(requests.of(Operation::Token) > 1, "{requests:?}");
     assert_eq!(setting.server.keys("bucket").len(), 3);
+    Ok(())
+}
+
+#[test]
+fn replaced_file_is_read_again() -> Result<()> {
+    let setting = Setting::new()?;
+    let unknown = ServiceAccount::generate()?.json("https://oauth2.googleapis.com");
+    let file = setting.machine.file("key.json", &unknown.to_string())?;
+    let good = setting.options.service_accounts[0].json("https://oauth2.googleapis.com").to_string();
+    let hold = setting.server.hold(Operation::GetObject);
+    let replaced = file.clone();
+    thread::spawn(move || {
+        assert!(hold.wait_until(1, Duration::from_secs(60)));
+        fs::write(replaced, good)?;
+        hold.release();
+        anyhow::Ok(())
+    });
+    let outcome = setting.run(&json!({ "ServiceAccountFile": file }))?;
+    assert_eq!(outcome.errors, [""; 0]);
+    // The check was refused once.
+    assert_eq!(setting.server.requests().total, 5);
+    Ok(())
+}
+
+#[test]
+fn refused_token_is_replaced_once() -> Result<()> {
+    for (times, errors, uploads) in [(1, 0, 4), (usize::MAX, 3, 4)] {
+        let setting = Setting::new()?;
+        let metadata = format!("127.0.0.1:{}", setting.server.port());
+        let setting = setting.set("GCE_METADATA_HOST", metadata);
+        let refusal = FaultRule::new(Fault::status(401, "AuthenticationRequired"));
+        setting.server.faults().push(refusal.on(Operation::PutObject).times(times));
+        let outcome = setting.run(&json!({}))?;
+        assert_eq!(outcome.errors.len(), errors, "{:#?}", outcome.errors);
+        let requests = setting.server.requests();
+        assert_eq!((requests.of(Operation::Token), requests.of(Operation::PutObject)), (2, uploads));
+    }
     Ok(())
 }
 

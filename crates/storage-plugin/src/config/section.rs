@@ -142,15 +142,23 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Returns a string that messages must not show, or `None` if the option is missing or empty.
+    /// Returns a string that messages must not show, without white space around it, or `None` if the option is missing or
+    /// empty.
     ///
     /// # Errors
     ///
-    /// Returns an error if the value has another type. The message does not quote the value.
+    /// Returns an error if the value has another type or contains control characters. The message does not quote the
+    /// value.
     pub fn secret(&mut self, option: &'static str) -> Result<Option<Secret>, ConfigError> {
         match self.value(option) {
             None => Ok(None),
-            Some(Value::String(value)) => Ok(Some(Secret(value.clone())).filter(|_| !value.is_empty())),
+            Some(Value::String(value)) if value.trim().contains(char::is_control) => {
+                Err(self.error(option, "must not contain control characters such as line breaks"))
+            }
+            Some(Value::String(value)) => {
+                let trimmed = value.trim();
+                Ok((!trimmed.is_empty()).then(|| Secret(trimmed.to_owned())))
+            }
             Some(_) => Err(self.error(option, "must be a string in quotation marks")),
         }
     }
@@ -343,6 +351,20 @@ mod tests {
         assert_eq!(describe_file(Path::new("/etc/key.json")), "\"/etc/key.json\"");
         for content in ["{\"private_key\": \"hunter2\"}", "-----BEGIN\nhunter2", &"hunter2".repeat(37)] {
             assert!(!describe_file(Path::new(content)).contains("hunter2"), "{content}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_trimmed_and_have_no_control_characters() {
+        let secret = |value: &str| {
+            let Value::Object(configuration) = json!({"S": {"Key": value}}) else { unreachable!() };
+            Section::find(&configuration, "S").unwrap().unwrap().secret("Key")
+        };
+        assert_eq!(secret(" hunter2\r\n").unwrap(), Some(Secret("hunter2".to_owned())));
+        assert_eq!(secret(" \n").unwrap(), None);
+        for value in ["hunter2\nhunter2", "hunter2\u{7f}x", "a\0hunter2"] {
+            let message = secret(value).unwrap_err().to_string();
+            assert_eq!(message, "`S.Key` must not contain control characters such as line breaks");
         }
     }
 
