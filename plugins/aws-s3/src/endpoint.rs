@@ -1,10 +1,15 @@
 //! The URL under which a bucket's objects are.
 
+use std::time::Duration;
+
 use storage_plugin::{ConfigError, Section, endpoint_option};
 use url::{Host, Url};
 
 const ENDPOINT: &str = "Endpoint";
 const VIRTUAL_ADDRESSING: &str = "VirtualAddressing";
+
+/// How long to wait for the name server.
+const LOOKUP: Duration = Duration::from_secs(3);
 
 /// An S3 endpoint.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,30 +18,82 @@ pub(crate) struct Endpoint {
     pub(crate) url: Url,
     /// Whether objects are at `bucket.host/key` rather than `host/bucket/key`.
     pub(crate) bucket_in_host: bool,
+    /// Whether [`Endpoint::decide`] is to choose between the two.
+    is_open: bool,
 }
 
 impl Endpoint {
     /// Reads the options `Endpoint` and `VirtualAddressing`.
     pub(crate) fn read(section: &mut Section<'_>, bucket: &str, region: &str) -> Result<Self, ConfigError> {
-        let virtual_addressing = section.flag(VIRTUAL_ADDRESSING, true)?;
+        let chosen =
+            section.has(VIRTUAL_ADDRESSING).then(|| section.flag(VIRTUAL_ADDRESSING, true)).transpose()?;
         let configured = section.non_empty(ENDPOINT)?.filter(|endpoint| !endpoint.trim().is_empty());
+        let is_amazon = configured.is_none();
         let text = configured.unwrap_or_else(|| amazon(region));
-        let mut url = endpoint_option(section, ENDPOINT, &text)?;
-        if !virtual_addressing {
-            return Ok(Self { url, bucket_in_host: false });
-        }
-        let Some(Host::Domain(domain)) = url.host() else {
-            let problem = format!("must be false for the endpoint {text:?}, whose host is an IP address");
-            return Err(section.error(VIRTUAL_ADDRESSING, problem));
+        let url = endpoint_option(section, ENDPOINT, &text)?;
+        let is_named = match (url.host(), chosen) {
+            (Some(Host::Domain(domain)), _) => !is_local(domain),
+            (_, Some(true)) => {
+                let problem = format!("must be false for the endpoint {text:?}, whose host is an IP address");
+                return Err(section.error(VIRTUAL_ADDRESSING, problem));
+            }
+            _ => false,
         };
-        if !fits_host_name(bucket, url.scheme()) {
-            return Ok(Self { url, bucket_in_host: false });
-        }
-        let host = format!("{bucket}.{domain}");
-        url.set_host(Some(&host))
-            .map_err(|_| section.error(ENDPOINT, format!("must have a host name, got {text:?}")))?;
-        Ok(Self { url, bucket_in_host: true })
+        let fits = fits_host_name(bucket, url.scheme());
+        let by_path = Self { url, bucket_in_host: false, is_open: false };
+        Ok(match chosen {
+            Some(true) if fits => by_path.with_bucket_in_host(bucket),
+            None if fits && is_named && is_amazon => by_path.with_bucket_in_host(bucket),
+            None if fits && is_named => Self { is_open: true, ..by_path },
+            _ => by_path,
+        })
     }
+
+    /// Chooses how objects are addressed, if the configuration does not say so: by path if the name server knows the host
+    /// and not the bucket's host.
+    pub(crate) async fn decide(self, bucket: &str) -> Self {
+        if !self.is_open {
+            return self;
+        }
+        let port = self.url.port_or_known_default().unwrap_or_default();
+        let is_known = async |host: String| {
+            let lookup = tokio::net::lookup_host((host, port));
+            tokio::time::timeout(LOOKUP, lookup).await.is_ok_and(|found| found.is_ok())
+        };
+        self.decide_with(bucket, is_known).await
+    }
+
+    async fn decide_with(self, bucket: &str, is_known: impl AsyncFn(String) -> bool) -> Self {
+        let host = self.url.host_str().unwrap_or_default().to_owned();
+        let with_bucket = format!("{bucket}.{host}");
+        let known = tokio::join!(is_known(with_bucket.clone()), is_known(host.clone()));
+        match known {
+            (true, _) => tracing::info!("objects are addressed as {with_bucket}/key"),
+            (false, true) => {
+                tracing::info!(
+                    "objects are addressed as {host}/{bucket}/key, since {with_bucket} is unknown"
+                );
+                return self;
+            }
+            (false, false) => tracing::warn!(
+                "neither {host} nor {with_bucket} is known to the name server; objects are addressed as \
+                 {with_bucket}/key until Orthanc restarts: set VirtualAddressing"
+            ),
+        }
+        self.with_bucket_in_host(bucket)
+    }
+
+    /// Puts the bucket in the host name. [`fits_host_name`] ensures that this is possible.
+    fn with_bucket_in_host(mut self, bucket: &str) -> Self {
+        let host = format!("{bucket}.{}", self.url.host_str().unwrap_or_default());
+        let bucket_in_host = self.url.set_host(Some(&host)).is_ok();
+        Self { bucket_in_host, is_open: false, ..self }
+    }
+}
+
+/// Whether `domain` is this machine, whose name servers never know the names of buckets.
+fn is_local(domain: &str) -> bool {
+    domain == "localhost" || domain.ends_with(".localhost")
 }
 
 /// Returns Amazon's endpoint for a region.
@@ -59,4 +116,56 @@ fn fits_host_name(bucket: &str, scheme: &str) -> bool {
         && bucket.chars().all(allowed)
         && !bucket.starts_with('-')
         && !bucket.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(section: &Value) -> Endpoint {
+        let Value::Object(configuration) = json!({ "S": section }) else { unreachable!() };
+        Endpoint::read(&mut Section::find(&configuration, "S").unwrap().unwrap(), "bucket", "eu-west-1")
+            .unwrap()
+    }
+
+    /// Returns where objects are if the name server knows `known`.
+    async fn url(section: Value, known: &[&str]) -> String {
+        let endpoint = read(&section);
+        let is_open = endpoint.is_open;
+        let known: Vec<_> = known.iter().map(|host| (*host).to_owned()).collect();
+        let decided = match is_open {
+            true => endpoint.decide_with("bucket", async |host| known.contains(&host)).await,
+            false => endpoint.decide("bucket").await,
+        };
+        assert_eq!(decided.bucket_in_host, decided.url.host_str().unwrap().starts_with("bucket."));
+        decided.url.to_string()
+    }
+
+    #[tokio::test]
+    async fn addressing_is_chosen_by_the_endpoint() {
+        let amazon = "https://bucket.s3.eu-west-1.amazonaws.com/";
+        assert_eq!(url(json!({}), &[]).await, amazon);
+        for local in
+            ["http://10.0.0.1:9000/", "http://[::1]:9000/", "http://localhost:9000/", "http://a.localhost/"]
+        {
+            assert_eq!(url(json!({ "Endpoint": local }), &[]).await, local);
+        }
+        let (by_path, in_host) = ("https://minio:9000/", "https://bucket.minio:9000/");
+        let named = || json!({ "Endpoint": by_path });
+        assert_eq!(url(named(), &["minio"]).await, by_path);
+        assert_eq!(url(named(), &["minio", "bucket.minio"]).await, in_host);
+        assert_eq!(url(named(), &["bucket.minio"]).await, in_host);
+        assert_eq!(url(named(), &[]).await, in_host, "as the C++ plugin does");
+    }
+
+    #[tokio::test]
+    async fn option_decides() {
+        let section = |endpoint: &str, value: bool| json!({"Endpoint": endpoint, "VirtualAddressing": value});
+        assert_eq!(url(section("https://minio", true), &["minio"]).await, "https://bucket.minio/");
+        assert_eq!(url(section("https://minio", false), &["minio", "bucket.minio"]).await, "https://minio/");
+        assert_eq!(url(section("http://localhost", true), &[]).await, "http://bucket.localhost/");
+        assert_eq!(url(section("https://10.0.0.1", false), &[]).await, "https://10.0.0.1/");
+    }
 }

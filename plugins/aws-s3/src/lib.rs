@@ -59,7 +59,8 @@ impl Provider for S3 {
         section: &mut Section<'_>,
         context: &ProviderContext<'_>,
     ) -> Result<BucketOptions, InitializeError> {
-        let options = Options::read(section)?;
+        let mut options = Options::read(section)?;
+        options.endpoint = context.runtime().block_on(options.endpoint.decide(&options.bucket));
         let http = context.http()?;
         let (store, http) = store(&options, http).map_err(client_error)?;
         let deletion = ObjectDeletion::new(&options, Arc::clone(store.credentials()), &http);

@@ -25,7 +25,7 @@ fn messages_match_the_snapshot() {
         json!({"Endpoint": "host:port"}),
         json!({"Endpoint": "s3://bucket"}),
         json!({"Endpoint": "user:hunter2@host"}),
-        json!({"Endpoint": "10.0.0.1"}),
+        json!({"Endpoint": "10.0.0.1", "VirtualAddressing": true}),
         json!({"StorageClass": "x"}),
         json!({"ServerSideEncryption": "x"}),
         json!({"KmsKeyId": "key"}),

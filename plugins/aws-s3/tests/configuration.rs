@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use cloud::S3;
-use conformance::{Cloud as _, DICOM, KEY, Trials, UUID, configuration, done, with, without};
+use conformance::{Cloud as _, DICOM, KEY, LoadedPlugin, Trials, UUID, configuration, done, with, without};
 use fake_cloud::{Fault, FaultRule};
 use serde_json::{Map, Value, json};
 
@@ -26,6 +26,20 @@ fn tags_outside_the_limits_of_s3_are_refused() -> Result<()> {
         ("Tags", json!({"a": "v".repeat(257)}), "\"a\""),
         ("Tags", eleven.into(), "11"),
     ])
+}
+
+#[test]
+fn addressing_by_path_needs_no_option_on_this_machine() -> Result<()> {
+    for host in ["127.0.0.1", "localhost"] {
+        let server = S3::server()?;
+        let endpoint = server.endpoint().replace("127.0.0.1", host);
+        let section = without(S3::section(&endpoint), &["VirtualAddressing"]);
+        let plugin = LoadedPlugin::<S3>::load(server, configuration::<S3>(section))?;
+        plugin.create(UUID, b"x")?;
+        assert_eq!(plugin.read(UUID)?, b"x");
+        plugin.check()?;
+    }
+    Ok(())
 }
 
 #[test]
