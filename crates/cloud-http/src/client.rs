@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 
 use crate::background;
 use crate::checksum::{self, Checksum};
+use crate::clock::{self, Clock};
 use crate::download::DownloadBody;
 use crate::error::{HttpConfigError, TransportError, innermost};
 use crate::error_body::{self, set_region, with_advice};
@@ -94,6 +95,7 @@ pub struct CloudHttp {
     crc32c_of_uploads: bool,
     secrets: Secrets,
     renewal: Option<Arc<dyn Renewable>>,
+    clock: Option<Arc<Clock>>,
 }
 
 impl CloudHttp {
@@ -128,6 +130,7 @@ impl CloudHttp {
             crc32c_of_uploads: false,
             secrets: Secrets::default(),
             renewal: None,
+            clock: None,
         })
     }
 
@@ -148,6 +151,12 @@ impl CloudHttp {
     #[must_use]
     pub fn with_renewal(self, credentials: Arc<dyn Renewable>) -> Self {
         Self { renewal: Some(credentials), ..self }
+    }
+
+    /// Corrects `clock` when the server refuses a request and tells another time: see [`Exchange::renewed`].
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<Clock>) -> Self {
+        Self { clock: Some(clock), ..self }
     }
 
     /// Returns the `reqwest` client, without limits and observation, for requests of other libraries
@@ -232,6 +241,14 @@ impl CloudHttp {
         Ok((prepared, lease))
     }
 
+    /// Whether the request is worth repeating with another signature or other credentials than those used at `used`.
+    fn renews(&self, response: &HttpResponse, code: Option<&str>, used: Instant) -> bool {
+        let status = response.status();
+        self.clock.as_ref().is_some_and(|clock| clock.refused(status, response.headers()))
+            || (renewal::is_refusal(status, code)
+                && self.renewal.as_ref().is_some_and(|credentials| credentials.refused(used)))
+    }
+
     /// Reads the server's explanation and adds it to the observed exchange. An unreadable body is ignored,
     /// since the status is known.
     async fn read_refusal(&self, uri: &Uri, head: &Parts, download: DownloadBody) -> Bytes {
@@ -240,7 +257,8 @@ impl CloudHttp {
         let message = refusal.message.map(|message| self.secrets.remove_from(message));
         note(|exchange| {
             exchange.code = refusal.code;
-            exchange.message = with_advice(message, elsewhere(uri, head));
+            let advice = elsewhere(uri, head).or_else(|| clock::advice(head.status, &head.headers));
+            exchange.message = with_advice(message, advice);
             exchange.request_id = exchange.request_id.take().or(refusal.request_id);
         });
         body
@@ -329,14 +347,10 @@ impl HttpService for CloudHttp {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         let answer = self.follow(request).await;
-        if let (Ok(response), Some(renewal)) = (&answer, &self.renewal) {
-            let status = response.status();
-            note(|exchange| {
-                exchange.renewed =
-                    renewal::is_refusal(status, exchange.code.as_deref()) && renewal.refused(start);
-            });
+        if let Ok(response) = &answer {
+            note(|exchange| exchange.renewed = self.renews(response, exchange.code.as_deref(), start));
         }
         let milliseconds = start.elapsed().as_millis();
         match &answer {

@@ -25,7 +25,7 @@ pub struct Exchange {
     pub code: Option<String>,
     /// The server's explanation: one line of at most 200 characters.
     pub message: Option<String>,
-    /// Whether the server refused the credentials, and others have been loaded since.
+    /// Whether the server refused the credentials or the time of the signature, and another attempt will have others.
     pub renewed: bool,
     /// The checksum of the whole object, if the response to a read contains one.
     pub checksum: Option<Checksum>,

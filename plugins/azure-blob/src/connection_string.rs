@@ -1,12 +1,12 @@
 //! Azure's connection strings: `Name=value;Name=value`, as the portal shows them.
 
-use object_store::azure::AzureAccessKey;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::credentials::Credentials;
 use crate::endpoint;
 use crate::options::Account;
+use crate::shared_key::AccountKey;
 
 /// The account of every emulator, and its key, which is public.
 const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
@@ -45,8 +45,8 @@ pub(crate) fn parse(text: &str) -> Result<Account, Problem> {
         (Some(_), _) if values.name.is_none() => {
             return Err("must have an AccountName together with its AccountKey".to_owned());
         }
-        (Some(key), _) => Credentials::Key(AzureAccessKey::try_new(key).map_err(
-            |_| "must have a valid base64 AccountKey; copy the entire connection string, including the trailing `=` of the key",
+        (Some(key), _) => Credentials::Key(AccountKey::parse(key).ok_or(
+            "must have a valid base64 AccountKey; copy the entire connection string, including the trailing `=` of the key",
         )?),
         (None, Some(signature)) => Credentials::Signature(query(signature)?),
         (None, None) => return Err("must have an AccountKey or a SharedAccessSignature".to_owned()),
@@ -86,7 +86,7 @@ fn emulator() -> Result<Account, Problem> {
     Ok(Account {
         name: EMULATOR_ACCOUNT.to_owned(),
         endpoint: endpoint::parse(EMULATOR_ENDPOINT).ok_or_else(unusable)?,
-        credentials: Credentials::Key(AzureAccessKey::try_new(EMULATOR_KEY).map_err(|_| unusable())?),
+        credentials: Credentials::Key(AccountKey::parse(EMULATOR_KEY).ok_or_else(unusable)?),
     })
 }
 
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(account.name, "hospital");
         assert_eq!(account.endpoint.as_str(), "https://hospital.blob.core.windows.net/");
         assert!(
-            matches!(account.credentials, Credentials::Key(key) if key == AzureAccessKey::try_new(KEY).unwrap())
+            matches!(account.credentials, Credentials::Key(key) if key.key == AccountKey::parse(KEY).unwrap().key)
         );
     }
 

@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bucket::CreateBucket;
-use cloud_http::CloudHttp;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG};
@@ -26,6 +25,7 @@ use object_store::{
 use url::Url;
 
 use crate::options::Account;
+use crate::shared_key::AzureHttp;
 
 const ACCESS_TIER: HeaderName = HeaderName::from_static("x-ms-access-tier");
 /// The headers of Delete Blob.
@@ -41,7 +41,7 @@ pub(crate) struct Container {
     pub(crate) account: String,
     pub(crate) url: Url,
     access_tier: Option<&'static str>,
-    http: CloudHttp,
+    pub(crate) http: AzureHttp,
 }
 
 /// The server refused a request. `cloud-http` has recorded its answer.
@@ -59,7 +59,7 @@ impl Container {
         account: &Account,
         name: &str,
         access_tier: Option<&'static str>,
-        http: CloudHttp,
+        http: AzureHttp,
     ) -> Self {
         let mut url = account.endpoint.clone();
         // Never fails: HTTP URLs have a path.

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use cloud_http::{CloudHttp, CredentialError, Renewable, no_retries};
-use object_store::azure::{AzureAccessKey, AzureCredential, AzureCredentialProvider, MicrosoftAzureBuilder};
+use object_store::azure::{AzureCredential, AzureCredentialProvider, MicrosoftAzureBuilder};
 use object_store::{CredentialProvider, Result, StaticCredentialProvider};
 use parking_lot::Mutex;
 use storage_plugin::{NamedCredentials, Reloading, TokenService};
 use tokio::runtime::Handle;
+
+use crate::shared_key::{AccountKey, AzureHttp, Signer};
 
 const CLIENT_SECRET: TokenService = TokenService {
     name: "Entra ID",
@@ -46,7 +48,7 @@ pub(crate) const SERVICES: [TokenService; 4] =
 #[derive(Clone)]
 pub(crate) enum Credentials {
     /// The account's key.
-    Key(AzureAccessKey),
+    Key(AccountKey),
     /// A shared access signature of the account or the container: the parameters of its query.
     Signature(Vec<(String, String)>),
     /// The identity of this machine or program.
@@ -54,17 +56,27 @@ pub(crate) enum Credentials {
 }
 
 impl Credentials {
-    /// Returns a provider of these credentials, and a client that renews them.
-    pub(crate) fn provider(&self, http: CloudHttp) -> Result<(AzureCredentialProvider, CloudHttp)> {
-        let credential = match self {
-            Self::Key(key) => AzureCredential::AccessKey(key.clone()),
-            Self::Signature(pairs) => AzureCredential::SASToken(pairs.clone()),
+    /// Returns a provider of these credentials, and a client of `account` that renews them.
+    pub(crate) fn provider(
+        &self,
+        account: &str,
+        http: CloudHttp,
+    ) -> Result<(AzureCredentialProvider, AzureHttp)> {
+        let fixed = |credential| Arc::new(StaticCredentialProvider::new(credential));
+        Ok(match self {
+            Self::Key(key) => {
+                let signer = Signer::new(account, key.clone());
+                let http = http.with_clock(Arc::clone(&signer.clock));
+                (fixed(AzureCredential::AccessKey(key.key.clone())), AzureHttp { http, signer: Some(signer) })
+            }
+            Self::Signature(pairs) => {
+                (fixed(AzureCredential::SASToken(pairs.clone())), AzureHttp { http, signer: None })
+            }
             Self::Identity => {
                 let (provider, renewable) = identity(&http)?;
-                return Ok((provider, http.with_renewal(renewable)));
+                (provider, AzureHttp { http: http.with_renewal(renewable), signer: None })
             }
-        };
-        Ok((Arc::new(StaticCredentialProvider::new(credential)), http))
+        })
     }
 }
 

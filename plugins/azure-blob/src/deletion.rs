@@ -32,6 +32,7 @@ impl BulkDelete for Container {
         for (id, name) in names.iter().enumerate() {
             let mut request = self.deletion(name)?;
             AzureAuthorizer::new(&credential, &self.account).try_authorize(&mut request)?;
+            self.http.correct(&mut request);
             batch.push(id, &request);
         }
         let mut url = self.url.clone();

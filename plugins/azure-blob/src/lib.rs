@@ -24,6 +24,7 @@ mod endpoint;
 #[cfg(test)]
 mod messages;
 mod options;
+mod shared_key;
 
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -80,7 +81,7 @@ impl Provider for Azure {
 fn container(options: &Options, http: CloudHttp) -> object_store::Result<Container> {
     let account = &options.account;
     warn_if_exposed(&account.endpoint);
-    let (credentials, http) = account.credentials.provider(http)?;
+    let (credentials, http) = account.credentials.provider(&account.name, http)?;
     let store = MicrosoftAzureBuilder::new()
         .with_account(&account.name)
         .with_container_name(&options.container)

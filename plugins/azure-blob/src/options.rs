@@ -1,6 +1,5 @@
 //! The options in the section `AzureBlobStorage` that are specific to Azure.
 
-use object_store::azure::AzureAccessKey;
 use object_store::{Attribute, PutOptions};
 use storage_plugin::{ConfigError, Section};
 use url::Url;
@@ -8,6 +7,7 @@ use url::Url;
 use crate::connection_string;
 use crate::credentials::Credentials;
 use crate::endpoint;
+use crate::shared_key::AccountKey;
 
 const ACCESS_TIERS: &[&str] = &["Hot", "Cool", "Cold", "Archive", "Premium"];
 /// Options of an earlier plugin that named and encrypted its blobs in another way.
@@ -86,7 +86,7 @@ fn account(section: &mut Section<'_>) -> Result<Account, ConfigError> {
     };
     let credentials = match key {
         None => Credentials::Identity,
-        Some(key) => Credentials::Key(AzureAccessKey::try_new(key.expose().trim()).map_err(|_| {
+        Some(key) => Credentials::Key(AccountKey::parse(key.expose()).ok_or_else(|| {
             let problem = "must be valid base64; copy the entire key, including the trailing `=`";
             section.error("AccountKey", problem)
         })?),

@@ -9,10 +9,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use cloud::Azure;
-use conformance::{Machine, Outcome, Request, SmallServer, configuration};
+use conformance::{Answer, DICOM, Machine, Outcome, Request, SmallServer, UUID, configuration, load};
 use fake_cloud::AzuriteOverTls;
+use fake_orthanc::LogLevel;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -116,6 +117,41 @@ fn refused_token_is_replaced_once() -> Result<()> {
     let requests = entra.requests();
     assert_eq!(requests.len(), 2);
     assert!(requests[0].body.contains("client_secret=client-secret-of-orthanc&"), "trimmed");
+    Ok(())
+}
+
+/// The server's clock is two hours ahead. It refuses requests of another quarter of an hour.
+#[test]
+fn requests_are_signed_with_the_time_of_the_server() -> Result<()> {
+    let server = SmallServer::start(|request| {
+        let now = SystemTime::now() + 2 * HOUR;
+        let sent = request.headers.iter().find_map(|header| header.strip_prefix("x-ms-date: "));
+        let sent =
+            sent.and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or(SystemTime::UNIX_EPOCH);
+        let distance = now.duration_since(sent).unwrap_or_else(|error| error.duration());
+        let (status, code) = match distance.as_secs() {
+            900.. => (403, "AuthenticationFailed"),
+            _ if request.target.starts_with("PUT") => (201, ""),
+            _ => (404, "BlobNotFound"),
+        };
+        let headers = vec![
+            ("Date", httpdate::fmt_http_date(now)),
+            ("ETag", "\"1\"".to_owned()),
+            ("x-ms-error-code", code.to_owned()),
+            ("x-ms-request-id", "8f2c".to_owned()),
+        ];
+        Answer(status, headers, format!("<Error><Code>{code}</Code></Error>"))
+    })?;
+    let endpoint = server.url("/hospital");
+    let string = format!("BlobEndpoint={endpoint};AccountName=hospital;AccountKey=aHVudGVyMg==");
+    let section = json!({"ConnectionString": string, "ContainerName": "orthanc", "MaxRetries": 0});
+    let orthanc = load::<Azure>(configuration::<Azure>(section))??;
+    orthanc.create(UUID, DICOM, b"x").map_err(|code| anyhow!("error {code}: {:#?}", orthanc.logs()))?;
+    // The check was refused once.
+    assert_eq!(server.requests().len(), 3, "{:#?}", server.requests());
+    let warnings = orthanc.logs_at(LogLevel::Warning);
+    let about_clock: Vec<_> = warnings.iter().filter(|line| line.contains("clock")).collect();
+    assert!(about_clock.len() == 1 && about_clock[0].contains("is 2 h 0 min behind"), "{warnings:#?}");
     Ok(())
 }
 

@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud_http::{CloudHttp, Renewable, no_retries};
+use cloud_http::{Clock, CloudHttp, no_retries};
 use object_store::Result;
-use object_store::gcp::{GcpCredential, GcpCredentialProvider, GoogleCloudStorageBuilder, ServiceAccountKey};
+use object_store::gcp::{GcpCredential, GcpCredentialProvider, GoogleCloudStorageBuilder};
 use serde_json::Value;
 use storage_plugin::{NamedCredentials, Reloading, TokenService, describe_file};
 use zeroize::Zeroizing;
+
+use crate::service_account::{self, ServiceAccount};
 
 const OPTION: &str = "`GoogleCloudStorage.ServiceAccountFile`";
 const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
@@ -101,23 +103,27 @@ impl Credentials {
             return Err(refused(format!("has no {missing:?}; create or download the file again")));
         }
         let Some(key) = string("private_key") else { return Ok(Self::User(path.to_owned())) };
-        ServiceAccountKey::from_pem(key.as_bytes()).map_err(|_| {
+        service_account::parse(key).ok_or_else(|| {
             refused("has no RSA key in PEM format as \"private_key\"; download the key file again".to_owned())
         })?;
         Ok(Self::ServiceAccount(content))
     }
 
-    /// Returns a provider of tokens, and what renews it: the credentials are found again.
+    /// Returns a provider of tokens, and a client that renews them: the credentials are found again.
     pub(crate) fn provider(
         &self,
         service_account_file: Option<PathBuf>,
-        http: &CloudHttp,
-    ) -> Result<(GcpCredentialProvider, Arc<dyn Renewable>)> {
-        let client = http.clone();
-        let reloading = Arc::new(Reloading::new(self.tokens(http)?, move || {
+        http: CloudHttp,
+    ) -> Result<(GcpCredentialProvider, CloudHttp)> {
+        let clock = Arc::<Clock>::default();
+        let client = match self {
+            Self::ServiceAccount(_) => http.clone().with_clock(Arc::clone(&clock)),
+            Self::User(_) | Self::MetadataServer => http.clone(),
+        };
+        let reloading = Arc::new(Reloading::new(self.tokens(&http, &clock)?, move || {
             let found = Self::find(service_account_file.as_deref()).map_err(|error| error.to_string())?;
             // The source is not quoted, because it can contain a part of the file.
-            found.tokens(&client).map_err(|_| "the credentials are not valid".to_owned())
+            found.tokens(&http, &clock).map_err(|_| "the credentials are not valid".to_owned())
         }));
         let renewable = Arc::<Reloading<GcpCredential>>::clone(&reloading);
         let provider: GcpCredentialProvider = match self {
@@ -125,17 +131,22 @@ impl Credentials {
             Self::User(_) => Arc::new(NamedCredentials::new(reloading, TOKEN_SERVICE)),
             Self::MetadataServer => Arc::new(NamedCredentials::new(reloading, METADATA_SERVER)),
         };
-        Ok((provider, renewable))
+        Ok((provider, client.with_renewal(renewable)))
     }
 
-    fn tokens(&self, http: &CloudHttp) -> Result<GcpCredentialProvider> {
+    fn tokens(&self, http: &CloudHttp, clock: &Arc<Clock>) -> Result<GcpCredentialProvider> {
         let unspecific = GoogleCloudStorageBuilder::new()
             // The builder requires a bucket; tokens do not depend on it.
             .with_bucket_name("bucket")
             .with_retry(no_retries())
             .with_http_connector(http.for_tokens());
         let builder = match self {
-            Self::ServiceAccount(key) => unspecific.with_service_account_key(key.as_str()),
+            Self::ServiceAccount(file) => {
+                let account = ServiceAccount::read(file, Arc::clone(clock));
+                return account.map(|account| Arc::new(account) as GcpCredentialProvider).ok_or_else(|| {
+                    object_store::Error::Generic { store: "credentials", source: "no key".into() }
+                });
+            }
             // `build` fails if the file has been removed since.
             Self::User(path) => unspecific.with_application_credentials(path.to_string_lossy()),
             Self::MetadataServer => unspecific,

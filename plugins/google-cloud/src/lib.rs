@@ -21,6 +21,7 @@ mod endpoint;
 #[cfg(test)]
 mod messages;
 mod options;
+mod service_account;
 
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -74,8 +75,7 @@ fn store(
     http: CloudHttp,
 ) -> object_store::Result<(GoogleCloudStorage, CloudHttp)> {
     warn_if_exposed(&options.endpoint);
-    let (provider, renewable) = credentials.provider(options.service_account_file.clone(), &http)?;
-    let http = http.with_renewal(renewable);
+    let (provider, http) = credentials.provider(options.service_account_file.clone(), http)?;
     let store = GoogleCloudStorageBuilder::new()
         .with_bucket_name(&options.bucket)
         .with_base_url(options.endpoint.as_str().trim_end_matches('/'))

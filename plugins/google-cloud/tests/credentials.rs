@@ -4,16 +4,19 @@
 mod cloud;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use std::{fs, thread};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cloud::{Google, options};
 use conformance::{
-    Cloud as _, DICOM, KEY, LoadedPlugin, Machine, Outcome, SmallServer, UUID, configuration, content, load,
-    section, with, without,
+    Answer, Cloud as _, DICOM, KEY, LoadedPlugin, Machine, Outcome, SmallServer, UUID, configuration,
+    content, load, section, with, without,
 };
 use fake_cloud::{BucketServer, Fault, FaultRule, GoogleOptions, Interceptor, Operation, ServiceAccount};
+use fake_orthanc::LogLevel;
 use serde_json::{Value, json};
 
 #[test]
@@ -192,6 +195,40 @@ fn replaced_file_is_read_again() -> Result<()> {
     assert_eq!(outcome.errors, [""; 0]);
     // The check was refused once.
     assert_eq!(setting.server.requests().total, 5);
+    Ok(())
+}
+
+/// The server's clock is two hours behind. It refuses tokens from the future.
+#[test]
+fn tokens_are_signed_with_the_time_of_the_server() -> Result<()> {
+    let server = SmallServer::start(|request| {
+        let now = SystemTime::now() - Duration::from_secs(7200);
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let token = request.headers.iter().find_map(|header| header.strip_prefix("authorization: Bearer "));
+        let claims = token.and_then(|token| URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok());
+        let claims: Value = serde_json::from_slice(&claims.unwrap_or_default()).unwrap_or_default();
+        let (status, body) = match claims["iat"].as_u64() {
+            Some(issued) if issued > seconds + 300 => {
+                (401, "<Error><Code>AuthenticationRequired</Code></Error>")
+            }
+            _ if request.target.starts_with("PUT") => (200, ""),
+            _ => (404, "<Error><Code>NoSuchKey</Code></Error>"),
+        };
+        let headers = vec![
+            ("Date", httpdate::fmt_http_date(now)),
+            ("ETag", "\"1\"".to_owned()),
+            ("x-guploader-uploadid", "8f2c".to_owned()),
+        ];
+        Answer(status, headers, body.to_owned())
+    })?;
+    let section = with(Google::section(&server.url("")), &json!({"MaxRetries": 0}));
+    let orthanc = load::<Google>(configuration::<Google>(section))??;
+    orthanc.create(UUID, DICOM, b"x").map_err(|code| anyhow!("error {code}: {:#?}", orthanc.logs()))?;
+    // The check was refused once.
+    assert_eq!(server.requests().len(), 3, "{:#?}", server.requests());
+    let warnings = orthanc.logs_at(LogLevel::Warning);
+    let about_clock: Vec<_> = warnings.iter().filter(|line| line.contains("clock")).collect();
+    assert!(about_clock.len() == 1 && about_clock[0].contains("is 2 h 0 min ahead of"), "{warnings:#?}");
     Ok(())
 }
 

@@ -1,0 +1,132 @@
+//! The difference between this machine's clock and a server's.
+//!
+//! Signatures contain the time, and servers refuse those that are more than some minutes old or in the future.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::header::DATE;
+use http::{HeaderMap, StatusCode};
+
+/// The smallest difference in seconds that matters. No cloud refuses less.
+const TOLERANCE: i64 = 240;
+
+/// The clock that signatures are made with: this machine's, corrected by what the server said when it refused one.
+#[derive(Debug, Default)]
+pub struct Clock {
+    /// Seconds to add to this machine's time.
+    offset: AtomicI64,
+}
+
+impl Clock {
+    /// Returns the number of seconds by which this machine's clock is behind the server's; 0 unless that matters.
+    pub fn offset(&self) -> i64 {
+        self.offset.load(Ordering::Relaxed)
+    }
+
+    /// Returns the server's time.
+    pub fn now(&self) -> SystemTime {
+        let distance = Duration::from_secs(self.offset().unsigned_abs());
+        let now = SystemTime::now();
+        let time = if self.offset() < 0 { now.checked_sub(distance) } else { now.checked_add(distance) };
+        time.unwrap_or(now)
+    }
+
+    /// Takes the server's time from a refusal. Returns whether that is a reason to sign again.
+    pub(crate) fn refused(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        if !is_refusal(status) {
+            return false;
+        }
+        let Some(measured) = measure(headers, SystemTime::now()) else { return false };
+        let corrected = if measured.abs() < TOLERANCE { 0 } else { measured };
+        let former = self.offset();
+        if (corrected - former).abs() < TOLERANCE {
+            return false;
+        }
+        self.offset.store(corrected, Ordering::Relaxed);
+        if corrected != 0 {
+            tracing::warn!("{}; signing requests with the server's time", describe(corrected));
+        }
+        true
+    }
+}
+
+/// Returns the difference to the server's clock as part of a message about a refusal, if it may be the cause.
+pub(crate) fn advice(status: StatusCode, headers: &HeaderMap) -> Option<String> {
+    let offset = measure(headers, SystemTime::now()).filter(|_| is_refusal(status))?;
+    (offset.abs() >= TOLERANCE).then(|| describe(offset))
+}
+
+fn is_refusal(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}
+
+/// Returns the number of seconds by which `now` is behind the time in `Date`.
+fn measure(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    let seconds = |time: SystemTime| i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok();
+    seconds(date)?.checked_sub(seconds(now)?)
+}
+
+fn describe(offset: i64) -> String {
+    let minutes = offset.unsigned_abs() / 60;
+    let (days, hours, rest) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
+    let time = match (days, hours) {
+        (0, 0) => format!("{rest} min"),
+        (0, hours) => format!("{hours} h {rest} min"),
+        (days, hours) => format!("{days} d {hours} h"),
+    };
+    let direction = if offset > 0 { "behind" } else { "ahead of" };
+    format!("this machine's clock is {time} {direction} the server's")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn date(offset: i64) -> HeaderMap {
+        let distance = Duration::from_secs(offset.unsigned_abs());
+        let time = if offset < 0 { SystemTime::now() - distance } else { SystemTime::now() + distance };
+        HeaderMap::from_iter([(DATE, httpdate::fmt_http_date(time).parse().unwrap())])
+    }
+
+    #[test]
+    fn offset_follows_refusals() {
+        let clock = Clock::default();
+        let forbidden = StatusCode::FORBIDDEN;
+        assert!(!clock.refused(forbidden, &HeaderMap::new()));
+        assert!(!clock.refused(forbidden, &date(100)));
+        assert!(!clock.refused(StatusCode::NOT_FOUND, &date(7300)));
+        assert_eq!(clock.offset(), 0);
+        assert!(clock.refused(forbidden, &date(7300)));
+        assert!(!clock.refused(forbidden, &date(7300)), "the time is not the reason any more");
+        assert!((7298..=7301).contains(&clock.offset()), "{}", clock.offset());
+        let ahead = clock.now().duration_since(SystemTime::now()).unwrap().as_secs();
+        assert!((7298..=7301).contains(&ahead), "{ahead}");
+        assert!(clock.refused(StatusCode::UNAUTHORIZED, &date(-90_000)));
+        assert!(clock.now() < SystemTime::now());
+        // The machine's clock was set.
+        assert!(clock.refused(forbidden, &date(0)));
+        assert_eq!(clock.offset(), 0);
+    }
+
+    #[test]
+    fn absurd_dates_are_harmless() {
+        for text in ["Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "soon"] {
+            let clock = Clock::default();
+            let headers = HeaderMap::from_iter([(DATE, text.parse().unwrap())]);
+            clock.refused(StatusCode::FORBIDDEN, &headers);
+            clock.now();
+        }
+    }
+
+    #[test]
+    fn difference_is_described() {
+        let text = |offset| advice(StatusCode::FORBIDDEN, &date(offset));
+        assert_eq!(text(100), None);
+        assert_eq!(text(7330).unwrap(), "this machine's clock is 2 h 2 min behind the server's");
+        assert_eq!(text(-310).unwrap(), "this machine's clock is 5 min ahead of the server's");
+        assert_eq!(text(-90_100).unwrap(), "this machine's clock is 1 d 1 h ahead of the server's");
+        assert_eq!(advice(StatusCode::NOT_FOUND, &date(7330)), None);
+    }
+}
