@@ -27,7 +27,7 @@ use crate::lifetime::TokenHttp;
 use crate::proxy::proxies;
 use crate::redact::Secrets;
 use crate::redirect::{self, MAX_REDIRECTS, redirect_target};
-use crate::renewal::{self, Renewable};
+use crate::renewal::{Renewable, Renewal};
 use crate::stall::{Limits, Progress};
 use crate::tls;
 use crate::upload::{Lease, UploadBody, is_lent};
@@ -94,7 +94,7 @@ pub struct CloudHttp {
     limits: Limits,
     crc32c_of_uploads: bool,
     secrets: Secrets,
-    renewal: Option<Arc<dyn Renewable>>,
+    renewal: Option<Renewal>,
     clock: Option<Arc<Clock>>,
 }
 
@@ -147,10 +147,11 @@ impl CloudHttp {
         Self { secrets: Secrets::new(secrets), ..self }
     }
 
-    /// Loads the credentials of requests again when the server refuses them: see [`Exchange::renewed`].
+    /// Loads the credentials of requests again when the server refuses them with status 401 or one of `codes`: see
+    /// [`Exchange::renewed`].
     #[must_use]
-    pub fn with_renewal(self, credentials: Arc<dyn Renewable>) -> Self {
-        Self { renewal: Some(credentials), ..self }
+    pub fn with_renewal(self, credentials: Arc<dyn Renewable>, codes: &'static [&'static str]) -> Self {
+        Self { renewal: Some(Renewal { credentials, codes }), ..self }
     }
 
     /// Corrects `clock` when the server refuses a request and tells another time: see [`Exchange::renewed`].
@@ -244,9 +245,8 @@ impl CloudHttp {
     /// Whether the request is worth repeating with another signature or other credentials than those used at `used`.
     fn renews(&self, response: &HttpResponse, code: Option<&str>, used: Instant) -> bool {
         let status = response.status();
-        self.clock.as_ref().is_some_and(|clock| clock.refused(status, response.headers()))
-            || (renewal::is_refusal(status, code)
-                && self.renewal.as_ref().is_some_and(|credentials| credentials.refused(used)))
+        self.clock.as_ref().is_some_and(|clock| clock.refused(status, response.headers(), used))
+            || self.renewal.as_ref().is_some_and(|renewal| renewal.renews(status, code, used))
     }
 
     /// Reads the server's explanation and adds it to the observed exchange. An unreadable body is ignored,

@@ -2,48 +2,56 @@
 //!
 //! Signatures contain the time, and servers refuse those that are more than some minutes old or in the future.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::header::DATE;
 use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
 
 /// The smallest difference in seconds that matters. No cloud refuses less.
 const TOLERANCE: i64 = 240;
 
 /// The clock that signatures are made with: this machine's, corrected by what the server said when it refused one.
 #[derive(Debug, Default)]
-pub struct Clock {
+pub struct Clock(Mutex<Correction>);
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Correction {
     /// Seconds to add to this machine's time.
-    offset: AtomicI64,
+    offset: i64,
+    /// When the offset was learnt.
+    at: Option<Instant>,
 }
 
 impl Clock {
     /// Returns the number of seconds by which this machine's clock is behind the server's; 0 unless that matters.
     pub fn offset(&self) -> i64 {
-        self.offset.load(Ordering::Relaxed)
+        self.0.lock().offset
     }
 
     /// Returns the server's time.
     pub fn now(&self) -> SystemTime {
-        let distance = Duration::from_secs(self.offset().unsigned_abs());
+        let offset = self.offset();
+        let distance = Duration::from_secs(offset.unsigned_abs());
         let now = SystemTime::now();
-        let time = if self.offset() < 0 { now.checked_sub(distance) } else { now.checked_add(distance) };
+        let time = if offset < 0 { now.checked_sub(distance) } else { now.checked_add(distance) };
         time.unwrap_or(now)
     }
 
-    /// Takes the server's time from a refusal. Returns whether that is a reason to sign again.
-    pub(crate) fn refused(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+    /// Takes the server's time from the refusal of a request that was sent at `used`. Returns whether that is a reason to
+    /// sign it again.
+    pub(crate) fn refused(&self, status: StatusCode, headers: &HeaderMap, used: Instant) -> bool {
         if !is_refusal(status) {
             return false;
         }
         let Some(measured) = measure(headers, SystemTime::now()) else { return false };
         let corrected = if measured.abs() < TOLERANCE { 0 } else { measured };
-        let former = self.offset();
-        if (corrected - former).abs() < TOLERANCE {
-            return false;
+        let mut correction = self.0.lock();
+        if (corrected - correction.offset).abs() < TOLERANCE {
+            // Others were refused with the same former offset.
+            return correction.at.is_some_and(|at| at > used);
         }
-        self.offset.store(corrected, Ordering::Relaxed);
+        *correction = Correction { offset: corrected, at: Some(Instant::now()) };
         if corrected != 0 {
             tracing::warn!("{}; signing requests with the server's time", describe(corrected));
         }
@@ -93,20 +101,23 @@ mod tests {
     #[test]
     fn offset_follows_refusals() {
         let clock = Clock::default();
+        let refused = |status, headers| clock.refused(status, &headers, Instant::now());
         let forbidden = StatusCode::FORBIDDEN;
-        assert!(!clock.refused(forbidden, &HeaderMap::new()));
-        assert!(!clock.refused(forbidden, &date(100)));
-        assert!(!clock.refused(StatusCode::NOT_FOUND, &date(7300)));
+        assert!(!refused(forbidden, HeaderMap::new()));
+        assert!(!refused(forbidden, date(100)));
+        assert!(!refused(StatusCode::NOT_FOUND, date(7300)));
         assert_eq!(clock.offset(), 0);
-        assert!(clock.refused(forbidden, &date(7300)));
-        assert!(!clock.refused(forbidden, &date(7300)), "the time is not the reason any more");
+        let before = Instant::now();
+        assert!(refused(forbidden, date(7300)));
+        assert!(clock.refused(forbidden, &date(7300), before), "signed with the former offset");
+        assert!(!refused(forbidden, date(7300)), "the time is not the reason any more");
         assert!((7298..=7301).contains(&clock.offset()), "{}", clock.offset());
         let ahead = clock.now().duration_since(SystemTime::now()).unwrap().as_secs();
         assert!((7298..=7301).contains(&ahead), "{ahead}");
-        assert!(clock.refused(StatusCode::UNAUTHORIZED, &date(-90_000)));
+        assert!(refused(StatusCode::UNAUTHORIZED, date(-90_000)));
         assert!(clock.now() < SystemTime::now());
         // The machine's clock was set.
-        assert!(clock.refused(forbidden, &date(0)));
+        assert!(refused(forbidden, date(0)));
         assert_eq!(clock.offset(), 0);
     }
 
@@ -115,7 +126,7 @@ mod tests {
         for text in ["Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "soon"] {
             let clock = Clock::default();
             let headers = HeaderMap::from_iter([(DATE, text.parse().unwrap())]);
-            clock.refused(StatusCode::FORBIDDEN, &headers);
+            clock.refused(StatusCode::FORBIDDEN, &headers, Instant::now());
             clock.now();
         }
     }

@@ -1,12 +1,10 @@
 //! Credentials that the server refuses before they expire: they were revoked, or replaced in a file.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::StatusCode;
-
-/// The codes of such refusals. S3 has no status of its own for them.
-const CODES: [&str; 4] = ["ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"];
 
 /// Credentials that can be loaded again.
 pub trait Renewable: fmt::Debug + Send + Sync {
@@ -15,7 +13,18 @@ pub trait Renewable: fmt::Debug + Send + Sync {
     fn refused(&self, used: Instant) -> bool;
 }
 
-/// Whether the server refuses the credentials, rather than what they may do.
-pub(crate) fn is_refusal(status: StatusCode, code: Option<&str>) -> bool {
-    status == StatusCode::UNAUTHORIZED || code.is_some_and(|code| CODES.contains(&code))
+/// Credentials that are loaded again after a refusal with status 401 or one of some codes.
+#[derive(Debug, Clone)]
+pub(crate) struct Renewal {
+    pub(crate) credentials: Arc<dyn Renewable>,
+    pub(crate) codes: &'static [&'static str],
+}
+
+impl Renewal {
+    /// Whether a refused request that was sent at `used` is worth repeating.
+    pub(crate) fn renews(&self, status: StatusCode, code: Option<&str>, used: Instant) -> bool {
+        let is_refusal =
+            status == StatusCode::UNAUTHORIZED || code.is_some_and(|code| self.codes.contains(&code));
+        is_refusal && self.credentials.refused(used)
+    }
 }

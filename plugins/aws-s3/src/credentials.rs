@@ -20,6 +20,10 @@ use crate::smithy_http::ReqwestClient;
 /// How long before their expiry credentials are renewed.
 const RENEWAL: Duration = Duration::from_secs(5 * 60);
 
+/// The codes with which S3 refuses credentials that are not valid any more. It has no status of its own for them.
+pub(crate) const REFUSALS: &[&str] =
+    &["ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"];
+
 /// AWS' default credential chain: environment, shared configuration with profiles and SSO, web identity, EKS Pod
 /// Identity, ECS, EC2 instance metadata v2.
 pub(crate) struct CredentialChain {

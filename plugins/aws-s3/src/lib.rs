@@ -38,7 +38,7 @@ use storage_plugin::{
     Provider, ProviderContext, Reloading, Section, StoragePlugin, c_str, client_error, warn_if_exposed,
 };
 
-use crate::credentials::CredentialChain;
+use crate::credentials::{CredentialChain, REFUSALS};
 use crate::deletion::ObjectDeletion;
 use crate::options::{Credentials, Options};
 
@@ -107,7 +107,7 @@ fn store(options: &Options, http: CloudHttp) -> object_store::Result<(AmazonS3, 
         Credentials::DefaultChain => {
             let chain = CredentialChain::reloading(&options.region, http.client().clone());
             builder = builder.with_credentials(Arc::<Reloading<AwsCredential>>::clone(&chain));
-            http.with_renewal(chain)
+            http.with_renewal(chain, REFUSALS)
         }
     };
     Ok((builder.with_http_connector(http.clone()).build()?, http))

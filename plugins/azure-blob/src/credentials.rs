@@ -44,6 +44,9 @@ const COMMAND_LINE: TokenService = TokenService {
 pub(crate) const SERVICES: [TokenService; 4] =
     [CLIENT_SECRET, WORKLOAD_IDENTITY, MANAGED_IDENTITY, COMMAND_LINE];
 
+/// The code with which the emulator refuses tokens that are not valid any more. Azure does so with status 401.
+const REFUSALS: &[&str] = &["AuthenticationFailed"];
+
 /// What opens an account.
 #[derive(Clone)]
 pub(crate) enum Credentials {
@@ -74,7 +77,7 @@ impl Credentials {
             }
             Self::Identity => {
                 let (provider, renewable) = identity(&http)?;
-                (provider, AzureHttp { http: http.with_renewal(renewable), signer: None })
+                (provider, AzureHttp { http: http.with_renewal(renewable, REFUSALS), signer: None })
             }
         })
     }

@@ -131,7 +131,7 @@ impl Credentials {
             Self::User(_) => Arc::new(NamedCredentials::new(reloading, TOKEN_SERVICE)),
             Self::MetadataServer => Arc::new(NamedCredentials::new(reloading, METADATA_SERVER)),
         };
-        Ok((provider, client.with_renewal(renewable)))
+        Ok((provider, client.with_renewal(renewable, &[])))
     }
 
     fn tokens(&self, http: &CloudHttp, clock: &Arc<Clock>) -> Result<GcpCredentialProvider> {

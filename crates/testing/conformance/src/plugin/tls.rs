@@ -20,7 +20,13 @@ use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use crate::Cloud;
 use crate::fixture::{DICOM, KEY, UUID, configuration, content, done, load, refusal, with};
 
-tests! { EveryCloud: configured_authority_is_trusted, untrusted_certificate_prevents_the_start }
+tests! {
+    EveryCloud:
+        configured_authority_is_trusted,
+        untrusted_certificate_prevents_the_start;
+    OneCloud:
+        configured_certificate_of_the_server_is_trusted,
+}
 
 /// A private certificate authority.
 struct Authority {
@@ -103,6 +109,24 @@ fn configured_authority_is_trusted<C: Cloud>() -> Result<()> {
     assert_eq!(secured.server.keys(C::BUCKET), [KEY]);
     assert_eq!(orthanc.logs_at(LogLevel::Warning).len(), 1, "only the one about missing encryption");
     assert_eq!(orthanc.violations(), [""; 0]);
+    Ok(())
+}
+
+/// A self-signed certificate that could also issue others, as `openssl req -x509` makes it.
+fn configured_certificate_of_the_server_is_trusted<C: Cloud>() -> Result<()> {
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned()])?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?;
+    let chain = vec![certificate.der().clone()];
+    let der = PrivatePkcs8KeyDer::from(key.serialize_der());
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, der.into())?;
+    let secured = Secured::<C>::start(config)?;
+    let mut file = NamedTempFile::new()?;
+    file.write_all(certificate.pem().as_bytes())?;
+    let orthanc = load::<C>(secured.configuration(&json!({"HttpsCACertificates": file.path()})))??;
+    done(orthanc.create(UUID, DICOM, b"x"))?;
+    assert_eq!(secured.server.keys(C::BUCKET), [KEY]);
     Ok(())
 }
 
