@@ -9,9 +9,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
-};
+use object_store::client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService};
 use object_store::{ClientOptions, RetryConfig};
 use tokio::sync::Semaphore;
 
@@ -21,7 +19,9 @@ use crate::download::DownloadBody;
 use crate::error::{HttpConfigError, TransportError};
 use crate::error_body;
 use crate::exchange::{Exchange, note};
+use crate::foreign;
 use crate::lifetime::TokenHttp;
+use crate::mend::Asked;
 use crate::proxy::proxies;
 use crate::stall::Progress;
 use crate::upload::{Lease, UploadBody, is_lent};
@@ -143,6 +143,7 @@ impl CloudHttp {
             background::connection(&self.connections).await.ok_or_else(|| protocol("no connection"))?;
         note(|exchange| *exchange = Exchange { requests: exchange.requests + 1, ..Exchange::default() });
 
+        let asked = Asked::of(&request);
         let progress = Progress::start();
         let (request, lease) = self.prepare(request, &progress).await?;
         let response = tokio::select! {
@@ -155,16 +156,18 @@ impl CloudHttp {
         };
         drop(lease);
 
-        let (head, incoming) = http::Response::from(response).into_parts();
+        let (mut head, incoming) = http::Response::from(response).into_parts();
         note_answer(head.status, &head.headers);
         if !has_plausible_sizes(&head.headers) {
             return Err(protocol("the size in the server's answer is not plausible"));
         }
         let download = DownloadBody::new(incoming, self.stall_limit, permit);
         let body = if head.status.is_success() {
-            HttpResponseBody::new(download)
+            asked.mend(&mut head, download)
         } else {
-            read_refusal(download).await.into()
+            let body = read_refusal(download).await;
+            foreign::note_refusal(&asked.method, &head, &body);
+            body.into()
         };
         Ok(HttpResponse::from_parts(head, body))
     }
@@ -229,6 +232,7 @@ fn note_answer(status: StatusCode, headers: &HeaderMap) {
         exchange.retry_after =
             headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
         exchange.checksum = Checksum::of_answer(headers);
+        exchange.foreign = status.is_success() && foreign::is_web_page(headers);
     });
 }
 

@@ -44,6 +44,15 @@ impl Layout {
             .then(|| self.name(attachment, UNKNOWN_EXTENSION))
     }
 
+    /// Returns the name that the C++ plugin on Windows gave to the object `name` of this layout; `None` if it is the
+    /// same. There the last separator of a flat name is a backslash, and each one of a legacy name.
+    pub fn backslash_name(&self, name: &str) -> Option<String> {
+        match self.structure {
+            Structure::Flat => name.rsplit_once('/').map(|(folder, file)| format!("{folder}\\{file}")),
+            Structure::Legacy => Some(name.replace('/', "\\")),
+        }
+    }
+
     fn name(&self, attachment: &Attachment, extension: &str) -> String {
         let uuid = &attachment.uuid;
         match self.structure {
