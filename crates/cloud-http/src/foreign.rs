@@ -5,7 +5,7 @@
 //! pages without one of their headers. A `HEAD` has no body, so that for S3 only a web page's headers are
 //! suspicious.
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::response::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
@@ -16,7 +16,7 @@ use crate::exchange::note;
 /// Azure's header with the error code, which answers to `HEAD` have as well.
 const AZURE_CODE: &str = "x-ms-error-code";
 /// Beginnings of the names of headers that only storage services send.
-const SERVICE_HEADERS: [&str; 4] = ["x-amz-", "x-ms-", "x-goog-", "x-guploader-"];
+const SERVICE_HEADERS: [&str; 4] = ["x-amz", "x-ms-", "x-goog-", "x-guploader-"];
 /// Codes of a service's 404: of S3 and of Google's XML, of Azure, of Google's JSON.
 const NOT_FOUND: [&str; 7] = [
     "NoSuchKey",
@@ -28,14 +28,15 @@ const NOT_FOUND: [&str; 7] = [
     "notFound",
 ];
 
-/// Whether a successful answer is a web page.
+/// Whether a successful answer is a web page. Some servers give this type to answers without content.
 pub(crate) fn is_web_page(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     let is_html =
         ["text/html", "application/xhtml+xml"].iter().any(|html| media_type.eq_ignore_ascii_case(html));
     // An object may be a web page, but then the service says more about it.
-    is_html && !is_of_service(headers)
+    let is_empty = headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
+    is_html && !is_empty && !is_of_service(headers)
 }
 
 /// Adds to the observed exchange whether a refusal does not come from the service, and the code in its headers.
@@ -95,6 +96,10 @@ mod tests {
             (&[("content-type", "Application/XHTML+xml")], true),
             (&[("content-type", "text/html"), ("x-amz-request-id", "1")], false),
             (&[("content-type", "text/html"), ("x-ms-version", "1")], false),
+            (&[("content-type", "text/html"), ("content-length", "0")], false),
+            (&[("content-type", "text/html"), ("content-length", "1")], true),
+            // moto.
+            (&[("content-type", "text/html"), ("x-amzn-requestid", "1")], false),
             (&[("content-type", "text/html"), ("x-goog-generation", "1")], false),
             (&[("content-type", "text/html-like")], false),
         ] {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bucket::{Bucket, BucketCheck, Cause, ObjectStorage, RetryPolicy};
+use bucket::{Bucket, BucketCheck, Cause, ObjectStorage, Operation, RetryPolicy};
 use crypto_envelope::Format;
 use futures_util::FutureExt as _;
 use hybrid::{
@@ -375,7 +375,7 @@ fn check<P: Provider>(runtime: &Runtime, storage: &ObjectStorage) -> Result<(), 
         Err(error) if error.cause == Cause::Foreign => {
             Err(InitializeError::new(format!("{error}; this does not look like {}", P::SERVER)))
         }
-        Err(error) if error.lacks_permission() => {
+        Err(error) if error.operation == Operation::Check && error.lacks_permission() => {
             tracing::warn!("{error}; continuing; reading requires {}", P::READ_PERMISSIONS);
             Ok(())
         }
