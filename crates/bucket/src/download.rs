@@ -329,8 +329,7 @@ impl Download {
         let missing = self.next..self.range.end;
         let options = GetOptions {
             range: Some(GetRange::Bounded(missing.clone())),
-            // A weak tag never matches. It is compared below.
-            if_match: self.object.e_tag.clone().filter(|tag| !tag.starts_with(WEAK)),
+            if_match: strong(&self.object).map(str::to_owned),
             ..GetOptions::default()
         };
         let store = &self.store;
@@ -378,13 +377,22 @@ pub(crate) fn without_placeholder(object: ObjectMeta) -> ObjectMeta {
     ObjectMeta { e_tag: object.e_tag.filter(|tag| tag != NO_ETAG), ..object }
 }
 
-/// Whether two answers are about one version of an object. Without an ETag in both, its size and modification
-/// time identify the version. Some proxies make ETags weak.
+/// Whether two answers are about one version of an object, as far as both describe it: by an ETag, which some proxies
+/// make weak, the modification time, which is the epoch if there is none, and the size.
 fn is_same_version(a: &ObjectMeta, b: &ObjectMeta) -> bool {
-    let tag =
-        |object: &ObjectMeta| object.e_tag.as_deref().map(|tag| tag.trim_start_matches(WEAK).to_owned());
-    let same_tag = a.e_tag.is_none() || b.e_tag.is_none() || tag(a) == tag(b);
-    same_tag && a.size == b.size && a.last_modified == b.last_modified
+    let tags = [a, b].map(|object| object.e_tag.as_deref().map(|tag| tag.trim_start_matches(WEAK)));
+    let dates = [a, b].map(|object| Some(object.last_modified).filter(|date| date.timestamp() != 0));
+    are_compatible(&tags) && are_compatible(&dates) && a.size == b.size
+}
+
+/// Whether two values are equal, if both are known.
+fn are_compatible<T: PartialEq>([a, b]: &[Option<T>; 2]) -> bool {
+    a.is_none() || b.is_none() || a == b
+}
+
+/// The ETag, unless it is weak and so would never match in a request.
+fn strong(object: &ObjectMeta) -> Option<&str> {
+    object.e_tag.as_deref().filter(|tag| !tag.starts_with(WEAK))
 }
 
 impl std::fmt::Debug for Download {

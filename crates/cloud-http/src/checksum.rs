@@ -177,7 +177,7 @@ impl fmt::Debug for Hasher {
 
 /// Parses an `ETag` of 32 hexadecimal digits.
 fn hexadecimal(e_tag: &str) -> Option<[u8; 16]> {
-    let digits = e_tag.trim_matches('"');
+    let digits = e_tag.trim_start_matches("W/").trim_matches('"');
     if digits.len() != 32 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
@@ -246,6 +246,7 @@ mod tests {
         for (e_tag, with_md5, expected) in [
             (Some(format!("\"{md5}\"")), true, true),
             (Some(md5.to_uppercase()), true, true),
+            (Some(format!("W/\"{md5}\"")), true, true),
             (Some(format!("\"{md5}\"")), false, false),
             (Some(format!("\"{}\"", md5.replace('2', "3"))), true, false),
             (Some(format!("\"{md5}-1\"")), true, false),

@@ -134,7 +134,10 @@ fn unusual_answers_are_read<C: Cloud>() -> Result<()> {
         assert_eq!(plugin.requests(), expected, "{odd:?}");
         for (start, len) in [(0, 1), (0, SIZE), (7, 1000), (SIZE - 1, 1)] {
             assert!(plugin.range(UUID, start as u64, len)? == bytes[start..start + len], "{odd:?} {start}");
-            assert_eq!(plugin.requests(), 1, "{odd:?} {start}");
+            // Without an ETag, only the server's checksum can be compared.
+            let is_unknown = odd == Odd::NoVersion && len == SIZE;
+            let expected = 1 + if is_unknown { C::CHECKSUM_REQUESTS } else { 0 };
+            assert_eq!(plugin.requests(), expected, "{odd:?} {start}");
         }
         assert_eq!(plugin.orthanc.read_range(UUID, DICOM, SIZE as u64, 1), Err(BAD_RANGE));
         plugin.new_error()?;
@@ -178,6 +181,7 @@ fn chunked_object_of_any_size_is_read<C: Cloud>() -> Result<()> {
     }
     // The end of the connection is not the end of the object.
     plugin.server.faults().clear();
+    plugin.requests();
     plugin.fault(request::READ, Fault::Odd(Odd::Chunked), 1);
     plugin.fault(request::READ_RANGE, Fault::OddAndCut(Odd::Chunked, 7_000_000), 1);
     assert!(plugin.read(UUID)? == content(20_000_000));
