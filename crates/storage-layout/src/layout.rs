@@ -97,3 +97,22 @@ impl FilePath {
         [&self.inner, &self.outer]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_windows_have_backslashes() {
+        for (structure, name, expected) in [
+            (Structure::Flat, "uuid.dcm", None),
+            (Structure::Flat, "a/b/uuid.dcm", Some(r"a/b\uuid.dcm")),
+            (Structure::Flat, r"a\b/uuid.dcm", Some(r"a\b\uuid.dcm")),
+            (Structure::Legacy, "fb/4b/uuid", Some(r"fb\4b\uuid")),
+            (Structure::Legacy, "a/b/fb/4b/uuid", Some(r"a\b\fb\4b\uuid")),
+        ] {
+            let layout = Layout { structure, ..Layout::default() };
+            assert_eq!(layout.backslash_name(name).as_deref(), expected, "{name}");
+        }
+    }
+}

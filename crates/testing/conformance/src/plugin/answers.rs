@@ -27,6 +27,7 @@ tests! {
     OneCloud:
         chunked_object_of_any_size_is_read,
         whole_object_for_a_range_is_cut,
+        archived_object_must_be_restored,
 }
 
 const SIZE: usize = 300_000;
@@ -204,5 +205,19 @@ fn whole_object_for_a_range_is_cut<C: Cloud>() -> Result<()> {
         assert_eq!(plugin.orthanc.read_range(UUID, DICOM, start as u64, len), Err(BAD_RANGE), "{start}");
         assert!(plugin.new_error()?.contains(&object_url::<C>(KEY)));
     }
+    plugin.check()
+}
+
+fn archived_object_must_be_restored<C: Cloud>() -> Result<()> {
+    let plugin = with_attachment::<C>(&json!({}))?;
+    plugin.server.archive(C::BUCKET, KEY);
+    for outcome in [plugin.orthanc.read_whole(UUID, DICOM), plugin.orthanc.read_range(UUID, DICOM, 0, 10)] {
+        assert_eq!(outcome, Err(STORAGE_AREA_PLUGIN));
+        assert_eq!(plugin.requests(), 1, "no retries");
+        let line = plugin.new_error()?;
+        assert!(line.contains(&object_url::<C>(KEY)) && line.contains("archive tier: restore it"), "{line}");
+    }
+    plugin.remove(UUID)?;
+    assert_eq!(plugin.stored(), [""; 0]);
     plugin.check()
 }
