@@ -71,10 +71,9 @@ fn is_of_service(headers: &HeaderMap) -> bool {
 
 /// Whether `body` is an error of Google's JSON interface without a reason, as Google's own test server sends it.
 fn is_json_of_google(body: &[u8]) -> bool {
-    let json = serde_json::from_slice::<Value>(body).unwrap_or_default();
-    let code = json.pointer("/error/code").or_else(|| json.get("code"));
-    code.and_then(Value::as_u64) == Some(404)
-        && (json.get("message").or_else(|| json.pointer("/error/message"))).is_some()
+    let Ok(json) = serde_json::from_slice::<Value>(body) else { return false };
+    let error = json.get("error").unwrap_or(&json);
+    error.get("code").and_then(Value::as_u64) == Some(404) && error.get("message").is_some()
 }
 
 #[cfg(test)]

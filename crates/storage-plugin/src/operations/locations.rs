@@ -114,6 +114,7 @@ fn location(storage: &HybridStorage, indexed: &Indexed, copies: &[StoredCopy]) -
             _ => "both",
         },
         "ObjectName": object_name,
+        "Archived": object.is_some_and(|copy| copy.archived),
         "Copies": copies.iter().map(copy_to_json).collect::<Vec<_>>(),
     });
     // The form of the copy that a read would get.

@@ -132,7 +132,12 @@ fn locations_name_archived_objects<C: Cloud>() -> Result<()> {
     for location in all.as_array().context("no list")? {
         let archived = location["Uuid"] == uuid.as_str();
         let copy = &location["Copies"][0];
-        ensure!(location["Location"] == "object-storage" && copy["Archived"] == archived, "{all:#}");
+        ensure!(
+            location["Location"] == "object-storage"
+                && copy["Archived"] == archived
+                && location["Archived"] == archived,
+            "{all:#}"
+        );
         ensure!(location["Format"].is_null() == archived && copy["Format"].is_null() == archived, "{all:#}");
         ensure!(!archived || (copy["StoredSize"] == size && copy["Name"] == name.as_str()), "{all:#}");
     }
