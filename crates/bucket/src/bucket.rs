@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
 
 use crate::bulk::{BulkDelete, BulkSupport};
-use crate::download::{Download, ReadRange};
+use crate::download::{Download, ReadRange, Verification, without_placeholder};
 use crate::error::{Cause, Operation, StorageError};
 use crate::journal::UploadJournal;
 use crate::multipart::MultipartUpload;
@@ -22,6 +22,14 @@ use crate::throughput::{LARGE, Throughput, TransferOptions};
 
 /// The object that [`Bucket::check`] asks for. It need not exist.
 const PROBE: &str = "orthanc-object-storage-check";
+
+/// How long to wait until a bucket is deleted. Azure takes half a minute or more.
+const BUCKET_DELETION: RetryPolicy = RetryPolicy {
+    max_retries: u32::MAX,
+    deadline: Duration::from_secs(60),
+    first_pause: Duration::from_secs(1),
+    longest_pause: Duration::from_secs(5),
+};
 
 /// The content of an object to store.
 #[derive(Debug, Clone)]
@@ -60,6 +68,13 @@ pub struct BucketOptions {
     pub transfer: TransferOptions,
     /// Size of the largest object that the cloud accepts in one request, in bytes.
     pub largest_put: u64,
+    /// Whether objects that are read are compared with the server's checksums.
+    pub verify_checksums: bool,
+    /// Whether the server has checksums that it does not send with ranges, but when asked for the object's
+    /// attributes.
+    pub checksums_on_request: bool,
+    /// Whether objects may have names with backslashes in place of slashes.
+    pub backslash_names: bool,
     /// Creates the bucket if it is missing; `None` if a missing bucket is an error.
     pub create: Option<Arc<dyn CreateBucket>>,
     /// Deletes several objects with one request; `None` if each object takes a request of its own.
@@ -95,6 +110,9 @@ impl BucketOptions {
             retry: RetryPolicy::default(),
             transfer: TransferOptions::default(),
             largest_put: u64::MAX,
+            verify_checksums: true,
+            checksums_on_request: false,
+            backslash_names: false,
             create: None,
             bulk_delete: None,
         }
@@ -161,13 +179,24 @@ impl Bucket {
     }
 
     /// Checks that the bucket exists and can be read, with one small request below the folder `root`, retried
-    /// as `policy` says. Creates a missing bucket if [`BucketOptions::create`] is set.
+    /// as `policy` says. Creates a missing bucket if [`BucketOptions::create`] is set. Waits up to a minute for
+    /// the end of a bucket's deletion.
     ///
     /// # Errors
     ///
     /// [`Cause::BucketMissing`], [`Cause::Denied`], …; if the error is `transient`, the bucket may become
     /// available later.
     pub async fn check(&self, root: &str, policy: RetryPolicy) -> Result<BucketCheck, StorageError> {
+        match self.probe(root, policy).await {
+            Err(error) if error.cause == Cause::BucketBeingDeleted => {
+                tracing::warn!("{error}; waiting up to {} s", BUCKET_DELETION.deadline.as_secs());
+                self.probe(root, BUCKET_DELETION).await
+            }
+            result => result,
+        }
+    }
+
+    async fn probe(&self, root: &str, policy: RetryPolicy) -> Result<BucketCheck, StorageError> {
         let path = self.path(Operation::Check, &format!("{root}{PROBE}"))?;
         let attempts = |operation| Attempts::new(policy, operation, self.options.url.clone());
         let probed = attempts(Operation::Check).run(|| self.options.store.get(&path)).await;
@@ -226,16 +255,42 @@ impl Bucket {
     /// [`Cause::NotFound`] if there is no such object, [`Cause::OutOfRange`] if it is smaller than the range.
     pub async fn get(&self, name: &str, range: ReadRange) -> Result<Download, StorageError> {
         let path = self.path(Operation::Read, name)?;
-        self.download(path, range, self.attempts(Operation::Read, name)).await
+        let attempts = self.attempts(Operation::Read, name);
+        self.download(path, range, self.options.checksums_on_request, attempts).await
+    }
+
+    /// As [`get`](Self::get), for content that proves its own integrity: sends no further request for a checksum.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn get_sealed(&self, name: &str, range: ReadRange) -> Result<Download, StorageError> {
+        let path = self.path(Operation::Read, name)?;
+        self.download(path, range, false, self.attempts(Operation::Read, name)).await
+    }
+
+    /// Returns the size of `name` and its ETag, without its content.
+    ///
+    /// # Errors
+    ///
+    /// [`Cause::NotFound`] if there is no such object.
+    pub(crate) async fn head(&self, name: &str) -> Result<(u64, Option<String>), StorageError> {
+        let path = self.path(Operation::Read, name)?;
+        let (object, _) = self.attempts(Operation::Read, name).run(|| self.options.store.head(&path)).await?;
+        Ok((object.size, without_placeholder(object).e_tag))
     }
 
     pub(crate) async fn download(
         &self,
         path: Path,
         range: ReadRange,
+        on_request: bool,
         attempts: Attempts,
     ) -> Result<Download, StorageError> {
-        let download = Download::start(Arc::clone(&self.options.store), path, range, attempts).await?;
+        let in_answer = self.options.verify_checksums;
+        let verification = Verification { in_answer, on_request: on_request && in_answer };
+        let store = Arc::clone(&self.options.store);
+        let download = Download::start(store, path, range, verification, attempts).await?;
         Ok(download.split_if_slow(self.options.transfer, self.retry, Arc::clone(&self.downloads)))
     }
 

@@ -7,7 +7,11 @@ use cloud_http::{CredentialError, Exchange, TransportError};
 use crate::error::{Answer, Cause, Operation, StorageError};
 
 /// Error codes for a missing bucket, as opposed to a missing object: S3 and Google, Azure.
-const BUCKET_MISSING: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"];
+const BUCKET_MISSING: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
+/// Azure's error code for a container whose deletion is not complete.
+const BEING_DELETED: &str = "ContainerBeingDeleted";
+/// Error codes for reads of objects in an archive tier: S3 (with status 403), Azure (with 409).
+const ARCHIVED: [&str; 3] = ["InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"];
 /// Error codes of transient failures with a status below 500: the body arrived too slowly or corrupted.
 const TRANSIENT_REFUSALS: [&str; 5] =
     ["RequestTimeout", "OperationTimedOut", "BadDigest", "XAmzContentChecksumMismatch", "Md5Mismatch"];
@@ -23,6 +27,7 @@ pub(crate) fn storage_error(
 ) -> StorageError {
     let refusal = exchange.status.filter(|status| !(200..300).contains(status));
     let code = exchange.code.as_deref().unwrap_or_default();
+    let foreign = exchange.foreign;
     let mut classified = if let Some(transport) = TransportError::find(error) {
         from_transport(transport)
     } else if let Some(credentials) = CredentialError::find(error) {
@@ -30,8 +35,12 @@ pub(crate) fn storage_error(
             cause: Cause::NoCredentials(credentials.reason.clone()),
             transient: credentials.transient,
         }
+    } else if foreign {
+        Classified::transient(Cause::Foreign)
     } else if let Some(status) = refusal {
         from_refusal(status, code)
+    } else if exchange.no_length {
+        Classified::permanent(Cause::NoLength)
     } else {
         Classified::permanent(from_store(error))
     };
@@ -39,7 +48,7 @@ pub(crate) fn storage_error(
     if operation == Operation::Create && classified.cause == Cause::NotFound {
         classified.cause = Cause::Refused;
     }
-    let answer = refusal.map(|status| {
+    let answer = refusal.or(exchange.status.filter(|_| foreign)).map(|status| {
         let Exchange { code, message, request_id, .. } = exchange;
         Box::new(Answer { status, code, message, request_id })
     });
@@ -48,6 +57,11 @@ pub(crate) fn storage_error(
         answer,
         ..StorageError::new(operation, object, classified.cause)
     }
+}
+
+/// The error of an attempt that succeeded according to its status, with an answer that is a web page.
+pub(crate) fn web_page() -> object_store::Error {
+    object_store::Error::Generic { store: "web page", source: "the answer is a web page".into() }
 }
 
 /// Whether the server may have carried out a request that failed with `error`: it was sent, and the answer is
@@ -95,6 +109,8 @@ fn from_transport(error: &TransportError) -> Classified {
 fn from_refusal(status: u16, code: &str) -> Classified {
     match status {
         _ if BUCKET_MISSING.contains(&code) => Classified::permanent(Cause::BucketMissing),
+        _ if code == BEING_DELETED => Classified::transient(Cause::BucketBeingDeleted),
+        _ if ARCHIVED.contains(&code) => Classified::permanent(Cause::Archived),
         _ if TRANSIENT_REFUSALS.contains(&code) => Classified::transient(Cause::Busy),
         _ if CREDENTIAL_REFUSALS.contains(&code) => Classified::permanent(Cause::Denied),
         404 => Classified::permanent(Cause::NotFound),
@@ -143,6 +159,46 @@ mod tests {
         assert_eq!(refused(404, "NoSuchKey").cause, Cause::NotFound);
         assert_eq!(refused(404, "NoSuchBucket").cause, Cause::BucketMissing);
         assert_eq!(refused(404, "ContainerNotFound").cause, Cause::BucketMissing);
+    }
+
+    #[test]
+    fn bucket_being_deleted_is_transient() {
+        let error = refused(409, "ContainerBeingDeleted");
+        assert_eq!((error.cause, error.transient), (Cause::BucketBeingDeleted, true));
+    }
+
+    #[test]
+    fn archived_objects_differ_from_denied_ones() {
+        for (status, code) in
+            [(403, "InvalidObjectState"), (409, "BlobArchived"), (409, "BlobBeingRehydrated")]
+        {
+            let error = refused(status, code);
+            assert_eq!((&error.cause, error.transient), (&Cause::Archived, false), "{code}");
+        }
+    }
+
+    #[test]
+    fn missing_permissions_differ_from_wrong_credentials() {
+        for code in ["AccessDenied", "AuthorizationPermissionMismatch", "forbidden"] {
+            assert!(refused(403, code).lacks_permission(), "{code}");
+        }
+        for code in [
+            "SignatureDoesNotMatch",
+            "InvalidAccessKeyId",
+            "AuthenticationFailed",
+            "RequestTimeTooSkewed",
+            "",
+        ] {
+            let error = refused(403, code);
+            assert_eq!((&error.cause, error.lacks_permission()), (&Cause::Denied, false), "{code}");
+        }
+        assert!(!refused(401, "AccessDenied").lacks_permission());
+        let answer = Answer {
+            message: Some("Forbidden: Invalid signature".to_owned()),
+            ..*refused(403, "AccessDenied").answer.unwrap()
+        };
+        let garage = StorageError { answer: Some(Box::new(answer)), ..refused(403, "AccessDenied") };
+        assert!(!garage.lacks_permission());
     }
 
     #[test]

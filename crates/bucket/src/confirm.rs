@@ -85,7 +85,7 @@ impl Bucket {
         }
         let left = within(end.saturating_duration_since(Instant::now()));
         let attempts = Attempts::new(left, Operation::Read, self.object_url(name));
-        let mut download = self.download(path.clone(), ReadRange::Whole, attempts).await?;
+        let mut download = self.download(path.clone(), ReadRange::Whole, false, attempts).await?;
         let mut rest = &content[..];
         while let Some(chunk) = download.next().await? {
             match rest.strip_prefix(&chunk[..]) {
@@ -103,11 +103,15 @@ impl Bucket {
         content: &Bytes,
         attempts: &mut Attempts,
     ) -> Result<Comparison, StorageError> {
-        let (object, exchange) = attempts.run(|| self.store().head(path)).await?;
+        let (object, exchange) = match attempts.run(|| self.store().head(path)).await {
+            Err(error) if error.cause == Cause::NoLength => return Ok(Comparison::NoChecksum),
+            result => result?,
+        };
         if object.size != content.len() as u64 {
             return Ok(Comparison::Different);
         }
-        let Some(checksum) = exchange.checksum else { return Ok(Comparison::NoChecksum) };
+        let checksum = exchange.checksum.filter(|_| self.options.verify_checksums);
+        let Some(checksum) = checksum else { return Ok(Comparison::NoChecksum) };
         let is_equal = matches(checksum, content).await;
         Ok(if is_equal { Comparison::Equal } else { Comparison::Different })
     }
@@ -117,7 +121,7 @@ impl Bucket {
 enum Comparison {
     Equal,
     Different,
-    /// The sizes are equal, and the server has no checksum.
+    /// The sizes are equal or not known, and the server has no checksum that counts.
     NoChecksum,
 }
 

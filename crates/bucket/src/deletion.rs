@@ -169,8 +169,9 @@ impl Bucket {
 /// Whether a bulk request that failed so may work as single requests. Servers use many codes for requests that
 /// they do not know or do not permit.
 fn may_be_unsupported(error: &StorageError) -> bool {
-    !error.transient
-        && matches!(error.cause, Cause::NotFound | Cause::Denied | Cause::Refused | Cause::Other(_))
+    error.cause == Cause::Foreign
+        || !error.transient
+            && matches!(error.cause, Cause::NotFound | Cause::Denied | Cause::Refused | Cause::Other(_))
 }
 
 /// Whether a single request failed as the bulk request did.

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use cloud_http::{Checksum, Verifier};
+use cloud_http::{Exchange, Hasher, NO_ETAG, Verifier};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
+use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::error::{Cause, StorageError};
 use crate::multipart::ParallelDownload;
@@ -18,6 +18,9 @@ use crate::throughput::{LARGE, Throughput, TransferOptions, rate};
 
 /// The HTTP status for an object whose ETag is no longer the given one.
 const PRECONDITION_FAILED: u16 = 412;
+
+/// The beginning of an ETag that does not identify each byte.
+const WEAK: &str = "W/";
 
 /// The bytes of an object to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +33,56 @@ pub enum ReadRange {
     UpTo(Range<u64>),
 }
 
+/// Which checksums a download of a whole object is compared with.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Verification {
+    /// The one in the answer.
+    pub(crate) in_answer: bool,
+    /// If a range turns out to be the whole object, and the answer has none: the `ETag` if it is an MD5, or else
+    /// the one that the server sends when asked for it.
+    pub(crate) on_request: bool,
+}
+
+/// A comparison with a checksum.
+enum Check {
+    /// There is no checksum, or none is wanted.
+    Off,
+    /// With that in the answer.
+    Known(Box<Verifier>),
+    /// With one that is asked for at the end.
+    Late(Box<Hasher>),
+}
+
+impl Check {
+    fn new(verification: Verification, answer: &GetResult, exchange: &Exchange, is_range: bool) -> Self {
+        if answer.range != (0..answer.meta.size) {
+            return Self::Off;
+        }
+        match exchange.checksum {
+            Some(checksum) if verification.in_answer => Self::Known(Box::new(checksum.verifier())),
+            None if verification.on_request && is_range => {
+                // For a large object, a request costs less than its MD5.
+                let with_md5 = answer.meta.size < LARGE;
+                Self::Late(Box::new(Hasher::new(answer.meta.e_tag.as_deref(), with_md5)))
+            }
+            _ => Self::Off,
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Off => {}
+            Self::Known(verifier) => verifier.update(bytes),
+            Self::Late(hasher) => hasher.update(bytes),
+        }
+    }
+}
+
 /// An object, or a range of it, being downloaded.
 ///
 /// A broken connection is replaced, and the download resumes at the byte where it stopped. The bytes returned
 /// are exactly those of [`Download::range`]. The end is reported only after the checksum of the whole object,
-/// if the server sent one, has been verified.
+/// if the server has one, has been verified. [`Cause::WrongChecksum`] is the only error after all bytes.
 pub struct Download {
     store: Arc<dyn ObjectStore>,
     path: Path,
@@ -44,7 +92,9 @@ pub struct Download {
     range: Range<u64>,
     /// The position of the next byte in the object.
     next: u64,
-    checksum: Option<Verifier>,
+    check: Check,
+    /// Whether the server sends more than a range, so that parallel ranges would be slower.
+    ignores_ranges: bool,
     splitting: Option<Splitting>,
     parallel: Option<ParallelDownload>,
 }
@@ -69,21 +119,30 @@ impl Download {
         store: Arc<dyn ObjectStore>,
         path: Path,
         wanted: ReadRange,
+        verification: Verification,
         mut attempts: Attempts,
     ) -> Result<Self, StorageError> {
-        let range = match &wanted {
+        let mut range = match &wanted {
             ReadRange::Whole => None,
             ReadRange::Range(range) | ReadRange::UpTo(range) => Some(GetRange::Bounded(range.clone())),
         };
-        let options = GetOptions { range, ..GetOptions::default() };
-        let (answer, exchange) = attempts.run(|| store.get_opts(&path, options.clone())).await?;
+        let mut result = get(&store, &path, range.clone(), &mut attempts).await;
+        if range.is_none() && result.as_ref().is_err_and(|error| error.cause == Cause::NoLength) {
+            // The answer about a range contains the size.
+            range = Some(GetRange::Offset(0));
+            result = get(&store, &path, range.clone(), &mut attempts).await;
+        }
+        let (answer, exchange) = match result {
+            Err(error) if error.cause == Cause::OutOfRange && wanted == ReadRange::Whole => {
+                return Ok(Self::empty(store, path, attempts));
+            }
+            result => result?,
+        };
         if let ReadRange::Range(range) = wanted
             && answer.range != range
         {
             return Err(attempts.error(Cause::OutOfRange, false));
         }
-        let whole = answer.range == (0..answer.meta.size);
-        let checksum = exchange.checksum.filter(|_| whole);
         Ok(Self {
             store,
             path,
@@ -91,11 +150,30 @@ impl Download {
             object: answer.meta.clone(),
             next: answer.range.start,
             range: answer.range.clone(),
-            checksum: checksum.map(Checksum::verifier),
+            check: Check::new(verification, &answer, &exchange, range.is_some()),
+            ignores_ranges: exchange.ignores_ranges,
             splitting: None,
             parallel: None,
             body: answer.into_stream(),
         })
+    }
+
+    /// An object without bytes, of which no range can be read.
+    fn empty(store: Arc<dyn ObjectStore>, path: Path, attempts: Attempts) -> Self {
+        let last_modified = SystemTime::UNIX_EPOCH.into();
+        Self {
+            store,
+            attempts,
+            object: ObjectMeta { location: path.clone(), last_modified, size: 0, e_tag: None, version: None },
+            path,
+            next: 0,
+            range: 0..0,
+            check: Check::Off,
+            ignores_ranges: false,
+            splitting: None,
+            parallel: None,
+            body: futures_util::stream::empty().boxed(),
+        }
     }
 
     /// Allows several connections if the download is large and one connection is slow.
@@ -105,7 +183,7 @@ impl Download {
         policy: RetryPolicy,
         throughput: Arc<Throughput>,
     ) -> Self {
-        if self.range.end - self.range.start >= LARGE && options.connections > 1 {
+        if self.range.end - self.range.start >= LARGE && options.connections > 1 && !self.ignores_ranges {
             self.splitting =
                 Some(Splitting { options, policy, throughput, waited: Duration::ZERO, bytes: 0 });
         }
@@ -145,7 +223,7 @@ impl Download {
             self.count(start.elapsed(), bytes.as_ref());
             return match bytes {
                 Some(bytes) => self.accept(bytes).map(Some),
-                None => self.end_parallel().map(|()| None),
+                None => self.end_parallel().await.map(|()| None),
             };
         }
         let bytes = self.next_sequential().await?;
@@ -185,14 +263,14 @@ impl Download {
         }
     }
 
-    fn end_parallel(&mut self) -> Result<(), StorageError> {
+    async fn end_parallel(&mut self) -> Result<(), StorageError> {
         if let Some(splitting) = self.splitting.take() {
             splitting.throughput.record_several(splitting.bytes, splitting.waited);
         }
         if self.next != self.range.end {
             return Err(self.damaged("the ranges do not add up to the whole"));
         }
-        self.verify()
+        self.verify().await
     }
 
     async fn next_sequential(&mut self) -> Result<Option<Bytes>, StorageError> {
@@ -209,7 +287,7 @@ impl Download {
                     return self.accept(bytes).map(Some);
                 }
                 // All bytes have arrived, so a connection that breaks now does not matter.
-                _ if self.next == self.range.end => return self.verify().map(|()| None),
+                _ if self.next == self.range.end => return self.verify().await.map(|()| None),
                 Some(Err(error)) => self.attempts.broken(&error),
                 None => self.attempts.error(Cause::Network("the answer ended early".to_owned()), true),
             };
@@ -223,22 +301,27 @@ impl Download {
         if next > self.range.end {
             return Err(self.damaged("the server sent more than requested"));
         }
-        if let Some(checksum) = &mut self.checksum {
-            checksum.update(&bytes);
-        }
+        self.check.update(&bytes);
         self.next = next;
         self.attempts.made_progress();
         Ok(bytes)
     }
 
-    fn verify(&self) -> Result<(), StorageError> {
-        match &self.checksum {
-            Some(checksum) if !checksum.is_right() => Err(self.damaged(&format!(
-                "its {} checksum does not match the one stored by the server",
-                checksum.expected()
-            ))),
-            _ => Ok(()),
-        }
+    async fn verify(&mut self) -> Result<(), StorageError> {
+        let (checksum, is_right) = match &self.check {
+            Check::Off => return Ok(()),
+            Check::Late(hasher) if hasher.fits_e_tag() => return Ok(()),
+            Check::Known(verifier) => (verifier.expected(), verifier.is_right()),
+            Check::Late(hasher) => {
+                let (object, exchange) = self.attempts.renewed().run(|| self.store.head(&self.path)).await?;
+                if !is_same_version(&without_placeholder(object), &self.object) {
+                    return Err(self.changed());
+                }
+                let Some(checksum) = exchange.checksum else { return Ok(()) };
+                (checksum, hasher.fits(checksum).unwrap_or(true))
+            }
+        };
+        if is_right { Ok(()) } else { Err(self.attempts.error(Cause::WrongChecksum(checksum.name()), false)) }
     }
 
     /// Requests the missing bytes of the same object version.
@@ -246,7 +329,7 @@ impl Download {
         let missing = self.next..self.range.end;
         let options = GetOptions {
             range: Some(GetRange::Bounded(missing.clone())),
-            if_match: self.object.e_tag.clone(),
+            if_match: strong(&self.object).map(str::to_owned),
             ..GetOptions::default()
         };
         let store = &self.store;
@@ -259,7 +342,9 @@ impl Download {
                 error
             }
         })?;
-        if !is_same_version(&answer.meta, &self.object) || answer.range != missing {
+        if !is_same_version(&without_placeholder(answer.meta.clone()), &self.object)
+            || answer.range != missing
+        {
             return Err(self.changed());
         }
         self.body = answer.into_stream();
@@ -275,11 +360,39 @@ impl Download {
     }
 }
 
-/// Whether two answers are about one version of an object. Without an ETag in both, its size and modification
-/// time identify the version.
+async fn get(
+    store: &Arc<dyn ObjectStore>,
+    path: &Path,
+    range: Option<GetRange>,
+    attempts: &mut Attempts,
+) -> Result<(GetResult, Exchange), StorageError> {
+    let options = GetOptions { range, ..GetOptions::default() };
+    let (mut answer, exchange) = attempts.run(|| store.get_opts(path, options.clone())).await?;
+    answer.meta = without_placeholder(answer.meta);
+    Ok((answer, exchange))
+}
+
+/// Removes the ETag that stands for none.
+pub(crate) fn without_placeholder(object: ObjectMeta) -> ObjectMeta {
+    ObjectMeta { e_tag: object.e_tag.filter(|tag| tag != NO_ETAG), ..object }
+}
+
+/// Whether two answers are about one version of an object, as far as both describe it: by an ETag, which some proxies
+/// make weak, the modification time, which is the epoch if there is none, and the size.
 fn is_same_version(a: &ObjectMeta, b: &ObjectMeta) -> bool {
-    let same_tag = a.e_tag.is_none() || b.e_tag.is_none() || a.e_tag == b.e_tag;
-    same_tag && a.size == b.size && a.last_modified == b.last_modified
+    let tags = [a, b].map(|object| object.e_tag.as_deref().map(|tag| tag.trim_start_matches(WEAK)));
+    let dates = [a, b].map(|object| Some(object.last_modified).filter(|date| date.timestamp() != 0));
+    are_compatible(&tags) && are_compatible(&dates) && a.size == b.size
+}
+
+/// Whether two values are equal, if both are known.
+fn are_compatible<T: PartialEq>([a, b]: &[Option<T>; 2]) -> bool {
+    a.is_none() || b.is_none() || a == b
+}
+
+/// The ETag, unless it is weak and so would never match in a request.
+fn strong(object: &ObjectMeta) -> Option<&str> {
+    object.e_tag.as_deref().filter(|tag| !tag.starts_with(WEAK))
 }
 
 impl std::fmt::Debug for Download {

@@ -47,6 +47,9 @@ pub enum Cause {
     /// The bucket (or container) does not exist.
     #[error("the bucket does not exist: create it, or correct its name in the configuration")]
     BucketMissing,
+    /// The bucket (or container) is being deleted. Its name can be used again afterwards.
+    #[error("the bucket is being deleted, and its name cannot be used yet")]
+    BucketBeingDeleted,
     /// The server refuses these credentials, or they lack a permission.
     #[error("access denied: check the credentials and their permissions on the bucket")]
     Denied,
@@ -62,6 +65,15 @@ pub enum Cause {
     /// The server is overloaded or failing for now (429, 5xx).
     #[error("the server is temporarily unavailable")]
     Busy,
+    /// The answer does not come from the storage service: a web page, or a 404 that does not say what is missing.
+    #[error(
+        "the answer does not come from the storage server, but from a proxy or another server: check the address, \
+         and what is between it and this machine"
+    )]
+    Foreign,
+    /// The object is in an archive tier.
+    #[error("the object is in an archive tier: restore it first")]
+    Archived,
     /// The server refuses the request for another reason.
     #[error("the server refused the request")]
     Refused,
@@ -74,6 +86,17 @@ pub enum Cause {
     /// The content that arrived differs from what was stored.
     #[error("the content is corrupted: {0}")]
     Damaged(String),
+    /// The answer to a read does not say how large the object is.
+    #[error(
+        "the server's answers do not say how large the object is (neither Content-Length nor Content-Range)"
+    )]
+    NoLength,
+    /// All bytes have arrived, and do not have the checksum that the server keeps of the object.
+    #[error(
+        "the content does not have the {0} checksum that the server keeps of it: the object is damaged, or the \
+         checksum is wrong; to read the object nevertheless, set \"VerifyChecksums\": false"
+    )]
+    WrongChecksum(&'static str),
     /// The object was replaced during the read.
     #[error("the object changed while it was being read")]
     Changed,
@@ -122,6 +145,25 @@ pub struct Answer {
     pub message: Option<String>,
     /// The server's name for the request.
     pub request_id: Option<String>,
+}
+
+impl Answer {
+    /// Whether the refusal is about a permission, not about the credentials: the codes of S3 and of Google's XML,
+    /// of Azure, of Google's JSON.
+    fn is_about_permission(&self) -> bool {
+        const CODES: [&str; 4] = [
+            "AccessDenied",
+            "AuthorizationPermissionMismatch",
+            "InsufficientAccountPermissions",
+            "forbidden",
+        ];
+        // Garage answers so to wrong credentials.
+        const CREDENTIALS: [&str; 3] = ["invalid signature", "no such key", "no such access key"];
+        let message = self.message.as_deref().unwrap_or_default().to_lowercase();
+        self.status == 403
+            && self.code.as_deref().is_some_and(|code| CODES.contains(&code))
+            && !CREDENTIALS.iter().any(|text| message.contains(text))
+    }
 }
 
 impl fmt::Display for Answer {
@@ -173,6 +215,11 @@ impl StorageError {
         }
     }
 
+    /// Whether the server knows the credentials, which lack a permission for the request.
+    pub fn lacks_permission(&self) -> bool {
+        self.cause == Cause::Denied && self.answer.as_ref().is_some_and(|answer| answer.is_about_permission())
+    }
+
     /// The HTTP status of the server's refusal, if it answered.
     pub fn status(&self) -> Option<u16> {
         self.answer.as_ref().map(|answer| answer.status)
@@ -202,6 +249,11 @@ mod tests {
         let causes = vec![
             Cause::NotFound,
             Cause::BucketMissing,
+            Cause::BucketBeingDeleted,
+            Cause::Foreign,
+            Cause::Archived,
+            Cause::NoLength,
+            Cause::WrongChecksum("MD5"),
             Cause::Denied,
             Cause::NoCredentials(text()),
             Cause::Network(text()),
@@ -228,6 +280,8 @@ mod tests {
                 Cause::NotFound | Cause::BucketMissing | Cause::Denied | Cause::NoCredentials(_) => {}
                 Cause::Network(_) | Cause::Certificate(_) | Cause::Busy | Cause::Refused => {}
                 Cause::Unconfirmed(_) => {}
+                Cause::BucketBeingDeleted | Cause::Foreign | Cause::Archived => {}
+                Cause::NoLength | Cause::WrongChecksum(_) => {}
                 Cause::TimedOut(_) | Cause::Damaged(_) | Cause::Changed | Cause::DiskFull => {}
                 Cause::FileDenied | Cause::CopiesDiffer | Cause::CopyDamaged => {}
                 Cause::NotAcceptable(_) | Cause::OutOfRange | Cause::Other(_) => {}

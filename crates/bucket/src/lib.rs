@@ -42,7 +42,7 @@ pub use bulk::{BulkDelete, Deletion};
 pub use download::{Download, ReadRange};
 pub use error::{Answer, Cause, Operation, StorageError};
 pub use journal::UploadJournal;
-pub use object_storage::{Found, Naming, ObjectStorage};
+pub use object_storage::{Described, Found, Naming, ObjectStorage};
 pub use retry::RetryPolicy;
 pub use task::blocking;
 pub use throughput::TransferOptions;

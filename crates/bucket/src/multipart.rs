@@ -13,7 +13,7 @@ use object_store::{MultipartId, ObjectMeta, ObjectStore, PutMultipartOptions, Pu
 use tokio::task::JoinHandle;
 
 use crate::bucket::Bucket;
-use crate::download::{Download, ReadRange};
+use crate::download::{Download, ReadRange, Verification};
 use crate::error::StorageError;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::task::hashing;
@@ -178,7 +178,9 @@ impl ParallelDownload {
         let object = self.object.clone();
         let attempts = attempts.again(self.policy);
         let mut task = AbortOnDrop(tokio::spawn(async move {
-            let mut download = Download::start(store, path, ReadRange::Range(range), attempts).await?;
+            let mut download =
+                Download::start(store, path, ReadRange::Range(range), Verification::default(), attempts)
+                    .await?;
             download.expect_version(&object)?;
             let mut chunks = Vec::new();
             while let Some(chunk) = download.next().await? {

@@ -41,6 +41,19 @@ pub struct Found {
     pub name: String,
 }
 
+/// What is known of an object whose content has not been asked for.
+#[derive(Debug, Clone)]
+pub struct Described {
+    /// The object's name.
+    pub name: String,
+    /// What the name says about the content.
+    pub naming: Naming,
+    /// Size of the object, in bytes.
+    pub size: u64,
+    /// Its ETag, if the server sent one.
+    pub version: Option<String>,
+}
+
 impl ObjectStorage {
     /// Attachments in `bucket`, named by `layout`.
     ///
@@ -118,7 +131,11 @@ impl ObjectStorage {
     pub async fn read(&self, attachment: &Attachment, range: ReadRange) -> Result<Found, StorageError> {
         let mut missing = None;
         for (name, naming) in self.names(attachment) {
-            match self.bucket.get(&name, range.clone()).await {
+            let opened = match naming {
+                Naming::Envelope => self.bucket.get_sealed(&name, range.clone()).await,
+                Naming::Clear | Naming::Either => self.bucket.get(&name, range.clone()).await,
+            };
+            match opened {
                 Ok(download) => return Ok(Found { download, naming, name }),
                 // The regular name comes first, so its error is the one to report.
                 Err(error) if error.cause == Cause::NotFound => missing = missing.or(Some(error)),
@@ -127,6 +144,23 @@ impl ObjectStorage {
         }
         let not_found = || StorageError::new(Operation::Read, self.object_url(attachment), Cause::NotFound);
         Err(missing.unwrap_or_else(not_found))
+    }
+
+    /// Asks for an attachment without its content, with as many requests as [`read`](Self::read). Returns `None` if
+    /// it is not in the bucket.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or refuses.
+    pub async fn describe(&self, attachment: &Attachment) -> Result<Option<Described>, StorageError> {
+        for (name, naming) in self.names(attachment) {
+            match self.bucket.head(&name).await {
+                Ok((size, version)) => return Ok(Some(Described { name, naming, size, version })),
+                Err(error) if error.cause == Cause::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// Whether the server's checksum confirms that the object of `attachment` is `content`. `false` if the
@@ -187,9 +221,13 @@ impl ObjectStorage {
             [false, true].map(|encrypted| Layout { structure, encrypted, ..self.layout.clone() })
         });
         let names = layouts.flat_map(|layout| {
-            [Some(layout.object_name(attachment)), layout.legacy_unknown_name(attachment)]
-                .into_iter()
-                .flatten()
+            let names = [Some(layout.object_name(attachment)), layout.legacy_unknown_name(attachment)];
+            let names: Vec<_> = names.into_iter().flatten().collect();
+            names
+                .iter()
+                .filter_map(|name| self.backslash_name(&layout, name))
+                .chain(names.clone())
+                .collect::<Vec<_>>()
         });
         // In the legacy structure, encrypted objects have the same names.
         names.collect::<BTreeSet<_>>().into_iter().collect()
@@ -203,7 +241,13 @@ impl ObjectStorage {
             let clear = Layout { encrypted: false, ..layout.clone() };
             names.extend(self.names_in(&clear, Naming::Clear, attachment));
         }
+        let old = |(name, naming): &(String, _)| Some((self.backslash_name(layout, name)?, *naming));
+        names.extend(names.iter().filter_map(old).collect::<Vec<_>>());
         names
+    }
+
+    fn backslash_name(&self, layout: &Layout, name: &str) -> Option<String> {
+        self.bucket.options.backslash_names.then(|| layout.backslash_name(name)).flatten()
     }
 
     fn names_in(&self, layout: &Layout, naming: Naming, attachment: &Attachment) -> Vec<(String, Naming)> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cloud_http::{Exchange, observe};
 use tokio::time::Instant;
 
-use crate::classify::{may_be_done, storage_error};
+use crate::classify::{may_be_done, storage_error, web_page};
 use crate::error::{Cause, Operation, StorageError};
 
 /// When failed requests are retried, and for how long.
@@ -86,7 +86,12 @@ impl Attempts {
     {
         loop {
             self.made += 1;
-            let failure = match tokio::time::timeout_at(self.deadline, observe(attempt())).await {
+            let answer = tokio::time::timeout_at(self.deadline, observe(attempt())).await;
+            let answer = answer.map(|(result, exchange)| match result {
+                Ok(_) if exchange.foreign => (Err(web_page()), exchange),
+                result => (result, exchange),
+            });
+            let failure = match answer {
                 Ok((Ok(value), exchange)) => return Ok((value, exchange)),
                 // Once, at once, and however many retries are allowed.
                 Ok((Err(_), exchange)) if exchange.renewed && !self.renewed => {
@@ -134,6 +139,11 @@ impl Attempts {
     pub(crate) fn again(&self, policy: RetryPolicy) -> Self {
         let deadline = self.deadline;
         Self { deadline, ..Self::new(policy, self.operation, self.object.clone()) }
+    }
+
+    /// The attempts for another request of the same operation.
+    pub(crate) fn renewed(&self) -> Self {
+        self.again(self.policy)
     }
 
     /// Whether the server may have carried out one of the failed attempts.

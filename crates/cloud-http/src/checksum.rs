@@ -4,10 +4,10 @@
 //! | --- | --- | --- |
 //! | S3 | `x-amz-checksum-crc64nvme`, if requested with `x-amz-checksum-mode` | CRC-64/NVME, big-endian |
 //! | Google | `x-goog-hash: crc32c=…` | CRC-32C (Castagnoli), big-endian |
-//! | Azure | `Content-MD5` | MD5, only of blobs that were stored with one request |
+//! | Azure | `x-ms-blob-content-md5` with ranges, otherwise `Content-MD5` | MD5, only of blobs that were stored with one request |
 //!
-//! All are in base64 and cover the whole object. Google sends its checksum with ranges too, where it is
-//! useless.
+//! All are in base64 and cover the whole object. Google and Azure send them with ranges too, where they are useless
+//! unless the range is the whole object. S3 does not; see [`Hasher`].
 
 use std::fmt;
 
@@ -19,6 +19,7 @@ use md5::{Digest as _, Md5};
 
 const AMAZON: HeaderName = HeaderName::from_static("x-amz-checksum-crc64nvme");
 const AZURE: HeaderName = HeaderName::from_static("content-md5");
+const AZURE_RANGE: HeaderName = HeaderName::from_static("x-ms-blob-content-md5");
 /// Google's header for checksums in requests and responses.
 pub(crate) const GOOGLE: HeaderName = HeaderName::from_static("x-goog-hash");
 
@@ -47,7 +48,17 @@ impl Checksum {
         {
             return Some(Self::Crc32c(u32::from_be_bytes(bytes)));
         }
-        decode::<16>(headers.get(AZURE)?.to_str().ok()?).map(Self::Md5)
+        let azure = headers.get(AZURE_RANGE).or_else(|| headers.get(AZURE))?;
+        decode::<16>(azure.to_str().ok()?).map(Self::Md5)
+    }
+
+    /// Returns the name of the algorithm.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Crc64Nvme(_) => "CRC-64/NVME",
+            Self::Crc32c(_) => "CRC-32C",
+            Self::Md5(_) => "MD5",
+        }
     }
 
     /// Returns a verifier for the bytes of the object.
@@ -64,11 +75,7 @@ impl Checksum {
 impl fmt::Display for Checksum {
     /// Writes the name of the algorithm.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Crc64Nvme(_) => "CRC-64/NVME",
-            Self::Crc32c(_) => "CRC-32C",
-            Self::Md5(_) => "MD5",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -122,6 +129,61 @@ impl fmt::Debug for Verifier {
     }
 }
 
+/// Computes checksums of an object before it is known which one the server has.
+pub struct Hasher {
+    crc64: Digest,
+    /// The MD5 that the object has according to its `ETag`, and that of the bytes so far.
+    md5: Option<([u8; 16], Md5)>,
+}
+
+impl Hasher {
+    /// Begins with the object of this `ETag`. S3's is the MD5 of objects that were stored in one request and not
+    /// encrypted by the server with a key of KMS. MD5 is slow, so that `with_md5` should be false for large objects.
+    pub fn new(e_tag: Option<&str>, with_md5: bool) -> Self {
+        let expected = e_tag.and_then(hexadecimal).filter(|_| with_md5);
+        Self {
+            crc64: Digest::new(CrcAlgorithm::Crc64Nvme),
+            md5: expected.map(|expected| (expected, Md5::new())),
+        }
+    }
+
+    /// Adds the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.crc64.update(bytes);
+        if let Some((_, digest)) = &mut self.md5 {
+            digest.update(bytes);
+        }
+    }
+
+    /// Whether the `ETag` is the MD5 of the bytes. If not, it may be something else.
+    pub fn fits_e_tag(&self) -> bool {
+        self.md5.as_ref().is_some_and(|(expected, digest)| digest.clone().finalize()[..] == *expected)
+    }
+
+    /// Whether the bytes have this checksum; `None` if it is not one that was computed.
+    pub fn fits(&self, checksum: Checksum) -> Option<bool> {
+        match checksum {
+            Checksum::Crc64Nvme(expected) => Some(self.crc64.finalize() == expected),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hasher").finish_non_exhaustive()
+    }
+}
+
+/// Parses an `ETag` of 32 hexadecimal digits.
+fn hexadecimal(e_tag: &str) -> Option<[u8; 16]> {
+    let digits = e_tag.trim_start_matches("W/").trim_matches('"');
+    if digits.len() != 32 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    u128::from_str_radix(digits, 16).ok().map(u128::to_be_bytes)
+}
+
 /// Returns the value of Google's header for an upload of `chunks`.
 pub(crate) fn google_hash<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Option<HeaderValue> {
     let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
@@ -168,6 +230,36 @@ mod tests {
             checksum.to_string()
         });
         assert_eq!(names, ["CRC-64/NVME", "CRC-32C", "MD5"]);
+    }
+
+    #[test]
+    fn checksum_of_the_object_counts_with_a_range() {
+        let md5 = |name, value: &str| (name, value.to_owned());
+        let headers =
+            answer(&[md5(AZURE, "AAAAAAAAAAAAAAAAAAAAAA=="), md5(AZURE_RANGE, "JfnnlDI7RTiF9RgfG2JNCw==")]);
+        assert!(is_right(Checksum::of_answer(&headers).unwrap(), CHECK));
+    }
+
+    #[test]
+    fn e_tag_may_be_an_md5() {
+        let md5 = "25f9e794323b453885f5181f1b624d0b";
+        for (e_tag, with_md5, expected) in [
+            (Some(format!("\"{md5}\"")), true, true),
+            (Some(md5.to_uppercase()), true, true),
+            (Some(format!("W/\"{md5}\"")), true, true),
+            (Some(format!("\"{md5}\"")), false, false),
+            (Some(format!("\"{}\"", md5.replace('2', "3"))), true, false),
+            (Some(format!("\"{md5}-1\"")), true, false),
+            (Some("\"+5f9e794323b453885f5181f1b624d0b\"".to_owned()), true, false),
+            (None, true, false),
+        ] {
+            let mut hasher = Hasher::new(e_tag.as_deref(), with_md5);
+            CHECK.chunks(4).for_each(|chunk| hasher.update(chunk));
+            assert_eq!(hasher.fits_e_tag(), expected, "{e_tag:?}");
+            assert_eq!(hasher.fits(Checksum::Crc64Nvme(CRC64_NVME)), Some(true));
+            assert_eq!(hasher.fits(Checksum::Crc64Nvme(CRC64_NVME + 1)), Some(false));
+            assert_eq!(hasher.fits(Checksum::Crc32c(CRC32C)), None);
+        }
     }
 
     #[test]

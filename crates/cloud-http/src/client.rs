@@ -10,9 +10,7 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, RETRY_AFTER};
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
-use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
-};
+use object_store::client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService};
 use object_store::{ClientOptions, RetryConfig};
 use tokio::sync::Semaphore;
 
@@ -23,7 +21,9 @@ use crate::download::DownloadBody;
 use crate::error::{HttpConfigError, TransportError, innermost};
 use crate::error_body::{self, set_region, with_advice};
 use crate::exchange::{Exchange, note};
+use crate::foreign;
 use crate::lifetime::TokenHttp;
+use crate::mend::Asked;
 use crate::proxy::proxies;
 use crate::redact::Secrets;
 use crate::redirect::{self, MAX_REDIRECTS, redirect_target};
@@ -189,6 +189,7 @@ impl CloudHttp {
             background::connection(&self.connections).await.ok_or_else(|| protocol("no connection"))?;
         note(|exchange| *exchange = Exchange { requests: exchange.requests + 1, ..Exchange::default() });
 
+        let asked = Asked::of(&request);
         let progress = Progress::start();
         let uri = request.uri().clone();
         let (request, lease) = self.prepare(request, &progress).await?;
@@ -202,16 +203,18 @@ impl CloudHttp {
         };
         drop(lease);
 
-        let (head, incoming) = http::Response::from(response).into_parts();
+        let (mut head, incoming) = http::Response::from(response).into_parts();
         note_answer(head.status, &head.headers);
         if !has_plausible_sizes(&head.headers) {
             return Err(protocol("the size in the server's answer is not plausible"));
         }
         let download = DownloadBody::new(incoming, self.limits.stall, permit);
         let body = if head.status.is_success() {
-            HttpResponseBody::new(download)
+            asked.mend(&mut head, download)
         } else {
-            self.read_refusal(&uri, &head, download).await.into()
+            let body = self.read_refusal(&uri, &head, download).await;
+            foreign::note_refusal(&asked.method, &head, &body);
+            body.into()
         };
         Ok(HttpResponse::from_parts(head, body))
     }
@@ -314,6 +317,7 @@ fn note_answer(status: StatusCode, headers: &HeaderMap) {
         exchange.retry_after =
             headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
         exchange.checksum = Checksum::of_answer(headers);
+        exchange.foreign = status.is_success() && foreign::is_web_page(headers);
     });
 }
 

@@ -29,6 +29,13 @@ pub struct Exchange {
     pub renewed: bool,
     /// The checksum of the whole object, if the response to a read contains one.
     pub checksum: Option<Checksum>,
+    /// Whether the response does not come from the storage service: a web page, or a 404 without a code of the
+    /// service.
+    pub foreign: bool,
+    /// Whether a response to a read does not say how large the object is.
+    pub no_length: bool,
+    /// Whether the server sent the whole object for a range, which was cut out.
+    pub ignores_ranges: bool,
 }
 
 /// The content of a server's error body.

@@ -9,6 +9,8 @@
 //! - payloads that are borrowed from the caller and released as soon as the request ends (see
 //!   [`with_lent_payload`]);
 //! - several requests in the body of one ([`BatchRequest`]);
+//! - answers that differ from what `object_store` demands are completed: no `ETag`, no `Content-Length`, a whole
+//!   object for a range;
 //! - details of the response that `object_store` drops: status, error code, request id, `Retry-After` and
 //!   [`Checksum`] (see [`observe`]).
 //!
@@ -51,7 +53,9 @@ mod download;
 mod error;
 mod error_body;
 mod exchange;
+mod foreign;
 mod lifetime;
+mod mend;
 mod proxy;
 mod redact;
 mod redirect;
@@ -62,12 +66,13 @@ mod upload;
 
 pub use background::in_background;
 pub use batch::{BatchAnswer, BatchRequest};
-pub use checksum::{Checksum, Verifier};
+pub use checksum::{Checksum, Hasher, Verifier};
 pub use client::{CloudHttp, HttpOptions, no_retries, small_body};
 pub use clock::Clock;
 pub use error::{CredentialError, HttpConfigError, TransportError};
 pub use exchange::{Exchange, Refusal, observe, observe_nested};
 pub use lifetime::TokenHttp;
+pub use mend::NO_ETAG;
 pub use proxy::proxy_for;
 pub use redact::one_line;
 pub use redirect::redirect_target;

@@ -1,11 +1,13 @@
 //! Finds the copies of an attachment.
 
-use bucket::{Cause, ReadRange, StorageError};
+use std::sync::Arc;
+
+use bucket::{Cause, Described, ReadRange, StorageError};
 use bytes::Bytes;
 use storage_layout::Attachment;
 
 use crate::place::{Place, Side};
-use crate::source::{Head, Source};
+use crate::source::{Head, Source, Version};
 use crate::storage::HybridStorage;
 
 /// One copy of an attachment.
@@ -15,8 +17,10 @@ pub struct StoredCopy {
     pub side: Side,
     /// Its name, size and version.
     pub head: Head,
-    /// Its first bytes.
+    /// Its first bytes; none if it is archived.
     pub start: Bytes,
+    /// Whether it is in an archive tier, from which it must be restored before it can be read.
+    pub archived: bool,
 }
 
 impl HybridStorage {
@@ -32,13 +36,32 @@ impl HybridStorage {
     ) -> Result<Vec<StoredCopy>, StorageError> {
         let mut copies = Vec::new();
         for place in self.places() {
-            if let Some(mut source) = open_start(&place, attachment, length).await? {
-                let start = source.next().await?.unwrap_or_default();
-                copies.push(StoredCopy { side: place.side(), head: source.head().clone(), start });
-            }
+            let copy = match open_start(&place, attachment, length).await {
+                Err(error) if error.cause == Cause::Archived => archived(&place, attachment).await?,
+                opened => start(place.side(), opened?).await?,
+            };
+            copies.extend(copy);
         }
         Ok(copies)
     }
+}
+
+/// The copy with its first bytes.
+async fn start(side: Side, source: Option<Source>) -> Result<Option<StoredCopy>, StorageError> {
+    let Some(mut source) = source else { return Ok(None) };
+    let start = source.next().await?.unwrap_or_default();
+    Ok(Some(StoredCopy { side, head: source.head().clone(), start, archived: false }))
+}
+
+/// The copy in the bucket, without its bytes.
+async fn archived(place: &Place, attachment: &Attachment) -> Result<Option<StoredCopy>, StorageError> {
+    let Place::ObjectStorage(objects) = place else { return Ok(None) };
+    let copy = objects.describe(attachment).await?.map(|Described { name, naming, size, version }| {
+        let version = Version::Object(version.map(Arc::from));
+        let head = Head { name, naming, size, range: 0..0, version };
+        StoredCopy { side: place.side(), head, start: Bytes::new(), archived: true }
+    });
+    Ok(copy)
 }
 
 /// Opens the first `length` bytes of an attachment; `None` if it is not in `place`.

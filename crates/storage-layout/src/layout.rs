@@ -44,6 +44,15 @@ impl Layout {
             .then(|| self.name(attachment, UNKNOWN_EXTENSION))
     }
 
+    /// Returns the name that the C++ plugin on Windows gave to the object `name` of this layout; `None` if it is the
+    /// same. There the last separator of a flat name is a backslash, and each one of a legacy name.
+    pub fn backslash_name(&self, name: &str) -> Option<String> {
+        match self.structure {
+            Structure::Flat => name.rsplit_once('/').map(|(folder, file)| format!("{folder}\\{file}")),
+            Structure::Legacy => Some(name.replace('/', "\\")),
+        }
+    }
+
     fn name(&self, attachment: &Attachment, extension: &str) -> String {
         let uuid = &attachment.uuid;
         match self.structure {
@@ -86,5 +95,24 @@ impl FilePath {
     /// Returns the two folders that belong to the layout, innermost first, so that empty ones can be removed.
     pub fn folders(&self) -> [&Path; 2] {
         [&self.inner, &self.outer]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_windows_have_backslashes() {
+        for (structure, name, expected) in [
+            (Structure::Flat, "uuid.dcm", None),
+            (Structure::Flat, "a/b/uuid.dcm", Some(r"a/b\uuid.dcm")),
+            (Structure::Flat, r"a\b/uuid.dcm", Some(r"a\b\uuid.dcm")),
+            (Structure::Legacy, "fb/4b/uuid", Some(r"fb\4b\uuid")),
+            (Structure::Legacy, "a/b/fb/4b/uuid", Some(r"a\b\fb\4b\uuid")),
+        ] {
+            let layout = Layout { structure, ..Layout::default() };
+            assert_eq!(layout.backslash_name(name).as_deref(), expected, "{name}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bucket::{Bucket, BucketCheck, ObjectStorage, RetryPolicy};
+use bucket::{Bucket, BucketCheck, Cause, ObjectStorage, Operation, RetryPolicy};
 use crypto_envelope::Format;
 use futures_util::FutureExt as _;
 use hybrid::{
@@ -77,7 +77,8 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let runtime = Runtime::new(P::SECTION, Stop::new())
             .map_err(|error| InitializeError::new(format!("cannot start threads: {error}")))?;
         let provider = ProviderContext::read::<P>(&mut section, &configuration, runtime.handle())?;
-        let bucket = P::connect(&mut section, &provider)?;
+        let mut bucket = P::connect(&mut section, &provider)?;
+        bucket.verify_checksums = common.verify_checksums;
         section.warn_of_unknown();
 
         orthanc_ffi::set_verbose_targets(if provider.network().http_logs { HTTP_LOGS } else { &[] });
@@ -89,7 +90,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let state = state_directory(&bucket, &common, orthanc)?;
         let removable = FileStorage::new(absolute(&common.state.storage_directory, orthanc), UNSYNCED);
         let (storage, encryption) = storage(bucket, common, state.as_ref(), orthanc)?;
-        check(&runtime, storage.objects())?;
+        check::<P>(&runtime, storage.objects())?;
 
         let runtime = Arc::new(runtime);
         let metrics = Arc::<Metrics>::default();
@@ -361,14 +362,21 @@ fn ranges(encryption: Option<&EncryptionOptions>) -> Ranges {
 }
 
 /// Checks with one request that the bucket can be used. A transient failure is only a warning, since Orthanc
-/// may start before the server does.
-fn check(runtime: &Runtime, storage: &ObjectStorage) -> Result<(), InitializeError> {
+/// may start before the server does, and so is a missing permission, which storing may not need.
+fn check<P: Provider>(runtime: &Runtime, storage: &ObjectStorage) -> Result<(), InitializeError> {
     let policy = RetryPolicy { max_retries: 0, deadline: CHECK, ..RetryPolicy::default() };
     let checked = storage.clone();
     match runtime.run(async move { checked.check(policy).await }) {
         Ok(BucketCheck::Found) => Ok(()),
         Ok(BucketCheck::Created) => {
             tracing::warn!("{} did not exist and was created: check that it is private", storage.url());
+            Ok(())
+        }
+        Err(error) if error.cause == Cause::Foreign => {
+            Err(InitializeError::new(format!("{error}; this does not look like {}", P::SERVER)))
+        }
+        Err(error) if error.operation == Operation::Check && error.lacks_permission() => {
+            tracing::warn!("{error}; continuing; reading requires {}", P::READ_PERMISSIONS);
             Ok(())
         }
         Err(error) if error.transient => {

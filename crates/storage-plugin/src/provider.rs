@@ -29,6 +29,10 @@ pub trait Provider: Send + Sync + 'static {
     const SECTION: &'static str;
     /// The section's name in older releases, which is read if [`Self::SECTION`] is missing.
     const OLDER_SECTION: Option<&'static str> = None;
+    /// The server in messages, with its article: `an S3 server`.
+    const SERVER: &'static str;
+    /// The permissions to read objects, in messages.
+    const READ_PERMISSIONS: &'static str;
     /// An alternative name of the option `EnableHttpLogs`.
     const HTTP_LOG_OPTION: Option<&'static str> = None;
 

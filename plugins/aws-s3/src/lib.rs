@@ -53,6 +53,9 @@ impl Provider for S3 {
     const NAME: &'static CStr = c_str(concat!(env!("ORTHANC_PLUGIN_NAME"), "\0"));
     const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
     const SECTION: &'static str = env!("ORTHANC_PLUGIN_SECTION");
+    const SERVER: &'static str = "an S3 server";
+    const READ_PERMISSIONS: &'static str = "s3:GetObject on the objects, and s3:ListBucket on the bucket, without \
+        which S3 denies access to an object that does not exist";
     const HTTP_LOG_OPTION: Option<&'static str> = Some("EnableAwsSdkLogs");
 
     fn connect(
@@ -68,6 +71,8 @@ impl Provider for S3 {
         let mut bucket =
             context.bucket(Arc::new(store), url, &options.endpoint.url, options.put_options, LARGEST_PUT);
         bucket.bulk_delete = Some(Arc::new(deletion));
+        bucket.checksums_on_request = true;
+        bucket.backslash_names = section.flag("EnableLegacyBackslashNames", cfg!(windows))?;
         Ok(bucket)
     }
 }

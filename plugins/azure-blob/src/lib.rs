@@ -53,6 +53,9 @@ impl Provider for Azure {
     const NAME: &'static CStr = c_str(concat!(env!("ORTHANC_PLUGIN_NAME"), "\0"));
     const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
     const SECTION: &'static str = env!("ORTHANC_PLUGIN_SECTION");
+    const SERVER: &'static str = "an Azure server";
+    const READ_PERMISSIONS: &'static str = "the role Storage Blob Data Contributor, or the permission to read (r) in \
+        the shared access signature";
     const OLDER_SECTION: Option<&'static str> = Some("BlobStorage");
 
     fn connect(

@@ -49,6 +49,9 @@ impl Provider for Google {
     const NAME: &'static CStr = c_str(concat!(env!("ORTHANC_PLUGIN_NAME"), "\0"));
     const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
     const SECTION: &'static str = env!("ORTHANC_PLUGIN_SECTION");
+    const SERVER: &'static str = "a Google Cloud Storage server";
+    const READ_PERMISSIONS: &'static str = "storage.objects.get, and storage.objects.list, without which Google denies \
+        access to an object that does not exist";
 
     fn connect(
         section: &mut Section<'_>,

@@ -227,7 +227,7 @@ fn code(error: &StorageError) -> ErrorCode {
     match error.cause {
         Cause::NotFound => ErrorCode::INEXISTENT_FILE,
         Cause::OutOfRange => ErrorCode::BAD_RANGE,
-        Cause::Damaged(_) | Cause::Changed => ErrorCode::CORRUPTED_FILE,
+        Cause::Damaged(_) | Cause::WrongChecksum(_) | Cause::Changed => ErrorCode::CORRUPTED_FILE,
         Cause::DiskFull => ErrorCode::FULL_STORAGE,
         _ => ErrorCode::STORAGE_AREA_PLUGIN,
     }

@@ -17,6 +17,8 @@ pub(crate) struct CommonOptions {
     pub(crate) structure: Structure,
     /// `EnableLegacyUnknownFiles`.
     pub(crate) legacy_unknown_files: bool,
+    /// `VerifyChecksums`.
+    pub(crate) verify_checksums: bool,
     /// `HybridMode`; `None` if only the bucket is used.
     pub(crate) hybrid: Option<HybridOptions>,
     /// `StateDirectory` and `DeletionDelay`.
@@ -38,9 +40,10 @@ impl CommonOptions {
             _ => Structure::Flat,
         };
         let legacy_unknown_files = section.flag("EnableLegacyUnknownFiles", false)?;
+        let verify_checksums = section.flag("VerifyChecksums", true)?;
         let hybrid = HybridOptions::read(section, configuration)?;
         let state = StateOptions::read(section, configuration)?;
         let encryption = EncryptionOptions::read(section, configuration)?;
-        Ok(Self { root, structure, legacy_unknown_files, hybrid, state, encryption })
+        Ok(Self { root, structure, legacy_unknown_files, verify_checksums, hybrid, state, encryption })
     }
 }

@@ -16,6 +16,8 @@ use crate::{Provider, ProviderContext, connect, endpoint_option};
 struct Cloud;
 
 impl Provider for Cloud {
+    const SERVER: &'static str = "a server";
+    const READ_PERMISSIONS: &'static str = "permissions";
     const NAME: &'static CStr = c"Cloud";
     const DESCRIPTION: &'static str = "A cloud";
     const SECTION: &'static str = "Cloud";

@@ -114,6 +114,7 @@ fn location(storage: &HybridStorage, indexed: &Indexed, copies: &[StoredCopy]) -
             _ => "both",
         },
         "ObjectName": object_name,
+        "Archived": object.is_some_and(|copy| copy.archived),
         "Copies": copies.iter().map(copy_to_json).collect::<Vec<_>>(),
     });
     // The form of the copy that a read would get.
@@ -131,14 +132,15 @@ fn copy_to_json(copy: &StoredCopy) -> Value {
         "Storage": copy.side.as_str(),
         "Name": copy.head.name,
         "StoredSize": copy.head.size,
+        "Archived": copy.archived,
         "Format": format,
         "KeyId": key_id,
     })
 }
 
 struct Form {
-    /// `clear`, `A1` or `A2`.
-    format: String,
+    /// `clear`, `A1` or `A2`; `None` if the content cannot be read.
+    format: Option<String>,
     /// The id of the master key.
     key_id: Option<u32>,
 }
@@ -150,8 +152,9 @@ fn form(copy: &StoredCopy) -> Form {
         Naming::Envelope => identify(&copy.start),
     };
     match header {
-        Some(header) => Form { format: header.format.to_string(), key_id: Some(header.key_id) },
-        None => Form { format: "clear".to_owned(), key_id: None },
+        _ if copy.archived => Form { format: None, key_id: None },
+        Some(header) => Form { format: Some(header.format.to_string()), key_id: Some(header.key_id) },
+        None => Form { format: Some("clear".to_owned()), key_id: None },
     }
 }
 
@@ -169,8 +172,8 @@ mod tests {
         let ring = KeyRing::new(3, MasterKey::new(&[7; 32]).unwrap(), []).unwrap();
         let envelope = encrypt(&ring, Format::A1, "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", &[0; 500]).unwrap();
         let dicom = [b"A1\x03\0\0\0".as_slice(), &[0; 122], b"DICM", &[0; 500]].concat();
-        let clear = ("clear".to_owned(), None);
-        let a1 = ("A1".to_owned(), Some(3));
+        let clear = (Some("clear".to_owned()), None);
+        let a1 = (Some("A1".to_owned()), Some(3));
         for (naming, content, expected) in [
             (Naming::Either, &envelope, &a1),
             (Naming::Either, &dicom, &clear),
@@ -181,7 +184,8 @@ mod tests {
             let version = Version::File(SystemTime::UNIX_EPOCH);
             let head = Head { name: String::new(), naming, size, range: 0..size, version };
             let start = content[..RECOGNIZE_LEN].to_vec().into();
-            let Form { format, key_id } = form(&StoredCopy { side: Side::FileSystem, head, start });
+            let Form { format, key_id } =
+                form(&StoredCopy { side: Side::FileSystem, head, start, archived: false });
             assert_eq!((format, key_id), *expected, "{naming:?}");
         }
     }

@@ -42,6 +42,8 @@ pub trait Cloud: Debug + Send + Sync + 'static {
     const NO_SUCH_UPLOAD: &'static str = "NoSuchUpload";
     /// The server's error code for a missing bucket.
     const NO_SUCH_BUCKET: &'static str;
+    /// The server's error code for credentials that lack the permission to read.
+    const MISSING_PERMISSION: &'static str = "AccessDenied";
     /// Returns this cloud's equivalent of an error code of S3.
     fn error_code(of_s3: &str) -> &str {
         of_s3
@@ -58,6 +60,9 @@ pub trait Cloud: Debug + Send + Sync + 'static {
     const REQUESTS_BEFORE_PARTS: u64 = 1;
     /// Whether an upload in parts can be aborted. If not, the cloud discards its parts some days later.
     const PARTS_CAN_BE_DROPPED: bool = true;
+
+    /// Requests for the checksum of an object that was read as a range, and whose ETag does not do.
+    const CHECKSUM_REQUESTS: u64 = 0;
 
     /// Maximum number of objects that one request deletes.
     const LARGEST_DELETION: u64;

@@ -109,6 +109,11 @@ impl Download {
         self.end = longer.then_some((bytes, end));
     }
 
+    /// Does not announce the length, so that the body is chunked.
+    pub(crate) fn hide_length(&mut self) {
+        self.length = SizeHint::new();
+    }
+
     /// Inverts the byte at this offset.
     pub(crate) fn corrupt(&mut self, offset: u64) {
         self.corrupt = Some(offset);

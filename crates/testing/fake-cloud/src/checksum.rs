@@ -21,6 +21,11 @@ pub(crate) fn crc32c_header(bytes: &[u8]) -> String {
     BASE64.encode(&crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, bytes).to_be_bytes()[4..])
 }
 
+/// Returns the MD5 of `bytes` in hexadecimal digits.
+pub(crate) fn md5_etag(bytes: &[u8]) -> String {
+    format!("{:032x}", u128::from_be_bytes(Md5::checksum(bytes)))
+}
+
 /// Returns the MD5 of `bytes` in base64.
 pub(crate) fn md5_header(bytes: &[u8]) -> String {
     BASE64.encode(Md5::checksum(bytes))

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::odd::Odd;
 use crate::operation::Operation;
 
 /// A way in which one request fails. Numbers of bytes count the body only, without headers.
@@ -43,6 +44,10 @@ pub enum Fault {
     CorruptResponseByte(u64),
     /// The answer has no `ETag` header.
     DropEtag,
+    /// The answer is one that other makes of servers and proxies give.
+    Odd(Odd),
+    /// The same, and the connection is closed in order after this many bytes of the answer's body.
+    OddAndCut(Odd, u64),
     /// The object is replaced by this content just before the request is carried out.
     ReplaceObject(Bytes),
 }

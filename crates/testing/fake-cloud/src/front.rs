@@ -14,6 +14,7 @@ use crate::dialect::{Dialect, Refusal};
 use crate::fault::{Fault, Faults};
 use crate::hold::Holds;
 use crate::link::{Control, Cut};
+use crate::odd::Odd;
 
 /// The state of one server, shared by its connections.
 #[derive(Debug)]
@@ -66,13 +67,22 @@ impl Front {
         }
         let counters = Arc::clone(&self.counters);
         let upload = Upload { inner: body, counters, control: Arc::clone(control), end, received: 0 };
-        let mut answer = match refusal(fault.as_ref()) {
-            Some(refusal) => {
-                drain(upload).await;
-                self.dialect.refuse(&head, &refusal)
-            }
-            None => self.dialect.call(Request::from_parts(head, upload)).await,
+        let odd = match fault {
+            Some(Fault::Odd(odd) | Fault::OddAndCut(odd, _)) => Some(odd),
+            _ => None,
         };
+        let mut answer = if let Some(answer) = odd.and_then(Odd::instead) {
+            drain(upload).await;
+            answer
+        } else if let Some(refusal) = refusal(fault.as_ref()) {
+            drain(upload).await;
+            self.dialect.refuse(&head, &refusal)
+        } else {
+            self.dialect.call(Request::from_parts(head, upload)).await
+        };
+        if let Some(odd) = odd {
+            answer = odd.change(&*self.dialect, &target, answer);
+        }
         match fault {
             Some(Fault::CloseBeforeResponse) => cut(control, Cut::Close).await,
             Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
@@ -90,7 +100,11 @@ impl Front {
                 Some(Fault::CloseAfterResponseBytes(bytes)) => body.end_after(bytes, End::Cut(Cut::Close)),
                 Some(Fault::StallResponseAfter(bytes)) => body.end_after(bytes, End::Stall),
                 Some(Fault::CorruptResponseByte(offset)) => body.corrupt(offset),
+                Some(Fault::OddAndCut(_, bytes)) => body.end_after(bytes, End::Cut(Cut::Close)),
                 _ => {}
+            }
+            if odd == Some(Odd::Chunked) {
+                body.hide_length();
             }
             body
         })

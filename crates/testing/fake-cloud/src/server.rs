@@ -179,6 +179,11 @@ impl BucketServer {
         self.buckets().protect(bucket, key);
     }
 
+    /// Moves an object to an archive tier, where it cannot be read. In Google, archived objects can be read.
+    pub fn archive(&self, bucket: &str, key: &str) {
+        self.buckets().archive(bucket, key);
+    }
+
     /// Returns the keys of multipart uploads that were neither completed nor aborted.
     #[must_use]
     pub fn unfinished_uploads(&self, bucket: &str) -> Vec<String> {

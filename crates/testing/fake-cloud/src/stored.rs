@@ -40,6 +40,9 @@ pub(crate) trait Buckets {
     /// Refuses the deletion of an object from now on.
     fn protect(&self, bucket: &str, key: &str);
 
+    /// Moves an object to an archive tier, where it cannot be read.
+    fn archive(&self, bucket: &str, key: &str);
+
     /// Returns the keys of multipart uploads that were neither completed nor aborted.
     fn unfinished_uploads(&self, bucket: &str) -> Vec<String>;
 

@@ -30,6 +30,7 @@ impl Cloud for S3 {
     const NO_SUCH_OBJECT: &'static str = "NoSuchKey";
     const NO_SUCH_BUCKET: &'static str = "NoSuchBucket";
 
+    const CHECKSUM_REQUESTS: u64 = 1;
     const LARGEST_DELETION: u64 = 1000;
 
     const STORE_FEATURE: &'static str = "aws-base";

@@ -37,6 +37,8 @@ impl Cloud for Azure {
     const FOREIGN_PACKAGES: &'static [&'static str] =
         &["rusoto", "aws-config", "aws-sdk", "aws-smithy", "google-cloud", "gcp", "tonic", "prost"];
 
+    const MISSING_PERMISSION: &'static str = "AuthorizationPermissionMismatch";
+
     fn error_code(of_s3: &str) -> &str {
         match of_s3 {
             "SlowDown" => "ServerBusy",

@@ -137,10 +137,7 @@ impl Cloud for Google {
             secret: Some(key.secret()),
         };
         let Ok(accounts) = accounts() else { return Vec::new() };
-        vec![
-            refused(&accounts.unknown, "401 AuthenticationRequired"),
-            refused(&accounts.powerless, "403 AccessDenied"),
-        ]
+        vec![refused(&accounts.unknown, "401 AuthenticationRequired")]
     }
 
     fn options() -> Vec<(&'static str, OptionKind)> {

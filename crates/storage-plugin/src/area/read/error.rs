@@ -43,6 +43,11 @@ pub(crate) enum ReadError {
 }
 
 impl ReadError {
+    /// Whether the content does not have the server's checksum, and was not proved to be right in another way.
+    pub(crate) fn is_wrong_checksum(&self) -> bool {
+        matches!(self, Self::Storage(error) | Self::Interrupted(error) if matches!(error.cause, Cause::WrongChecksum(_)))
+    }
+
     /// Whether a move may have taken the attachment to the other place during the read.
     pub(crate) fn may_be_due_to_a_move(&self) -> bool {
         matches!(self, Self::Interrupted(error) if matches!(error.cause, Cause::NotFound | Cause::Changed))

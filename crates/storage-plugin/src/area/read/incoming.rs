@@ -25,8 +25,10 @@ const BATCHES: usize = 8;
 pub(crate) struct Batch {
     pub(crate) head: Arc<Head>,
     pub(crate) chunks: Vec<Bytes>,
-    /// Whether these are the last bytes, and the whole has been verified.
+    /// Whether these are the last bytes.
     pub(crate) last: bool,
+    /// With the last bytes: the error if the object does not have the server's checksum.
+    pub(crate) wrong_checksum: Option<StorageError>,
 }
 
 impl Batch {
@@ -99,7 +101,8 @@ impl Incoming {
             },
             Self::File { file, head } => {
                 let chunks = file.next(BATCH)?.into_iter().collect();
-                Ok(Batch { head: Arc::clone(head), chunks, last: file.is_at_end() })
+                let head = Arc::clone(head);
+                Ok(Batch { head, chunks, last: file.is_at_end(), wrong_checksum: None })
             }
         }
     }
@@ -129,10 +132,18 @@ async fn send_batches(
                 if size >= BATCH {
                     size = 0;
                     let chunks = std::mem::take(&mut chunks);
-                    sender.send(Ok(Ok(Batch { head: Arc::clone(&head), chunks, last: false }))).await?;
+                    let batch = Batch { head: Arc::clone(&head), chunks, last: false, wrong_checksum: None };
+                    sender.send(Ok(Ok(batch))).await?;
                 }
             }
-            Ok(None) => return sender.send(Ok(Ok(Batch { head, chunks, last: true }))).await,
+            Ok(None) => {
+                return sender.send(Ok(Ok(Batch { head, chunks, last: true, wrong_checksum: None }))).await;
+            }
+            // All bytes are there, and may prove themselves to be right.
+            Err(error) if matches!(error.cause, Cause::WrongChecksum(_)) => {
+                let batch = Batch { head, chunks, last: true, wrong_checksum: Some(error) };
+                return sender.send(Ok(Ok(batch))).await;
+            }
             Err(error) => return sender.send(Ok(Err(error))).await,
         }
     }

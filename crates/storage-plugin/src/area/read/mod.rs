@@ -16,7 +16,8 @@
 //!
 //! Each download goes straight down: [`Reading::download`] asks [`HybridStorage`] for the places in order,
 //! [`Incoming`] opens the attachment in a place. A read during which a move takes the attachment to the other
-//! place starts over.
+//! place starts over. A read of content that does not have the server's checksum is repeated once. An envelope whose
+//! tags are right needs no checksum.
 
 mod clear;
 mod error;
@@ -28,7 +29,7 @@ mod whole;
 use std::cell::Cell;
 use std::ops::Range;
 
-use bucket::{Cause, Operation, ReadRange, StorageError};
+use bucket::{Cause, Naming, Operation, ReadRange, StorageError};
 use crypto_envelope::{DecryptError, Decryptor, RevocableTarget};
 use hybrid::{Head, HybridStorage, Side};
 use orthanc_ffi::{Target, TargetOverflow, WholeTarget};
@@ -67,14 +68,14 @@ pub(crate) struct Reading<'a> {
 impl Reading<'_> {
     /// Reads the whole attachment.
     pub(crate) fn whole(&self, target: &mut WholeTarget<'_>) -> Result<Served, ReadError> {
-        let bytes = self.restart_if_moved(|| self.whole_once(target))?;
+        let bytes = self.with_restarts(|| self.whole_once(target))?;
         Ok(Served { bytes, whole: true })
     }
 
     /// Reads the bytes from `start` on that `target` has room for.
     pub(crate) fn range(&self, start: u64, target: &mut Target<'_>) -> Result<Served, ReadError> {
         let range = start..start.saturating_add(target.len() as u64);
-        let read = self.restart_if_moved(|| {
+        let read = self.with_restarts(|| {
             target.rewind();
             self.range_once(range.clone(), target)
         });
@@ -104,9 +105,14 @@ impl Reading<'_> {
         }
     }
 
-    fn restart_if_moved(&self, mut read: impl FnMut() -> Result<u64, ReadError>) -> Result<u64, ReadError> {
+    fn with_restarts(&self, mut read: impl FnMut() -> Result<u64, ReadError>) -> Result<u64, ReadError> {
+        let mut repeated = false;
         for _ in 0..RESTARTS {
             match read() {
+                Err(error) if error.is_wrong_checksum() && !repeated => {
+                    tracing::info!("{error}; reading it once more");
+                    repeated = true;
+                }
                 Err(error) if error.may_be_due_to_a_move() && self.storage.files().is_some() => {
                     tracing::info!("{error}; the attachment may have been moved; retrying the read");
                 }
@@ -121,8 +127,13 @@ impl Reading<'_> {
         self.storage.read(&self.attachment, |place| {
             self.side.set(place.side());
             let mut incoming = Incoming::open(self.runtime, place, self.attachment, range)?;
-            let first = incoming.next()?;
-            Ok((incoming, first))
+            let mut first = incoming.next()?;
+            let is_clear = self.encryption.is_none() || first.head.naming == Naming::Clear;
+            match first.wrong_checksum.take_if(|_| is_clear) {
+                // The other place may have a copy that is right.
+                Some(error) => Err(error),
+                None => Ok((incoming, first)),
+            }
         })
     }
 
@@ -141,6 +152,9 @@ impl Reading<'_> {
             for chunk in &batch.chunks {
                 target.append(chunk).map_err(|cause| self.overflow(cause))?;
             }
+            if let Some(error) = batch.wrong_checksum {
+                return Err(ReadError::Interrupted(error));
+            }
             if batch.last {
                 return Ok(target.filled() as u64);
             }
@@ -148,24 +162,47 @@ impl Reading<'_> {
         }
     }
 
-    /// Passes all bytes of a download to `push`, which decrypts them within the memory budget.
+    /// Passes all bytes of a download to `push`, which decrypts them within the memory budget. Returns the error about
+    /// the server's checksum, if there is one, for [`decrypted`](Self::decrypted).
     fn push_all(
         &self,
         encryption: &Encryption,
         first: Batch,
         incoming: &mut Incoming,
         mut push: impl FnMut(&[u8]) -> Result<(), DecryptError>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<Option<StorageError>, ReadError> {
         let mut batch = first;
         loop {
             let bytes = batch.chunks.iter().map(|chunk| chunk.len() as u64).sum();
-            encryption
-                .within_budget(self.runtime, bytes, || batch.chunks.iter().try_for_each(|chunk| push(chunk)))
-                .map_err(|cause| self.envelope(cause))?;
+            let pushed = encryption
+                .within_budget(self.runtime, bytes, || batch.chunks.iter().try_for_each(|chunk| push(chunk)));
+            if let Err(cause) = pushed {
+                return self.decrypted(Err(cause), batch.wrong_checksum);
+            }
             if batch.last {
-                return Ok(());
+                return Ok(batch.wrong_checksum);
             }
             batch = incoming.next().map_err(ReadError::Interrupted)?;
+        }
+    }
+
+    /// The result of a decryption. Content that does not have the server's checksum is right if its tags are.
+    fn decrypted<T>(
+        &self,
+        result: Result<T, DecryptError>,
+        wrong_checksum: Option<StorageError>,
+    ) -> Result<T, ReadError> {
+        match (result, wrong_checksum) {
+            (Err(_), Some(error)) => Err(ReadError::Interrupted(error)),
+            (Err(cause), None) => Err(self.envelope(cause)),
+            (Ok(value), wrong_checksum) => {
+                if let Some(error) = wrong_checksum {
+                    tracing::warn!(
+                        "{error}; it is encrypted and its tags are right, so only the checksum is wrong"
+                    );
+                }
+                Ok(value)
+            }
         }
     }
 
@@ -179,11 +216,11 @@ impl Reading<'_> {
     ) -> Result<T, ReadError> {
         let size = first.head.size;
         let mut decryptor = Decryptor::new(encryption.ring(), self.attachment.uuid.as_str(), size, target);
-        self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
+        let wrong = self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
         if let Some(opener) = decryptor.opener() {
             encryption.remember(&self.attachment, opener, size);
         }
-        decryptor.finish().map_err(|cause| self.envelope(cause))
+        self.decrypted(decryptor.finish(), wrong)
     }
 
     /// The form of content whose first bytes are in `first`.

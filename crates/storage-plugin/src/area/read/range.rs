@@ -51,8 +51,8 @@ impl Reading<'_> {
         let plan = layout.plan(range.clone()).map_err(|cause| self.envelope(cause.into()))?;
         let (mut incoming, first) = self.download(&ReadRange::Range(plan.envelope_range()))?;
         let mut decryptor = A2RangeDecryptor::new(Arc::clone(&known.opener), plan, Sink(target));
-        self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
-        decryptor.finish().map_err(|cause| self.envelope(cause))?;
+        let wrong = self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
+        self.decrypted(decryptor.finish(), wrong)?;
         Ok(range.end - range.start)
     }
 
@@ -111,12 +111,12 @@ impl Reading<'_> {
         let mut decryptor =
             A2Decryptor::for_range(encryption.ring(), uuid, size, range.clone(), Sink(target))
                 .map_err(|cause| self.envelope(cause))?;
-        self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
+        let wrong = self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
         if let Some(opener) = decryptor.opener() {
             encryption.remember(&self.attachment, opener, size);
             self.size.set(opener.layout(size).ok().map(|layout| layout.plaintext_len()));
         }
-        decryptor.finish().map_err(|cause| self.envelope(cause))?;
+        self.decrypted(decryptor.finish(), wrong)?;
         Ok(range.end - range.start)
     }
 

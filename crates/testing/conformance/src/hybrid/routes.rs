@@ -13,6 +13,7 @@ tests! {
     OneCloud:
         status_describes_the_plugin,
         locations_describe_each_attachment,
+        locations_name_archived_objects,
         locations_come_in_pages,
         unreachable_bucket_ends_locations_at_once,
 }
@@ -115,6 +116,30 @@ fn locations_describe_each_attachment<C: Cloud>() -> Result<()> {
     for unknown in ["00000000-00000000-00000000-00000000-00000000", "x", ".."] {
         let answer = fixture.rest().get(&format!("/object-storage/locations/{unknown}"))?;
         ensure!(answer.status == 404, "{unknown}: {}", answer.status);
+    }
+    Ok(())
+}
+
+fn locations_name_archived_objects<C: Cloud>() -> Result<()> {
+    let keys = Keys::new()?;
+    let fixture = Fixture::<C>::with(&json!({"StorageEncryption": encryption(&keys, "A2")}))?;
+    let sent = upload(&fixture, 1, 2)?;
+    let uuid = uuid_of(&fixture, &sent[0].0.id)?;
+    let name = format!("{uuid}.dcm.enc");
+    let size = fixture.bucket.object(C::BUCKET, &name).context("no object")?.bytes.len();
+    fixture.bucket.archive(C::BUCKET, &name);
+    let all = fixture.rest().get_json(&format!("/object-storage/locations/{}", sent[0].0.study))?;
+    for location in all.as_array().context("no list")? {
+        let archived = location["Uuid"] == uuid.as_str();
+        let copy = &location["Copies"][0];
+        ensure!(
+            location["Location"] == "object-storage"
+                && copy["Archived"] == archived
+                && location["Archived"] == archived,
+            "{all:#}"
+        );
+        ensure!(location["Format"].is_null() == archived && copy["Format"].is_null() == archived, "{all:#}");
+        ensure!(!archived || (copy["StoredSize"] == size && copy["Name"] == name.as_str()), "{all:#}");
     }
     Ok(())
 }

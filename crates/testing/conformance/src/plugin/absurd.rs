@@ -20,7 +20,7 @@ const TEN: &str = "0123456789";
 fn answering<C: Cloud>(status: u16, header: (&'static str, String)) -> Result<(FakeOrthanc, SmallServer)> {
     let server = SmallServer::start(move |request| {
         if !request.target.ends_with(KEY) {
-            return Answer(404, Vec::new(), String::new());
+            return Answer(404, Vec::new(), "<Error><Code>NoSuchKey</Code></Error>".to_owned());
         }
         let modified = ("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT".to_owned());
         let headers = vec![modified, ("ETag", "\"1\"".to_owned()), header.clone()];

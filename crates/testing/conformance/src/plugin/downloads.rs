@@ -1,18 +1,23 @@
 //! Interrupted downloads, and content that differs from what was stored.
 
 use anyhow::Result;
-use fake_cloud::{Fault, FaultRule};
+use crypto_envelope::Format;
+use fake_cloud::{Fault, FaultRule, Odd, Operation};
+use fake_orthanc::LogLevel;
 use serde_json::{Value, json};
 
 use crate::Cloud;
 use crate::fixture::codes::{CORRUPTED_FILE, STORAGE_AREA_PLUGIN};
-use crate::fixture::{DICOM, KEY, LoadedPlugin, UUID, content, object_url, request};
+use crate::fixture::{DICOM, KEY, LoadedPlugin, UUID, content, flat_encrypted, object_url, request};
 
 tests! {
     EveryCloud:
         broken_download_resumes_where_it_stopped,
         object_replaced_during_a_download_is_an_error,
-        changed_byte_is_an_error;
+        changed_byte_is_read_again,
+        changed_object_is_an_error,
+        whole_object_read_as_a_range_is_verified,
+        wrong_checksum_of_an_encrypted_object_is_a_warning;
     OneCloud:
         stalled_download_resumes_where_it_stopped,
         progress_resets_the_retries_of_a_download,
@@ -118,22 +123,110 @@ fn object_replaced_during_a_download_is_an_error<C: Cloud>() -> Result<()> {
     plugin.check()
 }
 
-fn changed_byte_is_an_error<C: Cloud>() -> Result<()> {
+/// Reads the attachment as a whole, or as a range, as newer releases of Orthanc do.
+fn read<C: Cloud>(plugin: &LoadedPlugin<C>, operation: Operation, size: usize) -> Result<Vec<u8>, i32> {
+    match operation {
+        request::READ => plugin.orthanc.read_whole(UUID, DICOM),
+        _ => plugin.orthanc.read_range(UUID, DICOM, 0, size),
+    }
+}
+
+fn changed_byte_is_read_again<C: Cloud>() -> Result<()> {
     let plugin = with_attachment::<C>(&json!({}))?;
-    let assert_damaged = || -> Result<()> {
-        assert_eq!(plugin.orthanc.read_whole(UUID, DICOM).map(|bytes| bytes.len()), Err(CORRUPTED_FILE));
-        let line = plugin.new_error()?;
-        assert!(line.contains(&object_url::<C>(KEY)), "{line}");
-        Ok(())
-    };
-    for offset in [0, 5_000_000, SIZE as u64 - 1] {
-        plugin.fault(request::READ, Fault::CorruptResponseByte(offset), 1);
-        assert_damaged()?;
+    for operation in [request::READ, request::READ_RANGE] {
+        for offset in [0, 5_000_000, SIZE as u64 - 1] {
+            plugin.requests();
+            plugin.fault(operation, Fault::CorruptResponseByte(offset), 1);
+            assert!(read(&plugin, operation, SIZE) == Ok(content(SIZE)), "{operation:?}");
+            assert_eq!(plugin.server.requests().of(operation), 2, "{operation:?}");
+        }
     }
     // The same in the rest of a resumed download.
+    plugin.requests();
     plugin.fault(request::READ, Fault::CloseAfterResponseBytes(3_000_000), 1);
     plugin.fault(request::READ_RANGE, Fault::CorruptResponseByte(17), 1);
-    assert_damaged()?;
     assert!(plugin.read(UUID)? == content(SIZE));
+    assert_ranges(&plugin, &["-", "bytes=3000000-7999999", "-"]);
+    assert_eq!(plugin.errors(), [""; 0]);
     plugin.check()
+}
+
+fn changed_object_is_an_error<C: Cloud>() -> Result<()> {
+    for operation in [request::READ, request::READ_RANGE] {
+        for fault in [Fault::CorruptResponseByte(5_000_000), Fault::Odd(Odd::WrongChecksum)] {
+            if operation == request::READ_RANGE && fault == Fault::Odd(Odd::WrongChecksum) {
+                continue;
+            }
+            let plugin = with_attachment::<C>(&json!({}))?;
+            plugin.fault(operation, fault.clone(), usize::MAX);
+            let outcome = read(&plugin, operation, SIZE).map(|bytes| bytes.len());
+            assert_eq!(outcome, Err(CORRUPTED_FILE), "{operation:?} {fault:?}");
+            assert_eq!(plugin.server.requests().of(operation), 2, "read again once: {operation:?} {fault:?}");
+            let line = plugin.new_error()?;
+            assert!(
+                line.contains(&object_url::<C>(KEY)) && line.contains("\"VerifyChecksums\": false"),
+                "{line}"
+            );
+            plugin.check()?;
+
+            let plugin = with_attachment::<C>(&json!({"VerifyChecksums": false}))?;
+            plugin.fault(operation, fault, usize::MAX);
+            assert_eq!(read(&plugin, operation, SIZE).map(|bytes| bytes.len()), Ok(SIZE));
+            assert_eq!(plugin.requests(), 1);
+            plugin.check()?;
+        }
+    }
+    Ok(())
+}
+
+fn whole_object_read_as_a_range_is_verified<C: Cloud>() -> Result<()> {
+    let plugin = LoadedPlugin::<C>::start()?;
+    // The MD5 of a large object takes longer than a request.
+    for (size, checksum_requests) in [(1, 0), (100_000, 0), (20_000_000, C::CHECKSUM_REQUESTS)] {
+        plugin.insert(KEY, content(size));
+        plugin.requests();
+        assert!(plugin.range(UUID, 0, size)? == content(size), "{size}");
+        assert_eq!(plugin.server.requests().of(request::HEAD), checksum_requests, "{size}");
+        assert_eq!(plugin.requests(), 1 + checksum_requests, "{size}");
+
+        plugin.fault(request::READ_RANGE, Fault::CorruptResponseByte(size as u64 / 2), usize::MAX);
+        assert_eq!(
+            read(&plugin, request::READ_RANGE, size).map(|bytes| bytes.len()),
+            Err(CORRUPTED_FILE),
+            "{size}"
+        );
+        // An ETag that is not the MD5 may be something else, so the server is asked.
+        assert_eq!(plugin.requests(), 2 * (1 + C::CHECKSUM_REQUESTS), "{size}");
+        plugin.new_error()?;
+        // A part of the object has no checksum.
+        if size > 1 {
+            assert_eq!(plugin.range(UUID, 0, size - 1)?.len(), size - 1);
+            assert_eq!(plugin.requests(), 1);
+        }
+        plugin.server.faults().clear();
+    }
+    plugin.check()
+}
+
+fn wrong_checksum_of_an_encrypted_object_is_a_warning<C: Cloud>() -> Result<()> {
+    for format in [Format::A1, Format::A2] {
+        let plugin = LoadedPlugin::<C>::encrypted("A2")?;
+        for size in [1000, SIZE] {
+            let object = plugin.keys.seal(format, UUID, &content(size))?;
+            plugin.insert(&flat_encrypted(UUID), object);
+            plugin.fault(request::READ, Fault::Odd(Odd::WrongChecksum), usize::MAX);
+            plugin.requests();
+            assert!(plugin.read(UUID)? == content(size), "{format} {size}");
+            assert_eq!(plugin.requests(), 1, "{format} {size}");
+            let warnings = plugin.lines(LogLevel::Warning);
+            let last = warnings.last().cloned().unwrap_or_default();
+            assert!(
+                last.contains(&object_url::<C>(&flat_encrypted(UUID))) && last.contains("checksum"),
+                "{last}"
+            );
+        }
+        assert_eq!(plugin.errors(), [""; 0]);
+        plugin.check()?;
+    }
+    Ok(())
 }

@@ -135,6 +135,7 @@ fn eventful_session<C: Cloud>(server: BucketServer, section: Value) -> Result<St
         (request::READ, Fault::CloseAfterResponseBytes(1000)),
         (request::READ_RANGE, Fault::status(400, "InvalidToken")),
         (request::READ, Fault::CorruptResponseByte(3)),
+        (request::READ, Fault::CorruptResponseByte(3)),
         (request::REMOVE, Fault::status(501, "NotImplemented")),
     ] {
         plugin.fault(operation, fault, 1);

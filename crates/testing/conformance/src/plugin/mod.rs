@@ -1,6 +1,7 @@
 //! The built plugin in a fake Orthanc.
 
 mod absurd;
+mod answers;
 mod availability;
 mod configuration;
 mod deletions;
@@ -11,4 +12,16 @@ mod requests;
 mod resets;
 mod tls;
 
-modules![absurd, availability, configuration, deletions, downloads, faults, library, requests, resets, tls];
+modules![
+    absurd,
+    answers,
+    availability,
+    configuration,
+    deletions,
+    downloads,
+    faults,
+    library,
+    requests,
+    resets,
+    tls
+];

@@ -184,6 +184,13 @@ impl Inspector {
         Ok(())
     }
 
+    pub(crate) async fn archive(&self, bucket: &str, key: &str) -> Result<(), StdError> {
+        let headers = [("x-ms-access-tier", "Archive")];
+        let path = format!("{bucket}/{key}");
+        self.send(Method::PUT, &path, "&comp=tier", &headers, Bytes::new()).await?.check()?;
+        Ok(())
+    }
+
     pub(crate) async fn unfinished_uploads(&self, bucket: &str) -> Result<Vec<String>, StdError> {
         let mut unfinished = Vec::new();
         for key in self.names(bucket, "&restype=container&include=uncommittedblobs").await? {

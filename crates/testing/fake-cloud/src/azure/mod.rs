@@ -156,6 +156,12 @@ impl Buckets for AzureDialect {
         self.must(async move |inspector| inspector.lease(&bucket, &key).await);
     }
 
+    fn archive(&self, bucket: &str, key: &str) {
+        let bucket = bucket.to_owned();
+        let key = key.to_owned();
+        self.must(async move |inspector| inspector.archive(&bucket, &key).await);
+    }
+
     fn unfinished_uploads(&self, bucket: &str) -> Vec<String> {
         let bucket = bucket.to_owned();
         self.must(async move |inspector| inspector.unfinished_uploads(&bucket).await)

@@ -92,7 +92,7 @@ impl S3 for Service {
 
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let input = req.input;
-        let object = self.store.get(&input.bucket, &input.key)?;
+        let object = self.store.open(&input.bucket, &input.key)?;
         if let Some(ETagCondition::ETag(etag)) = input.if_match
             && etag.value() != object.etag
         {

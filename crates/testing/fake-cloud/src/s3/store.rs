@@ -15,6 +15,9 @@ use crate::stored::{Buckets, StoredObject};
 /// Minimum size of every part except the last.
 const MINIMUM_PART: usize = 5 * 1024 * 1024;
 
+/// Size of objects whose `ETag` is not an MD5.
+const LARGE: usize = 16 * 1024 * 1024;
+
 /// Maximum part number; the first is 1.
 const MAXIMUM_PART_NUMBER: i32 = 10_000;
 
@@ -43,8 +46,12 @@ impl Object {
     }
 }
 
-/// Returns an `ETag` that depends on the content alone and costs less than the MD5 of S3.
+/// Returns an MD5 as in S3, or for large objects, whose MD5 would take long, another value that depends on the content
+/// alone.
 fn etag(bytes: &[u8], crc64nvme: u64) -> String {
+    if bytes.len() < LARGE {
+        return checksum::md5_etag(bytes);
+    }
     format!("{crc64nvme:016x}{:016x}", bytes.len())
 }
 
@@ -53,6 +60,8 @@ struct Bucket {
     objects: BTreeMap<String, Arc<Object>>,
     /// Keys of objects that cannot be deleted.
     protected: BTreeSet<String>,
+    /// Keys of objects that cannot be read.
+    archived: BTreeSet<String>,
     uploads: BTreeMap<String, Upload>,
 }
 
@@ -103,6 +112,15 @@ impl Store {
     pub(crate) fn get(&self, bucket: &str, key: &str) -> S3Result<Arc<Object>> {
         let missing = || s3_error!(NoSuchKey, "The specified key does not exist.");
         self.with(bucket, |bucket| bucket.objects.get(key).cloned().ok_or_else(missing))
+    }
+
+    /// Returns an object to read.
+    pub(crate) fn open(&self, bucket: &str, key: &str) -> S3Result<Arc<Object>> {
+        let object = self.get(bucket, key)?;
+        let refusal =
+            || s3_error!(InvalidObjectState, "The operation is not valid for the object's storage class");
+        let is_archived = self.with(bucket, |bucket| Ok(bucket.archived.contains(key)))?;
+        if is_archived { Err(refusal()) } else { Ok(object) }
     }
 
     /// Deletes an object. Succeeds if there is none, as in S3.
@@ -221,6 +239,11 @@ impl Buckets for Store {
     fn protect(&self, bucket: &str, key: &str) {
         // Fails only without the bucket, where there is nothing to protect.
         let _ = self.with(bucket, |bucket| Ok(bucket.protected.insert(key.to_owned())));
+    }
+
+    fn archive(&self, bucket: &str, key: &str) {
+        // Fails only without the object, where there is nothing to archive.
+        let _ = self.with(bucket, |bucket| Ok(bucket.archived.insert(key.to_owned())));
     }
 
     fn unfinished_uploads(&self, bucket: &str) -> Vec<String> {

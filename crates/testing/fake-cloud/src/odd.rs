@@ -1,0 +1,103 @@
+//! Answers that other makes of servers and proxies give.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use crate::dialect::{AnswerBody, Dialect, full};
+use crate::operation::Target;
+
+/// An unusual answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Odd {
+    /// A proxy answers with a web page and this status; the server does not see the request.
+    WebPage(u16),
+    /// The answer has neither `ETag` nor `Last-Modified`.
+    NoVersion,
+    /// The `ETag` is weak, as behind proxies that may change the representation.
+    WeakEtag,
+    /// The body is chunked, and its length is not announced.
+    Chunked,
+    /// A range is answered with status 200 and a right `Content-Range`, as by `rclone serve s3`.
+    RangeWithOk,
+    /// A range is ignored: the answer is the whole object with status 200. In S3 and Google only.
+    WholeForRange,
+    /// The checksums in the answer are not those of the object.
+    WrongChecksum,
+}
+
+/// The headers with checksums of objects.
+const CHECKSUMS: [&str; 4] =
+    ["x-amz-checksum-crc64nvme", "x-goog-hash", "content-md5", "x-ms-blob-content-md5"];
+
+impl Odd {
+    /// Returns the answer of a proxy, which does not pass the request on.
+    pub(crate) fn instead(self) -> Option<Response<AnswerBody>> {
+        let Self::WebPage(status) = self else { return None };
+        let mut answer =
+            Response::new(full("<!DOCTYPE html><html><title>Sign in</title>Please sign in</html>"));
+        *answer.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        answer.headers_mut().insert(ETAG, HeaderValue::from_static("\"page\""));
+        answer.headers_mut().insert(LAST_MODIFIED, HeaderValue::from_static("Wed, 01 Jan 2020 00:00:00 GMT"));
+        Some(answer)
+    }
+
+    /// Changes a successful answer of the server.
+    pub(crate) fn change(
+        self,
+        dialect: &dyn Dialect,
+        target: &Target,
+        mut answer: Response<AnswerBody>,
+    ) -> Response<AnswerBody> {
+        if !answer.status().is_success() {
+            return answer;
+        }
+        let headers = answer.headers_mut();
+        match self {
+            Self::WebPage(_) => {}
+            Self::NoVersion => {
+                headers.remove(ETAG);
+                headers.remove(LAST_MODIFIED);
+            }
+            Self::WeakEtag => {
+                let tag = headers.get(ETAG).and_then(|tag| tag.to_str().ok()).map(|tag| format!("W/{tag}"));
+                if let Some(tag) = tag.and_then(|tag| HeaderValue::from_str(&tag).ok()) {
+                    headers.insert(ETAG, tag);
+                }
+            }
+            Self::Chunked => drop(headers.remove(CONTENT_LENGTH)),
+            Self::RangeWithOk => *answer.status_mut() = StatusCode::OK,
+            Self::WrongChecksum => CHECKSUMS.iter().for_each(|name| falsify(headers, name)),
+            Self::WholeForRange => {
+                headers.remove(CONTENT_RANGE);
+                headers.remove(CONTENT_LENGTH);
+                let whole = dialect.buckets().object(&target.bucket, &target.key);
+                *answer.body_mut() = full(whole.map_or_else(Bytes::new, |object| object.bytes));
+                *answer.status_mut() = StatusCode::OK;
+            }
+        }
+        answer
+    }
+}
+
+/// Replaces a checksum by another one of the same length.
+fn falsify(headers: &mut HeaderMap, name: &'static str) {
+    let values: Vec<_> =
+        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(wrong).collect();
+    headers.remove(name);
+    for value in values {
+        headers.extend(
+            HeaderValue::from_str(&value).ok().map(|value| (http::HeaderName::from_static(name), value)),
+        );
+    }
+}
+
+/// Exchanges the first letter of a checksum in base64.
+fn wrong(value: &str) -> String {
+    let (name, hash) = value.split_once('=').filter(|(name, _)| ["crc32c", "md5"].contains(name)).unzip();
+    let hash = hash.unwrap_or(value);
+    let first = if hash.starts_with('A') { 'B' } else { 'A' };
+    let wrong = format!("{first}{}", hash.get(1..).unwrap_or_default());
+    name.map_or(wrong.clone(), |name| format!("{name}={wrong}"))
+}
