@@ -10,8 +10,8 @@ use http::response::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 
-use crate::error_body::one_line;
 use crate::exchange::note;
+use crate::redact::one_line;
 
 /// Azure's header with the error code, which answers to `HEAD` have as well.
 const AZURE_CODE: &str = "x-ms-error-code";
