@@ -6,6 +6,9 @@
 //! - a maximum number of connections, used in the order of the requests;
 //! - stall detection: an exchange fails if no data is transferred for a while, but may take any time as a
 //!   whole;
+//! - trust in certificates of servers themselves, and proxies for some hosts only;
+//! - redirects within a site, which keep the method and the body (see [`redirect_target`]);
+//! - signs that credentials or the time of a signature were refused (see [`Exchange::renewed`]);
 //! - payloads that are borrowed from the caller and released as soon as the request ends (see
 //!   [`with_lent_payload`]);
 //! - several requests in the body of one ([`BatchRequest`]);

@@ -154,11 +154,11 @@ fn stalled_requests_are_retried<C: Cloud>() -> Result<()> {
 }
 
 fn acknowledgement_may_take_longer_than_the_stall_limit<C: Cloud>() -> Result<()> {
-    let options = json!({"ConnectionTimeout": 1, "MaxRetries": 0, "TransferBufferSize": 5});
+    let options = json!({"ConnectionTimeout": 1, "MaxRetries": 0, "TransferPoolSize": 4});
     let plugin = LoadedPlugin::<C>::with(&options)?;
     // A slow line, so that the second upload is sent in parts.
-    plugin.server.bandwidth_per_connection(Some(8_000_000));
-    for size in [SIZE, 24_000_000] {
+    plugin.server.bandwidth_per_connection(Some(12_000_000));
+    for size in [20_000_000, 20_000_001] {
         for operation in [
             Operation::PutObject,
             Operation::CreateMultipartUpload,
@@ -171,6 +171,7 @@ fn acknowledgement_may_take_longer_than_the_stall_limit<C: Cloud>() -> Result<()
         assert!(plugin.server.object(C::BUCKET, KEY).is_some_and(|stored| stored.bytes == content(size)));
         plugin.server.faults().clear();
     }
+    assert_eq!(plugin.server.requests().of(Operation::CompleteMultipartUpload), 1);
     plugin.check()
 }
 
