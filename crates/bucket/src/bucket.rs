@@ -9,19 +9,24 @@ use bytes::Bytes;
 use cloud_http::with_lent_payload;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
+use object_store::{ObjectStore, ObjectStoreExt, PutOptions, PutPayload};
 
 use crate::bulk::{BulkDelete, BulkSupport};
+use crate::dialect::Dialect;
 use crate::download::{Download, ReadRange};
 use crate::error::{Cause, Operation, StorageError};
 use crate::journal::UploadJournal;
 use crate::multipart::MultipartUpload;
+use crate::request_size::RequestSize;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::task::hashing;
 use crate::throughput::{LARGE, Throughput, TransferOptions};
 
 /// The object that [`Bucket::check`] asks for. It need not exist.
 const PROBE: &str = "orthanc-object-storage-check";
+
+/// The upload that [`Bucket::check`] sends a part of. It does not exist.
+const NO_UPLOAD: &str = "orthanc-object-storage-check";
 
 /// The content of an object to store.
 #[derive(Debug, Clone)]
@@ -64,6 +69,8 @@ pub struct BucketOptions {
     pub create: Option<Arc<dyn CreateBucket>>,
     /// Deletes several objects with one request; `None` if each object takes a request of its own.
     pub bulk_delete: Option<Arc<dyn BulkDelete>>,
+    /// What the client learns about the server; `None` if it need not learn anything.
+    pub dialect: Option<Arc<dyn Dialect>>,
 }
 
 /// A client that can create its bucket.
@@ -97,6 +104,7 @@ impl BucketOptions {
             largest_put: u64::MAX,
             create: None,
             bulk_delete: None,
+            dialect: None,
         }
     }
 }
@@ -115,6 +123,7 @@ pub struct Bucket {
     pub(crate) bulk_support: Arc<BulkSupport>,
     uploads: Arc<Throughput>,
     downloads: Arc<Throughput>,
+    pub(crate) request_size: Arc<RequestSize>,
     journal: Option<Arc<dyn UploadJournal>>,
 }
 
@@ -127,6 +136,7 @@ impl Bucket {
             bulk_support: Arc::default(),
             uploads: Arc::default(),
             downloads: Arc::default(),
+            request_size: Arc::default(),
             journal: None,
         }
     }
@@ -171,13 +181,31 @@ impl Bucket {
         let path = self.path(Operation::Check, &format!("{root}{PROBE}"))?;
         let attempts = |operation| Attempts::new(policy, operation, self.options.url.clone());
         let probed = attempts(Operation::Check).run(|| self.options.store.get(&path)).await;
-        match (probed, &self.options.create) {
+        let found = match (probed, &self.options.create) {
             (Err(error), Some(bucket)) if error.cause == Cause::BucketMissing => {
                 attempts(Operation::CreateBucket).run(|| bucket.create_bucket()).await?;
-                Ok(BucketCheck::Created)
+                BucketCheck::Created
             }
-            (Err(error), _) if error.cause != Cause::NotFound => Err(error),
-            _ => Ok(BucketCheck::Found),
+            (Err(error), _) if error.cause != Cause::NotFound => return Err(error),
+            _ => BucketCheck::Found,
+        };
+        self.learn_dialect(&path, policy).await;
+        Ok(found)
+    }
+
+    /// Sends a part of an upload that does not exist, which stores nothing: the server refuses its headers first, if it
+    /// does not know them. No content is sent for that later.
+    async fn learn_dialect(&self, path: &Path, policy: RetryPolicy) {
+        if self.options.dialect.as_ref().is_none_or(|dialect| dialect.is_known()) {
+            return;
+        }
+        let once = RetryPolicy { max_retries: 0, ..policy };
+        let mut attempts = Attempts::new(once, Operation::Check, self.options.url.clone());
+        let upload = NO_UPLOAD.to_owned();
+        let part = || self.multipart().put_part(path, &upload, 0, PutPayload::default());
+        // The part is refused in any case.
+        if let Err(error) = attempts.run(part).await {
+            tracing::debug!("{error}");
         }
     }
 
@@ -199,23 +227,48 @@ impl Bucket {
         let start = Instant::now();
         let size = content.len() as u64;
         let options = self.options.put_options.clone();
-        let split = self.options.transfer.connections > 1 && size >= LARGE && self.uploads.says_split();
-        if split || size > self.options.largest_put {
-            let deadline = self.attempts(Operation::Create, name);
-            let upload = MultipartUpload { bucket: self, name, path, deadline };
-            // Rare, and large: Orthanc's threads, which create these futures, have stacks of 100 kB.
-            Box::pin(upload.run(&content, options)).await?;
-            self.uploads.record_several(size, start.elapsed());
-            return Ok(());
+        if self.must_split(size) {
+            return self.upload_in_parts(name, path, &content, options).await;
         }
         let put = || self.options.store.put_opts(path, content.clone().into(), options.clone());
         let mut attempts = self.attempts(Operation::Create, name);
-        if let Err(error) = attempts.run(|| hashing(content.len(), put())).await {
-            return Box::pin(self.settle(name, path, &content, &attempts, error)).await;
+        match attempts.run(|| hashing(content.len(), put())).await {
+            Ok(_) => {}
+            Err(error) if error.cause == Cause::TooLarge && self.request_size.note_refused(size) => {
+                tracing::warn!("{error}; uploading it in parts, as every larger object from now on");
+                return self.upload_in_parts(name, path, &content, options).await;
+            }
+            Err(error) => return Box::pin(self.settle(name, path, &content, &attempts, error)).await,
         }
+        self.request_size.note_accepted(size);
         if size >= LARGE {
             self.uploads.record_one(size, start.elapsed());
         }
+        Ok(())
+    }
+
+    /// Whether to upload an object of `size` bytes in parts.
+    fn must_split(&self, size: u64) -> bool {
+        let TransferOptions { connections, part_size, always } = self.options.transfer;
+        size > self.options.largest_put
+            || !self.request_size.allows(size)
+            || (always && size > part_size)
+            || (connections > 1 && size >= LARGE && self.uploads.says_split())
+    }
+
+    async fn upload_in_parts(
+        &self,
+        name: &str,
+        path: &Path,
+        content: &Bytes,
+        options: PutOptions,
+    ) -> Result<(), StorageError> {
+        let start = Instant::now();
+        let deadline = self.attempts(Operation::Create, name);
+        let upload = MultipartUpload { bucket: self, name, path, deadline };
+        // Rare, and large: Orthanc's threads, which create these futures, have stacks of 100 kB.
+        Box::pin(upload.run(content, options)).await?;
+        self.uploads.record_several(content.len() as u64, start.elapsed());
         Ok(())
     }
 
@@ -264,6 +317,11 @@ impl Bucket {
 
     pub(crate) fn multipart(&self) -> &dyn MultipartStore {
         &*self.options.multipart
+    }
+
+    /// See [`Dialect::changes`].
+    pub(crate) fn dialect_changes(&self) -> usize {
+        self.options.dialect.as_ref().map_or(0, |dialect| dialect.changes())
     }
 
     pub(crate) fn journal(&self) -> Option<Arc<dyn UploadJournal>> {

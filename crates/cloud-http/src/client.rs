@@ -196,13 +196,26 @@ impl CloudHttp {
 async fn read_refusal(download: DownloadBody) -> Bytes {
     let collected = Limited::new(download, MAX_ERROR_BODY).collect().await;
     let body = collected.map(|body| body.to_bytes()).unwrap_or_default();
-    let refusal = error_body::parse(&body);
+    note_refusal(&body);
+    body
+}
+
+/// Returns a response whose body turns out to be an error as a refusal with `status`. Its own status says otherwise.
+pub fn as_refusal(head: http::response::Parts, status: StatusCode, body: Bytes) -> HttpResponse {
+    note(|exchange| exchange.status = Some(status.as_u16()));
+    note_refusal(&body);
+    let mut response = HttpResponse::from_parts(head, body.into());
+    *response.status_mut() = status;
+    response
+}
+
+fn note_refusal(body: &[u8]) {
+    let refusal = error_body::parse(body);
     note(|exchange| {
         exchange.code = refusal.code;
         exchange.message = refusal.message;
         exchange.request_id = exchange.request_id.take().or(refusal.request_id);
     });
-    body
 }
 
 /// Reads the body of a response that is a document, not an object.

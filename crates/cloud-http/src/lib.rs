@@ -58,7 +58,7 @@ mod upload;
 pub use background::in_background;
 pub use batch::{BatchAnswer, BatchRequest};
 pub use checksum::{Checksum, Verifier};
-pub use client::{CloudHttp, HttpOptions, no_retries, small_body};
+pub use client::{CloudHttp, HttpOptions, as_refusal, no_retries, small_body};
 pub use error::{CredentialError, HttpConfigError, TransportError};
 pub use error_body::one_line;
 pub use exchange::{Exchange, Refusal, observe, observe_nested};
