@@ -17,7 +17,7 @@ use crate::download::{Download, ReadRange};
 use crate::error::{Cause, Operation, StorageError};
 use crate::journal::UploadJournal;
 use crate::multipart::MultipartUpload;
-use crate::request_size::RequestSize;
+use crate::request_size::{Breaks, RequestSize};
 use crate::retry::{Attempts, RetryPolicy};
 use crate::task::hashing;
 use crate::throughput::{LARGE, Throughput, TransferOptions};
@@ -230,15 +230,23 @@ impl Bucket {
         if self.must_split(size) {
             return self.upload_in_parts(name, path, &content, options).await;
         }
+        let breaks = Breaks::new(&self.request_size, size);
         let put = || self.options.store.put_opts(path, content.clone().into(), options.clone());
         let mut attempts = self.attempts(Operation::Create, name);
-        match attempts.run(|| hashing(content.len(), put())).await {
-            Ok(_) => {}
-            Err(error) if error.cause == Cause::TooLarge && self.request_size.note_refused(size) => {
-                tracing::warn!("{error}; uploading it in parts, as every larger object from now on");
-                return self.upload_in_parts(name, path, &content, options).await;
+        if let Err(error) = attempts.run(async || breaks.count(hashing(content.len(), put()).await)).await {
+            let too_large = error.cause == Cause::TooLarge || breaks.are_too_many();
+            let mut result = Err(error);
+            if let Err(error) = &result
+                && too_large
+                && self.request_size.note_refused(size)
+            {
+                tracing::warn!("{error}; sending this and larger objects in parts from now on");
+                result = self.upload_in_parts(name, path, &content, options).await;
             }
-            Err(error) => return Box::pin(self.settle(name, path, &content, &attempts, error)).await,
+            return match result {
+                Ok(()) => Ok(()),
+                Err(error) => Box::pin(self.settle(name, path, &content, &attempts, error)).await,
+            };
         }
         self.request_size.note_accepted(size);
         if size >= LARGE {

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::bucket::Bucket;
 use crate::download::{Download, ReadRange};
 use crate::error::{Cause, StorageError};
+use crate::request_size::Breaks;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::task::hashing;
 use crate::throughput::TransferOptions;
@@ -90,11 +91,7 @@ impl MultipartUpload<'_> {
                 && let Some((index, start)) = waiting.next()
             {
                 let part = content.slice(start..content.len().min(start + size));
-                running.push(async move {
-                    let put = || self.store().put_part(self.path, id, index, part.clone().into());
-                    let put = || hashing(part.len(), put());
-                    self.attempts().run(put).await.map(|(part, _)| (index, part))
-                });
+                running.push(async move { Ok((index, self.put_part(id, index, part).await?)) });
             }
             match running.try_next().await? {
                 Some((index, part)) => done[index] = Some(part),
@@ -107,6 +104,17 @@ impl MultipartUpload<'_> {
         match attempts.run(|| self.store().complete_multipart(self.path, id, parts.clone())).await {
             Ok(_) => Ok(()),
             Err(error) => self.bucket.settle(self.name, self.path, content, &attempts, error).await,
+        }
+    }
+
+    async fn put_part(&self, id: &MultipartId, index: usize, part: Bytes) -> Result<PartId, StorageError> {
+        let breaks = Breaks::new(&self.bucket.request_size, part.len() as u64);
+        let put = || self.store().put_part(self.path, id, index, part.clone().into());
+        let result = self.attempts().run(async || breaks.count(hashing(part.len(), put()).await)).await;
+        match result {
+            Ok((part, _)) => Ok(part),
+            Err(error) if breaks.are_too_many() => Err(StorageError { cause: Cause::TooLarge, ..error }),
+            Err(error) => Err(error),
         }
     }
 

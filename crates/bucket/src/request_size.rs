@@ -1,9 +1,14 @@
 //! The largest request that a server accepts: proxies in front of it limit the bodies of requests.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use cloud_http::TransportError;
 
 /// The smallest part of an upload that S3 and Google accept, in bytes.
 const SMALLEST_PART: u64 = 5 * 1024 * 1024;
+/// Number of broken connections after which smaller requests are tried. A proxy that refuses a request for its size may
+/// close the connection while the content is being sent, so that its answer is lost.
+const BREAKS: usize = 2;
 /// Of [`RequestSize::refused`], while nothing was refused.
 const NOTHING: u64 = u64::MAX;
 
@@ -50,6 +55,44 @@ impl RequestSize {
         size
     }
 }
+
+/// The connections that broke while content was being sent that may be too large for one request.
+#[derive(Debug)]
+pub(crate) struct Breaks {
+    may_be_too_large: bool,
+    count: AtomicUsize,
+}
+
+impl Breaks {
+    pub(crate) fn new(sizes: &RequestSize, size: u64) -> Self {
+        let may_be_too_large = size > SMALLEST_PART && size > sizes.accepted.load(Ordering::Relaxed);
+        Self { may_be_too_large, count: AtomicUsize::new(0) }
+    }
+
+    /// Makes the last break a permanent failure.
+    pub(crate) fn count<T>(&self, result: object_store::Result<T>) -> object_store::Result<T> {
+        result.map_err(|error| {
+            if !matches!(TransportError::find(&error), Some(TransportError::Interrupted { .. })) {
+                return error;
+            }
+            self.count.fetch_add(1, Ordering::Relaxed);
+            if !self.are_too_many() {
+                return error;
+            }
+            object_store::Error::Generic { store: "request", source: Box::new(BrokenAgain) }
+        })
+    }
+
+    pub(crate) fn are_too_many(&self) -> bool {
+        self.may_be_too_large && self.count.load(Ordering::Relaxed) >= BREAKS
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the connection broke {BREAKS} times while the content was being sent, which a proxy may do that limits its size"
+)]
+struct BrokenAgain;
 
 #[cfg(test)]
 mod tests {

@@ -21,6 +21,11 @@ pub(crate) fn crc32c_header(bytes: &[u8]) -> String {
     BASE64.encode(&crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, bytes).to_be_bytes()[4..])
 }
 
+/// Returns the SHA-256 of `bytes` in base64.
+pub(crate) fn sha256_header(bytes: &[u8]) -> String {
+    BASE64.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes))
+}
+
 /// Returns the MD5 of `bytes` in base64.
 pub(crate) fn md5_header(bytes: &[u8]) -> String {
     BASE64.encode(Md5::checksum(bytes))

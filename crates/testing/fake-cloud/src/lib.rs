@@ -76,7 +76,7 @@ pub use fault::{Fault, FaultRule, Faults, PushedRule};
 pub use google::{AuthorizedUser, GoogleOptions, Interceptor, ServiceAccount, Tokens};
 pub use hold::Hold;
 pub use operation::Operation;
-pub use s3::Options;
+pub use s3::{Options, QuirkSettings, Quirks, RefusedChecksums};
 pub use serve::{BUCKET, serve};
 pub use server::BucketServer;
 pub use stored::StoredObject;

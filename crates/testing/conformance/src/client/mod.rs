@@ -4,9 +4,10 @@
 mod cancel;
 mod deletions;
 mod fixture;
+mod limits;
 mod lost;
 mod multipart;
 mod names;
 mod objects;
 
-modules![names, objects, multipart, lost, cancel, deletions];
+modules![names, objects, multipart, limits, lost, cancel, deletions];
