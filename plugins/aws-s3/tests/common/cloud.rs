@@ -96,6 +96,7 @@ impl Cloud for S3 {
             ("VirtualAddressing", OptionKind::Flag),
             ("UseTransferManager", OptionKind::Flag),
             ("StorageClass", OptionKind::Choice(classes)),
+            ("Checksum", OptionKind::Choice(&["auto", "crc64nvme", "sha256", "md5", "none"])),
             ("ServerSideEncryption", OptionKind::Choice(&["AES256", "aws:kms", "aws:kms:dsse"])),
             ("EnableHttpLogs", OptionKind::Flag),
         ]
@@ -103,7 +104,7 @@ impl Cloud for S3 {
 
     fn every_option() -> Value {
         json!({
-            "EnableHttpLogs": false, "UseTransferManager": true, "StorageClass": "STANDARD",
+            "EnableHttpLogs": false, "UseTransferManager": true, "StorageClass": "STANDARD", "Checksum": "sha256",
             "Tags": {"a": "b"}, "ServerSideEncryption": "aws:kms", "KmsKeyId": "key",
         })
     }
