@@ -68,8 +68,8 @@ impl Machine {
         let outcome = self.run()?;
         assert_eq!(outcome.errors, [""; 0]);
         assert_eq!(self.server.keys("bucket").len(), 3);
-        // The check and three uploads, none of which was refused.
-        assert_eq!(self.server.requests().total, 4);
+        // The check, in two requests, and three uploads, none of which was refused.
+        assert_eq!(self.server.requests().total, 5);
         Ok(outcome)
     }
 }
