@@ -209,7 +209,7 @@ fn expiring_credentials_are_renewed() -> Result<()> {
         .set("AWS_CONTAINER_CREDENTIALS_FULL_URI", service.url("/role"))
         .set("AWS_CONTAINER_AUTHORIZATION_TOKEN", "Bearer pod-token");
     machine.works()?;
-    assert_eq!(service.requests().len(), 4);
+    assert_eq!(service.requests().len(), 5);
     Ok(())
 }
 
@@ -224,7 +224,7 @@ fn valid_credentials_survive_a_failed_renewal() -> Result<()> {
     let machine = Machine::new(Some(TOKEN))?.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", service.url("/role"));
     let outcome = machine.works()?;
     let about_renewal = outcome.warnings.iter().filter(|line| line.contains("renew"));
-    assert_eq!(about_renewal.count(), 3, "{:#?}", outcome.warnings);
+    assert_eq!(about_renewal.count(), 4, "{:#?}", outcome.warnings);
     Ok(())
 }
 

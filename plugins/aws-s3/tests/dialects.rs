@@ -244,8 +244,7 @@ fn other_refusals_are_not_about_the_dialect() -> Result<()> {
         (400, "InvalidArgument", 1),
         (400, "XAmzContentChecksumMismatch", 2),
         (400, "BadDigest", 2),
-        // It does not say what is not implemented. The same request without a checksum decides.
-        (501, "NotImplemented", 2),
+        (501, "NotImplemented", 1),
     ] {
         let plugin = start(&Quirks::default(), &json!({"MaxRetries": 1}))?;
         let rule = plugin.fault(Operation::PutObject, Fault::status(status, code), usize::MAX);

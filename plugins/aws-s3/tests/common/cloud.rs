@@ -30,6 +30,7 @@ impl Cloud for S3 {
     const NO_SUCH_OBJECT: &'static str = "NoSuchKey";
     const NO_SUCH_BUCKET: &'static str = "NoSuchBucket";
 
+    const REQUESTS_AT_START: u64 = 2;
     const LARGEST_DELETION: u64 = 1000;
 
     const STORE_FEATURE: &'static str = "aws-base";
