@@ -9,13 +9,15 @@ use bytes::Bytes;
 use cloud_http::with_lent_payload;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
+use object_store::{ObjectStore, ObjectStoreExt, PutOptions, PutPayload};
 
 use crate::bulk::{BulkDelete, BulkSupport};
+use crate::dialect::Dialect;
 use crate::download::{Download, ReadRange, Verification, without_placeholder};
 use crate::error::{Cause, Operation, StorageError};
 use crate::journal::UploadJournal;
 use crate::multipart::MultipartUpload;
+use crate::request_size::{Breaks, RequestSize};
 use crate::retry::{Attempts, RetryPolicy};
 use crate::task::hashing;
 use crate::throughput::{LARGE, Throughput, TransferOptions};
@@ -30,6 +32,8 @@ const BUCKET_DELETION: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_secs(1),
     longest_pause: Duration::from_secs(5),
 };
+/// The upload that [`Bucket::check`] sends a part of. It does not exist.
+const NO_UPLOAD: &str = "orthanc-object-storage-check";
 
 /// The content of an object to store.
 #[derive(Debug, Clone)]
@@ -79,6 +83,8 @@ pub struct BucketOptions {
     pub create: Option<Arc<dyn CreateBucket>>,
     /// Deletes several objects with one request; `None` if each object takes a request of its own.
     pub bulk_delete: Option<Arc<dyn BulkDelete>>,
+    /// What the client learns about the server; `None` if it need not learn anything.
+    pub dialect: Option<Arc<dyn Dialect>>,
 }
 
 /// A client that can create its bucket.
@@ -115,6 +121,7 @@ impl BucketOptions {
             backslash_names: false,
             create: None,
             bulk_delete: None,
+            dialect: None,
         }
     }
 }
@@ -133,6 +140,7 @@ pub struct Bucket {
     pub(crate) bulk_support: Arc<BulkSupport>,
     uploads: Arc<Throughput>,
     downloads: Arc<Throughput>,
+    pub(crate) request_size: Arc<RequestSize>,
     journal: Option<Arc<dyn UploadJournal>>,
 }
 
@@ -145,6 +153,7 @@ impl Bucket {
             bulk_support: Arc::default(),
             uploads: Arc::default(),
             downloads: Arc::default(),
+            request_size: Arc::default(),
             journal: None,
         }
     }
@@ -200,13 +209,31 @@ impl Bucket {
         let path = self.path(Operation::Check, &format!("{root}{PROBE}"))?;
         let attempts = |operation| Attempts::new(policy, operation, self.options.url.clone());
         let probed = attempts(Operation::Check).run(|| self.options.store.get(&path)).await;
-        match (probed, &self.options.create) {
+        let found = match (probed, &self.options.create) {
             (Err(error), Some(bucket)) if error.cause == Cause::BucketMissing => {
                 attempts(Operation::CreateBucket).run(|| bucket.create_bucket()).await?;
-                Ok(BucketCheck::Created)
+                BucketCheck::Created
             }
-            (Err(error), _) if error.cause != Cause::NotFound => Err(error),
-            _ => Ok(BucketCheck::Found),
+            (Err(error), _) if error.cause != Cause::NotFound => return Err(error),
+            _ => BucketCheck::Found,
+        };
+        self.learn_dialect(&path, policy).await;
+        Ok(found)
+    }
+
+    /// Sends a part of an upload that does not exist, which stores nothing: the server refuses its headers first, if it
+    /// does not know them. No content is sent for that later.
+    async fn learn_dialect(&self, path: &Path, policy: RetryPolicy) {
+        if self.options.dialect.as_ref().is_none_or(|dialect| dialect.is_known()) {
+            return;
+        }
+        let once = RetryPolicy { max_retries: 0, ..policy };
+        let mut attempts = Attempts::new(once, Operation::Check, self.options.url.clone());
+        let upload = NO_UPLOAD.to_owned();
+        let part = || self.multipart().put_part(path, &upload, 0, PutPayload::default());
+        // The part is refused in any case.
+        if let Err(error) = attempts.run(part).await {
+            tracing::debug!("{error}");
         }
     }
 
@@ -228,23 +255,56 @@ impl Bucket {
         let start = Instant::now();
         let size = content.len() as u64;
         let options = self.options.put_options.clone();
-        let split = self.options.transfer.connections > 1 && size >= LARGE && self.uploads.says_split();
-        if split || size > self.options.largest_put {
-            let deadline = self.attempts(Operation::Create, name);
-            let upload = MultipartUpload { bucket: self, name, path, deadline };
-            // Rare, and large: Orthanc's threads, which create these futures, have stacks of 100 kB.
-            Box::pin(upload.run(&content, options)).await?;
-            self.uploads.record_several(size, start.elapsed());
-            return Ok(());
+        if self.must_split(size) {
+            return self.upload_in_parts(name, path, &content, options).await;
         }
+        let breaks = Breaks::new(&self.request_size, size);
         let put = || self.options.store.put_opts(path, content.clone().into(), options.clone());
         let mut attempts = self.attempts(Operation::Create, name);
-        if let Err(error) = attempts.run(|| hashing(content.len(), put())).await {
-            return Box::pin(self.settle(name, path, &content, &attempts, error)).await;
+        if let Err(error) = attempts.run(async || breaks.count(hashing(content.len(), put()).await)).await {
+            let too_large = error.cause == Cause::TooLarge || breaks.are_too_many();
+            let mut result = Err(error);
+            if let Err(error) = &result
+                && too_large
+                && self.request_size.note_refused(size)
+            {
+                tracing::warn!("{error}; sending this and larger objects in parts from now on");
+                result = self.upload_in_parts(name, path, &content, options).await;
+            }
+            return match result {
+                Ok(()) => Ok(()),
+                Err(error) => Box::pin(self.settle(name, path, &content, &attempts, error)).await,
+            };
         }
+        self.request_size.note_accepted(size);
         if size >= LARGE {
             self.uploads.record_one(size, start.elapsed());
         }
+        Ok(())
+    }
+
+    /// Whether to upload an object of `size` bytes in parts.
+    fn must_split(&self, size: u64) -> bool {
+        let TransferOptions { connections, part_size, always } = self.options.transfer;
+        size > self.options.largest_put
+            || !self.request_size.allows(size)
+            || (always && size > part_size)
+            || (connections > 1 && size >= LARGE && self.uploads.says_split())
+    }
+
+    async fn upload_in_parts(
+        &self,
+        name: &str,
+        path: &Path,
+        content: &Bytes,
+        options: PutOptions,
+    ) -> Result<(), StorageError> {
+        let start = Instant::now();
+        let deadline = self.attempts(Operation::Create, name);
+        let upload = MultipartUpload { bucket: self, name, path, deadline };
+        // Rare, and large: Orthanc's threads, which create these futures, have stacks of 100 kB.
+        Box::pin(upload.run(content, options)).await?;
+        self.uploads.record_several(content.len() as u64, start.elapsed());
         Ok(())
     }
 
@@ -319,6 +379,11 @@ impl Bucket {
 
     pub(crate) fn multipart(&self) -> &dyn MultipartStore {
         &*self.options.multipart
+    }
+
+    /// See [`Dialect::changes`].
+    pub(crate) fn dialect_changes(&self) -> usize {
+        self.options.dialect.as_ref().map_or(0, |dialect| dialect.changes())
     }
 
     pub(crate) fn journal(&self) -> Option<Arc<dyn UploadJournal>> {

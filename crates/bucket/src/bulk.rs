@@ -14,6 +14,9 @@ use crate::error::{Answer, StorageError};
 /// some servers answer so to a request that they do not know.
 const FAILURES: usize = 3;
 
+/// Number of bulk requests that are replaced by single ones after a refusal that need not be permanent.
+const PAUSE: usize = 20;
+
 /// Number of times that the size of bulk requests is halved for a slow server.
 const HALVINGS: usize = 5;
 /// Number of answered bulk requests after which their size is doubled again.
@@ -74,7 +77,10 @@ impl Deletion {
 /// What is known about a server's support of bulk requests.
 #[derive(Debug, Default)]
 pub(crate) struct BulkSupport {
-    missing: AtomicBool,
+    /// Number of bulk requests to replace by single ones, `usize::MAX` for all.
+    replaced: AtomicUsize,
+    /// Whether the log says that bulk requests are replaced.
+    is_logged: AtomicBool,
     /// Number of bulk requests that failed with 500 since the last one that did not.
     failures: AtomicUsize,
     pace: Mutex<Pace>,
@@ -106,13 +112,17 @@ impl BulkSupport {
         }
     }
 
-    pub(crate) fn is_missing(&self) -> bool {
-        self.missing.load(Ordering::Relaxed)
+    /// Whether to send single requests instead of the next bulk request.
+    pub(crate) fn replaces_next(&self) -> bool {
+        let one_less = |left| if left == usize::MAX { Some(left) } else { usize::checked_sub(left, 1) };
+        self.replaced.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
     }
 
-    /// Records that the server supports no bulk requests. Returns whether this was not known.
-    pub(crate) fn note_missing(&self) -> bool {
-        !self.missing.swap(true, Ordering::Relaxed)
+    /// Records that single requests succeed where a bulk request failed: `forever` if the server does not know bulk
+    /// requests. Returns whether this is new.
+    pub(crate) fn replace(&self, forever: bool) -> bool {
+        self.replaced.fetch_max(if forever { usize::MAX } else { PAUSE }, Ordering::Relaxed);
+        !self.is_logged.swap(true, Ordering::Relaxed)
     }
 
     /// Records the failure of a bulk request, if it failed. Returns whether bulk requests may never succeed.
@@ -128,6 +138,21 @@ impl BulkSupport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bulk_requests_are_tried_again_unless_they_are_unknown() {
+        let support = BulkSupport::default();
+        assert!(!support.replaces_next());
+        assert!(support.replace(false));
+        for _ in 0..PAUSE {
+            assert!(support.replaces_next());
+        }
+        assert!(!support.replaces_next());
+        assert!(!support.replace(true));
+        for _ in 0..=PAUSE {
+            assert!(support.replaces_next());
+        }
+    }
 
     #[test]
     fn answers_of_a_batch_belong_to_objects_by_their_numbers() {

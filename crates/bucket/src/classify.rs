@@ -17,6 +17,8 @@ const TRANSIENT_REFUSALS: [&str; 5] =
     ["RequestTimeout", "OperationTimedOut", "BadDigest", "XAmzContentChecksumMismatch", "Md5Mismatch"];
 /// S3's error codes with status 400 that concern the credentials.
 const CREDENTIAL_REFUSALS: [&str; 3] = ["ExpiredToken", "InvalidToken", "TokenRefreshRequired"];
+/// S3's error code with status 400 for an object that is too large for one request.
+const TOO_LARGE: &str = "EntityTooLarge";
 
 /// The error of a failed attempt.
 pub(crate) fn storage_error(
@@ -112,8 +114,10 @@ fn from_refusal(status: u16, code: &str) -> Classified {
         _ if code == BEING_DELETED => Classified::transient(Cause::BucketBeingDeleted),
         _ if ARCHIVED.contains(&code) => Classified::permanent(Cause::Archived),
         _ if TRANSIENT_REFUSALS.contains(&code) => Classified::transient(Cause::Busy),
+        _ if code == TOO_LARGE => Classified::permanent(Cause::TooLarge),
         _ if CREDENTIAL_REFUSALS.contains(&code) => Classified::permanent(Cause::Denied),
         404 => Classified::permanent(Cause::NotFound),
+        413 => Classified::permanent(Cause::TooLarge),
         416 => Classified::permanent(Cause::OutOfRange),
         401 | 403 => Classified::permanent(Cause::Denied),
         408 | 429 | 500 | 502 | 503 | 504 => Classified::transient(Cause::Busy),

@@ -56,8 +56,8 @@ impl Bucket {
 
     /// Deletes objects that fit in one bulk request.
     async fn delete_some(&self, paths: &[Path], outage: &Outage) -> Results {
-        let bulk = self.options.bulk_delete.as_ref().filter(|_| !self.bulk_support.is_missing());
-        let Some(bulk) = bulk.filter(|_| paths.len() > 1 && outage.error().is_none()) else {
+        let bulk = self.options.bulk_delete.as_ref().filter(|_| paths.len() > 1 && outage.error().is_none());
+        let Some(bulk) = bulk.filter(|_| !self.bulk_support.replaces_next()) else {
             return self.delete_each(paths, outage).await;
         };
         let objects = format!("{} objects in {}", paths.len(), self.options.url);
@@ -78,9 +78,10 @@ impl Bucket {
             Ok((deletions, _)) if deletions.iter().any(|deletion| *deletion != Deletion::Unclear) => {
                 self.complete(paths, deletions, outage).await
             }
-            Ok(_) => self.try_singly(paths, self.unclear(), outage).await,
+            Ok(_) => self.try_singly(paths, self.unclear(), true, outage).await,
             Err(error) if fails_always || may_be_unsupported(&error) => {
-                self.try_singly(paths, error, outage).await
+                let is_unknown = fails_always || is_unknown_operation(&error);
+                self.try_singly(paths, error, is_unknown, outage).await
             }
             Err(error) => {
                 if is_outage(&error) {
@@ -110,16 +111,23 @@ impl Bucket {
         paths.iter().map(result).collect()
     }
 
-    /// Deletes objects singly after a bulk request failed with `error`. If that works, the server does not
-    /// support bulk requests. If it fails in the same way, the reason is another one.
-    async fn try_singly(&self, paths: &[Path], error: StorageError, outage: &Outage) -> Results {
+    /// Deletes objects singly after a bulk request failed with `error`. If that works, single requests replace the next
+    /// bulk requests, or all if the server does not know these. If it fails in the same way, the reason is another one.
+    async fn try_singly(
+        &self,
+        paths: &[Path],
+        error: StorageError,
+        is_unknown: bool,
+        outage: &Outage,
+    ) -> Results {
         let (first, rest) = paths.split_at(CONNECTIONS.min(paths.len()));
         let mut results = self.delete_each(first, outage).await;
         let failures: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
         let is_about_all = |single: &&StorageError| is_same(single, &error) || is_outage(single);
         if failures.len() < results.len() {
-            if self.bulk_support.note_missing() {
-                tracing::warn!("{error}; deleting objects one by one from now on");
+            if self.bulk_support.replace(is_unknown) {
+                let until = if is_unknown { "from now on" } else { "for a while" };
+                tracing::warn!("{error}; deleting objects one by one {until}");
             }
         } else if let Some(single) = failures.first().filter(|_| failures.iter().all(is_about_all)) {
             outage.begin(single);
@@ -172,6 +180,12 @@ fn may_be_unsupported(error: &StorageError) -> bool {
     error.cause == Cause::Foreign
         || !error.transient
             && matches!(error.cause, Cause::NotFound | Cause::Denied | Cause::Refused | Cause::Other(_))
+}
+
+/// Whether the server does not know bulk requests. Other refusals may end: permissions change.
+fn is_unknown_operation(error: &StorageError) -> bool {
+    let code = error.answer.as_ref().and_then(|answer| answer.code.as_deref());
+    matches!(error.status(), Some(405 | 501)) || matches!(code, Some("NotImplemented" | "MethodNotAllowed"))
 }
 
 /// Whether a single request failed as the bulk request did.

@@ -77,6 +77,11 @@ pub enum Cause {
     /// The server refuses the request for another reason.
     #[error("the server refused the request")]
     Refused,
+    /// The request is larger than the server, or a proxy in front of it, accepts.
+    #[error(
+        "the server, or a proxy in front of it, refuses requests of this size: raise its limit, to 6 MB at least (nginx: client_max_body_size)"
+    )]
+    TooLarge,
     /// The server refuses to repeat an upload whose first answer was lost, and the object is not whole.
     #[error("the server's confirmation was lost, and {0}")]
     Unconfirmed(String),
@@ -260,6 +265,7 @@ mod tests {
             Cause::Certificate(text()),
             Cause::Busy,
             Cause::Refused,
+            Cause::TooLarge,
             Cause::Unconfirmed(text()),
             Cause::TimedOut(Duration::from_secs(1200)),
             Cause::Damaged(text()),
@@ -279,7 +285,7 @@ mod tests {
             match cause {
                 Cause::NotFound | Cause::BucketMissing | Cause::Denied | Cause::NoCredentials(_) => {}
                 Cause::Network(_) | Cause::Certificate(_) | Cause::Busy | Cause::Refused => {}
-                Cause::Unconfirmed(_) => {}
+                Cause::Unconfirmed(_) | Cause::TooLarge => {}
                 Cause::BucketBeingDeleted | Cause::Foreign | Cause::Archived => {}
                 Cause::NoLength | Cause::WrongChecksum(_) => {}
                 Cause::TimedOut(_) | Cause::Damaged(_) | Cause::Changed | Cause::DiskFull => {}

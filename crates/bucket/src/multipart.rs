@@ -14,7 +14,8 @@ use tokio::task::JoinHandle;
 
 use crate::bucket::Bucket;
 use crate::download::{Download, ReadRange, Verification};
-use crate::error::StorageError;
+use crate::error::{Cause, StorageError};
+use crate::request_size::Breaks;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::task::hashing;
 use crate::throughput::TransferOptions;
@@ -36,14 +37,38 @@ pub(crate) struct MultipartUpload<'a> {
 }
 
 impl MultipartUpload<'_> {
-    /// Uploads `content`. Aborts the upload if it fails, since the cloud would charge for its parts forever.
+    /// Uploads `content`. Begins again if the server turns out to understand another dialect, or smaller parts only.
     pub(crate) async fn run(&self, content: &Bytes, options: PutOptions) -> Result<(), StorageError> {
         let PutOptions { tags, attributes, .. } = options;
         let create = PutMultipartOptions { tags, attributes, ..PutMultipartOptions::default() };
+        loop {
+            let dialect = self.bucket.dialect_changes();
+            let part_size = self.part_size(content);
+            let error = match self.attempt(content, create.clone(), part_size).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let smaller = error.cause == Cause::TooLarge
+                && self.bucket.request_size.note_refused(part_size)
+                && self.part_size(content) < part_size;
+            if !smaller && self.bucket.dialect_changes() == dialect {
+                return Err(error);
+            }
+            tracing::info!("{error}; the upload begins again");
+        }
+    }
+
+    /// Uploads `content` once. Aborts the upload if it fails, since the cloud would charge for its parts forever.
+    async fn attempt(
+        &self,
+        content: &Bytes,
+        create: PutMultipartOptions,
+        part_size: u64,
+    ) -> Result<(), StorageError> {
         let begin = || self.store().create_multipart_opts(self.path, create.clone());
         let (id, _) = self.attempts().run(begin).await?;
         self.bucket.note(|journal, name, id| journal.began(name, id), self.name, &id).await;
-        let result = self.upload(content, &id).await;
+        let result = self.upload(content, &id, part_size).await;
         let aborted = match &result {
             Ok(()) => Ok(()),
             Err(_) => self.bucket.abort(self.name, self.path, &id).await,
@@ -55,10 +80,9 @@ impl MultipartUpload<'_> {
         result
     }
 
-    async fn upload(&self, content: &Bytes, id: &MultipartId) -> Result<(), StorageError> {
-        let TransferOptions { part_size, connections } = self.bucket.transfer();
-        let size = part_size.max((content.len() as u64).div_ceil(MOST_PARTS));
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
+    async fn upload(&self, content: &Bytes, id: &MultipartId, part_size: u64) -> Result<(), StorageError> {
+        let connections = self.bucket.transfer().connections;
+        let size = usize::try_from(part_size).unwrap_or(usize::MAX);
         let mut waiting = (0..content.len()).step_by(size).enumerate();
         let mut running = FuturesUnordered::new();
         let mut done: Vec<Option<PartId>> = vec![None; content.len().div_ceil(size)];
@@ -67,23 +91,37 @@ impl MultipartUpload<'_> {
                 && let Some((index, start)) = waiting.next()
             {
                 let part = content.slice(start..content.len().min(start + size));
-                running.push(async move {
-                    let put = || self.store().put_part(self.path, id, index, part.clone().into());
-                    let put = || hashing(part.len(), put());
-                    self.attempts().run(put).await.map(|(part, _)| (index, part))
-                });
+                running.push(async move { Ok((index, self.put_part(id, index, part).await?)) });
             }
             match running.try_next().await? {
                 Some((index, part)) => done[index] = Some(part),
                 None => break,
             }
         }
+        self.bucket.request_size.note_accepted(part_size.min(content.len() as u64));
         let parts: Vec<PartId> = done.into_iter().flatten().collect();
         let mut attempts = self.attempts();
         match attempts.run(|| self.store().complete_multipart(self.path, id, parts.clone())).await {
             Ok(_) => Ok(()),
             Err(error) => self.bucket.settle(self.name, self.path, content, &attempts, error).await,
         }
+    }
+
+    async fn put_part(&self, id: &MultipartId, index: usize, part: Bytes) -> Result<PartId, StorageError> {
+        let breaks = Breaks::new(&self.bucket.request_size, part.len() as u64);
+        let put = || self.store().put_part(self.path, id, index, part.clone().into());
+        let result = self.attempts().run(async || breaks.count(hashing(part.len(), put()).await)).await;
+        match result {
+            Ok((part, _)) => Ok(part),
+            Err(error) if breaks.are_too_many() => Err(StorageError { cause: Cause::TooLarge, ..error }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the size of the parts of `content`.
+    fn part_size(&self, content: &Bytes) -> u64 {
+        let wanted = self.bucket.transfer().part_size;
+        self.bucket.request_size.part(wanted).max((content.len() as u64).div_ceil(MOST_PARTS))
     }
 
     fn store(&self) -> &dyn MultipartStore {

@@ -24,11 +24,13 @@ pub struct TransferOptions {
     pub connections: usize,
     /// Size of a part of an upload, in bytes. S3 requires at least 5 MiB.
     pub part_size: u64,
+    /// Whether everything that is larger than a part is uploaded in parts, and not only what one connection is too slow for.
+    pub always: bool,
 }
 
 impl Default for TransferOptions {
     fn default() -> Self {
-        Self { connections: 10, part_size: 5 * 1024 * 1024 }
+        Self { connections: 10, part_size: 5 * 1024 * 1024, always: false }
     }
 }
 

@@ -180,7 +180,7 @@ impl MultipartStore for Store {
 fn bucket(store: &Arc<Store>, deadline: Duration) -> Bucket {
     Bucket::new(BucketOptions {
         retry: RetryPolicy { deadline, ..RetryPolicy::default() },
-        transfer: TransferOptions { connections: 2, part_size: PART as u64 },
+        transfer: TransferOptions { connections: 2, part_size: PART as u64, always: false },
         largest_put: PART as u64,
         ..BucketOptions::new(Arc::<Store>::clone(store), "memory://bucket")
     })

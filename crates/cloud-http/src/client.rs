@@ -256,15 +256,29 @@ impl CloudHttp {
     /// since the status is known.
     async fn read_refusal(&self, uri: &Uri, head: &Parts, download: DownloadBody) -> Bytes {
         let body = beginning(download).await;
-        let refusal = error_body::parse(&body);
+        let advice = elsewhere(uri, head).or_else(|| clock::advice(head.status, &head.headers));
+        self.note_refusal(&body, advice);
+        body
+    }
+
+    /// Returns a response whose body turns out to be an error as a refusal with `status`. Its own status says
+    /// otherwise.
+    pub fn as_refusal(&self, head: Parts, status: StatusCode, body: Bytes) -> HttpResponse {
+        note(|exchange| exchange.status = Some(status.as_u16()));
+        self.note_refusal(&body, None);
+        let mut response = HttpResponse::from_parts(head, body.into());
+        *response.status_mut() = status;
+        response
+    }
+
+    fn note_refusal(&self, body: &[u8], advice: Option<String>) {
+        let refusal = error_body::parse(body);
         let message = refusal.message.map(|message| self.secrets.remove_from(message));
         note(|exchange| {
             exchange.code = refusal.code;
-            let advice = elsewhere(uri, head).or_else(|| clock::advice(head.status, &head.headers));
             exchange.message = with_advice(message, advice);
             exchange.request_id = exchange.request_id.take().or(refusal.request_id);
         });
-        body
     }
 }
 

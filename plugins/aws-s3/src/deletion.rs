@@ -9,24 +9,21 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bucket::{Answer, BulkDelete, Deletion};
-use cloud_http::{CloudHttp, one_line, small_body};
+use cloud_http::{one_line, small_body};
 use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use md5::{Digest as _, Md5};
 use object_store::Result;
-use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
 use object_store::client::{HttpRequest, HttpRequestBody, HttpService as _};
 use object_store::path::Path;
 use quick_xml::escape::escape;
 use serde::Deserialize;
 
-use crate::options::Options;
+use crate::request::{CONTENT_MD5, S3Http};
 
 const STORE: &str = "S3";
 /// Maximum number of objects in one request.
 const LIMIT: usize = 1000;
-/// The only checksum that every server accepts for this request; many demand it.
-const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 /// Statuses that S3 documents for error codes of single objects.
 const STATUSES: [(&str, u16); 7] = [
     ("AccessDenied", 403),
@@ -42,10 +39,8 @@ const REFUSED: u16 = 400;
 
 /// Deletes the objects of one bucket.
 pub(crate) struct ObjectDeletion {
-    credentials: AwsCredentialProvider,
-    region: String,
     url: String,
-    http: CloudHttp,
+    http: S3Http,
 }
 
 /// The document of an answer.
@@ -80,18 +75,14 @@ struct Failure {
 }
 
 impl ObjectDeletion {
-    pub(crate) fn new(options: &Options, credentials: AwsCredentialProvider, http: &CloudHttp) -> Self {
-        let endpoint = options.endpoint.url.as_str().trim_end_matches('/');
-        let url = if options.endpoint.bucket_in_host {
-            format!("{endpoint}/?delete")
-        } else {
-            format!("{endpoint}/{}?delete", options.bucket)
-        };
-        Self { credentials, region: options.region.clone(), url, http: http.clone() }
+    /// Deletes objects of the bucket at `url`.
+    pub(crate) fn new(url: &str, http: S3Http) -> Self {
+        Self { url: format!("{url}?delete"), http }
     }
 
-    async fn request(&self, names: &[Path]) -> Result<HttpRequest> {
+    fn request(&self, names: &[Path]) -> Result<HttpRequest> {
         let body = document(names);
+        // The only checksum that every server accepts for this request; many demand it.
         let md5 = BASE64.encode(Md5::digest(&body));
         let mut request = HttpRequest::new(HttpRequestBody::from(body));
         *request.method_mut() = Method::POST;
@@ -99,8 +90,6 @@ impl ObjectDeletion {
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
         headers.insert(CONTENT_MD5, HeaderValue::from_str(&md5).map_err(|error| failed(Box::new(error)))?);
-        let credential = self.credentials.get_credential().await?;
-        AwsAuthorizer::new(&credential, "s3", &self.region).try_authorize(&mut request, None)?;
         Ok(request)
     }
 }
@@ -112,7 +101,7 @@ impl BulkDelete for ObjectDeletion {
     }
 
     async fn delete_many(&self, names: &[Path]) -> Result<Vec<Deletion>> {
-        let request = self.request(names).await?;
+        let request = self.request(names)?;
         let response = self.http.call(request).await.map_err(|error| failed(Box::new(error)))?;
         if !response.status().is_success() {
             return Err(failed(Box::from("the server refused")));
@@ -120,6 +109,11 @@ impl BulkDelete for ObjectDeletion {
         let body = small_body(response).await.map_err(|error| failed(Box::new(error)))?;
         Ok(deletions(names, &body))
     }
+}
+
+/// Returns the status that S3 documents for an error code.
+pub(crate) fn status_of(code: &str) -> Option<u16> {
+    STATUSES.iter().find(|(known, _)| *known == code).map(|(_, status)| *status)
 }
 
 fn failed(source: Box<dyn std::error::Error + Send + Sync>) -> object_store::Error {
@@ -160,10 +154,10 @@ fn deletions(names: &[Path], answer: &[u8]) -> Vec<Deletion> {
 impl Failure {
     fn into_answer(self) -> Answer {
         let Self { code, message, request_id, .. } = self;
-        let status = STATUSES.iter().find(|(known, _)| code.as_deref() == Some(*known));
+        let status = code.as_deref().and_then(status_of);
         let text = |text: Option<String>| text.as_deref().map(one_line);
         Answer {
-            status: status.map_or(REFUSED, |(_, status)| *status),
+            status: status.unwrap_or(REFUSED),
             code: text(code),
             message: text(message),
             request_id: text(request_id),

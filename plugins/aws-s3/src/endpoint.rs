@@ -23,6 +23,13 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
+    /// Returns the URL of `bucket`, without a slash at its end unless the bucket is in the host name.
+    pub(crate) fn bucket_url(&self, bucket: &str) -> String {
+        let endpoint = self.url.as_str().trim_end_matches('/');
+        let path = if self.bucket_in_host { "" } else { bucket };
+        format!("{endpoint}/{path}")
+    }
+
     /// Reads the options `Endpoint` and `VirtualAddressing`.
     pub(crate) fn read(section: &mut Section<'_>, bucket: &str, region: &str) -> Result<Self, ConfigError> {
         let chosen =

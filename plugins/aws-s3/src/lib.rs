@@ -1,6 +1,6 @@
 //! Orthanc plugin that stores DICOM files in a bucket of AWS S3 or of a server with the same protocol.
 //!
-//! This crate contains only the options, endpoint, credentials and bulk deletion of S3. All else is in
+//! This crate contains only the options, endpoint, credentials, signatures, dialects and bulk deletion of S3. All else is in
 //! `storage-plugin`. Copy this configuration to use the plugin:
 //!
 //! ```json
@@ -19,10 +19,13 @@
 
 mod credentials;
 mod deletion;
+mod dialect;
 mod endpoint;
 #[cfg(test)]
 mod messages;
 mod options;
+mod request;
+mod signing;
 mod smithy_http;
 
 use std::ffi::CStr;
@@ -30,9 +33,10 @@ use std::sync::Arc;
 
 use bucket::BucketOptions;
 use cloud_http::{CloudHttp, no_retries};
-use http::{HeaderMap, HeaderName, HeaderValue};
-use object_store::ClientOptions;
-use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential, Checksum};
+use object_store::StaticCredentialProvider;
+use object_store::aws::{
+    AmazonS3, AmazonS3Builder, AwsCredential, AwsCredentialProvider, Checksum as ObjectChecksum,
+};
 use orthanc_ffi::InitializeError;
 use storage_plugin::{
     Provider, ProviderContext, Reloading, Section, StoragePlugin, c_str, client_error, warn_if_exposed,
@@ -40,7 +44,10 @@ use storage_plugin::{
 
 use crate::credentials::{CredentialChain, REFUSALS};
 use crate::deletion::ObjectDeletion;
+use crate::dialect::ServerDialect;
 use crate::options::{Credentials, Options};
+use crate::request::S3Http;
+use crate::signing::Signer;
 
 /// Maximum size of an object in one request, in bytes.
 const LARGEST_PUT: u64 = 5 * 1024 * 1024 * 1024;
@@ -64,34 +71,64 @@ impl Provider for S3 {
     ) -> Result<BucketOptions, InitializeError> {
         let mut options = Options::read(section)?;
         options.endpoint = context.runtime().block_on(options.endpoint.decide(&options.bucket));
-        let http = context.http()?;
-        let (store, http) = store(&options, http).map_err(client_error)?;
-        let deletion = ObjectDeletion::new(&options, Arc::clone(store.credentials()), &http);
+        let http = client(&options, context.http()?);
+        let store = store(&options, &http).map_err(client_error)?;
+        let bucket_url = options.endpoint.bucket_url(&options.bucket);
         let url = format!("s3://{}", options.bucket);
         let mut bucket =
             context.bucket(Arc::new(store), url, &options.endpoint.url, options.put_options, LARGEST_PUT);
-        bucket.bulk_delete = Some(Arc::new(deletion));
+        bucket.transfer.always = options.always_in_parts;
+        bucket.dialect = Some(Arc::<ServerDialect>::clone(&http.dialect));
+        bucket.bulk_delete = Some(Arc::new(ObjectDeletion::new(&bucket_url, http)));
         bucket.checksums_on_request = true;
         bucket.backslash_names = section.flag("EnableLegacyBackslashNames", cfg!(windows))?;
         Ok(bucket)
     }
 }
 
-fn store(options: &Options, http: CloudHttp) -> object_store::Result<(AmazonS3, CloudHttp)> {
+/// Returns the client that signs requests.
+fn client(options: &Options, http: CloudHttp) -> S3Http {
+    let credentials: AwsCredentialProvider;
+    let http = match &options.credentials {
+        Credentials::Static { access_key, secret_key, session_token } => {
+            let secrets = [Some(access_key), Some(secret_key), session_token.as_ref()].into_iter().flatten();
+            credentials = Arc::new(StaticCredentialProvider::new(AwsCredential {
+                key_id: access_key.expose().to_owned(),
+                secret_key: secret_key.expose().to_owned(),
+                token: session_token.as_ref().map(|token| token.expose().to_owned()),
+            }));
+            http.with_secrets(secrets.map(|secret| secret.expose().to_owned()))
+        }
+        Credentials::DefaultChain => {
+            let chain = CredentialChain::reloading(&options.region, http.client().clone());
+            credentials = Arc::<Reloading<AwsCredential>>::clone(&chain);
+            http.with_renewal(chain, REFUSALS)
+        }
+    };
+    S3Http {
+        http,
+        signer: Signer::new(credentials, &options.region),
+        dialect: ServerDialect::of(&options.endpoint.bucket_url(&options.bucket), options.protection),
+        // Over TLS nobody can change the payload, and a checksum detects faults, so that signing it would only cost a
+        // SHA-256 of every object. Over plain HTTP to another machine, only the signature protects the payload.
+        sign_payload: warn_if_exposed(&options.endpoint.url),
+    }
+}
+
+fn store(options: &Options, http: &S3Http) -> object_store::Result<AmazonS3> {
     let endpoint = &options.endpoint;
-    // Over TLS nobody can change the payload, and a checksum detects faults, so that signing it would only cost a SHA-256
-    // of every object. Over plain HTTP to another machine, only the signature protects the payload.
-    let exposed = warn_if_exposed(&endpoint.url);
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&options.bucket)
         .with_region(&options.region)
         .with_endpoint(endpoint.url.as_str().trim_end_matches('/'))
         .with_virtual_hosted_style_request(endpoint.bucket_in_host)
-        .with_unsigned_payload(!exposed)
-        .with_checksum_algorithm(Checksum::CRC64NVME)
+        // `S3Http` signs.
+        .with_skip_signature(true)
+        .with_credentials(Arc::clone(http.signer.credentials()))
+        .with_checksum_algorithm(ObjectChecksum::CRC64NVME)
         .with_disable_bulk_delete(true)
         .with_retry(no_retries())
-        .with_client_options(ClientOptions::new().with_default_headers(default_headers()));
+        .with_http_connector(http.clone());
     // The variants of these keys are not public, but their names are.
     if let Some(algorithm) = options.server_side_encryption {
         builder = builder.with_config("aws_server_side_encryption".parse()?, algorithm);
@@ -99,29 +136,7 @@ fn store(options: &Options, http: CloudHttp) -> object_store::Result<(AmazonS3, 
     if let Some(id) = &options.kms_key_id {
         builder = builder.with_config("aws_sse_kms_key_id".parse()?, id);
     }
-    let http = match &options.credentials {
-        Credentials::Static { access_key, secret_key, session_token } => {
-            let secrets = [Some(access_key), Some(secret_key), session_token.as_ref()].into_iter().flatten();
-            builder =
-                builder.with_access_key_id(access_key.expose()).with_secret_access_key(secret_key.expose());
-            if let Some(token) = session_token {
-                builder = builder.with_token(token.expose());
-            }
-            http.with_secrets(secrets.map(|secret| secret.expose().to_owned()))
-        }
-        Credentials::DefaultChain => {
-            let chain = CredentialChain::reloading(&options.region, http.client().clone());
-            builder = builder.with_credentials(Arc::<Reloading<AwsCredential>>::clone(&chain));
-            http.with_renewal(chain, REFUSALS)
-        }
-    };
-    Ok((builder.with_http_connector(http.clone()).build()?, http))
-}
-
-/// Requests the checksum of objects that are read. `cloud-http` compares it.
-fn default_headers() -> HeaderMap {
-    let mode = HeaderName::from_static("x-amz-checksum-mode");
-    HeaderMap::from_iter([(mode, HeaderValue::from_static("ENABLED"))])
+    builder.build()
 }
 
 orthanc_ffi::export_plugin!(StoragePlugin<S3>);
@@ -143,7 +158,8 @@ mod tests {
         let mut section = Section::find(&configuration, S3::SECTION).unwrap().unwrap();
         let options = Options::read(&mut section).unwrap();
         let http = CloudHttp::new(&HttpOptions::default()).unwrap();
-        let (store, http) = store(&options, http).unwrap();
+        let http = client(&options, http);
+        let store = store(&options, &http).unwrap();
         let text = format!("{section:?} {options:?} {http:?} {store:?}");
         assert!(text.contains("bucket"), "{text}");
         assert!(!text.contains("hunter2") && !text.contains("swordfish"), "{text}");

@@ -27,6 +27,7 @@ fn messages_match_the_snapshot() {
         json!({"Endpoint": "user:hunter2@host"}),
         json!({"Endpoint": "10.0.0.1", "VirtualAddressing": true}),
         json!({"StorageClass": "x"}),
+        json!({"Checksum": "x"}),
         json!({"ServerSideEncryption": "x"}),
         json!({"KmsKeyId": "key"}),
         json!({"Tags": tags(11)}),

@@ -3,6 +3,7 @@
 use object_store::{Attribute, PutOptions, TagSet};
 use storage_plugin::{ConfigError, Secret, Section};
 
+use crate::dialect::Protection;
 use crate::endpoint::Endpoint;
 
 const STORAGE_CLASSES: &[&str] = &[
@@ -18,6 +19,7 @@ const STORAGE_CLASSES: &[&str] = &[
     "SNOW",
 ];
 const SERVER_SIDE_ENCRYPTIONS: &[&str] = &["AES256", "aws:kms", "aws:kms:dsse"];
+const CHECKSUMS: &[&str] = &["auto", "crc64nvme", "sha256", "md5", "none"];
 /// Maximum number of tags that S3 accepts for one object.
 const MAX_TAGS: usize = 10;
 
@@ -36,6 +38,10 @@ pub(crate) struct Options {
     pub(crate) region: String,
     pub(crate) credentials: Credentials,
     pub(crate) endpoint: Endpoint,
+    /// How uploads are protected, `None` for the best way that the server understands.
+    pub(crate) protection: Option<Protection>,
+    /// Whether everything above `TransferBufferSize` is uploaded in parts.
+    pub(crate) always_in_parts: bool,
     pub(crate) put_options: PutOptions,
     pub(crate) server_side_encryption: Option<&'static str>,
     pub(crate) kms_key_id: Option<String>,
@@ -43,8 +49,6 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn read(section: &mut Section<'_>) -> Result<Self, ConfigError> {
-        // Accepted for compatibility and ignored: parallel transfers are chosen automatically.
-        section.flag("UseTransferManager", false)?;
         let bucket = section.required("BucketName")?;
         let region = section.required("Region")?;
         let endpoint = Endpoint::read(section, &bucket, &region)?;
@@ -54,6 +58,8 @@ impl Options {
             region,
             credentials: credentials(section)?,
             endpoint,
+            protection: protection(section)?,
+            always_in_parts: section.flag("UseTransferManager", false)?,
             put_options: put_options(section)?,
             server_side_encryption,
             kms_key_id,
@@ -78,6 +84,16 @@ fn credentials(section: &mut Section<'_>) -> Result<Credentials, ConfigError> {
             Err(section.error("SecretKey", "is missing; it must be set together with AccessKey"))
         }
     }
+}
+
+fn protection(section: &mut Section<'_>) -> Result<Option<Protection>, ConfigError> {
+    Ok(match section.choice("Checksum", CHECKSUMS)? {
+        Some("crc64nvme") => Some(Protection::Crc64Nvme),
+        Some("sha256") => Some(Protection::Sha256),
+        Some("md5") => Some(Protection::Md5),
+        Some("none") => Some(Protection::None),
+        _ => None,
+    })
 }
 
 /// Reads the options that are sent with each upload.

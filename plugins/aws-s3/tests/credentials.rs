@@ -68,8 +68,8 @@ impl Machine {
         let outcome = self.run()?;
         assert_eq!(outcome.errors, [""; 0]);
         assert_eq!(self.server.keys("bucket").len(), 3);
-        // The check and three uploads, none of which was refused.
-        assert_eq!(self.server.requests().total, 4);
+        // The check, in two requests, and three uploads, none of which was refused.
+        assert_eq!(self.server.requests().total, 5);
         Ok(outcome)
     }
 }
@@ -218,7 +218,7 @@ fn expiring_credentials_are_renewed() -> Result<()> {
         .set("AWS_CONTAINER_CREDENTIALS_FULL_URI", service.url("/role"))
         .set("AWS_CONTAINER_AUTHORIZATION_TOKEN", "Bearer pod-token");
     machine.works()?;
-    assert_eq!(service.requests().len(), 4);
+    assert_eq!(service.requests().len(), 5);
     Ok(())
 }
 
@@ -233,7 +233,7 @@ fn valid_credentials_survive_a_failed_renewal() -> Result<()> {
     let machine = Machine::new(Some(TOKEN))?.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", service.url("/role"));
     let outcome = machine.works()?;
     let about_renewal = outcome.warnings.iter().filter(|line| line.contains("renew"));
-    assert_eq!(about_renewal.count(), 3, "{:#?}", outcome.warnings);
+    assert_eq!(about_renewal.count(), 4, "{:#?}", outcome.warnings);
     Ok(())
 }
 

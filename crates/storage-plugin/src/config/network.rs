@@ -62,6 +62,7 @@ impl NetworkOptions {
             transfer: TransferOptions {
                 connections: usize::try_from(connections).unwrap_or(usize::MAX),
                 part_size: megabytes * 1024 * 1024,
+                always: false,
             },
             http_logs,
         })

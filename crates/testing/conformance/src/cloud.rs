@@ -54,7 +54,8 @@ pub trait Cloud: Debug + Send + Sync + 'static {
         name.to_owned()
     }
 
-    /// Requests of a start: the check of the bucket, and those that get its credentials.
+    /// Requests of a start: the check of the bucket, those that get its credentials, and those that find out what the server
+    /// understands.
     const REQUESTS_AT_START: u64 = 1;
     /// Requests of an upload in parts before the first part.
     const REQUESTS_BEFORE_PARTS: u64 = 1;

@@ -26,6 +26,11 @@ pub(crate) fn md5_etag(bytes: &[u8]) -> String {
     format!("{:032x}", u128::from_be_bytes(Md5::checksum(bytes)))
 }
 
+/// Returns the SHA-256 of `bytes` in base64.
+pub(crate) fn sha256_header(bytes: &[u8]) -> String {
+    BASE64.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes))
+}
+
 /// Returns the MD5 of `bytes` in base64.
 pub(crate) fn md5_header(bytes: &[u8]) -> String {
     BASE64.encode(Md5::checksum(bytes))

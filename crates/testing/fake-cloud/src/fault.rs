@@ -22,6 +22,9 @@ pub enum Fault {
         /// `Retry-After`, in seconds.
         retry_after_seconds: Option<u64>,
     },
+    /// The server reads the whole request, and answers with status 200 and a document about an error with this code;
+    /// nothing is stored or removed.
+    ErrorInSuccess(String),
     /// The request is carried out, but the connection closes instead of an answer.
     CloseBeforeResponse,
     /// The connection is reset after the server has read at least this many bytes of the request's body; with

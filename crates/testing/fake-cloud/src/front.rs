@@ -86,6 +86,7 @@ impl Front {
         match fault {
             Some(Fault::CloseBeforeResponse) => cut(control, Cut::Close).await,
             Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
+            Some(Fault::ErrorInSuccess(_)) => *answer.status_mut() = StatusCode::OK,
             Some(Fault::DropEtag) => drop(answer.headers_mut().remove(ETAG)),
             Some(Fault::Status { retry_after_seconds: Some(seconds), .. }) => {
                 answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -119,7 +120,11 @@ async fn cut(control: &Control, how: Cut) -> ! {
 
 /// Returns the refusal that a fault demands.
 fn refusal(fault: Option<&Fault>) -> Option<Refusal> {
-    let Some(Fault::Status { code, s3_code, .. }) = fault else { return None };
-    let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let (code, s3_code) = match fault? {
+        Fault::Status { code, s3_code, .. } => (*code, s3_code),
+        Fault::ErrorInSuccess(code) => (500, code),
+        _ => return None,
+    };
+    let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Some(Refusal::new(status, s3_code, "Injected by the test server"))
 }

@@ -28,6 +28,7 @@
 //!
 //! # Where it differs from S3
 //!
+//! - [`Quirks`] make it refuse what servers of other makes do not know.
 //! - An `ETag` has 32 hexadecimal digits and depends on the content alone, but is not its MD5, which would be
 //!   too slow. The `ETag` of an upload in N parts ends with `-N`, as in S3.
 //! - There are no listings, copies, versions, access lists or lifecycle rules.
@@ -78,7 +79,7 @@ pub use google::{AuthorizedUser, GoogleOptions, Interceptor, ServiceAccount, Tok
 pub use hold::Hold;
 pub use odd::Odd;
 pub use operation::Operation;
-pub use s3::Options;
+pub use s3::{Options, QuirkSettings, Quirks, RefusedChecksums};
 pub use serve::{BUCKET, serve};
 pub use server::BucketServer;
 pub use stored::StoredObject;

@@ -31,6 +31,7 @@ impl Cloud for S3 {
     const NO_SUCH_BUCKET: &'static str = "NoSuchBucket";
 
     const CHECKSUM_REQUESTS: u64 = 1;
+    const REQUESTS_AT_START: u64 = 2;
     const LARGEST_DELETION: u64 = 1000;
 
     const STORE_FEATURE: &'static str = "aws-base";
@@ -98,6 +99,7 @@ impl Cloud for S3 {
             ("UseTransferManager", OptionKind::Flag),
             ("EnableLegacyBackslashNames", OptionKind::Flag),
             ("StorageClass", OptionKind::Choice(classes)),
+            ("Checksum", OptionKind::Choice(&["auto", "crc64nvme", "sha256", "md5", "none"])),
             ("ServerSideEncryption", OptionKind::Choice(&["AES256", "aws:kms", "aws:kms:dsse"])),
             ("EnableHttpLogs", OptionKind::Flag),
         ]
@@ -105,7 +107,7 @@ impl Cloud for S3 {
 
     fn every_option() -> Value {
         json!({
-            "EnableHttpLogs": false, "UseTransferManager": true, "StorageClass": "STANDARD",
+            "EnableHttpLogs": false, "UseTransferManager": true, "StorageClass": "STANDARD", "Checksum": "sha256",
             "Tags": {"a": "b"}, "EnableLegacyBackslashNames": true, "ServerSideEncryption": "aws:kms", "KmsKeyId": "key",
         })
     }

@@ -5,9 +5,10 @@ mod cancel;
 mod deletions;
 mod fixture;
 mod foreign;
+mod limits;
 mod lost;
 mod multipart;
 mod names;
 mod objects;
 
-modules![names, objects, multipart, lost, cancel, deletions, foreign];
+modules![names, objects, multipart, limits, lost, cancel, deletions, foreign];

@@ -32,7 +32,8 @@ pub(crate) const LARGE: usize = 17 * MEBIBYTE + 5;
 const PARTS: u64 = 4;
 
 fn slow<C: Cloud>() -> Result<Client<C>> {
-    let client = Client::in_parts(TransferOptions { connections: 4, part_size: 5 * 1024 * 1024 })?;
+    let client =
+        Client::in_parts(TransferOptions { connections: 4, part_size: 5 * 1024 * 1024, always: false })?;
     client.server.bandwidth_per_connection(Some(SLOW));
     Ok(client)
 }

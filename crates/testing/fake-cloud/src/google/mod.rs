@@ -24,9 +24,9 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use crate::body::{Upload, drain};
 use crate::dialect::{AnswerBody, Dialect, Refusal, document, escaped};
 use crate::operation::{Operation, Target};
-use crate::s3::carry_out;
 use crate::s3::service::Service;
 use crate::s3::store::Store;
+use crate::s3::{Quirks, carry_out};
 use crate::stored::Buckets;
 
 pub use account::{AuthorizedUser, ServiceAccount};
@@ -46,7 +46,8 @@ pub(crate) struct GoogleDialect {
 impl GoogleDialect {
     pub(crate) fn new(options: GoogleOptions) -> Self {
         let store = Arc::new(Store::new());
-        let service = Service { store: Arc::clone(&store), more_headers: headers::hashes };
+        let service =
+            Service { store: Arc::clone(&store), quirks: Quirks::default(), more_headers: headers::hashes };
         let service = S3ServiceBuilder::new(service).build();
         Self { service, store, options, next_request: AtomicU64::new(1) }
     }

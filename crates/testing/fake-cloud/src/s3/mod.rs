@@ -2,6 +2,7 @@
 
 mod auth;
 mod options;
+mod quirks;
 pub(crate) mod service;
 pub(crate) mod store;
 mod target;
@@ -15,6 +16,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use s3s::Body;
+use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::host::SingleDomain;
 use s3s::service::{S3Service, S3ServiceBuilder};
 
@@ -28,6 +30,7 @@ use crate::s3::store::Store;
 use crate::stored::Buckets;
 
 pub use options::Options;
+pub use quirks::{QuirkSettings, Quirks, RefusedChecksums};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 
@@ -38,15 +41,22 @@ pub(crate) struct S3Dialect {
     store: Arc<Store>,
     region: String,
     domain: Option<String>,
+    quirks: Quirks,
     next_request: AtomicU64,
 }
 
 impl S3Dialect {
     pub(crate) fn new(options: Options) -> io::Result<Self> {
         let store = Arc::new(Store::new());
-        let service = Service { store: Arc::clone(&store), more_headers: |_| HeaderMap::new() };
+        let quirks = options.quirks;
+        let service =
+            Service { store: Arc::clone(&store), quirks: quirks.clone(), more_headers: |_| HeaderMap::new() };
         let mut builder = S3ServiceBuilder::new(service);
         builder.set_auth(User { access_key: options.access_key, secret_key: options.secret_key.into() });
+        // The quirks check the time.
+        let mut config = S3Config::default();
+        config.presigned_url_max_skew_time_secs = u32::MAX;
+        builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         builder.set_access(TokenCheck { session_token: options.session_token });
         if let Some(domain) = &options.virtual_host_domain {
             builder.set_host(SingleDomain::new(domain).map_err(io::Error::other)?);
@@ -56,8 +66,28 @@ impl S3Dialect {
             store,
             region: options.region,
             domain: options.virtual_host_domain,
+            quirks,
             next_request: AtomicU64::new(1),
         })
+    }
+
+    async fn answer(
+        &self,
+        quirks: &QuirkSettings,
+        head: &Parts,
+        upload: Upload,
+    ) -> Result<Response<AnswerBody>, Refusal> {
+        if let Err(refusal) = check_region(head, &self.region) {
+            drain(upload).await;
+            return Err(refusal);
+        }
+        let operation = self.target(head).operation;
+        let body = body(quirks, operation, head, upload).await?;
+        let mut answer = carry_out(&self.service, head.clone(), body).await?;
+        if let Ok(id) = HeaderValue::from_str(&self.request_id()) {
+            answer.headers_mut().insert(REQUEST_ID, id);
+        }
+        Ok(answer)
     }
 
     fn request_id(&self) -> String {
@@ -73,23 +103,14 @@ impl Dialect for S3Dialect {
 
     async fn call(&self, request: Request<Upload>) -> Response<AnswerBody> {
         let (head, upload) = request.into_parts();
-        if let Err(refusal) = check_region(&head, &self.region) {
-            drain(upload).await;
-            return self.refuse(&head, &refusal);
+        let quirks = self.quirks.set().clone();
+        if let Some(answer) = quirks.too_large(&head) {
+            return answer;
         }
-        let body = match body(self.target(&head).operation, &head, upload).await {
-            Ok(body) => body,
-            Err(refusal) => return self.refuse(&head, &refusal),
-        };
-        match carry_out(&self.service, head.clone(), body).await {
-            Ok(mut answer) => {
-                if let Ok(id) = HeaderValue::from_str(&self.request_id()) {
-                    answer.headers_mut().insert(REQUEST_ID, id);
-                }
-                answer
-            }
-            Err(refusal) => self.refuse(&head, &refusal),
-        }
+        let answer = self.answer(&quirks, &head, upload).await;
+        let mut answer = answer.unwrap_or_else(|refusal| self.refuse(&head, &refusal));
+        quirks.date(&mut answer);
+        answer
     }
 
     fn refuse(&self, head: &Parts, refusal: &Refusal) -> Response<AnswerBody> {
@@ -118,12 +139,26 @@ impl Dialect for S3Dialect {
     }
 }
 
-/// Returns the body of a request. Checks the MD5 of a bulk deletion, which S3 demands and `s3s` ignores.
-async fn body(operation: Operation, head: &Parts, upload: Upload) -> Result<Body, Refusal> {
-    if operation != Operation::DeleteObjects {
+/// Returns the body of a request that the server's quirks permit. Checks the MD5 of a bulk deletion, which S3 demands and
+/// `s3s` ignores.
+async fn body(
+    quirks: &QuirkSettings,
+    operation: Operation,
+    head: &Parts,
+    upload: Upload,
+) -> Result<Body, Refusal> {
+    if !matches!(operation, Operation::DeleteObjects | Operation::CompleteMultipartUpload) {
+        if let Err(refusal) = quirks.check(operation, head, &[]) {
+            drain(upload).await;
+            return Err(refusal);
+        }
         return Ok(Body::http_body(upload));
     }
     let bytes = upload.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    quirks.check(operation, head, &bytes)?;
+    if operation == Operation::CompleteMultipartUpload {
+        return Ok(bytes.into());
+    }
     let refusal = |code, message| Refusal::new(StatusCode::BAD_REQUEST, code, message);
     match head.headers.get("content-md5") {
         None => Err(refusal("InvalidRequest", "Missing required header for this request: Content-MD5")),

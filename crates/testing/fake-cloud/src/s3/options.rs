@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::s3::Quirks;
+
 /// The settings of [`crate::BucketServer::start`].
 #[derive(Clone)]
 pub struct Options {
@@ -16,6 +18,8 @@ pub struct Options {
     /// Domain of virtual-hosted buckets: with `s3.test`, all requests must be for `BUCKET.s3.test`. Without
     /// one, buckets are in the path.
     pub virtual_host_domain: Option<String>,
+    /// Differences from AWS.
+    pub quirks: Quirks,
 }
 
 impl Default for Options {
@@ -26,6 +30,7 @@ impl Default for Options {
             session_token: None,
             region: "us-east-1".to_owned(),
             virtual_host_domain: None,
+            quirks: Quirks::default(),
         }
     }
 }

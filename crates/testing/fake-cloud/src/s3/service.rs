@@ -16,6 +16,7 @@ use s3s::dto::{
 use s3s::{Body, S3, S3Request, S3Response, S3Result, s3_error};
 
 use crate::checksum;
+use crate::s3::Quirks;
 use crate::s3::store::{Object, Store};
 use crate::stored::StoredObject;
 
@@ -23,8 +24,19 @@ use crate::stored::StoredObject;
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) store: Arc<Store>,
+    pub(crate) quirks: Quirks,
     /// Returns headers of an object that `s3s` does not know.
     pub(crate) more_headers: fn(&Object) -> HeaderMap,
+}
+
+impl Service {
+    /// Returns the checksum of an object as the server gives it.
+    fn checksum(&self, object: &Object) -> String {
+        if self.quirks.set().wrong_checksums {
+            return checksum::crc64nvme_header(0);
+        }
+        object.stored.checksum_crc64nvme.clone()
+    }
 }
 
 /// Returns an object with the attributes that the client sent, without its bytes.
@@ -42,18 +54,26 @@ fn described(
     }
 }
 
-/// Reads a body and compares the checksums that the client sent for it.
-async fn collect(
-    body: Option<StreamingBlob>,
+/// The checksums that a client sent for a body.
+#[derive(Default)]
+struct Sums {
     crc64nvme: Option<String>,
     crc32c: Option<String>,
-) -> S3Result<Bytes> {
+    sha256: Option<String>,
+    md5: Option<String>,
+}
+
+/// Reads a body and compares its checksums.
+async fn collect(body: Option<StreamingBlob>, sent: Sums) -> S3Result<Bytes> {
     let body = body.map(Body::from).unwrap_or_default();
     // `s3s` checks the signature of the payload in this stream.
     let collected = body.collect().await.map_err(|error| s3_error!(IncompleteBody, "{error}"))?;
     let bytes = collected.to_bytes();
-    let differs = crc64nvme.is_some_and(|crc| crc != checksum::crc64nvme_header(checksum::crc64nvme(&bytes)))
-        || crc32c.is_some_and(|crc| crc != checksum::crc32c_header(&bytes));
+    let differs =
+        sent.crc64nvme.is_some_and(|crc| crc != checksum::crc64nvme_header(checksum::crc64nvme(&bytes)))
+            || sent.crc32c.is_some_and(|crc| crc != checksum::crc32c_header(&bytes))
+            || sent.sha256.is_some_and(|sum| sum != checksum::sha256_header(&bytes))
+            || sent.md5.is_some_and(|sum| sum != checksum::md5_header(&bytes));
     if differs { Err(s3_error!(BadDigest, "The checksum of the body differs")) } else { Ok(bytes) }
 }
 
@@ -76,8 +96,14 @@ fn resolve(range: Option<s3s::dto::Range>, length: usize) -> S3Result<Range<usiz
 impl S3 for Service {
     async fn put_object(&self, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         let input = req.input;
+        let sent = Sums {
+            crc64nvme: input.checksum_crc64nvme,
+            crc32c: input.checksum_crc32c,
+            sha256: input.checksum_sha256,
+            md5: input.content_md5,
+        };
         let stored = StoredObject {
-            bytes: collect(input.body, input.checksum_crc64nvme, input.checksum_crc32c).await?,
+            bytes: collect(input.body, sent).await?,
             kms_key_id: input.ssekms_key_id,
             ..described(input.storage_class, input.tagging, input.server_side_encryption)
         };
@@ -104,7 +130,7 @@ impl S3 for Service {
         let with_checksum = input.checksum_mode.is_some() && is_whole;
         let output = GetObjectOutput {
             body: Some(StreamingBlob::from(Body::from(object.stored.bytes.slice(range.clone())))),
-            checksum_crc64nvme: with_checksum.then(|| object.stored.checksum_crc64nvme.clone()),
+            checksum_crc64nvme: with_checksum.then(|| self.checksum(&object)),
             content_length: i64::try_from(range.len()).ok(),
             content_range: (!is_whole)
                 .then(|| format!("bytes {}-{}/{length}", range.start, range.end.saturating_sub(1))),
@@ -119,7 +145,7 @@ impl S3 for Service {
         let object = self.store.get(&req.input.bucket, &req.input.key)?;
         let with_checksum = req.input.checksum_mode.is_some();
         let output = HeadObjectOutput {
-            checksum_crc64nvme: with_checksum.then(|| object.stored.checksum_crc64nvme.clone()),
+            checksum_crc64nvme: with_checksum.then(|| self.checksum(&object)),
             content_length: i64::try_from(object.stored.bytes.len()).ok(),
             e_tag: Some(ETag::Strong(object.etag.clone())),
             last_modified: Some(object.last_modified.into()),
@@ -186,10 +212,20 @@ impl S3 for Service {
 
     async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
         let input = req.input;
-        let bytes = collect(input.body, input.checksum_crc64nvme, input.checksum_crc32c).await?;
+        let output = UploadPartOutput {
+            checksum_crc64nvme: input.checksum_crc64nvme.clone(),
+            checksum_sha256: input.checksum_sha256.clone(),
+            ..UploadPartOutput::default()
+        };
+        let sent = Sums {
+            crc64nvme: input.checksum_crc64nvme,
+            crc32c: input.checksum_crc32c,
+            sha256: input.checksum_sha256,
+            md5: input.content_md5,
+        };
+        let bytes = collect(input.body, sent).await?;
         let etag = self.store.put_part(&input.bucket, &input.upload_id, input.part_number, bytes)?;
-        let e_tag = Some(ETag::Strong(etag));
-        Ok(S3Response::new(UploadPartOutput { e_tag, ..UploadPartOutput::default() }))
+        Ok(S3Response::new(UploadPartOutput { e_tag: Some(ETag::Strong(etag)), ..output }))
     }
 
     async fn complete_multipart_upload(
