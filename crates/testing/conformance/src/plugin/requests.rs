@@ -218,7 +218,8 @@ fn each_operation_logs_one_info_line<C: Cloud>() -> Result<()> {
     plugin.range(UUID, 0, 1000)?;
     plugin.remove(UUID)?;
     plugin.settle();
-    let lines = plugin.lines(LogLevel::Info);
+    let mut lines = plugin.lines(LogLevel::Info);
+    assert!(lines.remove(0).contains("without a proxy"), "the line at start");
     assert_eq!(lines.len(), 5, "{lines:#?}");
     assert!(
         lines[3].contains("marked for deletion") && lines[3].contains(&object_url::<C>(KEY)),
