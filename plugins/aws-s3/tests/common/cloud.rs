@@ -96,6 +96,7 @@ impl Cloud for S3 {
             ("SessionToken", OptionKind::Secret),
             ("VirtualAddressing", OptionKind::Flag),
             ("UseTransferManager", OptionKind::Flag),
+            ("EnableLegacyBackslashNames", OptionKind::Flag),
             ("StorageClass", OptionKind::Choice(classes)),
             ("ServerSideEncryption", OptionKind::Choice(&["AES256", "aws:kms", "aws:kms:dsse"])),
             ("EnableHttpLogs", OptionKind::Flag),
@@ -105,7 +106,7 @@ impl Cloud for S3 {
     fn every_option() -> Value {
         json!({
             "EnableHttpLogs": false, "UseTransferManager": true, "StorageClass": "STANDARD",
-            "Tags": {"a": "b"}, "ServerSideEncryption": "aws:kms", "KmsKeyId": "key",
+            "Tags": {"a": "b"}, "EnableLegacyBackslashNames": true, "ServerSideEncryption": "aws:kms", "KmsKeyId": "key",
         })
     }
 }
