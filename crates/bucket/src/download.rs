@@ -313,6 +313,8 @@ impl Download {
             Check::Late(hasher) if hasher.fits_e_tag() => return Ok(()),
             Check::Known(verifier) => (verifier.expected(), verifier.is_right()),
             Check::Late(hasher) => {
+                // Ends the first request, whose connection the next one may need.
+                self.body = futures_util::stream::empty().boxed();
                 let (object, exchange) = self.attempts.renewed().run(|| self.store.head(&self.path)).await?;
                 if !is_same_version(&without_placeholder(object), &self.object) {
                     return Err(self.changed());

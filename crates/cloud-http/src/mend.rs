@@ -1,4 +1,4 @@
-//! Completes answers that are right, but not as `object_store` demands.
+//! Completes answers to reads that are right, but not as `object_store` demands.
 //!
 //! | answer | is completed by |
 //! | --- | --- |
@@ -33,34 +33,28 @@ pub(crate) struct Asked {
     pub(crate) method: Method,
     /// First byte, and last one if the request names it.
     range: Option<(u64, Option<u64>)>,
-    /// Whether the request uploads a part, whose `ETag` the completion repeats.
-    is_part: bool,
 }
 
 impl Asked {
     pub(crate) fn of(request: &HttpRequest) -> Self {
         let range = request.headers().get(RANGE).and_then(|value| value.to_str().ok());
-        let query = request.uri().query().unwrap_or_default();
         Self {
             method: request.method().clone(),
             range: range.and_then(|range| parse_range(range.strip_prefix("bytes=")?)),
-            is_part: query.contains("partNumber="),
         }
     }
 
-    /// Completes a successful answer.
+    /// Completes a successful answer to a read. That to an upload without an `ETag` stays as it is: it may come from
+    /// anywhere, so that `bucket` looks for the object.
     pub(crate) fn mend(&self, head: &mut Parts, body: DownloadBody) -> HttpResponseBody {
-        let is_read = self.method == Method::GET || self.method == Method::HEAD;
-        if is_read || (self.method == Method::PUT && !self.is_part) {
-            let date = head.headers.get(LAST_MODIFIED).and_then(|value| value.to_str().ok());
-            if date.is_none_or(|date| httpdate::parse_http_date(date).is_err()) {
-                head.headers.insert(LAST_MODIFIED, HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"));
-            }
-            head.headers.entry(ETAG).or_insert(HeaderValue::from_static(NO_ETAG));
-        }
-        if !is_read {
+        if !matches!(self.method, Method::GET | Method::HEAD) {
             return HttpResponseBody::new(body);
         }
+        let date = head.headers.get(LAST_MODIFIED).and_then(|value| value.to_str().ok());
+        if date.is_none_or(|date| httpdate::parse_http_date(date).is_err()) {
+            head.headers.insert(LAST_MODIFIED, HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"));
+        }
+        head.headers.entry(ETAG).or_insert(HeaderValue::from_static(NO_ETAG));
         if let Some(range) = self.range.filter(|_| head.status == StatusCode::OK)
             && let Some(window) = partial(head, range)
         {

@@ -23,7 +23,7 @@ tests! {
         web_page_prevents_the_start,
         missing_permission_does_not_prevent_the_start,
         unusual_answers_are_read,
-        object_without_etag_is_stored;
+        store_without_etag_is_looked_at;
     OneCloud:
         chunked_object_of_any_size_is_read,
         whole_object_for_a_range_is_cut,
@@ -162,11 +162,14 @@ fn unusual_answers_are_read<C: Cloud>() -> Result<()> {
     plugin.check()
 }
 
-fn object_without_etag_is_stored<C: Cloud>() -> Result<()> {
+fn store_without_etag_is_looked_at<C: Cloud>() -> Result<()> {
     let plugin = LoadedPlugin::<C>::start()?;
-    plugin.fault(request::CREATE, Fault::Odd(Odd::NoVersion), 1);
+    for operation in [request::CREATE, request::HEAD] {
+        plugin.fault(operation, Fault::Odd(Odd::NoVersion), usize::MAX);
+    }
     plugin.create(UUID, &content(SIZE))?;
-    assert_eq!(plugin.requests(), 1);
+    let requests = plugin.server.requests();
+    assert_eq!((requests.of(request::CREATE), requests.of(request::HEAD), requests.total), (1, 1, 2));
     assert!(plugin.read(UUID)? == content(SIZE));
     plugin.check()
 }
@@ -194,7 +197,8 @@ fn chunked_object_of_any_size_is_read<C: Cloud>() -> Result<()> {
 }
 
 fn whole_object_for_a_range_is_cut<C: Cloud>() -> Result<()> {
-    let plugin = with_attachment::<C>(&json!({}))?;
+    // The rest of such an answer must not hold the only connection while a checksum is asked for.
+    let plugin = with_attachment::<C>(&json!({"MaxConnections": 1}))?;
     plugin.fault(request::READ_RANGE, Fault::Odd(Odd::WholeForRange), usize::MAX);
     let bytes = content(SIZE);
     for (start, len) in [(0, 1), (0, SIZE), (7, 1000), (150_000, 100_000), (SIZE - 1, 1)] {
@@ -205,6 +209,10 @@ fn whole_object_for_a_range_is_cut<C: Cloud>() -> Result<()> {
         assert_eq!(plugin.orthanc.read_range(UUID, DICOM, start as u64, len), Err(BAD_RANGE), "{start}");
         assert!(plugin.new_error()?.contains(&object_url::<C>(KEY)));
     }
+    let large = content(20_000_000);
+    plugin.insert(KEY, large.clone());
+    assert!(plugin.range(UUID, 0, large.len())? == large);
+    assert_eq!(plugin.server.requests().of(request::HEAD), C::CHECKSUM_REQUESTS);
     plugin.check()
 }
 
