@@ -315,18 +315,22 @@ impl Bucket {
     /// [`Cause::NotFound`] if there is no such object, [`Cause::OutOfRange`] if it is smaller than the range.
     pub async fn get(&self, name: &str, range: ReadRange) -> Result<Download, StorageError> {
         let path = self.path(Operation::Read, name)?;
-        let attempts = self.attempts(Operation::Read, name);
-        self.download(path, range, self.options.checksums_on_request, attempts).await
+        let in_answer = self.options.verify_checksums;
+        let verification =
+            Verification { in_answer, on_request: in_answer && self.options.checksums_on_request };
+        self.download(path, range, verification, self.attempts(Operation::Read, name)).await
     }
 
-    /// As [`get`](Self::get), for content that proves its own integrity: sends no further request for a checksum.
+    /// As [`get`](Self::get), for content that proves its own integrity: a range is not compared with a checksum.
     ///
     /// # Errors
     ///
     /// As [`get`](Self::get).
     pub async fn get_sealed(&self, name: &str, range: ReadRange) -> Result<Download, StorageError> {
         let path = self.path(Operation::Read, name)?;
-        self.download(path, range, false, self.attempts(Operation::Read, name)).await
+        let in_answer = self.options.verify_checksums && range == ReadRange::Whole;
+        let verification = Verification { in_answer, on_request: false };
+        self.download(path, range, verification, self.attempts(Operation::Read, name)).await
     }
 
     /// Returns the size of `name` and its ETag, without its content.
@@ -344,11 +348,9 @@ impl Bucket {
         &self,
         path: Path,
         range: ReadRange,
-        on_request: bool,
+        verification: Verification,
         attempts: Attempts,
     ) -> Result<Download, StorageError> {
-        let in_answer = self.options.verify_checksums;
-        let verification = Verification { in_answer, on_request: on_request && in_answer };
         let store = Arc::clone(&self.options.store);
         let download = Download::start(store, path, range, verification, attempts).await?;
         Ok(download.split_if_slow(self.options.transfer, self.retry, Arc::clone(&self.downloads)))

@@ -9,7 +9,7 @@ use object_store::path::Path;
 use tokio::time::Instant;
 
 use crate::bucket::Bucket;
-use crate::download::ReadRange;
+use crate::download::{ReadRange, Verification};
 use crate::error::{Cause, Operation, StorageError};
 use crate::retry::{Attempts, RetryPolicy};
 use crate::task::in_place;
@@ -85,7 +85,8 @@ impl Bucket {
         }
         let left = within(end.saturating_duration_since(Instant::now()));
         let attempts = Attempts::new(left, Operation::Read, self.object_url(name));
-        let mut download = self.download(path.clone(), ReadRange::Whole, false, attempts).await?;
+        let mut download =
+            self.download(path.clone(), ReadRange::Whole, Verification::default(), attempts).await?;
         let mut rest = &content[..];
         while let Some(chunk) = download.next().await? {
             match rest.strip_prefix(&chunk[..]) {

@@ -82,7 +82,7 @@ impl Check {
 ///
 /// A broken connection is replaced, and the download resumes at the byte where it stopped. The bytes returned
 /// are exactly those of [`Download::range`]. The end is reported only after the checksum of the whole object,
-/// if the server has one, has been verified. [`Cause::WrongChecksum`] is the only error after all bytes.
+/// if the server has one, has been verified. Before [`Cause::WrongChecksum`], all bytes have been returned.
 pub struct Download {
     store: Arc<dyn ObjectStore>,
     path: Path,

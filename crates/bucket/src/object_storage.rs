@@ -255,3 +255,54 @@ impl ObjectStorage {
         std::iter::once(layout.object_name(attachment)).chain(unknown).map(|name| (name, naming)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+    use storage_layout::{ContentType, RootPath};
+
+    use super::*;
+    use crate::bucket::BucketOptions;
+
+    #[tokio::test]
+    async fn objects_of_windows_are_found_and_removed() {
+        let attachment = Attachment::new("fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", ContentType::DICOM).unwrap();
+        let names = [
+            r"a/b\fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11.dcm",
+            r"a\b\fb\4b\fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11",
+        ];
+        for (structure, name) in [Structure::Flat, Structure::Legacy].into_iter().zip(names) {
+            for backslash_names in [true, false] {
+                let store = Arc::new(InMemory::new());
+                let options = BucketOptions {
+                    backslash_names,
+                    ..BucketOptions::new(Arc::clone(&store), "memory://bucket")
+                };
+                let layout = Layout { root: RootPath::new("a/b").unwrap(), structure, encrypted: false };
+                let objects = ObjectStorage::new(Bucket::new(options), layout, false, false);
+                for other in names {
+                    objects.bucket.put(other, Payload::Owned("x".into())).await.unwrap();
+                }
+                let found = objects.read(&attachment, ReadRange::Whole).await.map(|found| found.name);
+                assert_eq!(found.ok().as_deref(), backslash_names.then_some(name));
+                let described = objects.describe(&attachment).await.unwrap().map(|described| described.size);
+                assert_eq!(described, backslash_names.then_some(1));
+                objects.remove(&attachment).await.unwrap();
+                let gone = objects.bucket.head(name).await.is_err();
+                assert_eq!(gone, backslash_names, "{name}");
+                // With another structure, for deletions of an earlier configuration.
+                objects
+                    .remove_everywhere(&[attachment])
+                    .await
+                    .into_iter()
+                    .collect::<Result<(), _>>()
+                    .unwrap();
+                for other in names {
+                    assert_eq!(objects.bucket.head(other).await.is_err(), backslash_names, "{other}");
+                }
+            }
+        }
+    }
+}
