@@ -35,7 +35,12 @@ const AZURITE: [Need; 2] = [
     need("npm", "npm", "installs Azurite"),
 ];
 
-const TESTS: [Need; 5] = [
+const TESTS: [Need; 6] = [
+    need(
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        "debian-archive-keyring",
+        "verifies the Orthancs of other Debian releases",
+    ),
     need("/usr/include/orthanc/OrthancCPlugin.h", "orthanc-dev", "Orthanc's plugin interface"),
     need("storescu", "dcmtk", "sends DICOM files"),
     need("dcmftest", "dcmtk", "checks DICOM files"),
@@ -120,7 +125,10 @@ mod tests {
     #[test]
     fn packages_are_named_once() {
         let missing: Vec<&Need> = TESTS.iter().collect();
-        assert_eq!(packages(&missing), ["orthanc-dev", "dcmtk", "orthanc-postgresql", "postgresql"]);
+        assert_eq!(
+            packages(&missing),
+            ["debian-archive-keyring", "orthanc-dev", "dcmtk", "orthanc-postgresql", "postgresql"]
+        );
     }
 
     #[test]

@@ -146,14 +146,16 @@ pub(crate) fn log_of_refused_start<C: Cloud>(section: &Value) -> Result<String> 
 
 /// Returns the plugin's lines of a level in a log, without their prefix.
 pub(crate) fn log_lines<C: Cloud>(log: &str, level: char) -> Vec<String> {
-    let begin = format!("{}: ", C::NAME);
     let of_level = log.lines().filter(|line| line.starts_with(level));
-    // In info lines, the category `(plugins)` follows the place in Orthanc's source.
-    let texts = of_level.filter_map(|line| Some(line.split_once("] ")?.1));
-    texts
-        .filter_map(|text| text.trim_start_matches("(plugins) ").strip_prefix(&begin))
-        .map(str::to_owned)
-        .collect()
+    // Until 1.12.3, the plugin's name begins the text. Then, it is before the place in the source.
+    let (before, after) = (format!("{}: ", C::NAME), format!(" {}:/", C::NAME));
+    let texts = of_level.filter_map(|line| {
+        let (place, text) = line.split_once("] ")?;
+        // In info lines, the category follows the place in the source.
+        let text = text.trim_start_matches("(plugins) ");
+        if place.contains(&after) { Some(text) } else { text.strip_prefix(&before) }
+    });
+    texts.map(str::to_owned).collect()
 }
 
 /// Returns slices of a series, of about 9 kB each, which differ between studies.
