@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::roots::Release;
 use crate::{run, target_folder};
 
 const INSTALL_PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/install-packages.sh");
@@ -64,13 +65,22 @@ pub fn for_plugin(plugin: &str) -> Result<()> {
     install_azurite()
 }
 
-/// Installs what is missing for the tests.
+/// Installs what is missing for the tests, except the [newest Orthanc](newest_orthanc).
 ///
 /// # Errors
 /// As [`for_plugin`].
 pub fn for_tests() -> Result<()> {
     require(ORTHANC.iter().chain(&AZURITE).chain(&TESTS))?;
-    install_azurite()
+    install_azurite()?;
+    Release::Trixie.make()
+}
+
+/// Installs the newest Orthanc in Debian, for the tests.
+///
+/// # Errors
+/// If Debian's unstable release has no Orthanc that can be installed at present.
+pub fn newest_orthanc() -> Result<()> {
+    Release::Sid.make()
 }
 
 /// Installs packages whose files are missing.

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use ureq::Agent;
-use ureq::http::{Method, Request};
+pub use ureq::http::Method;
+use ureq::http::Request;
 
 /// A client with its own pool of keep-alive connections. Clones share the pool.
 ///
@@ -133,6 +134,18 @@ impl Client {
         self.send(Method::PUT, path, Some(body))
     }
 
+    /// Sends a request with headers.
+    pub fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<Answer> {
+        let failed = format!("{method} {path}");
+        self.try_send(method, path, headers, body).context(failed)
+    }
+
     /// Sends a DELETE request.
     pub fn delete(&self, path: &str) -> Result<Answer> {
         self.send(Method::DELETE, path, None)
@@ -168,12 +181,18 @@ impl Client {
     }
 
     fn send(&self, method: Method, path: &str, body: Option<&[u8]>) -> Result<Answer> {
-        let failed = format!("{method} {path}");
-        self.try_send(method, path, body).context(failed)
+        self.request(method, path, &[], body)
     }
 
-    fn try_send(&self, method: Method, path: &str, body: Option<&[u8]>) -> Result<Answer, ureq::Error> {
-        let request = Request::builder().method(method).uri(self.url(path));
+    fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<Answer, ureq::Error> {
+        let builder = Request::builder().method(method).uri(self.url(path));
+        let request = headers.iter().fold(builder, |request, (name, value)| request.header(*name, *value));
         let mut response = match body {
             Some(bytes) => self.agent.run(request.body(bytes)?)?,
             None => self.agent.run(request.body(())?)?,

@@ -5,13 +5,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use fake_cloud::{BucketServer, RequestCounts};
+use fake_cloud::{BucketServer, Operation, RequestCounts};
 use real_orthanc::dicom::Study;
 use real_orthanc::{Builder, Client, Orthanc, Proxy, StartError};
 use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::{library, settle, with, within};
+use crate::fixture::{library, request, settle, with, within};
 
 /// A real Orthanc with the plugin, and the server of the bucket.
 pub(crate) struct Fixture<C> {
@@ -111,6 +111,12 @@ impl<C: Cloud> Fixture<C> {
         let result = work()?;
         self.settle();
         Ok((result, self.bucket.requests()))
+    }
+
+    /// Returns the request of a whole read. From 1.12.8, Orthanc asks for the range of all bytes.
+    pub(crate) fn whole_read(&self) -> Result<Operation> {
+        let has_only_ranges = self.orthanc.version()? >= [1, 12, 8];
+        Ok(if has_only_ranges { request::READ_RANGE } else { request::READ })
     }
 
     /// Returns the plugin's log lines of a level (`E`, `W`, `I`), without their prefix.
