@@ -36,7 +36,7 @@ const AZURITE: [Need; 2] = [
     need("npm", "npm", "installs Azurite"),
 ];
 
-const TESTS: [Need; 6] = [
+const TESTS: [Need; 7] = [
     need(
         "/usr/share/keyrings/debian-archive-keyring.gpg",
         "debian-archive-keyring",
@@ -49,6 +49,11 @@ const TESTS: [Need; 6] = [
         "/usr/share/orthanc/plugins/libOrthancPostgreSQLIndex.so",
         "orthanc-postgresql",
         "keeps Orthanc's index in a database",
+    ),
+    need(
+        "/usr/share/orthanc/plugins/libOrthancDicomWeb.so",
+        "orthanc-dicomweb",
+        "stores and reads with DICOMweb",
     ),
     need("/usr/share/doc/postgresql/copyright", "postgresql", "the database"),
 ];
@@ -137,7 +142,14 @@ mod tests {
         let missing: Vec<&Need> = TESTS.iter().collect();
         assert_eq!(
             packages(&missing),
-            ["debian-archive-keyring", "orthanc-dev", "dcmtk", "orthanc-postgresql", "postgresql"]
+            [
+                "debian-archive-keyring",
+                "orthanc-dev",
+                "dcmtk",
+                "orthanc-postgresql",
+                "orthanc-dicomweb",
+                "postgresql"
+            ]
         );
     }
 

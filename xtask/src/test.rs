@@ -56,7 +56,9 @@ pub(crate) fn run(arguments: lexopt::Parser) -> Result<()> {
 /// The versions of Orthanc in the columns of the table, or why one is missing.
 fn generations(newest: &Result<()>) -> Vec<String> {
     let versions = Release::ALL.into_iter().map(|release| match (release, newest) {
-        (Release::Sid, Err(error)) => format!("sid: NOT tested, since its Orthanc cannot be installed: {error:#}"),
+        (Release::Sid, Err(error)) => {
+            format!("sid: NOT tested, since its Orthanc cannot be installed: {error:#}")
+        }
         _ => match release.version() {
             Ok(version) => format!("{}: Orthanc {version}", release.name()),
             Err(error) => format!("{}: {error:#}", release.name()),

@@ -31,6 +31,6 @@ pub use orthanc::{Builder, Orthanc};
 pub use postgres::{POSTGRESQL_INDEX_PLUGIN, Postgres};
 pub use proxy::Proxy;
 pub use release::{plugin_of_debian, use_release};
-pub use rest::{Answer, Client, Uploaded};
+pub use rest::{Answer, Client, Method, Uploaded};
 pub use send::{SendError, dicom_send};
 pub use xtask::roots::{Release, tested};

@@ -37,7 +37,8 @@ impl Builder {
             "DicomAet": "ORTHANC",
             "DicomCheckModalityHost": false,
             "HttpThreadsCount": 50,
-            // With a cache, Orthanc would not read recently stored files from the storage area.
+            // With caches, Orthanc would not read recently stored files from the storage area.
+            "DicomParserCacheSize": 0,
             "MaximumStorageCacheSize": 0,
             "OverwriteInstances": false,
             "RemoteAccessAllowed": false,
