@@ -23,6 +23,8 @@ pub struct Answer {
     path: String,
     /// The HTTP status.
     pub status: u16,
+    /// The header `ETag`, or an empty text.
+    pub etag: String,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -198,8 +200,14 @@ impl Client {
             None => self.agent.run(request.body(())?)?,
         };
         let status = response.status().as_u16();
+        let etag = response
+            .headers()
+            .get("etag")
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+            .to_owned();
         // The client's default limit is 10 MB.
         let body = response.body_mut().with_config().limit(u64::MAX).read_to_vec()?;
-        Ok(Answer { path: path.to_owned(), status, body })
+        Ok(Answer { path: path.to_owned(), status, etag, body })
     }
 }
