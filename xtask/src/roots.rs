@@ -5,9 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result};
-
-use crate::run;
+use anyhow::{Context, Result, ensure};
 
 const INSTALL_ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/install-root.sh");
 const PACKAGES: [&str; 4] = ["orthanc", "orthanc-dev", "orthanc-dicomweb", "orthanc-postgresql"];
@@ -85,6 +83,44 @@ impl Release {
             return Ok(());
         }
         eprintln!("unpacking Orthanc of Debian {} into {}", self.name(), self.root().display());
-        run(Command::new(INSTALL_ROOT).arg(self.name()).arg(self.root()).args(PACKAGES))
+        let mut script = Command::new(INSTALL_ROOT);
+        let status =
+            script.arg(self.name()).arg(self.root()).args(PACKAGES).status().context("starting a script")?;
+        ensure!(
+            status.success(),
+            "unpacking Debian {} failed with {status}, for the reasons above",
+            self.name()
+        );
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Output;
+
+    use super::*;
+
+    /// Makes a root from a mirror that does not answer.
+    fn make(folder: &std::path::Path) -> Output {
+        let mut script = Command::new(INSTALL_ROOT);
+        script.arg("trixie").arg(folder).arg("orthanc").env("DEBIAN_MIRROR", "http://127.0.0.1:9/debian");
+        script.output().unwrap()
+    }
+
+    #[test]
+    fn failed_root_leaves_nothing_and_complete_one_is_kept() {
+        let parent = env::temp_dir().join(format!("roots-{}", std::process::id()));
+        let folder = parent.join("trixie-0");
+        // What an interrupted run has left.
+        fs::create_dir_all(parent.join("trixie-0.new/usr")).unwrap();
+        let failed = make(&folder);
+        assert!(!failed.status.success() && !failed.stderr.is_empty());
+        let left: Vec<_> = fs::read_dir(&parent).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["trixie-0.lock"]);
+
+        fs::create_dir(&folder).unwrap();
+        assert!(make(&folder).status.success());
+        fs::remove_dir_all(&parent).unwrap();
     }
 }

@@ -55,6 +55,11 @@ pub(crate) fn run(arguments: lexopt::Parser) -> Result<()> {
 
 /// The versions of Orthanc in the columns of the table, or why one is missing.
 fn generations(newest: &Result<()>) -> Vec<String> {
+    // Only root has `/usr/sbin` on the search path.
+    let installed = Command::new("sh").args(["-c", "PATH=$PATH:/usr/sbin exec Orthanc --version"]).output();
+    let text =
+        installed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let version = text.lines().next().unwrap_or("Orthanc, whose version is unknown");
     let versions = Release::ALL.into_iter().map(|release| match (release, newest) {
         (Release::Sid, Err(error)) => {
             format!("sid: NOT tested, since its Orthanc cannot be installed: {error:#}")
@@ -64,7 +69,7 @@ fn generations(newest: &Result<()>) -> Vec<String> {
             Err(error) => format!("{}: {error:#}", release.name()),
         },
     });
-    versions.collect()
+    [format!("encryption, hybrid, orthanc: {version}")].into_iter().chain(versions).collect()
 }
 
 /// Whether `--long` is given, and the arguments after `--`.
