@@ -40,7 +40,8 @@ macro_rules! modules {
 pub(crate) enum Scope {
     /// The result can differ between clouds: protocols, errors, checksums, credentials, uploads in parts.
     EveryCloud,
-    /// The tested code is the same for every cloud. The long run still tests it with each of them.
+    /// The tested code is the same for every cloud. The long run still tests it with each of them, and every run does
+    /// with the newest Orthanc.
     OneCloud,
     /// As `OneCloud`, but too long for the normal run.
     Long,
