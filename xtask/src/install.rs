@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::roots::Release;
 use crate::{run, target_folder};
 
 const INSTALL_PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/install-packages.sh");
@@ -35,7 +36,12 @@ const AZURITE: [Need; 2] = [
     need("npm", "npm", "installs Azurite"),
 ];
 
-const TESTS: [Need; 5] = [
+const TESTS: [Need; 7] = [
+    need(
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        "debian-archive-keyring",
+        "verifies the Orthancs of other Debian releases",
+    ),
     need("/usr/include/orthanc/OrthancCPlugin.h", "orthanc-dev", "Orthanc's plugin interface"),
     need("storescu", "dcmtk", "sends DICOM files"),
     need("dcmftest", "dcmtk", "checks DICOM files"),
@@ -43,6 +49,11 @@ const TESTS: [Need; 5] = [
         "/usr/share/orthanc/plugins/libOrthancPostgreSQLIndex.so",
         "orthanc-postgresql",
         "keeps Orthanc's index in a database",
+    ),
+    need(
+        "/usr/share/orthanc/plugins/libOrthancDicomWeb.so",
+        "orthanc-dicomweb",
+        "stores and reads with DICOMweb",
     ),
     need("/usr/share/doc/postgresql/copyright", "postgresql", "the database"),
 ];
@@ -59,13 +70,22 @@ pub fn for_plugin(plugin: &str) -> Result<()> {
     install_azurite()
 }
 
-/// Installs what is missing for the tests.
+/// Installs what is missing for the tests, except the [newest Orthanc](newest_orthanc).
 ///
 /// # Errors
 /// As [`for_plugin`].
 pub fn for_tests() -> Result<()> {
     require(ORTHANC.iter().chain(&AZURITE).chain(&TESTS))?;
-    install_azurite()
+    install_azurite()?;
+    Release::Trixie.make()
+}
+
+/// Installs the newest Orthanc in Debian, for the tests.
+///
+/// # Errors
+/// If Debian's unstable release has no Orthanc that can be installed at present.
+pub fn newest_orthanc() -> Result<()> {
+    Release::Sid.make()
 }
 
 /// Installs packages whose files are missing.
@@ -120,7 +140,17 @@ mod tests {
     #[test]
     fn packages_are_named_once() {
         let missing: Vec<&Need> = TESTS.iter().collect();
-        assert_eq!(packages(&missing), ["orthanc-dev", "dcmtk", "orthanc-postgresql", "postgresql"]);
+        assert_eq!(
+            packages(&missing),
+            [
+                "debian-archive-keyring",
+                "orthanc-dev",
+                "dcmtk",
+                "orthanc-postgresql",
+                "orthanc-dicomweb",
+                "postgresql"
+            ]
+        );
     }
 
     #[test]

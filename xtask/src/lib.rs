@@ -2,6 +2,7 @@
 
 pub mod install;
 pub mod options;
+pub mod roots;
 
 use std::env;
 use std::ffi::OsString;

@@ -25,7 +25,7 @@ help
 
 install
     Install what the tests need: Orthanc, its plugin header, dcmtk, PostgreSQL and Node from the packages of Debian
-    or Ubuntu (as root), and Azurite below target/.
+    or Ubuntu (as root), Azurite below target/, and the Orthancs of Debian 13 and unstable below ~/.cache.
 
 test [--long] [-- ARGUMENTS]
     Install what is missing, build the plugins and run the tests, as CI does. ARGUMENTS go to `cargo nextest run`.
@@ -85,7 +85,10 @@ fn dispatch() -> Result<()> {
         Some(Value(command)) => match &*command.to_string_lossy() {
             "help" => print!("{USAGE}"),
             "install" => match arguments.next()? {
-                None => install::for_tests()?,
+                None => {
+                    install::for_tests()?;
+                    install::newest_orthanc()?;
+                }
                 Some(other) => bail!(other.unexpected()),
             },
             "test" => test::run(arguments)?,

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use lexopt::prelude::Long;
 use xtask::options::PLUGINS;
+use xtask::roots::{Release, WITHOUT_VARIABLE};
 use xtask::{cargo, install, target_folder};
 
 use crate::conformance::{self, Columns};
@@ -24,7 +25,8 @@ const TESTS_VARIABLE: &str = "ORTHANC_TESTS";
 pub(crate) fn run(arguments: lexopt::Parser) -> Result<()> {
     let (long, for_runner) = parse(arguments)?;
     install::for_tests()?;
-    let tests = Tests { plugins: build_plugins()?, long };
+    let newest = install::newest_orthanc();
+    let tests = Tests { plugins: build_plugins()?, long, without_newest: newest.is_err() };
     let Outcome { passed, conformance, mut closing } = tests.run(&for_runner)?;
     let documentation = tests.cargo(&["test", "--doc", "--workspace", "--quiet"]).status();
     let packages = if long { make_and_try_packages() } else { Ok(()) };
@@ -34,8 +36,12 @@ pub(crate) fn run(arguments: lexopt::Parser) -> Result<()> {
         closing.extend(columns.table(&conformance));
         holes = if long { columns.holes(&PLUGINS) } else { columns.holes_below(PLUGINS[0], &PLUGINS[1..]) };
     }
+    closing.extend(generations(&newest));
     for line in closing.iter().chain(&holes) {
         println!("{line}");
+    }
+    if long {
+        newest?;
     }
     packages?;
     ensure!(holes.is_empty(), "plugins lack conformance tests");
@@ -45,6 +51,25 @@ pub(crate) fn run(arguments: lexopt::Parser) -> Result<()> {
         "documentation tests failed"
     );
     Ok(())
+}
+
+/// The versions of Orthanc in the columns of the table, or why one is missing.
+fn generations(newest: &Result<()>) -> Vec<String> {
+    // Only root has `/usr/sbin` on the search path.
+    let installed = Command::new("sh").args(["-c", "PATH=$PATH:/usr/sbin exec Orthanc --version"]).output();
+    let text =
+        installed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let version = text.lines().next().unwrap_or("Orthanc, whose version is unknown");
+    let versions = Release::ALL.into_iter().map(|release| match (release, newest) {
+        (Release::Sid, Err(error)) => {
+            format!("sid: NOT tested, since its Orthanc cannot be installed: {error:#}")
+        }
+        _ => match release.version() {
+            Ok(version) => format!("{}: Orthanc {version}", release.name()),
+            Err(error) => format!("{}: {error:#}", release.name()),
+        },
+    });
+    [format!("encryption, hybrid, orthanc: {version}")].into_iter().chain(versions).collect()
 }
 
 /// Whether `--long` is given, and the arguments after `--`.
@@ -101,6 +126,8 @@ fn library_in(messages: &str) -> Option<&Path> {
 struct Tests {
     plugins: PathBuf,
     long: bool,
+    /// Whether Debian's newest Orthanc cannot be installed.
+    without_newest: bool,
 }
 
 /// The result of a test run.
@@ -118,6 +145,9 @@ impl Tests {
         command.args(arguments).env(PLUGIN_FOLDER_VARIABLE, &self.plugins);
         if self.long {
             command.env(TESTS_VARIABLE, "long");
+        }
+        if self.without_newest {
+            command.env(WITHOUT_VARIABLE, Release::Sid.name());
         }
         command
     }

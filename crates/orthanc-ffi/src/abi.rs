@@ -1,8 +1,8 @@
 //! Orthanc's C plugin interface as Rust declarations, as far as this crate uses it.
 //!
 //! Names follow the C header without its prefixes, and fields are in C order. The test `abi_matches_header`
-//! compares each constant, size and offset with the header of Debian's `orthanc-dev` (SDK 1.10.1);
-//! declarations that are newer than that header say so.
+//! compares each constant, size and offset with the headers of Debian's `orthanc-dev` for each generation of
+//! Orthanc (SDK 1.10.1, 1.12.7 and 1.13.0); declarations that the oldest does not have say so.
 //!
 //! Every C enumeration is an `i32` here: the interface fixes their size to 32 bits, and an unknown value
 //! must not be undefined behaviour.
@@ -26,16 +26,26 @@ pub mod service {
     pub const SET_PLUGIN_PROPERTY: i32 = 7;
     /// Parameters: [`RetrieveDynamicString`](super::RetrieveDynamicString).
     pub const GET_CONFIGURATION: i32 = 13;
+    /// Parameters: [`SetMetricsValue`](super::SetMetricsValue).
+    pub const SET_METRICS_VALUE: i32 = 31;
     /// Parameters: [`CreateMemoryBuffer64`](super::CreateMemoryBuffer64).
     pub const CREATE_MEMORY_BUFFER_64: i32 = 40;
-    /// Parameters: [`LogMessage`](super::LogMessage). From Orthanc 1.12.4; not in the 1.10.1 header.
+    /// Parameters: [`SetMetricsIntegerValue`](super::SetMetricsIntegerValue). From Orthanc 1.12.1.
+    pub const SET_METRICS_INTEGER_VALUE: i32 = 43;
+    /// Parameters: the name as `const char*`, at most 16 letters. From Orthanc 1.12.2.
+    pub const SET_CURRENT_THREAD_NAME: i32 = 44;
+    /// Parameters: [`LogMessage`](super::LogMessage). From Orthanc 1.12.4.
     pub const LOG_MESSAGE: i32 = 45;
+    /// Parameters: null. From Orthanc 1.13.0.
+    pub const CLEAR_CURRENT_THREAD_NAME: i32 = 64;
     /// Parameters: [`RegisterStorageArea`](super::RegisterStorageArea).
     pub const REGISTER_STORAGE_AREA: i32 = 1002;
     /// Parameters: [`RegisterOnChange`](super::RegisterOnChange).
     pub const REGISTER_ON_CHANGE_CALLBACK: i32 = 1003;
     /// Parameters: [`RestCallbackRegistration`](super::RestCallbackRegistration).
     pub const REGISTER_REST_CALLBACK_NO_LOCK: i32 = 1004;
+    /// Parameters: [`RegisterMetrics`](super::RegisterMetrics).
+    pub const REGISTER_REFRESH_METRICS_CALLBACK: i32 = 1011;
     /// Parameters: [`RegisterStorageArea2`](super::RegisterStorageArea2).
     pub const REGISTER_STORAGE_AREA_2: i32 = 1016;
     /// Parameters: [`AnswerBuffer`](super::AnswerBuffer).
@@ -102,7 +112,9 @@ pub mod job_stop {
 
 /// `_OrthancPluginProperty_Description`.
 pub const PROPERTY_DESCRIPTION: i32 = 1;
-/// `OrthancPluginLogCategory_Generic`; from Orthanc 1.12.4, not in the 1.10.1 header.
+/// `OrthancPluginMetricsType_Default`.
+pub const METRICS_DEFAULT: i32 = 0;
+/// `OrthancPluginLogCategory_Generic`. From Orthanc 1.12.4.
 pub const LOG_CATEGORY_GENERIC: i32 = 1;
 
 /// The context that Orthanc passes to a plugin, with the functions that call its services.
@@ -246,6 +258,41 @@ pub struct CreateMemoryBuffer64 {
     pub target: *mut MemoryBuffer64,
     /// Requested size in bytes.
     pub size: u64,
+}
+
+/// Parameters of [`service::SET_METRICS_VALUE`].
+#[repr(C)]
+#[derive(Debug)]
+pub struct SetMetricsValue {
+    /// Name of the metric.
+    pub name: *const c_char,
+    /// New value.
+    pub value: f32,
+    /// [`METRICS_DEFAULT`].
+    pub kind: i32,
+}
+
+/// Parameters of [`service::SET_METRICS_INTEGER_VALUE`] (Orthanc 1.12.1).
+#[repr(C)]
+#[derive(Debug)]
+pub struct SetMetricsIntegerValue {
+    /// Name of the metric.
+    pub name: *const c_char,
+    /// New value.
+    pub value: i64,
+    /// [`METRICS_DEFAULT`].
+    pub kind: i32,
+}
+
+/// Sets the plugin's metrics to their current values.
+pub type RefreshMetrics = unsafe extern "C" fn();
+
+/// Parameters of [`service::REGISTER_REFRESH_METRICS_CALLBACK`].
+#[repr(C)]
+#[derive(Debug)]
+pub struct RegisterMetrics {
+    /// Called before Orthanc shows the metrics.
+    pub callback: Option<RefreshMetrics>,
 }
 
 /// Parameters of [`service::LOG_MESSAGE`] (Orthanc 1.12.4).

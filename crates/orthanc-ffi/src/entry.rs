@@ -94,7 +94,7 @@ pub unsafe fn initialize<P: Plugin>(context: *mut abi::Context, module: &'static
                 *plugin = Some(Box::new(value));
                 return 0;
             }
-            Some(Err(error)) => orthanc.log(Level::Error, &format!("{}: {error}", orthanc.plugin_name())),
+            Some(Err(error)) => orthanc.log(Level::Error, &error.to_string()),
             // The panic hook has logged it.
             None => {}
         }
@@ -132,9 +132,8 @@ unsafe fn open<P: Plugin>(context: *mut abi::Context) -> Option<Orthanc> {
     if version >= OrthancVersion::OLDEST {
         return Some(orthanc);
     }
-    let name = orthanc.plugin_name();
     let oldest = OrthancVersion::OLDEST;
-    let message = format!("{name}: Orthanc must be version {oldest} or newer, got '{version_text}'");
+    let message = format!("Orthanc must be version {oldest} or newer, got '{version_text}'");
     orthanc.log(Level::Error, &message);
     orthanc.close();
     None

@@ -8,9 +8,9 @@
 //! registry. So a getter never waits for a step, but returns the last known value, and a string stays valid
 //! until the same thread gets it again from the same job or the job ends.
 //!
-//! The service `CreateJob2` (9004, SDK 1.11.3) has getters that fill Orthanc's buffers. This crate does not
-//! use it: it would only avoid a warning in the log of newer versions, and some versions of Orthanc take
-//! the job's content for its serialization, so that jobs would not survive a restart.
+//! The service `CreateJob2` (9004, from Orthanc 1.11.3) has getters that fill Orthanc's buffers. This crate does not
+//! use it: with it, Orthanc 1.12.7 and 1.13.0 never call the getter of the serialization, and save no job. A job
+//! must continue after a restart; a warning about the older service is the smaller evil.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_void};

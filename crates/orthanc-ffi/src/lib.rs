@@ -1,5 +1,5 @@
-//! Safe Rust over Orthanc's C plugin interface: entry points, storage area, REST routes, jobs, changes and
-//! logs.
+//! Safe Rust over Orthanc's C plugin interface: entry points, storage area, REST routes, jobs, changes,
+//! metrics and logs.
 //!
 //! A plugin is a `cdylib` with a type that implements [`Plugin`] and one line [`export_plugin!`]. Orthanc's
 //! callbacks arrive as calls to the traits and closures that the plugin registers with its [`Orthanc`],
@@ -53,12 +53,14 @@ mod error;
 mod job;
 mod loan;
 mod log;
+mod metrics;
 mod orthanc;
 mod panic;
 mod pin;
 mod rest;
 mod storage;
 mod target;
+mod threads;
 mod version;
 
 pub use change::Change;

@@ -68,11 +68,10 @@ impl Drop for WaitForLoan<'_> {
         let mut open = self.latch.open.lock();
         while !*open {
             if self.latch.opened.wait_for(&mut open, PATIENCE).timed_out() && !*open {
-                let name = self.orthanc.plugin_name();
                 let uuid = self.uuid;
                 let seconds = since.elapsed().as_secs();
                 let message = format!(
-                    "{name}: the content of attachment {uuid} is still in use {seconds} s after its create has ended"
+                    "the content of attachment {uuid} is still in use {seconds} s after its create has ended"
                 );
                 self.orthanc.log(Level::Warning, &message);
             }

@@ -94,7 +94,7 @@ fn passes(metadata: &Metadata<'_>) -> bool {
         && (is_in(target, &["orthanc_ffi", *PLUGIN_MODULE.read()]) || is_in(target, *OWN.read()))
 }
 
-/// A layer that writes each event as one line of Orthanc's log: `NAME: message key=value …`.
+/// A layer that writes each event as one line of Orthanc's log: `message key=value …`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OrthancLayer;
 
@@ -124,7 +124,7 @@ impl<S: Subscriber> Layer<S> for OrthancLayer {
         };
         let mut line = Line::default();
         event.record(&mut line);
-        let text = format!("{}: {}{}", orthanc.plugin_name(), line.message, line.fields);
+        let text = line.message + &line.fields;
         orthanc.log_from(level, &text, metadata.file().unwrap_or(""), metadata.line().unwrap_or(0));
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::fmt;
+use std::panic::Location;
 use std::path::PathBuf;
 use std::ptr;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::abi::{self, service};
 use crate::change::ChangeHandler;
 use crate::error::{ErrorCode, OrthancError};
 use crate::job::{JobSlot, Unserializer};
+use crate::metrics::RefreshMetrics;
 use crate::rest::Handler;
 use crate::storage::StorageArea;
 use crate::version::OrthancVersion;
@@ -62,6 +64,7 @@ pub(crate) struct Registrations {
     pub(crate) unserializer: Option<Arc<Unserializer>>,
     pub(crate) jobs: HashMap<usize, Arc<JobSlot>>,
     pub(crate) on_change: Option<Arc<ChangeHandler>>,
+    pub(crate) metrics: Option<Arc<RefreshMetrics>>,
 }
 
 /// Counts the calls in progress, and refuses new ones once closed.
@@ -198,19 +201,18 @@ impl Orthanc {
         unsafe { self.invoke("SetPluginProperty", service::SET_PLUGIN_PROPERTY, &params) }
     }
 
-    /// Writes one line to Orthanc's log. NUL characters and line ends become spaces.
-    ///
-    /// The line gets no prefix, whereas [`OrthancLayer`](crate::OrthancLayer) prefixes tracing events with
-    /// the plugin's name.
+    /// Writes one line to Orthanc's log, after the plugin's name. NUL characters and line ends become spaces.
+    #[track_caller]
     pub fn log(&self, level: Level, message: &str) {
-        self.log_from(level, message, "", 0);
+        let place = Location::caller();
+        self.log_from(level, message, place.file(), place.line());
     }
 
-    /// As [`log`](Self::log), with the place in the source, which Orthanc shows from 1.12.4.
+    /// As [`log`](Self::log), with another place in the source. Orthanc shows it from 1.12.4.
     pub(crate) fn log_from(&self, level: Level, message: &str, file: &str, line: u32) {
-        let text = c_line(message);
         // There is nowhere to report that the log itself fails.
         let _ = if self.inner.version >= OrthancVersion::WITH_LOG_MESSAGE {
+            let text = c_line(message);
             let file_text = c_line(file);
             let params = abi::LogMessage {
                 message: text.as_ptr(),
@@ -232,6 +234,7 @@ impl Orthanc {
                 Level::Warning => service::LOG_WARNING,
                 Level::Info => service::LOG_INFO,
             };
+            let text = c_line(&format!("{}: {message}", self.plugin_name()));
             // SAFETY: the parameter of these services is the string itself, which outlives the call.
             unsafe { self.invoke("Log", number, text.as_ptr()) }
         };

@@ -48,15 +48,15 @@ pub(crate) fn install_hook() {
     ONCE.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| match entry::current() {
-            Some(orthanc) => orthanc.log(Level::Error, &describe(orthanc.plugin_name(), info)),
+            Some(orthanc) => orthanc.log(Level::Error, &describe(info)),
             None => previous(info),
         }));
     });
 }
 
-fn describe(plugin: &str, info: &PanicHookInfo<'_>) -> String {
+fn describe(info: &PanicHookInfo<'_>) -> String {
     let callback = CALLBACK.get().unwrap_or("a thread of the plugin");
     let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
     let message = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(message withheld)");
-    format!("{plugin}: panic in {callback} at {place}: {message}")
+    format!("panic in {callback} at {place}: {message}")
 }

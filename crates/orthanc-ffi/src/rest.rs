@@ -348,7 +348,6 @@ unsafe fn answer(
         Err(failure) => failure.send(&orthanc, output),
     };
     sent.inspect_err(|code| {
-        let name = orthanc.plugin_name();
-        orthanc.log(Level::Error, &format!("{name}: cannot send the answer of a REST route: {code}"));
+        orthanc.log(Level::Error, &format!("cannot send the answer of a REST route: {code}"));
     })
 }

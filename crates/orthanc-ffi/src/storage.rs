@@ -118,8 +118,7 @@ unsafe fn arguments<'a>(
 
 /// Logs a read that reported success without delivering everything, and returns its error code.
 fn refuse(orthanc: &Orthanc, uuid: &str, cause: Incomplete) -> ErrorCode {
-    let name = orthanc.plugin_name();
-    orthanc.log(Level::Error, &format!("{name}: the read of attachment {uuid} is incomplete: {cause}"));
+    orthanc.log(Level::Error, &format!("the read of attachment {uuid} is incomplete: {cause}"));
     ErrorCode::STORAGE_AREA_PLUGIN
 }
 

@@ -18,8 +18,15 @@ impl OrthancVersion {
     pub const OLDEST: Self = Self::new(1, 9, 0);
     /// A development version of Orthanc, newer than any release.
     pub const MAINLINE: Self = Self::new(u32::MAX, u32::MAX, u32::MAX);
+    /// The first version with metrics that are integers.
+    pub(crate) const WITH_INTEGER_METRICS: Self = Self::new(1, 12, 1);
+    /// The first version whose log shows the names of threads.
+    pub(crate) const WITH_THREAD_NAMES: Self = Self::new(1, 12, 2);
     /// The first version with a log service that takes the plugin's name.
     pub(crate) const WITH_LOG_MESSAGE: Self = Self::new(1, 12, 4);
+
+    /// The first version that must be told of the end of a thread with a name.
+    pub(crate) const WITH_ENDS_OF_THREADS: Self = Self::new(1, 13, 0);
 
     /// Creates a version from its three numbers.
     pub const fn new(major: u32, minor: u32, revision: u32) -> Self {

@@ -1,4 +1,4 @@
-//! Compares every declaration of `abi` with the real header: a C program prints the compiler's values.
+//! Compares every declaration of `abi` with the real headers: a C program prints the compiler's values.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
@@ -8,10 +8,11 @@ use std::mem::{offset_of, size_of};
 use std::path::Path;
 use std::process::Command;
 
-use orthanc_ffi::ErrorCode;
 use orthanc_ffi::abi::{self, change_type, http_method, job_step, job_stop, service};
+use orthanc_ffi::{ErrorCode, OrthancVersion};
+use xtask::roots;
 
-const HEADER: &str = "/usr/include/orthanc/OrthancCPlugin.h";
+const HEADER: &str = "usr/include/orthanc/OrthancCPlugin.h";
 
 /// C expressions with their values in Rust.
 #[derive(Default)]
@@ -48,6 +49,8 @@ fn constants(facts: &mut Facts) {
         ("LogError", service::LOG_ERROR),
         ("GetConfigurationPath", service::GET_CONFIGURATION_PATH),
         ("SetPluginProperty", service::SET_PLUGIN_PROPERTY),
+        ("SetMetricsValue", service::SET_METRICS_VALUE),
+        ("RegisterRefreshMetricsCallback", service::REGISTER_REFRESH_METRICS_CALLBACK),
         ("GetConfiguration", service::GET_CONFIGURATION),
         ("CreateMemoryBuffer64", service::CREATE_MEMORY_BUFFER_64),
         ("RegisterStorageArea", service::REGISTER_STORAGE_AREA),
@@ -89,6 +92,7 @@ fn constants(facts: &mut Facts) {
             orthanc_ffi::ContentType::DICOM_UNTIL_PIXEL_DATA.as_raw(),
         ),
         ("_OrthancPluginProperty_Description", abi::PROPERTY_DESCRIPTION),
+        ("OrthancPluginMetricsType_Default", abi::METRICS_DEFAULT),
     ];
     for (name, value) in others {
         facts.add(name, value);
@@ -102,6 +106,7 @@ fn constants(facts: &mut Facts) {
         "OrthancPluginContentType",
         "OrthancPluginJobStepStatus",
         "OrthancPluginJobStopReason",
+        "OrthancPluginMetricsType",
         "_OrthancPluginService",
         "_OrthancPluginProperty",
         "int",
@@ -203,6 +208,12 @@ fn structures(facts: &mut Facts) {
         stop: stop,
         reset: reset,
     });
+    structure!(
+        facts,
+        _OrthancPluginSetMetricsValue,
+        SetMetricsValue { name: name, value: value, type: kind }
+    );
+    structure!(facts, _OrthancPluginRegisterRefreshMetricsCallback, RegisterMetrics { callback: callback });
     structure!(facts, _OrthancPluginFreeJob, FreeJob { job: job });
     structure!(
         facts,
@@ -217,6 +228,43 @@ fn structures(facts: &mut Facts) {
     );
 }
 
+/// What the oldest header does not have, up to a version.
+fn newer(facts: &mut Facts, version: OrthancVersion) {
+    if version >= OrthancVersion::new(1, 12, 4) {
+        facts.add("_OrthancPluginService_SetMetricsIntegerValue", service::SET_METRICS_INTEGER_VALUE);
+        facts.add("_OrthancPluginService_SetCurrentThreadName", service::SET_CURRENT_THREAD_NAME);
+        facts.add("_OrthancPluginService_LogMessage", service::LOG_MESSAGE);
+        facts.add("OrthancPluginLogCategory_Generic", abi::LOG_CATEGORY_GENERIC);
+        for (name, level) in [("Error", 0), ("Warning", 1), ("Info", 2)] {
+            facts.add(format!("OrthancPluginLogLevel_{name}"), level);
+        }
+        structure!(
+            facts,
+            _OrthancPluginSetMetricsIntegerValue,
+            SetMetricsIntegerValue { name: name, value: value, type: kind }
+        );
+        structure!(
+            facts,
+            _OrthancPluginLogMessage,
+            LogMessage {
+                message: message,
+                plugin: plugin,
+                file: file,
+                line: line,
+                category: category,
+                level: level,
+            }
+        );
+    }
+    if version >= OrthancVersion::new(1, 12, 9) {
+        // Fields were appended. Orthanc passes a pointer, and the plugin reads only the fields before them.
+        assert_eq!(facts.0.remove("sizeof(OrthancPluginHttpRequest)"), Some(72));
+    }
+    if version >= OrthancVersion::new(1, 13, 0) {
+        facts.add("_OrthancPluginService_ClearCurrentThreadName", service::CLEAR_CURRENT_THREAD_NAME);
+    }
+}
+
 /// Callback types have no size to compare: C functions with Rust's signatures must be assignable to them.
 const SIGNATURES: &str = "
 static OrthancPluginErrorCode c(const char* u, const void* p, int64_t n, OrthancPluginContentType t) { return 0; }
@@ -228,6 +276,7 @@ static OrthancPluginErrorCode d(const char* u, OrthancPluginContentType t) { ret
 static OrthancPluginErrorCode q(OrthancPluginRestOutput* o, const char* u, const OrthancPluginHttpRequest* q)
 { return 0; }
 static OrthancPluginErrorCode oc(OrthancPluginChangeType c, OrthancPluginResourceType l, const char* r) { return 0; }
+static void rm(void) { }
 static void jf(void* j) { }
 static float jp(void* j) { return 0; }
 static const char* jt(void* j) { return 0; }
@@ -252,19 +301,40 @@ OrthancPluginJobStep tjs = js;
 OrthancPluginJobStop tjo = jo;
 OrthancPluginJobReset tjr = jr;
 OrthancPluginJobsUnserializer tju = ju;
+OrthancPluginRefreshMetricsCallback trm = rm;
 OrthancPluginFree tfr = jf;
 OrthancPluginContext tcx = { 0, 0, jf, iv };
 ";
 
 #[test]
-fn declarations_match_the_header() {
-    assert!(Path::new(HEADER).is_file(), "{HEADER} is missing: run `apt-get install orthanc-dev`");
+fn declarations_match_the_installed_header() {
+    let checked = compare(Path::new("/"), OrthancVersion::OLDEST);
+    assert!(checked > 150, "only {checked} facts were compared");
+}
+
+#[test]
+fn newer_declarations_match_the_headers_of_other_releases() {
+    let releases = roots::tested();
+    assert!(!releases.is_empty());
+    for release in releases {
+        let version = OrthancVersion::parse(&release.version().unwrap()).unwrap();
+        let checked = compare(&release.root(), version);
+        assert!(checked > 170, "only {checked} facts were compared with {version}");
+    }
+}
+
+/// Compares the declarations up to a version with the header below `root`. Returns their number.
+fn compare(root: &Path, version: OrthancVersion) -> usize {
+    let path = root.join(HEADER);
+    assert!(path.is_file(), "{} is missing: run `cargo xtask install`", path.display());
+    let header = path.display();
 
     let mut facts = Facts::default();
     constants(&mut facts);
     structures(&mut facts);
+    newer(&mut facts, version);
 
-    let mut source = format!("#include <stddef.h>\n#include \"{HEADER}\"\n{SIGNATURES}\nint main(void) {{\n");
+    let mut source = format!("#include <stddef.h>\n#include \"{header}\"\n{SIGNATURES}\nint main(void) {{\n");
     for expression in facts.0.keys() {
         writeln!(source, "  printf(\"%s\\t%lld\\n\", \"{expression}\", (long long) {expression});").unwrap();
     }
@@ -291,5 +361,5 @@ fn declarations_match_the_header() {
         checked += 1;
     }
     assert_eq!(checked, facts.0.len());
-    assert!(checked > 150, "only {checked} facts were compared");
+    checked
 }

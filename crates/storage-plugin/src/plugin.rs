@@ -74,8 +74,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         };
 
         let common = CommonOptions::read(&mut section, &configuration)?;
-        let runtime = Runtime::new(P::SECTION, Stop::new())
-            .map_err(|error| InitializeError::new(format!("cannot start threads: {error}")))?;
+        let runtime = runtime(P::SECTION, orthanc)?;
         let provider = ProviderContext::read::<P>(&mut section, &configuration, runtime.handle())?;
         let mut bucket = P::connect(&mut section, &provider)?;
         bucket.verify_checksums = common.verify_checksums;
@@ -115,11 +114,20 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             offload: offload.clone(),
         };
         routes.register(orthanc)?;
+        register_metrics(orthanc, &metrics, &deletions)?;
         let clear = KnownClear::default();
         let area = Area { storage, encryption, clear, deletions, runtime, metrics, offload };
         orthanc.register_storage_area(Arc::new(area), ranges)?;
         Ok(Self { _background: Some(background), _provider: PhantomData })
     }
+}
+
+/// The runtime, whose threads have a name in Orthanc's log.
+fn runtime(name: &str, orthanc: &Orthanc) -> Result<Runtime, InitializeError> {
+    let begin = orthanc.clone();
+    let end = orthanc.clone();
+    Runtime::new(name, Stop::new(), move || begin.name_thread(c"OBJECT-STORAGE"), move || end.forget_thread())
+        .map_err(|error| InitializeError::new(format!("cannot start threads: {error}")))
 }
 
 /// The plugin's section, under its present or its older name.
@@ -143,6 +151,18 @@ fn register_jobs(orthanc: &Orthanc, mover: &Mover) -> Result<(), OrthancError> {
         let job = (job_type == JOB_TYPE).then(|| resume(mover.clone(), saved))??;
         Some(Box::new(job))
     })
+}
+
+/// Registers the metrics in Orthanc's Prometheus route.
+fn register_metrics(
+    orthanc: &Orthanc,
+    metrics: &Arc<Metrics>,
+    deletions: &Deletions,
+) -> Result<(), OrthancError> {
+    let to = orthanc.clone();
+    let metrics = Arc::clone(metrics);
+    let deletions = deletions.clone();
+    orthanc.register_metrics(move || metrics.publish(&to, &deletions))
 }
 
 /// Work that no callback of Orthanc waits for.

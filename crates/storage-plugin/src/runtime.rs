@@ -28,10 +28,17 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    pub(crate) fn new(name: &str, stop: Stop) -> io::Result<Self> {
+    /// Each thread calls `begin` when it starts and `end` when it ends.
+    pub(crate) fn new(
+        name: &str,
+        stop: Stop,
+        begin: impl Fn() + Send + Sync + 'static,
+        end: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(THREADS).max_blocking_threads(BLOCKING_THREADS);
-        let runtime = builder.thread_name(name).enable_all().build()?;
+        builder.thread_name(name).on_thread_start(begin).on_thread_stop(end);
+        let runtime = builder.enable_all().build()?;
         Ok(Self { tokio: Some(runtime), stop })
     }
 
@@ -118,7 +125,7 @@ mod tests {
 
     #[test]
     fn panic_of_a_task_resumes_in_the_caller() {
-        let runtime = Runtime::new("test", Stop::new()).unwrap();
+        let runtime = Runtime::new("test", Stop::new(), || {}, || {}).unwrap();
         assert_eq!(runtime.run(async { 7 }), 7);
         let caught = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.run(async { panic!("boom") })));
         assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"boom"));

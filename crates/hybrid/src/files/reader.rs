@@ -88,8 +88,22 @@ impl FileReader {
         let now = SystemTime::now();
         if now.duration_since(self.modified).is_ok_and(|age| age >= precision) {
             // For a read-only file, the time of writing remains the time of last use.
-            let _ = self.file.set_modified(now);
+            let _ = self.set_modified(now);
         }
+    }
+
+    #[cfg(not(windows))]
+    fn set_modified(&self, time: SystemTime) -> io::Result<()> {
+        self.file.set_modified(time)
+    }
+
+    /// In Windows, a file that is open for reading only cannot be changed in any way.
+    #[cfg(windows)]
+    fn set_modified(&self, time: SystemTime) -> io::Result<()> {
+        use std::os::windows::fs::OpenOptionsExt as _;
+        const FILE_WRITE_ATTRIBUTES: u32 = 0x100;
+        let file = std::fs::OpenOptions::new().access_mode(FILE_WRITE_ATTRIBUTES).open(&self.path)?;
+        file.set_modified(time)
     }
 
     fn io_error(&self, error: &io::Error) -> StorageError {

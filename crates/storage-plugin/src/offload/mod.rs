@@ -98,7 +98,12 @@ impl Offload {
         files: FileStorage,
     ) -> std::io::Result<JoinHandle<()>> {
         let offload = Arc::clone(self);
-        let worker = move || Worker::new(offload, mover, files).run();
+        let worker = move || {
+            let orthanc = mover.context.orthanc.clone();
+            orthanc.name_thread(c"OFFLOAD");
+            Worker::new(offload, mover, files).run();
+            orthanc.forget_thread();
+        };
         std::thread::Builder::new().name("offload".to_owned()).spawn(worker)
     }
 

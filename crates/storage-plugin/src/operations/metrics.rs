@@ -1,9 +1,13 @@
-//! Counts the storage area's requests since the start, for `GET /object-storage/status`.
+//! Counts the storage area's requests since the start, for `GET /object-storage/status` and Orthanc's metrics.
 
+use std::ffi::CString;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use orthanc_ffi::Orthanc;
 use serde_json::{Value, json};
+
+use crate::area::deletion::Deletions;
 
 /// A kind of request to the storage area.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,11 +19,12 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    const ALL: [(Self, &'static str); 4] = [
-        (Self::Create, "Create"),
-        (Self::Read, "Read"),
-        (Self::ReadRange, "ReadRange"),
-        (Self::Remove, "Remove"),
+    /// All kinds, with their names in `status` and in metrics.
+    const ALL: [(Self, &'static str, &'static str); 4] = [
+        (Self::Create, "Create", "create"),
+        (Self::Read, "Read", "read"),
+        (Self::ReadRange, "ReadRange", "read_range"),
+        (Self::Remove, "Remove", "remove"),
     ];
 }
 
@@ -66,7 +71,7 @@ impl Metrics {
 
     /// All counts, as the route returns them.
     pub(crate) fn to_json(&self) -> Value {
-        let shown = Request::ALL.map(|(request, name)| {
+        let shown = Request::ALL.map(|(request, name, _)| {
             let counters = &self.requests[request as usize];
             let count = counters.count.load(Ordering::Relaxed);
             let total = counters.microseconds.load(Ordering::Relaxed);
@@ -80,6 +85,37 @@ impl Metrics {
             (name.to_owned(), value)
         });
         Value::Object(shown.into_iter().collect())
+    }
+
+    /// Sets Orthanc's metrics to the current counts.
+    pub(crate) fn publish(&self, orthanc: &Orthanc, deletions: &Deletions) {
+        let pending = deletions.to_json();
+        let number = |name: &str| pending[name].as_u64().unwrap_or_default();
+        let deletions = [
+            ("deletions_pending".to_owned(), number("Pending")),
+            ("deletions_oldest_seconds".to_owned(), number("OldestSeconds")),
+        ];
+        for (name, value) in self.values().into_iter().chain(deletions) {
+            let name = CString::new(format!("object_storage_{name}")).unwrap_or_default();
+            // Orthanc asks again, and an error line each time would help nobody.
+            let _ = orthanc.set_metric(&name, value);
+        }
+    }
+
+    /// All counts, with their names in metrics.
+    fn values(&self) -> Vec<(String, u64)> {
+        let values = Request::ALL.map(|(request, _, name)| {
+            let counters = &self.requests[request as usize];
+            let value =
+                |kind: &str, value: &AtomicU64| (format!("{name}_{kind}"), value.load(Ordering::Relaxed));
+            [
+                value("requests", &counters.count),
+                value("failures", &counters.failures),
+                value("bytes", &counters.bytes),
+                value("microseconds", &counters.microseconds),
+            ]
+        });
+        values.into_iter().flatten().collect()
     }
 }
 
@@ -102,5 +138,13 @@ mod tests {
             json!({"Count": 2, "Failures": 1, "Bytes": 5, "MeanMilliseconds": 20.0, "MaxMilliseconds": 30.0});
         assert_eq!(shown["Read"], expected);
         assert_eq!(shown["Create"]["Count"], 0);
+        let read: Vec<_> = metrics
+            .values()
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("read_") && !name.contains("range"))
+            .collect();
+        let expected =
+            [("read_requests", 2), ("read_failures", 1), ("read_bytes", 5), ("read_microseconds", 40_000)];
+        assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value)));
     }
 }

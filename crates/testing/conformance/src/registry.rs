@@ -5,11 +5,15 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use libtest_mimic::{Arguments, Failed, Trial};
+use real_orthanc::{Release, tested, use_release};
 
 use crate::Cloud;
 
 /// The environment variable that selects the long run, with the value `long`.
 const TESTS_VARIABLE: &str = "ORTHANC_TESTS";
+
+/// The beginnings of the names of tests that start a real Orthanc, which run with several of its generations.
+const REAL_ORTHANC: [&str; 3] = ["orthanc::", "hybrid::", "encryption::orthanc::"];
 
 /// Lists the tests of a module and generates its function `tests`. Each group begins with a variant of
 /// [`Scope`](crate::registry::Scope): `tests! { EveryCloud: a, b; OneCloud: c }`.
@@ -36,7 +40,8 @@ macro_rules! modules {
 pub(crate) enum Scope {
     /// The result can differ between clouds: protocols, errors, checksums, credentials, uploads in parts.
     EveryCloud,
-    /// The tested code is the same for every cloud. The long run still tests it with each of them.
+    /// The tested code is the same for every cloud. The long run still tests it with each of them, and every run does
+    /// with the newest Orthanc.
     OneCloud,
     /// As `OneCloud`, but too long for the normal run.
     Long,
@@ -57,32 +62,51 @@ impl Test {
         Self { name: format!("{module}::{name}"), scope, function }
     }
 
-    /// Whether this run has the test.
-    fn is_selected(&self, whole_suite: bool, long: bool) -> bool {
-        match self.scope {
-            Scope::EveryCloud => true,
-            Scope::OneCloud => whole_suite || long,
-            Scope::Long => long,
+    /// Whether this run has the test with the installed Orthanc (`None`) or that of another Debian release.
+    fn is_selected(&self, release: Option<Release>, whole_suite: bool, long: bool) -> bool {
+        let starts_orthanc = REAL_ORTHANC.iter().any(|begin| self.name.starts_with(begin));
+        if release.is_some() && !starts_orthanc {
+            return false;
         }
+        match self.scope {
+            Scope::Long => long,
+            _ if whole_suite || long => true,
+            Scope::EveryCloud => release != Some(Release::Trixie),
+            Scope::OneCloud => release == Some(Release::Sid),
+        }
+    }
+
+    /// The test with an Orthanc, as the test harness runs it.
+    fn trial(&self, release: Option<Release>, is_own_process: bool) -> Trial {
+        let prefix = release.map(|release| format!("{}::", release.name())).unwrap_or_default();
+        let name = format!("{prefix}{}", self.name);
+        let test = name.clone();
+        let function = self.function;
+        Trial::test(name, move || {
+            let run = || {
+                release.into_iter().for_each(use_release);
+                function()
+            };
+            let result = if is_own_process { run() } else { in_own_process(&test) };
+            result.map_err(|error| Failed::from(format!("{error:?}")))
+        })
     }
 }
 
 /// Runs the suite with the command line of the standard test harness, which `cargo nextest` uses.
 ///
-/// Without `ORTHANC_TESTS=long` in the environment, clouds other than the one with [`Cloud::WHOLE_SUITE`] get
-/// only the tests whose result can differ between clouds.
+/// Tests with the Orthanc of a Debian release are called `sid::…`. In the normal run, clouds other than the one with
+/// [`Cloud::WHOLE_SUITE`] get only the tests whose result can differ between clouds, and those with the newest Orthanc.
+/// With `ORTHANC_TESTS=long` in the environment, every cloud gets every test with every Orthanc.
 pub fn run<C: Cloud>() {
     let arguments = Arguments::from_args();
     // nextest and `in_own_process` pass `--exact`.
     let is_own_process = arguments.exact;
     let long = env::var_os(TESTS_VARIABLE).is_some_and(|value| value == "long");
-    let selected = crate::tests::<C>().into_iter().filter(|test| test.is_selected(C::WHOLE_SUITE, long));
-    let trials = selected.map(|Test { name, function, .. }| {
-        let test = name.clone();
-        Trial::test(name, move || {
-            let result = if is_own_process { function() } else { in_own_process(&test) };
-            result.map_err(|error| Failed::from(format!("{error:?}")))
-        })
+    let releases: Vec<_> = tested().into_iter().map(Some).chain([None]).collect();
+    let trials = crate::tests::<C>().into_iter().flat_map(|test| {
+        let selected = releases.iter().filter(|release| test.is_selected(**release, C::WHOLE_SUITE, long));
+        selected.map(|release| test.trial(*release, is_own_process)).collect::<Vec<_>>()
     });
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }

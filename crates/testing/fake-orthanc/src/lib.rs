@@ -2,7 +2,7 @@
 //!
 //! A [`FakeOrthanc`] loads a plugin's library, answers its service calls and calls its callbacks, from any
 //! number of threads. It also detects faults that Orthanc itself would not report: leaked buffers, bytes
-//! written past a range's buffer, services called after finalize. See [`FakeOrthanc::violations`].
+//! written past a range's buffer, services called after finalize or before the version that has them. See [`FakeOrthanc::violations`].
 //!
 //! There is no DICOM server behind it, and jobs, routes and change callbacks are never called.
 //!
@@ -28,6 +28,7 @@
 mod state;
 mod storage;
 
+use std::collections::BTreeMap;
 use std::ffi::c_char;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -37,8 +38,8 @@ use libloading::Library;
 use orthanc_ffi::abi;
 use serde_json::{Value, json};
 
-pub use state::LogLevel;
 use state::State;
+pub use state::{LogLevel, Metric};
 pub use storage::StorageAreaVersion;
 
 const STORAGE: &str = "storage";
@@ -210,13 +211,23 @@ impl FakeOrthanc {
         self.state.storage.lock().version
     }
 
+    /// The plugin's metrics, as it sets them when Orthanc shows them.
+    pub fn metrics(&self) -> BTreeMap<String, Metric> {
+        self.state.refresh_metrics()
+    }
+
+    /// The names that the plugin has given to its threads and not released.
+    pub fn thread_names(&self) -> Vec<String> {
+        self.state.thread_names.lock().values().cloned().collect()
+    }
+
     /// Number of buffers and strings that the plugin got from Orthanc and neither freed nor returned.
     pub fn outstanding_buffers(&self) -> usize {
         self.state.outstanding_buffers()
     }
 
     /// Everything the plugin did that it must never do, one sentence each: bytes written past a range's
-    /// buffer, foreign memory freed, a service called after finalize. Includes all former generations.
+    /// buffer, foreign memory freed, a service called after finalize or on an Orthanc that does not have it. Includes all former generations.
     pub fn violations(&self) -> Vec<String> {
         let states = self.former.iter().chain([&self.state]);
         let mut violations: Vec<String> = states.flat_map(|state| state.violations.lock().clone()).collect();

@@ -1,12 +1,14 @@
 //! One generation of Orthanc: the context that the plugin sees, and the effects of its service calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::thread::{self, ThreadId};
 
+use orthanc_ffi::OrthancVersion;
 use orthanc_ffi::abi::{self, service};
 use parking_lot::Mutex;
 
@@ -23,6 +25,26 @@ pub enum LogLevel {
     /// Info.
     Info,
 }
+
+/// The value of a metric, by the service that set it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Metric {
+    /// From Orthanc 1.12.1.
+    Integer(i64),
+    /// In every Orthanc.
+    Float(f32),
+}
+
+/// Services that old versions of Orthanc do not have, and the first version that does.
+const NEWER_SERVICES: [(i32, OrthancVersion); 4] = [
+    (service::SET_METRICS_INTEGER_VALUE, OrthancVersion::new(1, 12, 1)),
+    (service::SET_CURRENT_THREAD_NAME, OrthancVersion::new(1, 12, 2)),
+    (service::LOG_MESSAGE, OrthancVersion::new(1, 12, 4)),
+    (service::CLEAR_CURRENT_THREAD_NAME, OrthancVersion::new(1, 13, 0)),
+];
+
+/// Maximum length of a thread's name.
+const LONGEST_THREAD_NAME: usize = 16;
 
 /// Error codes that Orthanc itself returns.
 pub(crate) mod code {
@@ -65,6 +87,9 @@ pub(crate) struct State {
     pub(crate) logs: Mutex<Vec<(LogLevel, String)>>,
     pub(crate) description: Mutex<Option<String>>,
     pub(crate) storage: Mutex<Area>,
+    pub(crate) thread_names: Mutex<HashMap<ThreadId, String>>,
+    metrics: Mutex<BTreeMap<String, Metric>>,
+    refresh_metrics: Mutex<Option<abi::RefreshMetrics>>,
 }
 
 // SAFETY: the pointers inside are the context's, which are only read, and the plugin's, which may be used
@@ -99,6 +124,9 @@ impl State {
             logs: Mutex::default(),
             description: Mutex::default(),
             storage: Mutex::default(),
+            thread_names: Mutex::default(),
+            metrics: Mutex::default(),
+            refresh_metrics: Mutex::default(),
         }))
     }
 
@@ -148,9 +176,44 @@ impl State {
         self.allocate_bytes(text.as_bytes_with_nul()).cast()
     }
 
-    fn log(&self, level: LogLevel, message: *const c_char) -> i32 {
-        self.logs.lock().push((level, text(message)));
+    fn log(&self, level: LogLevel, message: String) -> i32 {
+        self.logs.lock().push((level, message));
         code::SUCCESS
+    }
+
+    fn name_thread(&self, name: String) -> i32 {
+        if name.len() > LONGEST_THREAD_NAME {
+            self.violation(format!("the name of a thread is too long: {name}"));
+            return code::PARAMETER_OUT_OF_RANGE;
+        }
+        self.thread_names.lock().insert(thread::current().id(), name);
+        code::SUCCESS
+    }
+
+    /// Notes a call of a service that this version does not have.
+    fn has_service(&self, number: i32) -> bool {
+        let version = OrthancVersion::parse(&self.options.version).unwrap_or(OrthancVersion::MAINLINE);
+        let since = NEWER_SERVICES.iter().find(|service| service.0 == number);
+        let too_new = since.filter(|service| version < service.1);
+        if let Some((_, since)) = too_new {
+            self.violation(format!("service {number} was called, which is new in Orthanc {since}"));
+        }
+        too_new.is_none()
+    }
+
+    fn set_metric(&self, name: *const c_char, value: Metric) -> i32 {
+        self.metrics.lock().insert(text(name), value);
+        code::SUCCESS
+    }
+
+    /// Lets the plugin set its metrics.
+    pub(crate) fn refresh_metrics(&self) -> BTreeMap<String, Metric> {
+        let callback = *self.refresh_metrics.lock();
+        if let Some(refresh) = callback {
+            // SAFETY: the plugin's function has no parameters.
+            unsafe { refresh() };
+        }
+        self.metrics.lock().clone()
     }
 
     fn register(&self, area: Area) -> i32 {
@@ -177,10 +240,13 @@ impl State {
     ///
     /// `params` must be the parameters of the service.
     unsafe fn service(&self, number: i32, params: *const c_void) -> i32 {
+        if !self.has_service(number) {
+            return code::UNKNOWN_SERVICE;
+        }
         match number {
-            service::LOG_ERROR => self.log(LogLevel::Error, params.cast()),
-            service::LOG_WARNING => self.log(LogLevel::Warning, params.cast()),
-            service::LOG_INFO => self.log(LogLevel::Info, params.cast()),
+            service::LOG_ERROR => self.log(LogLevel::Error, text(params.cast())),
+            service::LOG_WARNING => self.log(LogLevel::Warning, text(params.cast())),
+            service::LOG_INFO => self.log(LogLevel::Info, text(params.cast())),
             service::LOG_MESSAGE => {
                 let line = params!(abi::LogMessage, params);
                 let level = match line.level {
@@ -193,7 +259,8 @@ impl State {
                 {
                     return code::PARAMETER_OUT_OF_RANGE;
                 }
-                self.log(level, line.message)
+                // Orthanc shows the plugin's name with the place in the source.
+                self.log(level, format!("{}: {}", text(line.plugin), text(line.message)))
             }
             service::SET_PLUGIN_PROPERTY => {
                 let property = params!(abi::SetPluginProperty, params);
@@ -212,6 +279,23 @@ impl State {
             service::REGISTER_STORAGE_AREA => self.register(params!(abi::RegisterStorageArea, params).into()),
             service::REGISTER_STORAGE_AREA_2 => {
                 self.register(params!(abi::RegisterStorageArea2, params).into())
+            }
+            service::SET_CURRENT_THREAD_NAME => self.name_thread(text(params.cast())),
+            service::CLEAR_CURRENT_THREAD_NAME => {
+                self.thread_names.lock().remove(&thread::current().id());
+                code::SUCCESS
+            }
+            service::SET_METRICS_VALUE => {
+                let metric = params!(abi::SetMetricsValue, params);
+                self.set_metric(metric.name, Metric::Float(metric.value))
+            }
+            service::SET_METRICS_INTEGER_VALUE => {
+                let metric = params!(abi::SetMetricsIntegerValue, params);
+                self.set_metric(metric.name, Metric::Integer(metric.value))
+            }
+            service::REGISTER_REFRESH_METRICS_CALLBACK => {
+                *self.refresh_metrics.lock() = params!(abi::RegisterMetrics, params).callback;
+                code::SUCCESS
             }
             service::REST_API_GET => code::UNKNOWN_RESOURCE,
             // Accepted but never called: these callbacks are tested in `orthanc-ffi` and with a real Orthanc.

@@ -5,13 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use crate::error::StartError;
 use crate::ports::free_port;
 use crate::process::Process;
+use crate::release::program;
 use crate::rest::Client;
 
 const START_ATTEMPTS: usize = 8;
@@ -36,7 +37,8 @@ impl Builder {
             "DicomAet": "ORTHANC",
             "DicomCheckModalityHost": false,
             "HttpThreadsCount": 50,
-            // With a cache, Orthanc would not read recently stored files from the storage area.
+            // With caches, Orthanc would not read recently stored files from the storage area.
+            "DicomParserCacheSize": 0,
             "MaximumStorageCacheSize": 0,
             "OverwriteInstances": false,
             "RemoteAccessAllowed": false,
@@ -153,6 +155,14 @@ impl Orthanc {
     /// The URL of its REST API, without a trailing slash.
     pub fn url(&self) -> String {
         self.rest.url("")
+    }
+
+    /// Its version, such as `[1, 10, 1]`.
+    pub fn version(&self) -> Result<[u32; 3]> {
+        let system = self.rest.get_json("/system")?;
+        let text = system["Version"].as_str().context("Orthanc does not say its version")?;
+        let numbers: Vec<u32> = text.splitn(3, '.').map(str::parse).collect::<Result<_, _>>()?;
+        <[u32; 3]>::try_from(numbers).map_err(|numbers| anyhow!("{numbers:?} is not a version of Orthanc"))
     }
 
     /// The port of its REST API.
@@ -290,7 +300,7 @@ impl Orthanc {
         environment.extend_from_slice(&self.builder.environment);
         let verbose = if self.builder.verbose { &["--verbose"][..] } else { &[] };
         let arguments = [verbose, &[configuration]].concat();
-        let process = Process::start(&program(), &arguments, &environment, self.home.path(), &log)?;
+        let process = Process::start(&program()?, &arguments, &environment, self.home.path(), &log)?;
         // A new client, because connections of the old pool are closed.
         self.rest = Client::new(format!("http://127.0.0.1:{}", self.home.http_port));
         self.wait_until_ready(process)
@@ -313,15 +323,4 @@ impl Orthanc {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
-}
-
-/// Orthanc's program: `ORTHANC_PROGRAM` if set, else from the search path, else Debian's, whose folder is
-/// on the search path of root only.
-fn program() -> PathBuf {
-    if let Some(program) = std::env::var_os("ORTHANC_PROGRAM") {
-        return program.into();
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join("Orthanc")).find(|file| file.is_file());
-    found.unwrap_or_else(|| PathBuf::from("/usr/sbin/Orthanc"))
 }

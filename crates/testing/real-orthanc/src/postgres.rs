@@ -13,7 +13,7 @@ use crate::ports::free_port;
 use crate::process::Process;
 
 /// Orthanc's plugin that keeps the index in PostgreSQL, from Debian's package `orthanc-postgresql`.
-pub const POSTGRESQL_INDEX_PLUGIN: &str = "/usr/share/orthanc/plugins/libOrthancPostgreSQLIndex.so";
+pub const POSTGRESQL_INDEX_PLUGIN: &str = "libOrthancPostgreSQLIndex.so";
 
 /// PostgreSQL refuses to run as root; Debian's package creates this user.
 const USER: &str = "postgres";

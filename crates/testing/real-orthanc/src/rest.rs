@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use ureq::Agent;
-use ureq::http::{Method, Request};
+pub use ureq::http::Method;
+use ureq::http::Request;
 
 /// A client with its own pool of keep-alive connections. Clones share the pool.
 ///
@@ -22,6 +23,8 @@ pub struct Answer {
     path: String,
     /// The HTTP status.
     pub status: u16,
+    /// The header `ETag`, or an empty text.
+    pub etag: String,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -133,6 +136,18 @@ impl Client {
         self.send(Method::PUT, path, Some(body))
     }
 
+    /// Sends a request with headers.
+    pub fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<Answer> {
+        let failed = format!("{method} {path}");
+        self.try_send(method, path, headers, body).context(failed)
+    }
+
     /// Sends a DELETE request.
     pub fn delete(&self, path: &str) -> Result<Answer> {
         self.send(Method::DELETE, path, None)
@@ -168,19 +183,31 @@ impl Client {
     }
 
     fn send(&self, method: Method, path: &str, body: Option<&[u8]>) -> Result<Answer> {
-        let failed = format!("{method} {path}");
-        self.try_send(method, path, body).context(failed)
+        self.request(method, path, &[], body)
     }
 
-    fn try_send(&self, method: Method, path: &str, body: Option<&[u8]>) -> Result<Answer, ureq::Error> {
-        let request = Request::builder().method(method).uri(self.url(path));
+    fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<Answer, ureq::Error> {
+        let builder = Request::builder().method(method).uri(self.url(path));
+        let request = headers.iter().fold(builder, |request, (name, value)| request.header(*name, *value));
         let mut response = match body {
             Some(bytes) => self.agent.run(request.body(bytes)?)?,
             None => self.agent.run(request.body(())?)?,
         };
         let status = response.status().as_u16();
+        let etag = response
+            .headers()
+            .get("etag")
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+            .to_owned();
         // The client's default limit is 10 MB.
         let body = response.body_mut().with_config().limit(u64::MAX).read_to_vec()?;
-        Ok(Answer { path: path.to_owned(), status, body })
+        Ok(Answer { path: path.to_owned(), status, etag, body })
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use crypto_envelope::new_key_file;
 use fake_cloud::{BUCKET, BucketServer};
-use serde_json::json;
+use serde_json::{Value, json};
 use xshell::{Cmd, Shell};
 
 use super::step;
@@ -23,28 +23,49 @@ pub(super) struct Emulator {
     pub(super) program: PathBuf,
 }
 
-/// Stores, reads and removes with a plugin's library: without encryption, and with both formats.
+/// Stores, reads and removes with a plugin's library: without encryption, with both formats, and with files on the disk
+/// that move to the bucket when they are not used.
 pub(super) fn run(plugin: Plugin, library: &Path, emulator: &Emulator, folder: &Path) -> Result<()> {
     let key = folder.join("master.key");
     fs::write(&key, new_key_file()?.as_bytes())?;
     for format in [None, Some("A1"), Some("A2")] {
         let title = format!("{}, {}", plugin.library(), format.unwrap_or("without encryption"));
+        let options = format.map_or_else(
+            || json!({}),
+            |format| json!({ "StorageEncryption": { "MasterKey": [1, (emulator.path)(&key)], "Format": format } }),
+        );
         let printed = step(&title, || {
-            let (server, mut options) = fake_cloud::serve(plugin.package(), folder, emulator.path)?;
-            if let Some(format) = format {
-                let key = (emulator.path)(&key);
-                options["StorageEncryption"] = json!({ "MasterKey": [1, key], "Format": format });
-            }
-            let configuration = folder.join("orthanc.json");
-            fs::write(&configuration, json!({ plugin.section(): options }).to_string())?;
-            let arguments = [library, &configuration].map(emulator.path);
-            let printed = output((emulator.command)(&shell()?, &emulator.program)?.args(arguments))?;
+            let (printed, server) = exercise(plugin, library, emulator, folder, &options)?;
             check(&printed, format, &server).with_context(|| printed.clone())?;
             Ok(printed)
         })?;
         print!("{printed}");
     }
+    let options = json!({ "HybridMode": "WriteToFileSystem", "Offload": { "AfterDays": 365 } });
+    let printed = step(&format!("{}, with files", plugin.library()), || {
+        exercise(plugin, library, emulator, folder, &options).map(|(printed, _)| printed)
+    })?;
+    print!("{printed}");
     Ok(())
+}
+
+/// Runs the exercise with these options. Returns what it has printed, and the server that it has used.
+fn exercise(
+    plugin: Plugin,
+    library: &Path,
+    emulator: &Emulator,
+    folder: &Path,
+    options: &Value,
+) -> Result<(String, BucketServer)> {
+    let (server, mut section) = fake_cloud::serve(plugin.package(), folder, emulator.path)?;
+    for (name, value) in options.as_object().into_iter().flatten() {
+        section[name] = value.clone();
+    }
+    let configuration = folder.join("orthanc.json");
+    fs::write(&configuration, json!({ plugin.section(): section }).to_string())?;
+    let arguments = [library, &configuration].map(emulator.path);
+    let printed = output((emulator.command)(&shell()?, &emulator.program)?.args(arguments))?;
+    Ok((printed, server))
 }
 
 /// Compares the output of the exercise with what the server has seen.

@@ -169,14 +169,16 @@ fn interrupted_download_continues_with_the_file<C: Cloud>() -> Result<()> {
     let uploaded = fixture.rest().upload(&file)?;
     let uuid = uuid_of(&fixture, &uploaded.id)?;
     // A move deletes the object after the connection has failed and before the download resumes.
-    fixture.bucket.faults().push(FaultRule::new(Fault::CloseAfterResponseBytes(2_000_000)).on(request::READ));
-    let held = fixture.bucket.hold(request::READ_RANGE);
+    let faults = fixture.bucket.faults();
+    faults.push(FaultRule::new(Fault::CloseAfterResponseBytes(2_000_000)).on(fixture.whole_read()?));
+    let rule = FaultRule::new(Fault::slow_down()).on(request::READ_RANGE).times(usize::MAX);
+    let refused = faults.push(rule);
     thread::scope(|scope| -> Result<()> {
         let reader = scope.spawn(|| fixture.rest().file(&uploaded.id));
-        ensure!(held.wait_until(1, JOB), "the download does not resume");
+        ensure!(within(JOB, || refused.fired() > 0), "the download does not resume");
         write_file(&fixture.orthanc, &uuid, &file)?;
         fixture.bucket.remove(C::BUCKET, &format!("{uuid}.dcm"));
-        held.release();
+        faults.clear();
         ensure!(reader.join().map_err(|_| anyhow!("panicked"))?? == file, "the bytes differ");
         Ok(())
     })?;

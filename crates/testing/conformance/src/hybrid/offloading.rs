@@ -182,9 +182,12 @@ fn unreachable_bucket_is_a_warning<C: Cloud>() -> Result<()> {
     let mut changed = section(&json!({"AfterDays": 30}));
     changed["MaxRetries"] = json!(1);
     fixture.start_again_with(&changed)?;
-    let is_about_move = |line: &String| line.contains("ffload") && line.contains("instances/");
-    let has_failed = within(JOB, || fixture.log_lines('W').iter().any(is_about_move));
+    let is_about_move = |line: &str| line.contains("ffload") && line.contains("instances/");
+    let has_failed = within(JOB, || fixture.log_lines('W').iter().any(|line| is_about_move(line)));
     ensure!(has_failed, "{:?}", fixture.log_lines('W'));
+    let log = fixture.orthanc.log();
+    let line = log.lines().find(|line| is_about_move(line)).unwrap_or_default();
+    ensure!(line.contains(" OFFLOAD ") == (fixture.orthanc.version()? >= [1, 12, 2]), "{line}");
     expect_readable(&fixture, &studies[0])?;
     ensure!(offload_state(fixture.rest())?["LastError"].is_string());
     fixture.bucket.start_again()?;

@@ -5,13 +5,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use fake_cloud::{BucketServer, RequestCounts};
+use fake_cloud::{BucketServer, Operation, RequestCounts};
 use real_orthanc::dicom::Study;
 use real_orthanc::{Builder, Client, Orthanc, Proxy, StartError};
 use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::{library, settle, with, within};
+use crate::fixture::{library, request, settle, with, within};
 
 /// A real Orthanc with the plugin, and the server of the bucket.
 pub(crate) struct Fixture<C> {
@@ -113,6 +113,12 @@ impl<C: Cloud> Fixture<C> {
         Ok((result, self.bucket.requests()))
     }
 
+    /// Returns the request of a whole read. From 1.12.8, Orthanc asks for the range of all bytes.
+    pub(crate) fn whole_read(&self) -> Result<Operation> {
+        let has_only_ranges = self.orthanc.version()? >= [1, 12, 8];
+        Ok(if has_only_ranges { request::READ_RANGE } else { request::READ })
+    }
+
     /// Returns the plugin's log lines of a level (`E`, `W`, `I`), without their prefix.
     pub(crate) fn log_lines(&self, level: char) -> Vec<String> {
         log_lines::<C>(&self.orthanc.log(), level)
@@ -146,14 +152,16 @@ pub(crate) fn log_of_refused_start<C: Cloud>(section: &Value) -> Result<String> 
 
 /// Returns the plugin's lines of a level in a log, without their prefix.
 pub(crate) fn log_lines<C: Cloud>(log: &str, level: char) -> Vec<String> {
-    let begin = format!("{}: ", C::NAME);
     let of_level = log.lines().filter(|line| line.starts_with(level));
-    // In info lines, the category `(plugins)` follows the place in Orthanc's source.
-    let texts = of_level.filter_map(|line| Some(line.split_once("] ")?.1));
-    texts
-        .filter_map(|text| text.trim_start_matches("(plugins) ").strip_prefix(&begin))
-        .map(str::to_owned)
-        .collect()
+    // Until 1.12.3, the plugin's name begins the text. Then, it is before the place in the source.
+    let (before, after) = (format!("{}: ", C::NAME), format!(" {}:/", C::NAME));
+    let texts = of_level.filter_map(|line| {
+        let (place, text) = line.split_once("] ")?;
+        // In info lines, the category follows the place in the source.
+        let text = text.trim_start_matches("(plugins) ");
+        if place.contains(&after) { Some(text) } else { text.strip_prefix(&before) }
+    });
+    texts.map(str::to_owned).collect()
 }
 
 /// Returns slices of a series, of about 9 kB each, which differ between studies.

@@ -5,9 +5,26 @@ mod faults;
 pub(crate) mod fixture;
 mod life;
 mod neighbours;
+mod options;
+mod plugins;
+mod services;
+mod shared_index;
 mod starting;
 mod stopping;
 mod storing;
 mod survival;
 
-modules![deleting, faults, life, neighbours, starting, stopping, storing, survival];
+modules![
+    deleting,
+    faults,
+    life,
+    neighbours,
+    options,
+    plugins,
+    services,
+    shared_index,
+    starting,
+    stopping,
+    storing,
+    survival
+];

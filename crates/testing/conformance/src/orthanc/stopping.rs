@@ -115,7 +115,8 @@ fn parts_of_a_killed_upload_are_dropped_at_the_next_start<C: Cloud>() -> Result<
     })?;
     held.release();
     let unfinished = || fixture.bucket.unfinished_uploads(C::BUCKET);
-    ensure!(unfinished().len() == 1, "{:?}", unfinished());
+    // Where uploads in parts are not begun, the held part would have been the first trace of one.
+    ensure!(unfinished().len() == usize::from(C::PARTS_CAN_BE_DROPPED), "{:?}", unfinished());
     fixture.orthanc.start_again()?;
     eventually("the upload is aborted", LIMIT, || unfinished().is_empty())?;
     ensure!(fixture.keys().len() == 1, "{:?}", fixture.keys());

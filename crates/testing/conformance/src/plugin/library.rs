@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use fake_cloud::{BucketServer, Fault};
-use fake_orthanc::{FakeOrthanc, FakeOrthancOptions, StorageAreaVersion};
+use fake_orthanc::{FakeOrthanc, FakeOrthancOptions, Metric, StorageAreaVersion};
 use serde_json::{Value, json};
 
 use crate::Cloud;
@@ -97,8 +97,16 @@ fn options<C: Cloud>(version: &str, server: &BucketServer) -> FakeOrthancOptions
 
 fn supported_versions_of_orthanc_load_it<C: Cloud>() -> Result<()> {
     let server = C::server()?;
-    for version in ["1.9.0", "1.10.1", "1.12.9", "mainline"] {
-        let orthanc = FakeOrthanc::load(library::<C>()?, options::<C>(version, &server))?;
+    // What the version has: integer metrics, names of threads, and the end of such a name.
+    for (version, [has_integers, has_names, has_ends]) in [
+        ("1.9.0", [false; 3]),
+        ("1.10.1", [false; 3]),
+        ("1.12.1", [true, false, false]),
+        ("1.12.7", [true, true, false]),
+        ("1.13.0", [true; 3]),
+        ("mainline", [true; 3]),
+    ] {
+        let mut orthanc = FakeOrthanc::load(library::<C>()?, options::<C>(version, &server))?;
         assert_eq!(
             (orthanc.name().as_str(), orthanc.description().as_deref()),
             (C::NAME, Some(C::DESCRIPTION))
@@ -107,6 +115,14 @@ fn supported_versions_of_orthanc_load_it<C: Cloud>() -> Result<()> {
         assert_eq!(orthanc.registered(), StorageAreaVersion::Two);
         done(orthanc.create(UUID, DICOM, b"x"))?;
         assert_eq!(done(orthanc.read_range(UUID, DICOM, 0, 1))?, b"x");
+        let metrics = orthanc.metrics();
+        let one = if has_integers { Metric::Integer(1) } else { Metric::Float(1.0) };
+        assert_eq!(metrics.get("object_storage_create_bytes"), Some(&one), "{version}: {metrics:?}");
+        let has_name =
+            |orthanc: &FakeOrthanc| orthanc.thread_names().iter().any(|name| name == "OBJECT-STORAGE");
+        assert_eq!(has_name(&orthanc), has_names, "{version}");
+        orthanc.finalize();
+        assert_eq!(has_name(&orthanc), has_names && !has_ends, "{version}");
         assert_eq!(orthanc.violations(), [""; 0]);
     }
     Ok(())

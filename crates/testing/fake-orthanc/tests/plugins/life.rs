@@ -14,7 +14,7 @@ fn events_become_log_lines() {
         let configuration = json!({"Initialize": "log"});
         let orthanc = try_load(FakeOrthancOptions { version: version.to_owned(), configuration }).unwrap();
         let expected = [
-            (LogLevel::Warning, "two lines and a  "),
+            (LogLevel::Warning, "Test: two lines and a  "),
             (LogLevel::Info, "Test: own info size=3 name=x y"),
             (LogLevel::Info, "Test: sibling info"),
             (LogLevel::Info, "Test: third-party debug"),
@@ -40,7 +40,7 @@ fn failed_initialize_is_logged() {
 fn plugin_can_log_while_it_is_dropped() {
     let mut orthanc = load(json!({}));
     orthanc.finalize();
-    assert_eq!(orthanc.logs(), [(LogLevel::Info, "dropped".to_owned())]);
+    assert_eq!(orthanc.logs(), [(LogLevel::Info, "Test: dropped".to_owned())]);
     let mut orthanc = load(json!({"PanicOnDrop": true}));
     orthanc.finalize();
     assert_panic_line(&orthanc, "OrthancPluginFinalize", "the drop panics");

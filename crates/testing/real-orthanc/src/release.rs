@@ -1,0 +1,41 @@
+//! The Orthanc that this process starts: the installed one, or that of another Debian release.
+
+use std::env;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use xtask::roots::Release;
+
+static RELEASE: OnceLock<Release> = OnceLock::new();
+
+/// Makes this process use the Orthanc of a Debian release from now on. A later call has no effect.
+pub fn use_release(release: Release) {
+    RELEASE.get_or_init(|| release);
+}
+
+/// A plugin in the packages of the same Debian release as Orthanc, such as `libHousekeeper.so`.
+pub fn plugin_of_debian(file: &str) -> PathBuf {
+    let root = RELEASE.get().map_or_else(|| PathBuf::from("/"), |release| release.root());
+    root.join("usr/share/orthanc/plugins").join(file)
+}
+
+/// Orthanc's program. The installed one is `ORTHANC_PROGRAM` if set, else from the search path, else Debian's, whose
+/// folder is on the search path of root only.
+pub(crate) fn program() -> io::Result<PathBuf> {
+    if let Some(release) = RELEASE.get() {
+        let program = release.program();
+        return if program.is_file() { Ok(program) } else { Err(missing(&program)) };
+    }
+    if let Some(program) = env::var_os("ORTHANC_PROGRAM") {
+        return Ok(program.into());
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|folder| folder.join("Orthanc")).find(|file| file.is_file());
+    Ok(found.unwrap_or_else(|| PathBuf::from("/usr/sbin/Orthanc")))
+}
+
+fn missing(program: &Path) -> io::Error {
+    let message = format!("there is no {}: run `cargo xtask install`", program.display());
+    io::Error::new(io::ErrorKind::NotFound, message)
+}
