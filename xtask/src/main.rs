@@ -49,6 +49,8 @@ bench [OPTIONS]
     --instances N         instances of 130 kB in each round (400)
     --large N             instances of 100 MB in each round (3)
     --quick               2 rounds of 100 and 1
+    --reading             compare Orthanc's options for reading whole studies instead, 20 ms from the bucket, in a
+                          real Orthanc with the plugin for DICOMweb (ORTHANC_PROGRAM selects another Orthanc)
 
 dist [OPTIONS]
     Build the release files in target/dist: archives, Debian packages, Windows installer, checksums, bills of
