@@ -168,3 +168,23 @@ fn each_option_has_a_variable() {
         }
     }
 }
+
+#[test]
+fn examples_set_documented_options() {
+    let documentation = fs::read_to_string(sources().join("docs/configuration.md")).unwrap();
+    let container = Container::new();
+    for example in ["ci/docker/compose.yml", "ci/kubernetes/orthanc.yaml"] {
+        let text = fs::read_to_string(sources().join(example)).unwrap();
+        let variables: Vec<(&str, &str)> =
+            text.lines().filter_map(|line| line.trim().split_once(": ")).collect();
+        let section = container.start(&variables).unwrap()["AwsS3Storage"].take();
+        let section = section.as_object().unwrap();
+        assert!(section.len() >= 4, "{example}: {section:?}");
+        for (option, value) in section {
+            let suboptions = value.as_object().into_iter().flatten().map(|(option, _)| option);
+            for option in suboptions.chain([option]) {
+                assert!(documentation.contains(&format!("`{option}`")), "{example}: {option}");
+            }
+        }
+    }
+}
