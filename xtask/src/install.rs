@@ -35,7 +35,7 @@ const AZURITE: [Need; 2] = [
     need("npm", "npm", "installs Azurite"),
 ];
 
-const TESTS: [Need; 5] = [
+const TESTS: [Need; 6] = [
     need("/usr/include/orthanc/OrthancCPlugin.h", "orthanc-dev", "Orthanc's plugin interface"),
     need("storescu", "dcmtk", "sends DICOM files"),
     need("dcmftest", "dcmtk", "checks DICOM files"),
@@ -45,6 +45,7 @@ const TESTS: [Need; 5] = [
         "keeps Orthanc's index in a database",
     ),
     need("/usr/share/doc/postgresql/copyright", "postgresql", "the database"),
+    need("jq", "jq", "makes the configuration of the container"),
 ];
 
 /// Installs what is missing for the demonstration and the benchmark of a plugin.

@@ -24,7 +24,7 @@ help
     Print this text.
 
 install
-    Install what the tests need: Orthanc, its plugin header, dcmtk, PostgreSQL and Node from the packages of Debian
+    Install what the tests need: Orthanc, its plugin header, dcmtk, jq, PostgreSQL and Node from packages of Debian
     or Ubuntu (as root), and Azurite below target/.
 
 test [--long] [-- ARGUMENTS]

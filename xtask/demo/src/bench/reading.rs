@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_are_json_and_each_question_begins_with_every_version() {
+    fn settings_are_valid() {
         let mut former = None;
         for setting in &SETTINGS {
             assert!(
