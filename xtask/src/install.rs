@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn packages_are_named_once() {
         let missing: Vec<&Need> = TESTS.iter().collect();
-        assert_eq!(packages(&missing), ["orthanc-dev", "dcmtk", "orthanc-postgresql", "postgresql"]);
+        assert_eq!(packages(&missing), ["orthanc-dev", "dcmtk", "orthanc-postgresql", "postgresql", "jq"]);
     }
 
     #[test]
