@@ -2,21 +2,45 @@
 #
 # Two underscores separate sections, one underscore separates words: AwsS3Storage, BucketName. Values that are valid JSON
 # are used as JSON (true, 8042, {"user": "password"}), all others as strings.
+#
+# The input is the secrets: objects from file name to content, or null if the file cannot be read. A secret whose name is
+# a variable is that variable. The variable ORTHANC__AWS_S3_STORAGE__SECRET_KEY_SECRET names the secret that is
+# ORTHANC__AWS_S3_STORAGE__SECRET_KEY.
 
 # Names that cannot be derived from their words.
 def names: {
   POSTGRESQL: "PostgreSQL",
-  HTTPS_CA_CERTIFICATES: "HttpsCACertificates"
+  HTTPS_CA_CERTIFICATES: "HttpsCACertificates",
+  KEEP_FREE_MB: "KeepFreeMB",
+  MAX_FILE_SYSTEM_MB: "MaxFileSystemMB"
 };
 
 def name: names[.] // (split("_") | map(.[0:1] + (.[1:] | ascii_downcase)) | join(""));
 
-{
-  StorageDirectory: "/var/lib/orthanc/db",
-  IndexDirectory: "/var/lib/orthanc/db",
-  Plugins: ["/usr/share/orthanc/plugins"],
-  RemoteAccessAllowed: true,
-  AuthenticationEnabled: true
-}
-+ reduce (env | to_entries[] | select(.key | startswith("ORTHANC__"))) as $variable ({};
+def stop: "entrypoint: \(.)\n" | halt_error(1);
+
+def variables: to_entries[] | select(.key | startswith("ORTHANC__"));
+
+(add // {}) as $secrets
+| [
+    ($secrets | variables | .secret = .key),
+    (env | variables | if .key | endswith("_SECRET") then {key: .key[:-7], secret: .value} else . end)
+  ]
+| map(
+    .secret as $name
+    | if $name == null then .
+      elif $secrets[$name] then .value = $secrets[$name]
+      elif $secrets | has($name) then "the user of the container cannot read the secret \($name)" | stop
+      # The name is not printed, since it can be a secret by mistake.
+      else "the secret that \(.key)_SECRET names is not in /run/secrets" | stop
+      end)
+| (group_by(.key)[] | select(length > 1) | "\(.[0].key) is set twice, by a variable and by a secret" | stop),
+  reduce .[] as $variable (
+    {
+      StorageDirectory: "/var/lib/orthanc/db",
+      IndexDirectory: "/var/lib/orthanc/db",
+      Plugins: ["/usr/share/orthanc/plugins"],
+      RemoteAccessAllowed: true,
+      AuthenticationEnabled: true
+    };
     setpath($variable.key[9:] / "__" | map(name); $variable.value | (try fromjson catch $variable.value)))

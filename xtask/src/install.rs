@@ -36,7 +36,7 @@ const AZURITE: [Need; 2] = [
     need("npm", "npm", "installs Azurite"),
 ];
 
-const TESTS: [Need; 7] = [
+const TESTS: [Need; 8] = [
     need(
         "/usr/share/keyrings/debian-archive-keyring.gpg",
         "debian-archive-keyring",
@@ -56,6 +56,7 @@ const TESTS: [Need; 7] = [
         "stores and reads with DICOMweb",
     ),
     need("/usr/share/doc/postgresql/copyright", "postgresql", "the database"),
+    need("jq", "jq", "makes the configuration of the container"),
 ];
 
 /// Installs what is missing for the demonstration and the benchmark of a plugin.
@@ -148,7 +149,8 @@ mod tests {
                 "dcmtk",
                 "orthanc-postgresql",
                 "orthanc-dicomweb",
-                "postgresql"
+                "postgresql",
+                "jq"
             ]
         );
     }

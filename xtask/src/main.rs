@@ -24,8 +24,8 @@ help
     Print this text.
 
 install
-    Install what the tests need: Orthanc, its plugin header, dcmtk, PostgreSQL and Node from the packages of Debian
-    or Ubuntu (as root), Azurite below target/, and the Orthancs of Debian 13 and unstable below ~/.cache.
+    Install what the tests need: Orthanc, its plugin header, dcmtk, jq, PostgreSQL and Node from the packages of
+    Debian or Ubuntu (as root), Azurite below target/, and the Orthancs of Debian 13 and unstable below ~/.cache.
 
 test [--long] [-- ARGUMENTS]
     Install what is missing, build the plugins and run the tests, as CI does. ARGUMENTS go to `cargo nextest run`.
@@ -49,6 +49,8 @@ bench [OPTIONS]
     --instances N         instances of 130 kB in each round (400)
     --large N             instances of 100 MB in each round (3)
     --quick               2 rounds of 100 and 1
+    --reading             compare Orthanc's options for reading whole studies instead, 20 ms from the bucket, in a
+                          real Orthanc with the plugin for DICOMweb (ORTHANC_PROGRAM selects another Orthanc)
 
 dist [OPTIONS]
     Build the release files in target/dist: archives, Debian packages, Windows installer, checksums, bills of

@@ -73,6 +73,8 @@ pub struct Bench {
     pub instances: u32,
     /// Instances of 100 MB in each round.
     pub large: u64,
+    /// Whether to compare Orthanc's options for reading many files at once instead.
+    pub reading: bool,
 }
 
 impl Bench {
@@ -81,13 +83,14 @@ impl Bench {
     /// # Errors
     /// If an option is unknown or its value wrong.
     pub fn parse(mut arguments: lexopt::Parser) -> Result<Self> {
-        let mut options = Self { plugin: PLUGINS[0], rounds: 5, instances: 400, large: 3 };
+        let mut options = Self { plugin: PLUGINS[0], rounds: 5, instances: 400, large: 3, reading: false };
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("plugin") => options.plugin = plugin(&arguments.value()?.string()?)?,
                 Long("rounds") => options.rounds = arguments.value()?.parse()?,
                 Long("instances") => options.instances = arguments.value()?.parse()?,
                 Long("large") => options.large = arguments.value()?.parse()?,
+                Long("reading") => options.reading = true,
                 Long("quick") => options = Self { rounds: 2, instances: 100, large: 1, ..options },
                 other => bail!(other.unexpected()),
             }

@@ -3,6 +3,7 @@
 //! Both Orthancs run at the same time and take turns of about a second, over several rounds, so that other load on the
 //! machine affects both. The result is the ratio within each round.
 
+mod reading;
 mod report;
 
 use anyhow::{Context, Result, ensure};
@@ -131,6 +132,9 @@ impl Candidate {
 /// Runs the benchmark.
 pub(crate) fn run(options: &Bench) -> Result<()> {
     interrupt::catch()?;
+    if options.reading {
+        return reading::run(options);
+    }
     eprintln!("generating files");
     let small = Study(1).ct_series(options.instances, 256, 256).collect::<Result<Vec<_>, _>>()?;
     let large = (0..options.large).map(|index| Study(100 + index).multi_frame(LARGE_MEGABYTES));

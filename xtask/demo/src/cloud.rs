@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use crypto_envelope::new_key_file;
 use fake_cloud::BucketServer;
-use real_orthanc::Orthanc;
 use real_orthanc::workspace::{Plugin, Profile, plugin_library};
+use real_orthanc::{Builder, Orthanc};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -33,6 +33,11 @@ impl Cloud {
 
     /// Starts an Orthanc that stores in the bucket, with client-side encryption if a format is given.
     pub(crate) fn orthanc(&self, encryption: Option<&str>) -> Result<Orthanc> {
+        Ok(self.builder(encryption)?.start()?)
+    }
+
+    /// The configuration of that Orthanc.
+    pub(crate) fn builder(&self, encryption: Option<&str>) -> Result<Builder> {
         let mut section = self.section.clone();
         if let Some(format) = encryption {
             let key = self.key_file();
@@ -41,7 +46,7 @@ impl Cloud {
             section["StorageEncryption"] = json!({"MasterKey": [1, key], "Format": format});
         }
         let library = plugin_library(self.plugin, Profile::Release)?;
-        Ok(Orthanc::builder().plugin(library).section(self.plugin.section(), section).start()?)
+        Ok(Orthanc::builder().plugin(library).section(self.plugin.section(), section))
     }
 
     /// The master key, whose id is 1.

@@ -89,10 +89,18 @@ impl Report {
 /// Lowest, median and highest ratio of the rates in one round.
 fn ratios(phase: &Phase, a: &[Sample], b: &[Sample]) -> (f64, f64, f64) {
     let ratios = || a.iter().zip(b).map(|(a, b)| b.rate(phase) / a.rate(phase));
-    (ratios().fold(f64::INFINITY, f64::min), median(ratios()), ratios().fold(0.0, f64::max))
+    (lowest(ratios()), median(ratios()), highest(ratios()))
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn lowest(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(f64::INFINITY, f64::min)
+}
+
+pub(crate) fn highest(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(0.0, f64::max)
+}
+
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     match values.len() {

@@ -10,13 +10,14 @@ use crate::system::workspace;
 use real_orthanc::workspace::Plugin;
 
 /// The documentation for people who run Orthanc. The Debian packages list the same files in the plugins' manifests.
-const DOCUMENTATION: [&str; 9] = [
+const DOCUMENTATION: [&str; 10] = [
     "docs/install.md",
     "docs/configuration.md",
     "docs/hybrid.md",
     "docs/encryption.md",
     "docs/encryption-format.md",
     "docs/migrating.md",
+    "docs/performance.md",
     "docs/rest-api.md",
     "docs/semantics.md",
     "docs/troubleshooting.md",
@@ -62,6 +63,11 @@ mod tests {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}:\n{text}"))
     }
 
+    fn manifest(plugin: Plugin) -> String {
+        let path = workspace().unwrap().join("plugins").join(plugin.package()).join("Cargo.toml");
+        fs::read_to_string(path).unwrap()
+    }
+
     #[test]
     fn unedited_sample_is_empty() {
         for plugin in Plugin::all() {
@@ -84,10 +90,18 @@ mod tests {
     }
 
     #[test]
+    fn debian_packages_bring_certificate_authorities() {
+        for plugin in Plugin::all() {
+            let manifest = manifest(plugin);
+            let depends = manifest.lines().find_map(|line| line.strip_prefix("depends = "));
+            assert!(depends.is_some_and(|packages| packages.contains("ca-certificates")), "{plugin:?}");
+        }
+    }
+
+    #[test]
     fn debian_packages_have_the_same_documentation() {
         for plugin in Plugin::all() {
-            let manifest = workspace().unwrap().join("plugins").join(plugin.package()).join("Cargo.toml");
-            let manifest = fs::read_to_string(manifest).unwrap();
+            let manifest = manifest(plugin);
             let listed: Vec<_> =
                 manifest.lines().filter_map(|line| line.trim().strip_prefix("[\"../../docs/")).collect();
             assert_eq!(listed.len(), DOCUMENTATION.len(), "{plugin:?}");

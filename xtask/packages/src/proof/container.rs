@@ -39,9 +39,12 @@ pub(super) fn run() -> Result<()> {
         copy(packages.collect(), &root.join("tmp/packages"))?;
         let scripts = ["install", "entrypoint", "environment.jq"];
         copy(scripts.map(|name| Path::new("ci/docker").join(name)).into(), &root.join(SCRIPTS))?;
-        output(cmd!(shell, "chroot {root} /bin/sh /{SCRIPTS}/install"))
+        output(cmd!(shell, "chroot {root} /bin/sh /{SCRIPTS}/install"))?;
+        let authorities = root.join("etc/ssl/certs/ca-certificates.crt");
+        ensure!(authorities.is_file(), "the packages must install certificate authorities");
+        Ok(())
     })?;
-    step("configured by the environment, a second container has the studies of the first", || {
+    step("configured by variables and secrets, a second container has the studies of the first", || {
         second_container_has_the_studies(&root)
     })?;
     fs::remove_dir_all(&root).context("removing the Debian")
@@ -74,7 +77,7 @@ impl Container {
         let log = root.join("tmp/orthanc.log");
         let file = File::create(&log)?;
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--", "chroot", "--userspec=orthanc:orthanc"]).arg(root);
+        command.args(["--pdeathsig", "KILL", "--", "chroot", "--userspec=999:999"]).arg(root);
         command.arg(format!("/{SCRIPTS}/entrypoint")).env_clear();
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("ORTHANC__HTTP_PORT", port.to_string()).env("ORTHANC__DICOM_SERVER_ENABLED", "false");
@@ -104,6 +107,10 @@ fn second_container_has_the_studies(root: &Path) -> Result<()> {
     let database = Postgres::start()?;
     let options = Options::default();
     let bucket = BucketServer::start(options.clone())?;
+    let secrets = root.join("run/secrets");
+    fs::create_dir_all(&secrets)?;
+    fs::write(secrets.join("access"), options.access_key + "\n")?;
+    fs::write(secrets.join("ORTHANC__AWS_S3_STORAGE__SECRET_KEY"), options.secret_key + "\n")?;
     let variables = [
         ("ORTHANC__POSTGRESQL__ENABLE_INDEX", "true".to_owned()),
         ("ORTHANC__POSTGRESQL__ENABLE_STORAGE", "false".to_owned()),
@@ -116,8 +123,7 @@ fn second_container_has_the_studies(root: &Path) -> Result<()> {
         ("ORTHANC__POSTGRESQL__LOCK", "false".to_owned()),
         ("ORTHANC__AWS_S3_STORAGE__BUCKET_NAME", BUCKET.to_owned()),
         ("ORTHANC__AWS_S3_STORAGE__REGION", options.region),
-        ("ORTHANC__AWS_S3_STORAGE__ACCESS_KEY", options.access_key),
-        ("ORTHANC__AWS_S3_STORAGE__SECRET_KEY", options.secret_key),
+        ("ORTHANC__AWS_S3_STORAGE__ACCESS_KEY_SECRET", "access".to_owned()),
         ("ORTHANC__AWS_S3_STORAGE__ENDPOINT", bucket.endpoint()),
         ("ORTHANC__AWS_S3_STORAGE__VIRTUAL_ADDRESSING", "false".to_owned()),
     ];
