@@ -48,10 +48,8 @@ impl MultipartUpload<'_> {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            let smaller = error.cause == Cause::TooLarge
-                && self.bucket.request_size.note_refused(part_size)
-                && self.part_size(content) < part_size;
-            if !smaller && self.bucket.dialect_changes() == dialect {
+            let is_smaller = self.part_size(content) < part_size;
+            if !is_smaller && self.bucket.dialect_changes() == dialect {
                 return Err(error);
             }
             tracing::info!("{error}; the upload begins again");
@@ -108,14 +106,15 @@ impl MultipartUpload<'_> {
     }
 
     async fn put_part(&self, id: &MultipartId, index: usize, part: Bytes) -> Result<PartId, StorageError> {
-        let breaks = Breaks::new(&self.bucket.request_size, part.len() as u64);
+        let size = part.len() as u64;
+        let breaks = Breaks::new(&self.bucket.request_size, size);
         let put = || self.store().put_part(self.path, id, index, part.clone().into());
         let result = self.attempts().run(async || breaks.count(hashing(part.len(), put()).await)).await;
-        match result {
-            Ok((part, _)) => Ok(part),
-            Err(error) if breaks.are_too_many() => Err(StorageError { cause: Cause::TooLarge, ..error }),
-            Err(error) => Err(error),
-        }
+        result.map(|(part, _)| part).inspect_err(|error| {
+            if error.cause == Cause::TooLarge || breaks.are_too_many() {
+                self.bucket.request_size.note_refused(size);
+            }
+        })
     }
 
     /// Returns the size of the parts of `content`.

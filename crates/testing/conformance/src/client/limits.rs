@@ -14,6 +14,7 @@ tests! {
         connection_that_breaks_at_a_size_leads_to_parts,
         refused_parts_become_smaller,
         size_that_cannot_be_split_is_an_error,
+        refused_size_of_a_completion_is_not_that_of_a_part,
         every_object_above_the_size_of_a_part_may_be_split;
 }
 
@@ -84,6 +85,16 @@ fn size_that_cannot_be_split_is_an_error<C: Cloud>() -> Result<()> {
         assert_eq!(uploads(&client), expected);
     }
     assert!(client.keys().is_empty());
+    Ok(())
+}
+
+fn refused_size_of_a_completion_is_not_that_of_a_part<C: Cloud>() -> Result<()> {
+    let client = client::<C>(10, true)?;
+    client.server.faults().push(FaultRule::new(refused()).on(Operation::CompleteMultipartUpload));
+    let error = failed(client.put("object", content(SIZE)))?;
+    assert_eq!((&error.cause, uploads(&client)), (&Cause::TooLarge, [0, 2, 1]));
+    client.put("object", content(SIZE))?;
+    assert_eq!(uploads(&client), [0, 2, 1]);
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::Cloud;
 use crate::client::fixture::{Client, failed};
-use crate::client::multipart::{LARGE, known_to_be_slow};
+use crate::client::multipart::{LARGE, in_parts};
 use crate::fixture::{content, request};
 
 tests! {
@@ -86,7 +86,7 @@ fn upload_that_was_not_carried_out_fails<C: Cloud>() -> Result<()> {
 }
 
 fn lost_completion_is_not_a_failure<C: Cloud>() -> Result<()> {
-    let client = known_to_be_slow::<C>()?;
+    let client = in_parts::<C>()?;
     let lost = FaultRule::new(Fault::CloseBeforeResponse).on(Operation::CompleteMultipartUpload);
     client.server.faults().push(lost);
     client.put("object", content(LARGE))?;
@@ -98,7 +98,7 @@ fn lost_completion_is_not_a_failure<C: Cloud>() -> Result<()> {
 }
 
 fn lost_completion_of_another_object_fails<C: Cloud>() -> Result<()> {
-    let client = known_to_be_slow::<C>()?;
+    let client = in_parts::<C>()?;
     let lost = FaultRule::new(Fault::CloseBeforeResponse).on(Operation::CompleteMultipartUpload);
     client.server.faults().push(lost);
     let other = content(LARGE + 1)[1..].to_vec();
@@ -119,7 +119,7 @@ fn refused_upload_is_not_a_missing_object<C: Cloud>() -> Result<()> {
     let error = failed(client.put("object", content(SIZE)))?;
     assert_eq!((&error.cause, error.status(), client.requests()), (&Cause::Refused, Some(404), 1));
 
-    let client = known_to_be_slow::<C>()?;
+    let client = in_parts::<C>()?;
     always(&client, Operation::CompleteMultipartUpload, not_found());
     let error = failed(client.put("object", content(LARGE)))?;
     assert_eq!((&error.cause, error.status()), (&Cause::Refused, Some(404)));
@@ -143,7 +143,7 @@ impl UploadJournal for Journal {
 }
 
 fn unfinished_upload_can_be_aborted<C: Cloud>() -> Result<()> {
-    let client = known_to_be_slow::<C>()?;
+    let client = in_parts::<C>()?;
     let journal = Arc::new(Journal::default());
     let bucket = client.bucket.clone().with_journal(Arc::<Journal>::clone(&journal));
     client.runtime.block_on(bucket.put("first", Payload::Owned(content(LARGE).into())))?;

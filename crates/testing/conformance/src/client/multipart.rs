@@ -38,6 +38,11 @@ fn slow<C: Cloud>() -> Result<Client<C>> {
     Ok(client)
 }
 
+/// Returns a client that uploads every large object in parts, however fast the line is.
+pub(crate) fn in_parts<C: Cloud>() -> Result<Client<C>> {
+    Client::in_parts(TransferOptions { connections: 4, part_size: 5 * 1024 * 1024, always: true })
+}
+
 /// Returns a client that has measured a slow connection, so that it uploads the next large object in parts.
 pub(crate) fn known_to_be_slow<C: Cloud>() -> Result<Client<C>> {
     let client = slow()?;
