@@ -57,6 +57,14 @@ impl Test {
         Self { name: format!("{module}::{name}"), scope, function }
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn run(&self) -> Result<()> {
+        (self.function)()
+    }
+
     /// Whether this run has the test.
     fn is_selected(&self, whole_suite: bool, long: bool) -> bool {
         match self.scope {
@@ -88,7 +96,7 @@ pub fn run<C: Cloud>() {
 }
 
 /// Runs a test in its own process, as nextest does: some tests count the resources of the whole process.
-fn in_own_process(test: &str) -> Result<()> {
+pub(crate) fn in_own_process(test: &str) -> Result<()> {
     let program = env::current_exe().context("cannot find this program")?;
     let output = Command::new(program)
         .args(["--exact", test])
