@@ -57,4 +57,4 @@ eventually curl --silent --noproxy '*' --output /dev/null "http://127.0.0.1:$por
 radosgw-admin user create --uid test --display-name test --access-key "$access_key" --secret-key "$secret_key" \
     >"$folder/user.log" 2>&1
 eventually s3 create_bucket
-ready_s3 http '' "$checks_signatures"
+ready_s3 http "$checks_signatures"

@@ -43,16 +43,16 @@ boto3.client('s3', '$region', endpoint_url='http://127.0.0.1:$port', aws_access_
     aws_secret_access_key='$secret_key').$1(Bucket='$bucket')"
 }
 
-# Describes the server to the tests: ready_s3 SCHEME OTHER_MEMBERS_OF_THE_SECTION OTHER_MEMBERS
+# Describes the server to the tests: ready_s3 SCHEME OTHER_MEMBERS
 ready_s3() {
     cat >"$folder/unfinished.json" <<END
 {
     "Plugin": "aws-s3",
-    "Port": $port$3,
+    "Port": $port$2,
     "Section": {
         "BucketName": "$bucket", "Region": "$region", "VirtualAddressing": false,
         "AccessKey": "$access_key", "SecretKey": "$secret_key",
-        "Endpoint": "$1://127.0.0.1:$port"$2
+        "Endpoint": "$1://127.0.0.1:$port"
     }
 }
 END
@@ -60,5 +60,5 @@ END
     wait
 }
 
-# The members of a server that checks signatures.
-checks_signatures=', "Refused": {"SecretKey": "wrong-secret-key"}, "Refusal": "SignatureDoesNotMatch"'
+# The members of a server that checks signatures: what it refuses, and what its answer says.
+checks_signatures=', "Refused": {"SecretKey": "wrong-secret-key"}, "Refusal": "HTTP 403"'

@@ -4,4 +4,4 @@
 
 start moto "$tools/servers-python/bin/moto_server" --host 127.0.0.1 --port "$port"
 eventually s3 create_bucket
-ready_s3 http '' ''
+ready_s3 http ''

@@ -35,8 +35,7 @@ http {
 END
     start nginx "$(command -v nginx || echo /usr/sbin/nginx)" -p "$folder" -c "$folder/nginx.conf"
     eventually curl --silent --noproxy '*' --cacert "$folder/$1" --output /dev/null "https://127.0.0.1:$port"
-    ready_s3 https ", \"HttpsCACertificates\": \"$folder/$1\"" \
-        ', "Refused": {"SecretKey": "wrong-secret-key"}, "Refusal": "HTTP 403"'
+    ready_s3 https "$checks_signatures, \"Orthanc\": {\"HttpsCACertificates\": \"$folder/$1\"}"
 }
 
 # Makes a key and a certificate that it signs itself: self_signed NAME SUBJECT EXTENSION…

@@ -2,6 +2,7 @@
 
 pub mod install;
 pub mod options;
+pub mod servers;
 
 use std::env;
 use std::ffi::OsString;

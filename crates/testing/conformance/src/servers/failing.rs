@@ -5,14 +5,15 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use real_orthanc::StartError;
 use real_orthanc::dicom::Study;
 use serde_json::json;
 
 use crate::Cloud;
 use crate::fixture::with;
-use crate::orthanc::fixture::{at_once, log_lines, log_of_refused_start};
+use crate::orthanc::fixture::{at_once, log_lines};
 use crate::servers::Server;
-use crate::servers::fixture::{Fixture, Stored, section};
+use crate::servers::fixture::{Fixture, Stored, builder, section};
 
 tests! {
     EveryCloud:
@@ -24,7 +25,11 @@ tests! {
 
 /// Checks that Orthanc does not start with these changes of the section, and that the one error line contains `fragment`.
 fn expect_refused<C: Cloud>(changes: &serde_json::Value, fragment: &str) -> Result<()> {
-    let log = log_of_refused_start::<C>(&with(section()?, changes))?;
+    let log = match builder::<C>(with(section()?, changes))?.start() {
+        Err(StartError::Exited { log, .. }) => log,
+        Err(other) => return Err(other.into()),
+        Ok(_) => bail!("Orthanc started with {changes}"),
+    };
     let errors = log_lines::<C>(&log, 'E');
     let [error] = &errors[..] else { bail!("{errors:#?}") };
     println!("{error}");
@@ -49,7 +54,7 @@ fn missing_bucket_is_one_error_line<C: Cloud>() -> Result<()> {
     if C::options().iter().any(|(name, _)| *name == "CreateContainerIfNotExists") {
         changes["CreateContainerIfNotExists"] = json!(false);
     }
-    expect_refused::<C>(&changes, "no-such-bucket")
+    expect_refused::<C>(&changes, C::NO_SUCH_BUCKET)
 }
 
 /// Stores files with four clients, ignoring failures, while `disturb` runs. Returns those that were acknowledged.

@@ -12,8 +12,8 @@ use tokio::runtime::{self, Runtime};
 
 use crate::Cloud;
 use crate::client::fixture::all;
-use crate::fixture::{configuration, settle, with};
-use crate::orthanc::fixture::{builder, log_lines};
+use crate::fixture::{configuration, library, settle, with};
+use crate::orthanc::fixture::log_lines;
 use crate::servers::Server;
 
 /// Orthanc, and a client of its bucket that does not pass through it.
@@ -48,10 +48,13 @@ impl<C: Cloud> Fixture<C> {
     fn start(section: Value, changes: &Value, orthanc: impl FnOnce(Builder) -> Builder) -> Result<Self> {
         let section = with(section, changes);
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let direct = configuration::<C>(with(self::section()?, changes));
+        let mut direct = configuration::<C>(with(self::section()?, changes));
+        for (option, value) in Server::of_this_process()?.orthanc() {
+            direct[option] = value.clone();
+        }
         let root = direct.as_object().context("the configuration is not an object")?;
         let bucket = Bucket::new(storage_plugin::connect::<C::Provider>(root, runtime.handle())?);
-        let orthanc = orthanc(builder::<C>(&section)?).start()?;
+        let orthanc = orthanc(builder::<C>(section.clone())?).start()?;
         Ok(Self { orthanc, section, bucket, runtime, cloud: PhantomData })
     }
 
@@ -131,6 +134,13 @@ pub(crate) struct Stored {
 pub(crate) fn section() -> Result<Value> {
     let root = format!("test-{}", std::process::id());
     Ok(with(Server::of_this_process()?.section(), &json!({ "RootPath": root })))
+}
+
+/// Returns the builder of an Orthanc with the plugin and this section.
+pub(crate) fn builder<C: Cloud>(section: Value) -> Result<Builder> {
+    let builder = Orthanc::builder().plugin(library::<C>()?).section(C::SECTION, section);
+    let options = Server::of_this_process()?.orthanc();
+    Ok(options.fold(builder, |builder, (option, value)| builder.section(option, value.clone())))
 }
 
 /// Returns `StorageEncryption` for a format, or no encryption for `clear`.

@@ -25,7 +25,7 @@ const SIZE: u32 = 100;
 
 /// Options for parts of 8 MB.
 fn in_parts<C: Cloud>() -> Value {
-    // Orthanc's options of the other clouds have no such switch.
+    // The plugins of other clouds have no such option.
     let switch = C::options().iter().any(|(name, _)| *name == "UseTransferManager");
     let parts = json!({ "TransferBufferSize": 8 });
     if switch { with(parts, &json!({ "UseTransferManager": true })) } else { parts }

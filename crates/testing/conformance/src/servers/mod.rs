@@ -62,6 +62,11 @@ impl Server {
         self.description["Section"].clone()
     }
 
+    /// Returns the options of Orthanc that the server requires.
+    fn orthanc(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.description["Orthanc"].as_object().into_iter().flatten()
+    }
+
     /// Returns the server's port on 127.0.0.1.
     fn port(&self) -> Result<u16> {
         Ok(u16::try_from(self.description["Port"].as_u64().context("no port")?)?)
