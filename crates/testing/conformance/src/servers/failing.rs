@@ -25,7 +25,7 @@ tests! {
 
 /// Checks that Orthanc does not start with these changes of the section, and that the one error line contains `fragment`.
 fn expect_refused<C: Cloud>(changes: &serde_json::Value, fragment: &str) -> Result<()> {
-    let log = match builder::<C>(with(section()?, changes))?.start() {
+    let log = match builder::<C>(with(section::<C>()?, changes))?.start() {
         Err(StartError::Exited { log, .. }) => log,
         Err(other) => return Err(other.into()),
         Ok(_) => bail!("Orthanc started with {changes}"),

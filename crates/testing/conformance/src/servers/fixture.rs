@@ -1,6 +1,7 @@
 //! A real Orthanc whose attachments are on a real server.
 
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -28,27 +29,33 @@ pub(crate) struct Fixture<C> {
 impl<C: Cloud> Fixture<C> {
     /// Starts Orthanc with `changes` of the section.
     pub(crate) fn with(changes: &Value) -> Result<Self> {
-        Self::start(section()?, changes, |builder| builder)
+        Self::start(section::<C>()?, changes, |builder| builder.verbose(true))
     }
 
     /// Starts Orthanc with changes of the section and of Orthanc's own options.
     pub(crate) fn configured(changes: &Value, orthanc: impl FnOnce(Builder) -> Builder) -> Result<Self> {
-        Self::start(section()?, changes, orthanc)
+        Self::start(section::<C>()?, changes, orthanc)
     }
 
     /// Starts Orthanc with a proxy in front of the server.
     pub(crate) fn behind_proxy(changes: &Value) -> Result<(Self, Proxy)> {
         let port = Server::of_this_process()?.port()?;
         let proxy = Proxy::start(([127, 0, 0, 1], port).into())?;
-        let of_proxy = proxy.endpoint().replace("http://", "");
-        let section = section()?.to_string().replace(&format!("127.0.0.1:{port}"), &of_proxy);
-        Ok((Self::start(serde_json::from_str(&section)?, changes, |builder| builder)?, proxy))
+        let address = proxy.endpoint().replace("http://", "").parse()?;
+        Ok((Self::through(address, changes)?, proxy))
+    }
+
+    /// Starts Orthanc with another address instead of the server's.
+    pub(crate) fn through(address: SocketAddr, changes: &Value) -> Result<Self> {
+        let of_server = format!("127.0.0.1:{}", Server::of_this_process()?.port()?);
+        let section = section::<C>()?.to_string().replace(&of_server, &address.to_string());
+        Self::start(serde_json::from_str(&section)?, changes, |builder| builder.verbose(true))
     }
 
     fn start(section: Value, changes: &Value, orthanc: impl FnOnce(Builder) -> Builder) -> Result<Self> {
         let section = with(section, changes);
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let mut direct = configuration::<C>(with(self::section()?, changes));
+        let mut direct = configuration::<C>(with(self::section::<C>()?, changes));
         for (option, value) in Server::of_this_process()?.orthanc() {
             direct[option] = value.clone();
         }
@@ -112,6 +119,12 @@ impl<C: Cloud> Fixture<C> {
         Ok(())
     }
 
+    /// Returns the number of successful uploads of objects and parts since the start of Orthanc, according to its log.
+    pub(crate) fn uploads(&self) -> usize {
+        let log = self.orthanc.log();
+        log.lines().filter(|line| line.contains("method=PUT") && line.contains("status=20")).count()
+    }
+
     /// Checks that the plugin has logged no error since the start.
     pub(crate) fn expect_no_errors(&self) -> Result<()> {
         let log = self.orthanc.log();
@@ -131,9 +144,11 @@ pub(crate) struct Stored {
 }
 
 /// Returns the section for the server of this test, with a folder of the bucket that no other test uses.
-pub(crate) fn section() -> Result<Value> {
+pub(crate) fn section<C: Cloud>() -> Result<Value> {
     let root = format!("test-{}", std::process::id());
-    Ok(with(Server::of_this_process()?.section(), &json!({ "RootPath": root })))
+    // Tests count requests in the log.
+    let changes = json!({ "RootPath": root, C::HTTP_LOG_OPTION: true });
+    Ok(with(Server::of_this_process()?.section(), &changes))
 }
 
 /// Returns the builder of an Orthanc with the plugin and this section.
