@@ -1,6 +1,6 @@
 //! Refusals, kills, and a line that breaks.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use real_orthanc::dicom::Study;
 use serde_json::json;
 
 use crate::Cloud;
-use crate::fixture::with;
+use crate::fixture::{eventually, with};
 use crate::orthanc::fixture::{at_once, log_lines};
 use crate::servers::Server;
 use crate::servers::fixture::{Fixture, Stored, builder, section};
@@ -57,16 +57,28 @@ fn missing_bucket_is_one_error_line<C: Cloud>() -> Result<()> {
     expect_refused::<C>(&changes, C::NO_SUCH_BUCKET)
 }
 
-/// Stores files with four clients, ignoring failures, while `disturb` runs. Returns those that were acknowledged.
+/// Number of stores that Orthanc has not answered.
+#[derive(Debug, Default)]
+struct InFlight(AtomicUsize);
+
+impl InFlight {
+    fn wait(&self) -> Result<()> {
+        eventually("a store is in flight", Duration::from_secs(10), || self.0.load(Ordering::SeqCst) > 0)
+    }
+}
+
+/// Stores files with four clients, ignoring failures, while `disturb` runs, which can wait until stores are in flight.
+/// Returns the files that were acknowledged.
 fn store_during<C: Cloud>(
     fixture: &Fixture<C>,
-    disturb: impl Fn() -> Result<()> + Sync,
+    disturb: impl Fn(&InFlight) -> Result<()> + Sync,
 ) -> Result<Vec<Stored>> {
     let is_done = AtomicBool::new(false);
+    let in_flight = InFlight::default();
     let stored = at_once(5, |client| {
         let mut stored = Vec::new();
         if client == 0 {
-            let result = disturb();
+            let result = disturb(&in_flight);
             is_done.store(true, Ordering::SeqCst);
             return result.map(|()| stored);
         }
@@ -74,8 +86,11 @@ fn store_during<C: Cloud>(
             if is_done.load(Ordering::SeqCst) {
                 break;
             }
+            let file = file?;
+            in_flight.0.fetch_add(1, Ordering::SeqCst);
             // Without an answer, the file may be stored or not.
-            stored.extend(fixture.store_file(file?));
+            stored.extend(fixture.store_file(file));
+            in_flight.0.fetch_sub(1, Ordering::SeqCst);
         }
         Ok(stored)
     })?;
@@ -85,8 +100,9 @@ fn store_during<C: Cloud>(
 fn killed_orthanc_has_lost_nothing<C: Cloud>() -> Result<()> {
     let mut fixture = Fixture::<C>::with(&json!({}))?;
     let pid = fixture.orthanc.pid().unwrap_or_default();
-    let stored = store_during(&fixture, || {
+    let stored = store_during(&fixture, |in_flight| {
         thread::sleep(Duration::from_secs(2));
+        in_flight.wait()?;
         let kill = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status()?;
         ensure!(kill.success(), "Orthanc cannot be killed");
         Ok(())
@@ -101,9 +117,10 @@ fn killed_orthanc_has_lost_nothing<C: Cloud>() -> Result<()> {
 
 fn broken_line_loses_nothing<C: Cloud>() -> Result<()> {
     let (fixture, proxy) = Fixture::<C>::behind_proxy(&json!({}))?;
-    let stored = store_during(&fixture, || {
+    let stored = store_during(&fixture, |in_flight| {
         for pause in [100, 400, 700, 300, 900] {
             thread::sleep(Duration::from_millis(pause));
+            in_flight.wait()?;
             proxy.cut();
             thread::sleep(Duration::from_millis(300));
             proxy.mend();
