@@ -22,7 +22,7 @@ pub struct Need {
     pub purpose: &'static str,
 }
 
-const fn need(file: &'static str, package: &'static str, purpose: &'static str) -> Need {
+pub(crate) const fn need(file: &'static str, package: &'static str, purpose: &'static str) -> Need {
     Need { file, package, purpose }
 }
 

@@ -3,6 +3,7 @@
 pub mod install;
 pub mod options;
 pub mod roots;
+pub mod servers;
 
 use std::env;
 use std::ffi::OsString;

@@ -29,7 +29,11 @@ install
 
 test [--long] [-- ARGUMENTS]
     Install what is missing, build the plugins and run the tests, as CI does. ARGUMENTS go to `cargo nextest run`.
-    --long                also run the whole suite for every cloud, the long kill tests, dist and dist-test
+    --long                also run the whole suite for every cloud, the long kill tests, servers, dist and dist-test
+
+servers [-- ARGUMENTS]
+    Install real servers (Garage, Ceph, moto, rclone and nginx; the first time, Garage is compiled for about 15
+    minutes), start them on this machine and run the tests on them. ARGUMENTS go to `cargo nextest run`.
 
 demo [OPTIONS]
     Show a plugin at work: a real Orthanc stores a study in a bucket on this machine, loses the bucket for ten
@@ -94,6 +98,7 @@ fn dispatch() -> Result<()> {
                 Some(other) => bail!(other.unexpected()),
             },
             "test" => test::run(arguments)?,
+            "servers" => test::run_on_servers(arguments)?,
             "demo" => demo(&Demo::parse(arguments)?)?,
             "bench" => bench(&Bench::parse(arguments)?)?,
             "dist" | "dist-test" => {

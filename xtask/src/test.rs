@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use lexopt::prelude::Long;
 use xtask::options::PLUGINS;
 use xtask::roots::{Release, WITHOUT_VARIABLE};
+use xtask::servers::Servers;
 use xtask::{cargo, install, target_folder};
 
 use crate::conformance::{self, Columns};
@@ -21,6 +22,9 @@ pub(crate) const PLUGIN_FOLDER_VARIABLE: &str = "ORTHANC_PLUGIN_DIR";
 /// `long` makes the conformance suite complete for every cloud.
 const TESTS_VARIABLE: &str = "ORTHANC_TESTS";
 
+/// The folder of the running servers, for the tests on real servers.
+const SERVERS_VARIABLE: &str = "ORTHANC_TEST_SERVERS";
+
 /// `cargo xtask test [--long] [-- ARGUMENTS]`.
 pub(crate) fn run(arguments: lexopt::Parser) -> Result<()> {
     let (long, for_runner) = parse(arguments)?;
@@ -29,6 +33,7 @@ pub(crate) fn run(arguments: lexopt::Parser) -> Result<()> {
     let tests = Tests { plugins: build_plugins()?, long, without_newest: newest.is_err() };
     let Outcome { passed, conformance, mut closing } = tests.run(&for_runner)?;
     let documentation = tests.cargo(&["test", "--doc", "--workspace", "--quiet"]).status();
+    let on_servers = if long { tests.run_on_servers(&[]) } else { Ok(()) };
     let packages = if long { make_and_try_packages() } else { Ok(()) };
     let mut holes = Vec::new();
     if has_nextest() {
@@ -44,6 +49,7 @@ pub(crate) fn run(arguments: lexopt::Parser) -> Result<()> {
         newest?;
     }
     packages?;
+    on_servers.context("tests on real servers")?;
     ensure!(holes.is_empty(), "plugins lack conformance tests");
     ensure!(passed, "tests failed");
     ensure!(
@@ -70,6 +76,14 @@ fn generations(newest: &Result<()>) -> Vec<String> {
         },
     });
     [format!("encryption, hybrid, orthanc: {version}")].into_iter().chain(versions).collect()
+}
+
+/// `cargo xtask servers [-- ARGUMENTS]`.
+pub(crate) fn run_on_servers(arguments: lexopt::Parser) -> Result<()> {
+    let (long, for_runner) = parse(arguments)?;
+    ensure!(!long, "`servers` has no option --long");
+    install::for_tests()?;
+    Tests { plugins: build_plugins()?, long, without_newest: false }.run_on_servers(&for_runner)
 }
 
 /// Whether `--long` is given, and the arguments after `--`.
@@ -182,6 +196,15 @@ impl Tests {
             }
         }
         Ok(Outcome { passed: child.wait()?.success(), conformance, closing })
+    }
+
+    /// Starts real servers and runs the tests on them.
+    fn run_on_servers(&self, arguments: &[OsString]) -> Result<()> {
+        let servers = Servers::start()?;
+        let runner = if has_nextest() { &["nextest", "run"][..] } else { &["test", "--no-fail-fast"] };
+        let mut command = self.cargo(runner);
+        command.args(["--workspace", "--test", "servers"]).args(arguments);
+        xtask::run(command.env(SERVERS_VARIABLE, servers.folder()))
     }
 
     /// The conformance tests of each plugin.

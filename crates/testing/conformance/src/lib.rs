@@ -3,6 +3,7 @@
 //! The tests have five levels: the bucket client on the cloud's protocol (`client`), the built plugin in a
 //! fake Orthanc (`plugin`), the same with master keys (`encryption`), the plugin in a real Orthanc
 //! (`orthanc`), and there with attachments both on the disk and in the bucket (`hybrid`).
+//! The module `servers` has tests for servers that other people have made, see [`run_on_servers`].
 //!
 //! A plugin's tests implement [`Cloud`] and pass the type to [`run`], the `main` of a test binary without the
 //! standard harness. Each test is a private function that is generic over the cloud. The macro `tests!` of
@@ -28,6 +29,7 @@ mod hybrid;
 mod machine;
 mod orthanc;
 mod plugin;
+mod servers;
 mod small_server;
 
 pub use cloud::{Cloud, OptionKind, Refusal};
@@ -38,6 +40,7 @@ pub use fixture::{
 };
 pub use machine::{Machine, Outcome, child};
 pub use registry::run;
+pub use servers::run_on_servers;
 pub use small_server::{Answer, METADATA_LIFETIME, Request, SmallServer};
 
 modules![client, plugin, encryption, orthanc, hybrid];

@@ -62,6 +62,14 @@ impl Test {
         Self { name: format!("{module}::{name}"), scope, function }
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn run(&self) -> Result<()> {
+        (self.function)()
+    }
+
     /// Whether this run has the test with the installed Orthanc (`None`) or that of another Debian release.
     fn is_selected(&self, release: Option<Release>, whole_suite: bool, long: bool) -> bool {
         let starts_orthanc = REAL_ORTHANC.iter().any(|begin| self.name.starts_with(begin));
@@ -112,7 +120,7 @@ pub fn run<C: Cloud>() {
 }
 
 /// Runs a test in its own process, as nextest does: some tests count the resources of the whole process.
-fn in_own_process(test: &str) -> Result<()> {
+pub(crate) fn in_own_process(test: &str) -> Result<()> {
     let program = env::current_exe().context("cannot find this program")?;
     let output = Command::new(program)
         .args(["--exact", test])

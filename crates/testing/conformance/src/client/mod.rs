@@ -3,7 +3,7 @@
 
 mod cancel;
 mod deletions;
-mod fixture;
+pub(crate) mod fixture;
 mod foreign;
 mod limits;
 mod lost;

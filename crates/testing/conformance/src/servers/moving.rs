@@ -1,0 +1,87 @@
+//! Moves between the disk and the bucket.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use crate::Cloud;
+use crate::fixture::Keys;
+use crate::servers::fixture::{Fixture, JOB, Stored, encryption};
+
+tests! {
+    EveryCloud:
+        studies_move_to_the_bucket_and_back,
+        killed_move_can_be_repeated,
+}
+
+/// Starts a move of a study, and returns its job.
+fn start_moving<C: Cloud>(fixture: &Fixture<C>, target: &str, study: &str) -> Result<String> {
+    let body = json!({ "Resources": [study], "TargetStorage": target, "Asynchronous": true });
+    let answer = fixture.rest().post_json("/move-storage", &body)?.ok()?.json()?;
+    Ok(answer["ID"].as_str().context("no ID")?.to_owned())
+}
+
+/// Returns how many DICOM files of a study are at a place.
+fn count_at<C: Cloud>(fixture: &Fixture<C>, place: &str, study: &[Stored]) -> Result<usize> {
+    let path = format!("/object-storage/locations/{}", study[0].uploaded.study);
+    let locations = fixture.rest().get_json(&path)?;
+    let is_there = |stored: &&Stored| {
+        let mut locations = locations.as_array().into_iter().flatten();
+        locations.any(|location| location["Uuid"] == stored.uuid.as_str() && location["Location"] == place)
+    };
+    Ok(study.iter().filter(is_there).count())
+}
+
+/// Moves a study, and checks that all its attachments are at the target.
+fn move_study<C: Cloud>(fixture: &Fixture<C>, target: &str, study: &[Stored]) -> Result<()> {
+    let id = &study[0].uploaded.study;
+    let job = start_moving(fixture, target, id)?;
+    let ended = fixture.rest().wait_job(&job, JOB)?;
+    ensure!(ended["State"] == "Success", "{ended}");
+    ensure!(count_at(fixture, target, study)? == study.len(), "not all at {target}");
+    for stored in study {
+        let has_object = fixture.object(stored)?.is_some();
+        ensure!(has_object == (target == "object-storage"), "object of {}: {has_object}", stored.uuid);
+    }
+    fixture.expect_readable(study)
+}
+
+fn hybrid<C: Cloud>(keys: &Keys, format: &str) -> Result<Fixture<C>> {
+    Fixture::with(
+        &json!({ "HybridMode": "WriteToFileSystem", "StorageEncryption": encryption(keys, format) }),
+    )
+}
+
+fn studies_move_to_the_bucket_and_back<C: Cloud>() -> Result<()> {
+    let keys = Keys::new()?;
+    for format in ["clear", "A1", "A2"] {
+        let fixture = hybrid::<C>(&keys, format)?;
+        let study = fixture.store(0, 10)?;
+        for target in ["object-storage", "file-system", "object-storage"] {
+            move_study(&fixture, target, &study)?;
+        }
+        fixture.delete(&study[0].uploaded.study, &study)?;
+        fixture.expect_no_errors()?;
+    }
+    Ok(())
+}
+
+fn killed_move_can_be_repeated<C: Cloud>() -> Result<()> {
+    let keys = Keys::new()?;
+    let mut fixture = hybrid::<C>(&keys, "A2")?;
+    let study = fixture.store(0, 120)?;
+    start_moving(&fixture, "object-storage", &study[0].uploaded.study)?;
+    let deadline = Instant::now() + JOB;
+    let mut moved = 0;
+    while moved == 0 {
+        ensure!(Instant::now() < deadline, "nothing is moved");
+        moved = count_at(&fixture, "object-storage", &study)?;
+    }
+    fixture.orthanc.kill()?;
+    ensure!(moved < study.len(), "the move had ended before the kill");
+    fixture.orthanc.start_again()?;
+    fixture.expect_readable(&study)?;
+    move_study(&fixture, "object-storage", &study)?;
+    fixture.expect_no_errors()
+}
