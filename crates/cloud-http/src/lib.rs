@@ -78,6 +78,6 @@ pub use lifetime::TokenHttp;
 pub use mend::NO_ETAG;
 pub use proxy::proxy_for;
 pub use redact::one_line;
-pub use redirect::redirect_target;
+pub use redirect::{MAX_REDIRECTS, redirect_target};
 pub use renewal::Renewable;
 pub use upload::with_lent_payload;

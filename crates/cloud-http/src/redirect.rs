@@ -11,7 +11,7 @@ use object_store::client::HttpResponse;
 const CLOUDS: [&str; 5] =
     ["amazonaws.com", "amazonaws.com.cn", "core.windows.net", "core.chinacloudapi.cn", "googleapis.com"];
 /// Maximum number of redirects of one request.
-pub(crate) const MAX_REDIRECTS: usize = 2;
+pub const MAX_REDIRECTS: usize = 2;
 
 /// Returns the address to which the request for `uri` is to be sent again, with the same method and body; `None` if
 /// `response` is not such a redirect, or leads to a server that must not see the request.

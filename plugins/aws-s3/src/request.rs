@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use cloud_http::{CloudHttp, Exchange, observe_nested, small_body};
+use cloud_http::{CloudHttp, Exchange, MAX_REDIRECTS, observe_nested, redirect_target, small_body};
 use http::header::DATE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
@@ -103,16 +103,24 @@ impl HttpConnector for S3Http {
 
 #[async_trait]
 impl HttpService for S3Http {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let kind = Kind::of(&request);
         let mut terms = self.dialect.terms(&kind);
         let mut tried: Option<Reply> = None;
         let mut repetitions = 0;
+        let mut redirects = 0;
         loop {
             let sent = SystemTime::now();
             let adapted = self.adapt(request.clone(), &kind, terms, sent).await?;
             let (answer, exchange) = observe_nested(self.http.call(adapted)).await;
             let answer = answer?;
+            if let Some(target) =
+                redirect_target(request.uri(), &answer).filter(|_| redirects < MAX_REDIRECTS)
+            {
+                *request.uri_mut() = target;
+                redirects += 1;
+                continue;
+            }
             let reply = reply(&answer, exchange);
             let verdict = self.dialect.judge(&kind, terms, &reply, sent);
             match (verdict, tried.take()) {

@@ -7,7 +7,10 @@ use std::thread;
 
 use anyhow::{Result, ensure};
 use cloud::S3;
-use conformance::{Cloud as _, DICOM, KEY, LoadedPlugin, UUID, configuration, content, done, section, uuid};
+use conformance::{
+    Answer, Cloud as _, DICOM, KEY, LoadedPlugin, SmallServer, UUID, configuration, content, done, section,
+    uuid,
+};
 use fake_cloud::{BucketServer, Fault, Operation, Options, Quirks, RefusedChecksums};
 use fake_orthanc::LogLevel;
 use serde_json::{Value, json};
@@ -369,5 +372,25 @@ fn transfer_manager_sends_parts() -> Result<()> {
         assert_eq!(requests.of(Operation::PutObject), u64::from(parts == 0));
         plugin.check()?;
     }
+    Ok(())
+}
+
+/// As AWS does while the name of a new bucket is spreading.
+#[test]
+fn redirected_requests_are_signed_again() -> Result<()> {
+    let server = BucketServer::start(Options::default())?;
+    let endpoint = server.endpoint();
+    let redirecting = SmallServer::start(move |request| {
+        let path = request.target.split_once(' ').map_or("/", |(_, path)| path);
+        Answer(307, vec![("Location", format!("{endpoint}{path}"))], String::new())
+    })?;
+    let section = section::<S3>(&server, &json!({"Endpoint": redirecting.url("")}));
+    let plugin = LoadedPlugin::<S3>::load(server, configuration::<S3>(section))?;
+    plugin.create(UUID, b"redirected")?;
+    ensure!(plugin.read(UUID)? == b"redirected", "the bytes differ");
+    ensure!(plugin.range(UUID, 2, 3)? == b"dir", "the range differs");
+    plugin.remove(UUID)?;
+    ensure!(plugin.stored().is_empty(), "not deleted");
+    ensure!(redirecting.requests().len() >= 5, "requests were not redirected");
     Ok(())
 }
