@@ -83,7 +83,10 @@ pub(crate) fn run_on_servers(arguments: lexopt::Parser) -> Result<()> {
     let (long, for_runner) = parse(arguments)?;
     ensure!(!long, "`servers` has no option --long");
     install::for_tests()?;
-    Tests { plugins: build_plugins()?, long, without_newest: false }.run_on_servers(&for_runner)
+    let newest = install::newest_orthanc();
+    let tests = Tests { plugins: build_plugins()?, long, without_newest: newest.is_err() };
+    tests.run_on_servers(&for_runner)?;
+    newest
 }
 
 /// Whether `--long` is given, and the arguments after `--`.

@@ -17,6 +17,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
+use real_orthanc::{Release, tested, use_release};
 use serde_json::Value;
 
 use crate::Cloud;
@@ -100,14 +101,17 @@ pub fn run_on_servers<C: Cloud>() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// The tests on one server, called `garage::storing::…`.
+/// The tests on one server, called `garage::storing::…`, and `garage::sid::storing::…` with the newest Orthanc, whose reads
+/// are all ranges.
 fn trials<C: Cloud>(server: &Server, is_own_process: bool) -> Vec<Trial> {
-    let trial = |test: Test| {
-        let name = test.name().replacen("servers", &server.name, 1);
+    let trial = |test: Test, release: Option<Release>| {
+        let orthanc = release.map(|release| format!("::{}", release.name())).unwrap_or_default();
+        let name = test.name().replacen("servers", &format!("{}{orthanc}", server.name), 1);
         let server = server.clone();
         Trial::test(name.clone(), move || {
             let run = || {
                 SERVER.get_or_init(|| server);
+                release.into_iter().for_each(use_release);
                 test.run()
             };
             let result = if is_own_process { run() } else { in_own_process(&name) };
@@ -116,5 +120,9 @@ fn trials<C: Cloud>(server: &Server, is_own_process: bool) -> Vec<Trial> {
     };
     // A proxy can only lose answers to requests that it can read.
     let is_possible = |test: &Test| !(server.uses_tls() && test.name().starts_with("servers::lost::"));
-    tests::<C>().into_iter().filter(is_possible).map(trial).collect()
+    let newest = tested().into_iter().filter(|release| *release == Release::Sid);
+    let releases = newest.map(Some).chain([None]);
+    let of_release =
+        |release| tests::<C>().into_iter().filter(is_possible).map(move |test| trial(test, release));
+    releases.flat_map(of_release).collect()
 }
