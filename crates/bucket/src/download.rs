@@ -130,14 +130,12 @@ impl Download {
         if range.is_none() && result.as_ref().is_err_and(|error| error.cause == Cause::NoLength) {
             // The answer about a range contains the size.
             range = Some(GetRange::Offset(0));
-            result = get(&store, &path, range.clone(), &mut attempts).await;
+            result = match get(&store, &path, range.clone(), &mut attempts).await {
+                Err(error) if has_no_first_byte(&error) => return Ok(Self::empty(store, path, attempts)),
+                result => result,
+            };
         }
-        let (answer, exchange) = match result {
-            Err(error) if error.cause == Cause::OutOfRange && wanted == ReadRange::Whole => {
-                return Ok(Self::empty(store, path, attempts));
-            }
-            result => result?,
-        };
+        let (answer, exchange) = result?;
         if let ReadRange::Range(range) = wanted
             && answer.range != range
         {
@@ -315,7 +313,13 @@ impl Download {
             Check::Late(hasher) => {
                 // Ends the first request, whose connection the next one may need.
                 self.body = futures_util::stream::empty().boxed();
-                let (object, exchange) = self.attempts.renewed().run(|| self.store.head(&self.path)).await?;
+                let mut attempts = self.attempts.again(self.attempts.policy());
+                let (object, exchange) = match attempts.run(|| self.store.head(&self.path)).await {
+                    // Chunked answers do not say how large the object is, which is known.
+                    Err(error) if error.cause == Cause::NoLength => return Ok(()),
+                    Err(error) if error.cause == Cause::NotFound => return Err(self.changed()),
+                    result => result?,
+                };
                 if !is_same_version(&without_placeholder(object), &self.object) {
                     return Err(self.changed());
                 }
@@ -372,6 +376,12 @@ async fn get(
     let (mut answer, exchange) = attempts.run(|| store.get_opts(path, options.clone())).await?;
     answer.meta = without_placeholder(answer.meta);
     Ok((answer, exchange))
+}
+
+/// Whether a refused read of all bytes from the first one shows that there are none. Only the storage service can know.
+fn has_no_first_byte(error: &StorageError) -> bool {
+    let code = error.answer.as_ref().and_then(|answer| answer.code.as_deref());
+    error.cause == Cause::OutOfRange && code == Some("InvalidRange")
 }
 
 /// Removes the ETag that stands for none.

@@ -141,9 +141,8 @@ impl Attempts {
         Self { deadline, ..Self::new(policy, self.operation, self.object.clone()) }
     }
 
-    /// The attempts for another request of the same operation.
-    pub(crate) fn renewed(&self) -> Self {
-        self.again(self.policy)
+    pub(crate) fn policy(&self) -> RetryPolicy {
+        self.policy
     }
 
     /// Whether the server may have carried out one of the failed attempts.

@@ -12,6 +12,7 @@ use object_store::client::{HttpError, HttpRequest, HttpResponse};
 use crate::client::small_body;
 use crate::error_body;
 use crate::exchange::Refusal;
+use crate::redact::Secrets;
 
 /// The body of a request that contains requests without a body of their own.
 #[derive(Default)]
@@ -138,7 +139,7 @@ fn answer(part: &str) -> Option<BatchAnswer> {
     let (head, body) = response.split_once("\n\n").unwrap_or((response, ""));
     let (status_line, headers) = head.split_once('\n').unwrap_or((head, ""));
     let status = status_line.split(' ').nth(1)?.parse().ok()?;
-    let refusal = error_body::parse(body.trim().as_bytes());
+    let refusal = error_body::parse(body.trim().as_bytes(), &Secrets::default());
     let refusal = Refusal {
         code: header(headers, "x-ms-error-code").and_then(error_body::name).or(refusal.code),
         request_id: header(headers, "x-ms-request-id").and_then(error_body::name).or(refusal.request_id),

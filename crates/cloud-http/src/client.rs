@@ -51,9 +51,9 @@ pub struct HttpOptions {
     pub answer_limit: Duration,
     /// Maximum number of connections in use, at least 1. Further requests wait.
     pub max_connections: usize,
-    /// `[protocol://][user:password@]host[:port]`, or an empty string for none. If `None`, the environment (`HTTPS_PROXY` and similar)
-    /// decides. `NO_PROXY` applies to both. This machine and metadata services are never asked through a
-    /// proxy.
+    /// `[protocol://][user:password@]host[:port]`, or an empty string for none. If `None`, the environment
+    /// (`HTTPS_PROXY` and similar) decides. `NO_PROXY` applies to both. This machine and metadata services are
+    /// never asked through a proxy.
     pub proxy: Option<String>,
     /// PEM certificates to trust in addition to the system's: of authorities or of servers.
     pub root_certificates: Option<Vec<u8>>,
@@ -271,12 +271,16 @@ impl CloudHttp {
         response
     }
 
+    /// As [`one_line`](crate::one_line), and without the [secrets](Self::with_secrets).
+    pub fn one_line(&self, text: &str) -> String {
+        self.secrets.one_line(text)
+    }
+
     fn note_refusal(&self, body: &[u8], advice: Option<String>) {
-        let refusal = error_body::parse(body);
-        let message = refusal.message.map(|message| self.secrets.remove_from(message));
+        let refusal = error_body::parse(body, &self.secrets);
         note(|exchange| {
             exchange.code = refusal.code;
-            exchange.message = with_advice(message, advice);
+            exchange.message = with_advice(refusal.message, advice);
             exchange.request_id = exchange.request_id.take().or(refusal.request_id);
         });
     }
@@ -331,7 +335,7 @@ fn note_answer(status: StatusCode, headers: &HeaderMap) {
         exchange.retry_after =
             headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
         exchange.checksum = Checksum::of_answer(headers);
-        exchange.foreign = status.is_success() && foreign::is_web_page(headers);
+        exchange.foreign = status.is_success() && foreign::is_web_page(status, headers);
     });
 }
 

@@ -7,29 +7,29 @@ use quick_xml::events::{BytesRef, Event};
 use serde_json::{Map, Value};
 
 use crate::exchange::Refusal;
-use crate::redact::one_line;
+use crate::redact::Secrets;
 
 /// Maximum number of letters of an error code and of a request id.
 const LONGEST_NAME: usize = 100;
 
 /// Returns the code, message and request id of an error body. The rest is ignored, because it can contain
-/// access keys and the string that was signed.
+/// access keys and the string that was signed. `secrets` are removed from the message.
 ///
 /// Only documents in the form of a cloud have a code. A page or a text has at most a message.
-pub(crate) fn parse(body: &[u8]) -> Refusal {
-    let body = body.trim_ascii().trim_ascii_start();
+pub(crate) fn parse(body: &[u8], secrets: &Secrets) -> Refusal {
+    let body = body.trim_ascii();
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     if let Ok(json) = serde_json::from_slice::<Value>(body) {
-        return json.as_object().map(of_json).unwrap_or_default();
+        return json.as_object().map(|object| of_json(object, secrets)).unwrap_or_default();
     }
     let Some(text) = decode(body) else { return Refusal::default() };
     if is_html(&text) {
-        return Refusal { message: title(&text), ..Refusal::default() };
+        return Refusal { message: title(&text, secrets), ..Refusal::default() };
     }
     if text.starts_with('<') {
-        return of_xml(text.as_bytes());
+        return of_xml(text.as_bytes(), secrets);
     }
-    Refusal { message: Some(one_line(&text)).filter(|line| !line.is_empty()), ..Refusal::default() }
+    Refusal { message: Some(secrets.one_line(&text)).filter(|line| !line.is_empty()), ..Refusal::default() }
 }
 
 /// Decodes UTF-8 or, like old web servers, ISO 8859-1; `None` if `body` is not text, which may be an echo of an
@@ -53,7 +53,7 @@ fn is_html(text: &str) -> bool {
 }
 
 /// Returns the title of a page, or else its first heading.
-fn title(page: &str) -> Option<String> {
+fn title(page: &str, secrets: &Secrets) -> Option<String> {
     // Keeps the positions of all letters.
     let lower = page.to_ascii_lowercase();
     ["title", "h1"].into_iter().find_map(|element| {
@@ -62,14 +62,14 @@ fn title(page: &str) -> Option<String> {
         let end = start + lower[start..].find("</")?;
         let raw = &page[start..end];
         let text = unescape(raw).map_or_else(|_| raw.to_owned(), |text| text.into_owned());
-        Some(one_line(&text)).filter(|line| !line.is_empty())
+        Some(secrets.one_line(&text)).filter(|line| !line.is_empty())
     })
 }
 
 /// <https://cloud.google.com/storage/docs/json_api/v1/status-codes>, Azure's
 /// `{"error": {"code": …, "message": …}}`, `{"error": …, "error_description": …}`, and
 /// `{"Code": …, "Message": …}`.
-fn of_json(body: &Map<String, Value>) -> Refusal {
+fn of_json(body: &Map<String, Value>, secrets: &Secrets) -> Refusal {
     let text = |object: &Map<String, Value>, names: &[&str]| {
         let named = |name: &&str| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         names.iter().filter_map(named).find_map(|(_, value)| value.as_str().map(str::to_owned))
@@ -80,13 +80,13 @@ fn of_json(body: &Map<String, Value>) -> Refusal {
     let message = text(inner, &["message", "error_description", "detail", "title", "error"]);
     let code = code.as_deref().and_then(name);
     Refusal {
-        message: message.map(|text| one_line(&text)).filter(|line| Some(line) != code.as_ref()),
+        message: message.map(|text| secrets.one_line(&text)).filter(|line| Some(line) != code.as_ref()),
         code,
         request_id: text(inner, &["RequestId"]).as_deref().and_then(name),
     }
 }
 
-fn of_xml(body: &[u8]) -> Refusal {
+fn of_xml(body: &[u8], secrets: &Secrets) -> Refusal {
     let mut code = String::new();
     let mut message = String::new();
     let mut request_id = String::new();
@@ -116,7 +116,7 @@ fn of_xml(body: &[u8]) -> Refusal {
         }
     }
     let code = name(&code);
-    let message = Some(one_line(&message)).filter(|line| !line.is_empty());
+    let message = Some(secrets.one_line(&message)).filter(|line| !line.is_empty());
     let advice =
         match (name(&region), name(&endpoint).filter(|_| code.as_deref() == Some("PermanentRedirect"))) {
             (Some(region), _) => Some(set_region(&region)),
@@ -166,6 +166,10 @@ pub(crate) fn name(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(body: &[u8]) -> Refusal {
+        super::parse(body, &Secrets::default())
+    }
 
     fn parts(body: impl AsRef<[u8]>) -> (Option<String>, Option<String>) {
         let refusal = parse(body.as_ref());

@@ -2,7 +2,7 @@
 //! program at the address.
 //!
 //! Such answers say nothing about objects. Services answer 404 with a code of their own, and do not send web
-//! pages without one of their headers. A `HEAD` has no body, so that for S3 only a web page's headers are
+//! pages without one of their headers. A `HEAD` has no body, so that for S3 only the type of a text is
 //! suspicious.
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -29,7 +29,10 @@ const NOT_FOUND: [&str; 7] = [
 ];
 
 /// Whether a successful answer is a web page. Some servers give this type to answers without content.
-pub(crate) fn is_web_page(headers: &HeaderMap) -> bool {
+pub(crate) fn is_web_page(status: StatusCode, headers: &HeaderMap) -> bool {
+    if matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) {
+        return false;
+    }
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     let is_html =
@@ -60,9 +63,13 @@ fn is_refusal_of_other(
     match code {
         _ if status != StatusCode::NOT_FOUND => false,
         Some(code) if NOT_FOUND.contains(&code) => false,
-        None if *method == Method::HEAD => is_web_page(headers),
+        None if *method == Method::HEAD => is_text(headers) && !is_of_service(headers),
         _ => !is_json_of_google(body),
     }
+}
+
+fn is_text(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/"))
 }
 
 fn is_of_service(headers: &HeaderMap) -> bool {
@@ -102,7 +109,8 @@ mod tests {
             (&[("content-type", "text/html"), ("x-goog-generation", "1")], false),
             (&[("content-type", "text/html-like")], false),
         ] {
-            assert_eq!(is_web_page(&headers(fields)), expected, "{fields:?}");
+            assert_eq!(is_web_page(StatusCode::OK, &headers(fields)), expected, "{fields:?}");
+            assert!(!is_web_page(StatusCode::NO_CONTENT, &headers(fields)));
         }
     }
 
@@ -132,6 +140,9 @@ mod tests {
         }
         assert!(!is_foreign(Method::HEAD, 404, &none, None, ""));
         assert!(is_foreign(Method::HEAD, 404, &html, None, ""));
+        assert!(is_foreign(Method::HEAD, 404, &headers(&[("content-type", "text/plain")]), None, ""));
+        let rclone = headers(&[("content-type", "text/plain"), ("x-amz-request-id", "1")]);
+        assert!(!is_foreign(Method::HEAD, 404, &rclone, None, ""));
         assert!(!is_foreign(Method::GET, 403, &html, None, "<html>"));
     }
 }

@@ -38,13 +38,20 @@ const SECRET_NAMES: [&str; 14] = [
 const SHORTEST_ACCESS_KEY: usize = 16;
 /// The shortest string of mixed characters that is taken for a key, a signature or a token.
 const SHORTEST_SECRET: usize = 20;
+/// The shortest configured secret that is removed. Shorter ones are parts of ordinary words.
+const SHORTEST_CONFIGURED: usize = 4;
 
 /// Returns the first line of a server's text for messages: without control characters, credentials and
 /// signatures, and of limited length.
 pub fn one_line(text: &str) -> String {
+    shorten(&clean_line(text))
+}
+
+/// As [`one_line`], but not shortened yet.
+pub(crate) fn clean_line(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
     let clean: String = line.chars().filter(|letter| !letter.is_control()).take(MAX_SCANNED).collect();
-    shorten(&without_secrets(&clean))
+    without_secrets(&clean)
 }
 
 fn shorten(text: &str) -> String {
@@ -161,11 +168,12 @@ pub(crate) struct Secrets(Arc<[String]>);
 
 impl Secrets {
     pub(crate) fn new(secrets: impl IntoIterator<Item = String>) -> Self {
-        Self(secrets.into_iter().filter(|secret| !secret.is_empty()).collect())
+        Self(secrets.into_iter().filter(|secret| secret.len() >= SHORTEST_CONFIGURED).collect())
     }
 
-    pub(crate) fn remove_from(&self, text: String) -> String {
-        self.0.iter().fold(text, |text, secret| text.replace(secret, GAP))
+    /// As [`one_line`], without these secrets, which the end of the line could otherwise cut.
+    pub(crate) fn one_line(&self, text: &str) -> String {
+        shorten(&self.0.iter().fold(clean_line(text), |line, secret| line.replace(secret, GAP)))
     }
 }
 
@@ -236,8 +244,11 @@ mod tests {
 
     #[test]
     fn configured_secrets_are_removed() {
-        let secrets = Secrets::new(["minioadmin".to_owned(), String::new()]);
-        assert_eq!(secrets.remove_from("no minioadmin here".to_owned()), "no … here");
+        let secrets = Secrets::new(["minioadmin".to_owned(), "no".to_owned(), String::new()]);
+        assert_eq!(secrets.one_line("no minioadmin here"), "no … here");
+        // Nothing is left of one where the line is cut.
+        let cut = format!("{} minioadmin", "a ".repeat(97));
+        assert_eq!(secrets.one_line(&cut), format!("{} …", "a ".repeat(97)));
         assert_eq!(format!("{secrets:?}"), "Secrets(1)");
     }
 }

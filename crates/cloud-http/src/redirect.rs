@@ -7,7 +7,7 @@ use http::header::LOCATION;
 use http::{HeaderMap, StatusCode, Uri};
 use object_store::client::HttpResponse;
 
-/// Domains in which each host belongs to the same cloud.
+/// Domains of clouds, whose own redirects may lead to any of their hosts.
 const CLOUDS: [&str; 5] =
     ["amazonaws.com", "amazonaws.com.cn", "core.windows.net", "core.chinacloudapi.cn", "googleapis.com"];
 /// Maximum number of redirects of one request.

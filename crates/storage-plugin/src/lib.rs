@@ -27,6 +27,8 @@
 //!     const NAME: &'static CStr = c"memory-storage";
 //!     const DESCRIPTION: &'static str = "Stores attachments in memory";
 //!     const SECTION: &'static str = "MemoryStorage";
+//!     const SERVER: &'static str = "a memory";
+//!     const READ_PERMISSIONS: &'static str = "none";
 //!
 //!     fn connect(section: &mut Section<'_>, context: &ProviderContext<'_>) -> Result<BucketOptions, InitializeError> {
 //!         let url = format!("memory://{}", section.required("BucketName")?);

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bucket::{Answer, BulkDelete, Deletion};
-use cloud_http::{one_line, small_body};
+use cloud_http::small_body;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method};
 use md5::{Digest as _, Md5};
@@ -107,7 +107,7 @@ impl BulkDelete for ObjectDeletion {
             return Err(failed(Box::from("the server refused")));
         }
         let body = small_body(response).await.map_err(|error| failed(Box::new(error)))?;
-        Ok(deletions(names, &body))
+        Ok(deletions(names, &body, &|text| self.http.http.one_line(text)))
     }
 }
 
@@ -132,12 +132,12 @@ fn document(names: &[Path]) -> String {
     document
 }
 
-/// Reads the answer to the deletion of `names`.
-fn deletions(names: &[Path], answer: &[u8]) -> Vec<Deletion> {
+/// Reads the answer to the deletion of `names`, whose texts `clean` shortens for messages.
+fn deletions(names: &[Path], answer: &[u8], clean: &dyn Fn(&str) -> String) -> Vec<Deletion> {
     let results = match quick_xml::de::from_reader(answer) {
         Ok(Document::DeleteResult(results)) => results,
         Ok(Document::Error(failure)) => {
-            let refused = Deletion::Refused(failure.into_answer());
+            let refused = Deletion::Refused(failure.into_answer(clean));
             return vec![refused; names.len()];
         }
         Err(_) => return vec![Deletion::Unclear; names.len()],
@@ -146,16 +146,16 @@ fn deletions(names: &[Path], answer: &[u8]) -> Vec<Deletion> {
     let errors = results
         .errors
         .into_iter()
-        .map(|mut failure| (std::mem::take(&mut failure.key), Deletion::Refused(failure.into_answer())));
+        .map(|mut failure| (std::mem::take(&mut failure.key), Deletion::Refused(failure.into_answer(clean))));
     let by_name: HashMap<_, _> = deleted.chain(errors).collect();
     names.iter().map(|name| by_name.get(name.as_ref()).cloned().unwrap_or(Deletion::Unclear)).collect()
 }
 
 impl Failure {
-    fn into_answer(self) -> Answer {
+    fn into_answer(self, clean: &dyn Fn(&str) -> String) -> Answer {
         let Self { code, message, request_id, .. } = self;
         let status = code.as_deref().and_then(status_of);
-        let text = |text: Option<String>| text.as_deref().map(one_line);
+        let text = |text: Option<String>| text.as_deref().map(clean);
         Answer {
             status: status.unwrap_or(REFUSED),
             code: text(code),
@@ -167,6 +167,8 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
+    use cloud_http::one_line;
+
     use super::*;
 
     fn paths(names: &[&str]) -> Vec<Path> {
@@ -203,19 +205,26 @@ mod tests {
             refused(500, "InternalError", ""),
             Deletion::Unclear,
         ];
-        assert_eq!(deletions(&names, answer.as_bytes()), expected);
+        assert_eq!(deletions(&names, answer.as_bytes(), &one_line), expected);
     }
 
     #[test]
     fn error_with_status_200_refuses_all() {
         let answer = b"<Error><Code>SlowDown</Code><Message>Reduce</Message></Error>";
-        assert_eq!(deletions(&paths(&["a", "b"]), answer), vec![refused(503, "SlowDown", "Reduce"); 2]);
+        assert_eq!(
+            deletions(&paths(&["a", "b"]), answer, &one_line),
+            vec![refused(503, "SlowDown", "Reduce"); 2]
+        );
     }
 
     #[test]
     fn other_answers_leave_it_open() {
         for answer in ["", "<html><body>Welcome</body></html>", "<DeleteResult>", "<DeleteResult/>", "{}"] {
-            assert_eq!(deletions(&paths(&["a"]), answer.as_bytes()), [Deletion::Unclear], "{answer}");
+            assert_eq!(
+                deletions(&paths(&["a"]), answer.as_bytes(), &one_line),
+                [Deletion::Unclear],
+                "{answer}"
+            );
         }
     }
 }

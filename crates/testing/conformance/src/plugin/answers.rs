@@ -193,6 +193,21 @@ fn chunked_object_of_any_size_is_read<C: Cloud>() -> Result<()> {
         plugin.ranges(),
         [None, Some("bytes=0-".to_owned()), Some("bytes=7000000-19999999".to_owned())]
     );
+    // Only the service knows that an object is empty.
+    plugin.insert(KEY, content(SIZE));
+    for before in [None, Some(Odd::Chunked)] {
+        let refused = if before.is_some() { request::READ_RANGE } else { request::READ };
+        before.into_iter().for_each(|odd| drop(plugin.fault(request::READ, Fault::Odd(odd), 1)));
+        plugin.fault(refused, Fault::status(416, "Other"), 1);
+        assert_eq!(plugin.orthanc.read_whole(UUID, DICOM), Err(BAD_RANGE), "{before:?}");
+        assert!(plugin.new_error()?.contains("HTTP 416"));
+    }
+    // The size of a large object is known from the range, if no answer has a length.
+    plugin.insert(KEY, content(20_000_000));
+    for operation in request::ALL.into_iter().chain([request::HEAD]) {
+        plugin.fault(operation, Fault::Odd(Odd::Chunked), usize::MAX);
+    }
+    assert!(plugin.range(UUID, 0, 20_000_000)? == content(20_000_000));
     plugin.check()
 }
 
