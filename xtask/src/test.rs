@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use lexopt::prelude::Long;
+use orthanc_roots::{Release, WITHOUT_VARIABLE};
 use xtask::options::PLUGINS;
-use xtask::roots::{Release, WITHOUT_VARIABLE};
 use xtask::servers::Servers;
 use xtask::{cargo, install, target_folder};
 
