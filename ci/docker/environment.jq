@@ -1,7 +1,8 @@
 # Converts variables such as ORTHANC__AWS_S3_STORAGE__BUCKET_NAME to Orthanc's configuration.
 #
 # Two underscores separate sections, one underscore separates words: AwsS3Storage, BucketName. Values that are valid JSON
-# are used as JSON (true, 8042, {"user": "password"}), all others as strings.
+# are used as JSON (true, 8042, {"user": "password"}), all others as strings. Of secrets, numbers are strings too, since
+# a password may consist of digits.
 #
 # The input is the secrets: objects from file name to content, or null if the file cannot be read. A secret whose name is
 # a variable is that variable. The variable ORTHANC__AWS_S3_STORAGE__SECRET_KEY_SECRET names the secret that is
@@ -16,6 +17,11 @@ def names: {
 };
 
 def name: names[.] // (split("_") | map(.[0:1] + (.[1:] | ascii_downcase)) | join(""));
+
+def value:
+  . as $variable
+  | try ($variable.value | fromjson) catch $variable.value
+  | if $variable.secret == null or (type | IN("object", "array", "boolean")) then . else $variable.value end;
 
 def stop: "entrypoint: \(.)\n" | halt_error(1);
 
@@ -43,4 +49,4 @@ def variables: to_entries[] | select(.key | startswith("ORTHANC__"));
       RemoteAccessAllowed: true,
       AuthenticationEnabled: true
     };
-    setpath($variable.key[9:] / "__" | map(name); $variable.value | (try fromjson catch $variable.value)))
+    setpath($variable.key[9:] / "__" | map(name); $variable | value))

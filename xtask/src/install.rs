@@ -4,8 +4,8 @@ use std::env;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use orthanc_roots::Release;
 
-use crate::roots::Release;
 use crate::{run, target_folder};
 
 const INSTALL_PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/install-packages.sh");

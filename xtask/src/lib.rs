@@ -2,7 +2,6 @@
 
 pub mod install;
 pub mod options;
-pub mod roots;
 pub mod servers;
 
 use std::env;

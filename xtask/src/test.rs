@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use lexopt::prelude::Long;
+use orthanc_roots::{Release, WITHOUT_VARIABLE};
 use xtask::options::PLUGINS;
-use xtask::roots::{Release, WITHOUT_VARIABLE};
 use xtask::servers::Servers;
 use xtask::{cargo, install, target_folder};
 
@@ -45,17 +45,30 @@ pub(crate) fn run(arguments: lexopt::Parser) -> Result<()> {
     for line in closing.iter().chain(&holes) {
         println!("{line}");
     }
-    if long {
-        newest?;
-    }
-    packages?;
-    on_servers.context("tests on real servers")?;
-    ensure!(holes.is_empty(), "plugins lack conformance tests");
-    ensure!(passed, "tests failed");
-    ensure!(
-        documentation.context("running the documentation tests")?.success(),
-        "documentation tests failed"
-    );
+    all([
+        ("tests", succeeded(passed)),
+        (
+            "documentation tests",
+            documentation.context("starting cargo").and_then(|status| succeeded(status.success())),
+        ),
+        ("conformance tests of every plugin", succeeded(holes.is_empty())),
+        ("tests on real servers", on_servers),
+        ("packages", packages),
+        ("newest Orthanc", if long { newest } else { Ok(()) }),
+    ])
+}
+
+fn succeeded(success: bool) -> Result<()> {
+    ensure!(success, "failed, for the reasons above");
+    Ok(())
+}
+
+/// Returns all errors as one.
+fn all<const N: usize>(results: [(&str, Result<()>); N]) -> Result<()> {
+    let errors =
+        results.into_iter().filter_map(|(what, result)| Some(format!("{what}: {:#}", result.err()?)));
+    let errors: Vec<_> = errors.collect();
+    ensure!(errors.is_empty(), errors.join("\n"));
     Ok(())
 }
 
@@ -85,8 +98,7 @@ pub(crate) fn run_on_servers(arguments: lexopt::Parser) -> Result<()> {
     install::for_tests()?;
     let newest = install::newest_orthanc();
     let tests = Tests { plugins: build_plugins()?, long, without_newest: newest.is_err() };
-    tests.run_on_servers(&for_runner)?;
-    newest
+    all([("tests on real servers", tests.run_on_servers(&for_runner)), ("newest Orthanc", newest)])
 }
 
 /// Whether `--long` is given, and the arguments after `--`.
@@ -254,6 +266,14 @@ mod tests {
         assert_eq!(parsed(&["--", "--long"]), Some((false, vec!["--long".into()])));
         assert_eq!(parsed(&["-E"]), None);
         assert_eq!(parsed(&["--long=yes"]), None);
+    }
+
+    #[test]
+    fn no_error_hides_another_one() {
+        let error = || anyhow::anyhow!("inner").context("outer");
+        assert!(all([("one", Ok(())), ("two", Ok(()))]).is_ok());
+        let errors = all([("one", Err(error())), ("two", Ok(())), ("three", Err(error()))]).unwrap_err();
+        assert_eq!(errors.to_string(), "one: outer: inner\nthree: outer: inner");
     }
 
     #[test]

@@ -10,7 +10,6 @@ use std::process::Command;
 
 use orthanc_ffi::abi::{self, change_type, http_method, job_step, job_stop, service};
 use orthanc_ffi::{ErrorCode, OrthancVersion};
-use xtask::roots;
 
 const HEADER: &str = "usr/include/orthanc/OrthancCPlugin.h";
 
@@ -314,7 +313,7 @@ fn declarations_match_the_installed_header() {
 
 #[test]
 fn newer_declarations_match_the_headers_of_other_releases() {
-    let releases = roots::tested();
+    let releases = orthanc_roots::tested();
     assert!(!releases.is_empty());
     for release in releases {
         let version = OrthancVersion::parse(&release.version().unwrap()).unwrap();

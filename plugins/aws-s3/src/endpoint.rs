@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cloud_http::proxy_for;
 use storage_plugin::{ConfigError, Section, endpoint_option};
 use url::{Host, Url};
 
@@ -57,8 +58,8 @@ impl Endpoint {
     }
 
     /// Chooses how objects are addressed, if the configuration does not say so: by path if the name server knows the host
-    /// and not the bucket's host.
-    pub(crate) async fn decide(self, bucket: &str) -> Self {
+    /// and not the bucket's host. `proxy` is the client's option.
+    pub(crate) async fn decide(self, bucket: &str, proxy: Option<&str>) -> Self {
         if !self.is_open {
             return self;
         }
@@ -67,14 +68,21 @@ impl Endpoint {
             let lookup = tokio::net::lookup_host((host, port));
             tokio::time::timeout(LOOKUP, lookup).await.is_ok_and(|found| found.is_ok())
         };
-        self.decide_with(bucket, is_known).await
+        let has_proxy = proxy_for(proxy, self.url.as_str()).is_some();
+        self.decide_with(bucket, has_proxy, is_known).await
     }
 
-    async fn decide_with(self, bucket: &str, is_known: impl AsyncFn(String) -> bool) -> Self {
+    async fn decide_with(
+        self,
+        bucket: &str,
+        has_proxy: bool,
+        is_known: impl AsyncFn(String) -> bool,
+    ) -> Self {
         let host = self.url.host_str().unwrap_or_default().to_owned();
         let with_bucket = format!("{bucket}.{host}");
-        let known = tokio::join!(is_known(with_bucket.clone()), is_known(host.clone()));
-        match known {
+        let (bucket_is_known, is_known) = tokio::join!(is_known(with_bucket.clone()), is_known(host.clone()));
+        // With a proxy, only the proxy needs to know the names.
+        match (bucket_is_known || (has_proxy && !is_known), is_known) {
             (true, _) => tracing::info!("objects are addressed as {with_bucket}/key"),
             (false, true) => {
                 tracing::info!(
@@ -143,8 +151,8 @@ mod tests {
         let is_open = endpoint.is_open;
         let known: Vec<_> = known.iter().map(|host| (*host).to_owned()).collect();
         let decided = match is_open {
-            true => endpoint.decide_with("bucket", async |host| known.contains(&host)).await,
-            false => endpoint.decide("bucket").await,
+            true => endpoint.decide_with("bucket", false, async |host| known.contains(&host)).await,
+            false => endpoint.decide("bucket", None).await,
         };
         assert_eq!(decided.bucket_in_host, decided.url.host_str().unwrap().starts_with("bucket."));
         decided.url.to_string()

@@ -70,7 +70,8 @@ impl Provider for S3 {
         context: &ProviderContext<'_>,
     ) -> Result<BucketOptions, InitializeError> {
         let mut options = Options::read(section)?;
-        options.endpoint = context.runtime().block_on(options.endpoint.decide(&options.bucket));
+        let proxy = context.network().http.proxy.as_deref();
+        options.endpoint = context.runtime().block_on(options.endpoint.decide(&options.bucket, proxy));
         let http = client(&options, context.http()?);
         let store = store(&options, &http).map_err(client_error)?;
         let bucket_url = options.endpoint.bucket_url(&options.bucket);

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::Result;
 use cloud::S3;
 use conformance::{Cloud as _, DICOM, KEY, LoadedPlugin, Trials, UUID, configuration, done, with, without};
-use fake_cloud::{Fault, FaultRule};
+use fake_cloud::{BucketServer, Fault, FaultRule, Options};
+use fake_orthanc::LogLevel;
 use serde_json::{Map, Value, json};
 
 #[test]
@@ -40,6 +41,22 @@ fn addressing_by_path_needs_no_option_on_this_machine() -> Result<()> {
         plugin.check()?;
     }
     Ok(())
+}
+
+#[test]
+fn only_the_proxy_needs_to_know_the_server() -> Result<()> {
+    let domain = Some("s3.test".to_owned());
+    let server = BucketServer::start(Options { virtual_host_domain: domain, ..Options::default() })?;
+    let section = with(
+        without(S3::section("http://s3.test"), &["VirtualAddressing"]),
+        &json!({"Proxy": server.endpoint()}),
+    );
+    let plugin = LoadedPlugin::<S3>::load(server, configuration::<S3>(section))?;
+    let warnings = plugin.lines(LogLevel::Warning);
+    assert!(!warnings.iter().any(|line| line.contains("VirtualAddressing")), "{warnings:#?}");
+    plugin.create(UUID, b"x")?;
+    assert_eq!(plugin.read(UUID)?, b"x");
+    plugin.check()
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! {
 //!   "GoogleCloudStorage": {
 //!     "BucketName": "my-hospital-images",
-//!     "ServiceAccountFile": "/etc/orthanc/service-account.json"
+//!     "ServiceAccountFile": "/etc/orthanc/service-account.key"
 //!   }
 //! }
 //! ```

@@ -34,6 +34,8 @@ impl Container {
         );
         let environment = fs::read_to_string(sources().join("ci/docker/environment.jq")).unwrap();
         container.file("/usr/local/share/orthanc/environment.jq", &environment);
+        fs::create_dir(container.path("/tmp")).unwrap();
+        fs::set_permissions(container.path("/tmp"), Permissions::from_mode(0o1777)).unwrap();
         // Another user runs the entry point.
         fs::set_permissions(container.0.path(), Permissions::from_mode(0o755)).unwrap();
         container
@@ -60,6 +62,7 @@ impl Container {
             .args(["/bin/sh".as_ref(), self.path("/entrypoint").as_os_str()])
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
+            .env("TMPDIR", self.path("/tmp"))
             .envs(variables.iter().copied())
             .output()
             .unwrap();
@@ -104,6 +107,32 @@ fn secrets_are_options() {
 }
 
 #[test]
+fn credentials_of_google_are_no_configuration() {
+    let container = Container::new();
+    let key = r#"{"type": "service_account", "private_key": "hidden"}"#;
+    container
+        .file("/run/secrets/service-account.json", key)
+        .file("/etc/orthanc/user.json", r#"{"type": "authorized_user", "refresh_token": "hidden"}"#)
+        .file("/etc/orthanc/orthanc.json", r#"{"Name": "kept"}"#);
+    let configuration = container.start(&[]).unwrap();
+    assert_eq!(configuration["Name"], "kept");
+    assert!(!configuration.to_string().contains("hidden"), "{configuration}");
+}
+
+#[test]
+fn passwords_are_strings() {
+    let container = Container::new();
+    for password in ["123456", "007", "98765432109876543210", "1e3", "null", "\"quoted\""] {
+        container.file("/run/secrets/ORTHANC__AWS_S3_STORAGE__SECRET_KEY", password);
+        container.file("/run/secrets/of-database", password);
+        let variables = [("ORTHANC__POSTGRESQL__PASSWORD_SECRET", "of-database")];
+        let configuration = container.start(&variables).unwrap();
+        assert_eq!(configuration["AwsS3Storage"]["SecretKey"], password);
+        assert_eq!(configuration["PostgreSQL"]["Password"], password);
+    }
+}
+
+#[test]
 fn container_without_secrets_starts() {
     let container = Container::new();
     fs::remove_dir(container.path("/run/secrets")).unwrap();
@@ -117,6 +146,8 @@ fn unusable_secrets_stop_the_container() {
     let refused = |variables: &[(&str, &str)], reason: &str| {
         let error = container.start(variables).unwrap_err();
         assert_eq!(error, format!("entrypoint: {reason}\n"));
+        let copies = fs::read_dir(container.path("/tmp")).unwrap().count();
+        assert_eq!(copies, 0, "copies of secrets are left");
     };
     let by_name = [("ORTHANC__AWS_S3_STORAGE__SECRET_KEY_SECRET", "s3")];
     refused(

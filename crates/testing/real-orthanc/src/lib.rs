@@ -28,9 +28,9 @@ pub mod workspace;
 
 pub use error::StartError;
 pub use orthanc::{Builder, Orthanc};
+pub use orthanc_roots::{Release, tested};
 pub use postgres::{POSTGRESQL_INDEX_PLUGIN, Postgres};
 pub use proxy::Proxy;
 pub use release::{plugin_of_debian, use_release};
 pub use rest::{Answer, Client, Method, Uploaded};
 pub use send::{SendError, dicom_send};
-pub use xtask::roots::{Release, tested};

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use xtask::roots::Release;
+use orthanc_roots::Release;
 
 static RELEASE: OnceLock<Release> = OnceLock::new();
 

@@ -10,7 +10,7 @@ use crate::system::workspace;
 use real_orthanc::workspace::Plugin;
 
 /// The documentation for people who run Orthanc. The Debian packages list the same files in the plugins' manifests.
-const DOCUMENTATION: [&str; 10] = [
+const DOCUMENTATION: [&str; 11] = [
     "docs/install.md",
     "docs/configuration.md",
     "docs/hybrid.md",
@@ -20,6 +20,7 @@ const DOCUMENTATION: [&str; 10] = [
     "docs/performance.md",
     "docs/rest-api.md",
     "docs/semantics.md",
+    "docs/servers.md",
     "docs/troubleshooting.md",
 ];
 
@@ -95,6 +96,17 @@ mod tests {
             let manifest = manifest(plugin);
             let depends = manifest.lines().find_map(|line| line.strip_prefix("depends = "));
             assert!(depends.is_some_and(|packages| packages.contains("ca-certificates")), "{plugin:?}");
+        }
+    }
+
+    #[test]
+    fn links_between_documents_lead_to_packaged_ones() {
+        for path in DOCUMENTATION {
+            let text = fs::read_to_string(workspace().unwrap().join(path)).unwrap();
+            let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+            for link in links.filter(|link| !link.is_empty() && !link.contains("://")) {
+                assert!(DOCUMENTATION.contains(&format!("docs/{link}").as_str()), "{path}: {link}");
+            }
         }
     }
 
