@@ -212,13 +212,16 @@ impl Bucket {
         let found = match (probed, &self.options.create) {
             (Err(error), Some(bucket)) if error.cause == Cause::BucketMissing => {
                 attempts(Operation::CreateBucket).run(|| bucket.create_bucket()).await?;
-                BucketCheck::Created
+                Ok(BucketCheck::Created)
             }
-            (Err(error), _) if error.cause != Cause::NotFound => return Err(error),
-            _ => BucketCheck::Found,
+            (Err(error), _) if error.cause != Cause::NotFound => Err(error),
+            _ => Ok(BucketCheck::Found),
         };
-        self.learn_dialect(&path, policy).await;
-        Ok(found)
+        // Uploads may be allowed where S3 does not say whether an object exists.
+        if found.as_ref().err().is_none_or(StorageError::lacks_permission) {
+            self.learn_dialect(&path, policy).await;
+        }
+        found
     }
 
     /// Sends a part of an upload that does not exist, which stores nothing: the server refuses its headers first, if it
@@ -255,22 +258,20 @@ impl Bucket {
         let start = Instant::now();
         let size = content.len() as u64;
         let options = self.options.put_options.clone();
+        let mut attempts = self.attempts(Operation::Create, name);
         if self.must_split(size) {
-            return self.upload_in_parts(name, path, &content, options).await;
+            return self.upload_in_parts(name, path, &content, options, attempts).await;
         }
         let breaks = Breaks::new(&self.request_size, size);
         let put = || self.options.store.put_opts(path, content.clone().into(), options.clone());
-        let mut attempts = self.attempts(Operation::Create, name);
         if let Err(error) = attempts.run(async || breaks.count(hashing(content.len(), put()).await)).await {
-            let too_large = error.cause == Cause::TooLarge || breaks.are_too_many();
-            let mut result = Err(error);
-            if let Err(error) = &result
-                && too_large
-                && self.request_size.note_refused(size)
-            {
-                tracing::warn!("{error}; sending this and larger objects in parts from now on");
-                result = self.upload_in_parts(name, path, &content, options).await;
-            }
+            let result = if breaks.note(&error) {
+                let how_long = if error.cause == Cause::TooLarge { "from now on" } else { "for a while" };
+                tracing::warn!("{error}; sending this and larger objects in parts {how_long}");
+                self.upload_in_parts(name, path, &content, options, attempts.renewed()).await
+            } else {
+                Err(error)
+            };
             return match result {
                 Ok(()) => Ok(()),
                 Err(error) => Box::pin(self.settle(name, path, &content, &attempts, error)).await,
@@ -298,9 +299,9 @@ impl Bucket {
         path: &Path,
         content: &Bytes,
         options: PutOptions,
+        deadline: Attempts,
     ) -> Result<(), StorageError> {
         let start = Instant::now();
-        let deadline = self.attempts(Operation::Create, name);
         let upload = MultipartUpload { bucket: self, name, path, deadline };
         // Rare, and large: Orthanc's threads, which create these futures, have stacks of 100 kB.
         Box::pin(upload.run(content, options)).await?;

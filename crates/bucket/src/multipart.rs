@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::bucket::Bucket;
 use crate::download::{Download, ReadRange, Verification};
-use crate::error::{Cause, StorageError};
+use crate::error::StorageError;
 use crate::request_size::Breaks;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::task::hashing;
@@ -96,7 +96,7 @@ impl MultipartUpload<'_> {
                 None => break,
             }
         }
-        self.bucket.request_size.note_accepted(part_size.min(content.len() as u64));
+        self.bucket.request_size.note_upload_in_parts(part_size.min(content.len() as u64));
         let parts: Vec<PartId> = done.into_iter().flatten().collect();
         let mut attempts = self.attempts();
         match attempts.run(|| self.store().complete_multipart(self.path, id, parts.clone())).await {
@@ -106,14 +106,11 @@ impl MultipartUpload<'_> {
     }
 
     async fn put_part(&self, id: &MultipartId, index: usize, part: Bytes) -> Result<PartId, StorageError> {
-        let size = part.len() as u64;
-        let breaks = Breaks::new(&self.bucket.request_size, size);
+        let breaks = Breaks::new(&self.bucket.request_size, part.len() as u64);
         let put = || self.store().put_part(self.path, id, index, part.clone().into());
         let result = self.attempts().run(async || breaks.count(hashing(part.len(), put()).await)).await;
         result.map(|(part, _)| part).inspect_err(|error| {
-            if error.cause == Cause::TooLarge || breaks.are_too_many() {
-                self.bucket.request_size.note_refused(size);
-            }
+            breaks.note(error);
         })
     }
 

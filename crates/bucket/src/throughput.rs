@@ -14,8 +14,8 @@ pub(crate) const LARGE: u64 = 16 * 1024 * 1024;
 const FAST: f64 = 100e6;
 /// Several connections are worth their requests if they are faster than one by at least this factor.
 const GAIN: f64 = 1.2;
-/// Re-measure parallel transfers after this many single-connection ones, since network conditions change.
-const FORGET_AFTER: u32 = 50;
+/// Number of transfers after which a conclusion is drawn again, since network conditions change.
+pub(crate) const FORGET_AFTER: u32 = 50;
 
 /// How large objects are split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

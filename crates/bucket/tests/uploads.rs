@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bucket::{Bucket, BucketOptions, Cause, Payload, ReadRange, RetryPolicy, TransferOptions, UploadJournal};
 use bytes::Bytes;
+use cloud_http::TransportError;
 use futures_util::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::multipart::{MultipartStore, PartId};
@@ -20,6 +21,7 @@ use object_store::{
 };
 use parking_lot::Mutex;
 use tokio::runtime::Builder;
+use tokio::time::Instant;
 
 const NAME: &str = "object";
 const PART: usize = 5 * 1024 * 1024;
@@ -35,6 +37,8 @@ enum Fault {
     NoAnswerAndReplaced,
     /// Nothing is stored, and there is no answer.
     Stalled,
+    /// The connection breaks while an object is being sent, and parts are stalled.
+    Breaking,
     /// Each upload blocks its thread until the test sends.
     Blocking(Mutex<mpsc::Receiver<()>>),
     /// The server refuses completions, and also aborts if told so.
@@ -61,7 +65,7 @@ impl Store {
     /// Called before a request for an upload is carried out.
     async fn before(&self) {
         match &self.fault {
-            Fault::Stalled => std::future::pending().await,
+            Fault::Stalled | Fault::Breaking => std::future::pending().await,
             Fault::Blocking(receiver) => {
                 receiver.lock().recv_timeout(Duration::from_secs(20)).expect("no other task has run");
             }
@@ -97,6 +101,11 @@ fn refused() -> object_store::Error {
 #[async_trait]
 impl ObjectStore for Store {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        if let Fault::Breaking = self.fault {
+            tokio::time::sleep(SECOND * 2 / 5).await;
+            let source = Box::new(TransportError::Interrupted { reason: "test".to_owned() });
+            return Err(object_store::Error::Generic { store: "test", source });
+        }
         self.before().await;
         let result = self.memory.put_opts(path, payload, options).await?;
         self.after(path).await?;
@@ -230,6 +239,19 @@ async fn upload_that_was_not_carried_out_fails() {
         let error = bucket.put(NAME, content(size)).await.unwrap_err();
         assert_eq!((error.cause, error.transient), (Cause::TimedOut(SECOND), true), "{size}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_after_a_broken_upload_have_the_same_deadline() {
+    let store = Store::with(Fault::Breaking);
+    let options = BucketOptions::new(Arc::<Store>::clone(&store), "memory://bucket");
+    let retry = RetryPolicy { deadline: SECOND, ..options.retry };
+    let bucket = Bucket::new(BucketOptions { retry, ..options });
+    let start = Instant::now();
+    let error = bucket.put(NAME, content(PART + 1)).await.unwrap_err();
+    assert_eq!(error.cause, Cause::TimedOut(SECOND));
+    assert!(start.elapsed() < SECOND * 6 / 5, "{:?}", start.elapsed());
+    assert_eq!(store.events.lock().first().map(String::as_str), Some("create"));
 }
 
 #[test]

@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 
 /// The smallest difference in seconds that matters. No cloud refuses less.
 const TOLERANCE: i64 = 240;
+/// Dates of a server that are farther away are not believed, nor can all of them be signed with: 100 years in seconds.
+const FARTHEST: i64 = 100 * 366 * 24 * 3600;
 
 /// The clock that signatures are made with: this machine's, corrected by what the server said when it refused one.
 #[derive(Debug, Default)]
@@ -23,6 +25,18 @@ struct Correction {
     at: Option<Instant>,
 }
 
+impl Correction {
+    fn set(&mut self, offset: i64) {
+        if !differ(offset, self.offset) {
+            return;
+        }
+        *self = Self { offset, at: Some(Instant::now()) };
+        if offset != 0 {
+            tracing::warn!("{}; signing requests with the server's time", describe(offset));
+        }
+    }
+}
+
 impl Clock {
     /// Returns the number of seconds by which this machine's clock is behind the server's; 0 unless that matters.
     pub fn offset(&self) -> i64 {
@@ -31,11 +45,12 @@ impl Clock {
 
     /// Returns the server's time.
     pub fn now(&self) -> SystemTime {
-        let offset = self.offset();
-        let distance = Duration::from_secs(offset.unsigned_abs());
-        let now = SystemTime::now();
-        let time = if offset < 0 { now.checked_sub(distance) } else { now.checked_add(distance) };
-        time.unwrap_or(now)
+        server_time(self.offset())
+    }
+
+    /// Signs with `offset` from now on, which [`correction`] returned and the server accepted.
+    pub fn correct(&self, offset: i64) {
+        self.0.lock().set(offset);
     }
 
     /// Takes the server's time from the refusal of a request that was sent at `used`. Returns whether that is a reason to
@@ -44,36 +59,50 @@ impl Clock {
         if !is_refusal(status) {
             return false;
         }
-        let Some(measured) = measure(headers, SystemTime::now()) else { return false };
-        let corrected = if measured.abs() < TOLERANCE { 0 } else { measured };
+        let Some(measured) = measure(headers) else { return false };
         let mut correction = self.0.lock();
-        if (corrected - correction.offset).abs() < TOLERANCE {
+        if !differ(measured, correction.offset) {
             // Others were refused with the same former offset.
             return correction.at.is_some_and(|at| at > used);
         }
-        *correction = Correction { offset: corrected, at: Some(Instant::now()) };
-        if corrected != 0 {
-            tracing::warn!("{}; signing requests with the server's time", describe(corrected));
-        }
+        correction.set(measured);
         true
     }
 }
 
+/// Returns the time of a server whose clock is `offset` seconds ahead of this machine's.
+pub fn server_time(offset: i64) -> SystemTime {
+    let distance = Duration::from_secs(offset.unsigned_abs());
+    let now = SystemTime::now();
+    let time = if offset < 0 { now.checked_sub(distance) } else { now.checked_add(distance) };
+    time.unwrap_or(now)
+}
+
+/// Returns the offset of a server whose answer has just arrived, if the request was signed with another one.
+pub fn correction(headers: &HeaderMap, used: i64) -> Option<i64> {
+    measure(headers).filter(|offset| differ(*offset, used))
+}
+
+fn differ(first: i64, second: i64) -> bool {
+    (first - second).abs() >= TOLERANCE
+}
+
 /// Returns the difference to the server's clock as part of a message about a refusal, if it may be the cause.
 pub(crate) fn advice(status: StatusCode, headers: &HeaderMap) -> Option<String> {
-    let offset = measure(headers, SystemTime::now()).filter(|_| is_refusal(status))?;
-    (offset.abs() >= TOLERANCE).then(|| describe(offset))
+    let offset = correction(headers, 0).filter(|_| is_refusal(status))?;
+    Some(describe(offset))
 }
 
 fn is_refusal(status: StatusCode) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
-/// Returns the number of seconds by which `now` is behind the time in `Date`.
-fn measure(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
+/// Returns the number of seconds by which this machine's clock is behind the time in `Date`; 0 unless that matters.
+fn measure(headers: &HeaderMap) -> Option<i64> {
     let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     let seconds = |time: SystemTime| i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok();
-    seconds(date)?.checked_sub(seconds(now)?)
+    let offset = seconds(date)?.checked_sub(seconds(SystemTime::now())?)?;
+    (offset.abs() <= FARTHEST).then_some(if differ(offset, 0) { offset } else { 0 })
 }
 
 fn describe(offset: i64) -> String {
@@ -127,6 +156,7 @@ mod tests {
             let clock = Clock::default();
             let headers = HeaderMap::from_iter([(DATE, text.parse().unwrap())]);
             clock.refused(StatusCode::FORBIDDEN, &headers, Instant::now());
+            assert!(clock.offset().abs() <= FARTHEST, "{text}");
             clock.now();
         }
     }

@@ -71,7 +71,7 @@ pub use background::in_background;
 pub use batch::{BatchAnswer, BatchRequest};
 pub use checksum::{Checksum, Hasher, Verifier};
 pub use client::{CloudHttp, HttpOptions, no_retries, small_body};
-pub use clock::Clock;
+pub use clock::{Clock, correction as clock_correction, server_time};
 pub use error::{CredentialError, HttpConfigError, TransportError};
 pub use exchange::{Exchange, Refusal, observe, observe_nested};
 pub use lifetime::TokenHttp;

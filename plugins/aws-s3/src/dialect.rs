@@ -1,13 +1,15 @@
 //! What a server of S3's protocol understands, learnt from its refusals.
 //!
-//! Each property costs at most one refused request, since it is remembered as long as the process runs.
+//! Each property costs at most one refused request, since it is remembered as long as the process runs. It changes only
+//! when a request that is sent otherwise is accepted: many refusals have texts that only look as if they were about it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bucket::Dialect;
-use http::StatusCode;
+use cloud_http::Clock;
+use http::{StatusCode, Uri};
 use parking_lot::Mutex;
 
 use crate::request::Kind;
@@ -23,14 +25,11 @@ const OTHER_REASONS: [&str; 6] = [
 ];
 /// The code of a request that was signed with a wrong time.
 const SKEWED: &str = "RequestTimeTooSkewed";
-/// Clocks that differ by less are not the reason of a refusal. The limit of AWS is 15 minutes.
-const TOLERANCE: Duration = Duration::from_secs(4 * 60);
+/// Maximum number of uploads in parts whose protection is remembered: more than are made at the same time.
+const MOST_UPLOADS: usize = 1000;
 
-/// Dates of a server that are farther away are not believed, nor can all of them be signed with: 100 years.
-const FARTHEST: u64 = 100 * 366 * 24 * 3600;
-
-/// How the content of an upload is protected against damage on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the content of an upload is protected against damage on its way, in the order in which it is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Protection {
     Crc64Nvme,
     Sha256,
@@ -72,25 +71,21 @@ pub(crate) struct Terms {
 }
 
 /// The parts of a server's answer that show why it refuses a request.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) code: String,
     pub(crate) message: String,
-    /// The server's time.
-    pub(crate) date: Option<SystemTime>,
+    /// As in [`Terms`], if the request was signed with another one.
+    pub(crate) clock_offset: Option<i64>,
 }
 
-/// What to do after an answer.
+/// What a refusal is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// The answer stands.
-    Final,
-    /// A property was learnt: the request is repeated.
-    Again,
-    /// The property may be the reason. The request is repeated on other terms, which [`ServerDialect::adopt`] makes
-    /// permanent if they are accepted.
-    Try(Terms),
+enum Subject {
+    Time,
+    Checksums,
+    Other,
 }
 
 /// What is known of one server, shared by all clients of one bucket.
@@ -99,19 +94,23 @@ pub(crate) struct ServerDialect {
     bucket: String,
     /// Whether the protection may change.
     auto: bool,
+    clock: Clock,
+    /// Whether a permanent redirect was reported.
+    moved: AtomicBool,
     learnt: Mutex<Learnt>,
 }
 
 #[derive(Debug)]
 struct Learnt {
-    terms: Terms,
+    protection: Protection,
+    asks_for_checksum: bool,
     changes: usize,
     /// Whether an upload with this protection was accepted.
     protection_works: bool,
-    /// Whether a read that asked for a checksum was accepted.
+    /// Whether a read that asked for a checksum was accepted, or was refused without asking too.
     asking_works: bool,
-    /// The protection of uploads in parts, which is fixed when they begin.
-    uploads: HashMap<String, Protection>,
+    /// The ids and protections of the latest uploads in parts. The protection is fixed when they begin.
+    uploads: VecDeque<(String, Protection)>,
 }
 
 /// The dialects that are known, by bucket and configuration. They outlive `POST /tools/reset`.
@@ -126,75 +125,104 @@ impl ServerDialect {
     }
 
     fn new(bucket: &str, fixed: Option<Protection>) -> Self {
-        let terms = Terms {
+        let learnt = Learnt {
             protection: fixed.unwrap_or(Protection::Crc64Nvme),
             asks_for_checksum: fixed != Some(Protection::None),
-            clock_offset: 0,
-        };
-        let learnt = Learnt {
-            terms,
             changes: 0,
             protection_works: false,
             asking_works: false,
-            uploads: HashMap::new(),
+            uploads: VecDeque::new(),
         };
-        Self { bucket: bucket.to_owned(), auto: fixed.is_none(), learnt: Mutex::new(learnt) }
+        Self {
+            bucket: bucket.to_owned(),
+            auto: fixed.is_none(),
+            clock: Clock::default(),
+            moved: AtomicBool::new(false),
+            learnt: Mutex::new(learnt),
+        }
     }
 
     /// The terms for the next request.
     pub(crate) fn terms(&self, kind: &Kind) -> Terms {
         let learnt = self.learnt.lock();
-        let bound = kind.upload_id().and_then(|id| learnt.uploads.get(id));
-        Terms { protection: *bound.unwrap_or(&learnt.terms.protection), ..learnt.terms }
+        Terms {
+            protection: learnt.bound(kind).unwrap_or(learnt.protection),
+            asks_for_checksum: learnt.asks_for_checksum,
+            clock_offset: self.clock.offset(),
+        }
     }
 
     /// Records that an upload in parts has begun on these terms.
     pub(crate) fn upload_began(&self, id: String, terms: Terms) {
         if self.auto {
-            self.learnt.lock().uploads.insert(id, terms.protection);
+            let uploads = &mut self.learnt.lock().uploads;
+            uploads.truncate(MOST_UPLOADS - 1);
+            uploads.push_front((id, terms.protection));
         }
     }
 
-    /// Records that an upload in parts has ended.
-    pub(crate) fn upload_ended(&self, id: &str) {
-        self.learnt.lock().uploads.remove(id);
+    /// Reports that the server redirects to `target` for good.
+    pub(crate) fn moved(&self, target: &Uri) {
+        if let (Some(scheme), Some(server)) = (target.scheme(), target.authority())
+            && !self.moved.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                "{} permanently redirects requests, so that each one is sent twice: set \"Endpoint\" to \
+                 {scheme}://{server}",
+                self.bucket
+            );
+        }
     }
 
-    /// Judges the answer to a request that was sent on `terms` at `sent`.
-    pub(crate) fn judge(&self, kind: &Kind, terms: Terms, reply: &Reply, sent: SystemTime) -> Verdict {
+    /// Judges the answer to a request that was sent on `terms`. Returns the terms on which the request may be accepted:
+    /// callers try them, and report the outcome to [`conclude`](Self::conclude).
+    pub(crate) fn judge(&self, kind: &Kind, terms: Terms, reply: &Reply) -> Option<Terms> {
         if !matches!(reply.status.as_u16(), 400 | 401 | 403 | 501) {
             self.note_acceptance(kind, terms, reply.status);
-            return Verdict::Final;
+            return None;
         }
-        if let Some(verdict) = self.judge_clock(terms, reply, sent) {
-            return verdict;
+        // Servers use several codes for a wrong time, and `HEAD` has none.
+        if let Some(clock_offset) = reply.clock_offset.filter(|_| reply.status != StatusCode::NOT_IMPLEMENTED)
+        {
+            return Some(Terms { clock_offset, ..terms });
+        }
+        if reply.code == SKEWED {
+            // The request waited for a connection after it had been signed.
+            return Some(terms);
         }
         if OTHER_REASONS.contains(&reply.code.as_str()) || reply.text().contains("not match") {
-            return Verdict::Final;
+            return None;
         }
         match kind {
             Kind::Upload { .. } | Kind::Begin | Kind::Completion { .. } if self.auto => {
                 self.judge_protection(kind, terms, reply)
             }
             Kind::Read { head } if terms.asks_for_checksum => self.judge_asking(*head, terms, reply),
-            _ => Verdict::Final,
+            _ => None,
         }
     }
 
-    /// Makes terms permanent that were tried after `refused`, and are accepted.
-    pub(crate) fn adopt(&self, terms: Terms, refused: &Reply) {
-        if let Some(offset) = self.set_clock(terms.clock_offset) {
-            warn_of_clock(&self.bucket, offset);
+    /// Makes terms permanent that were tried after refusals, if `last`, the final answer, shows that they were the reason.
+    pub(crate) fn conclude(&self, tried: &[(Terms, Reply)], last: &Reply) {
+        for (terms, refused) in tried {
+            if refused.is_mended_by(last) {
+                self.adopt(*terms, refused);
+            } else if !terms.asks_for_checksum && last.status.is_client_error() {
+                self.learnt.lock().asking_works = true;
+            }
         }
+    }
+
+    fn adopt(&self, terms: Terms, refused: &Reply) {
+        self.clock.correct(terms.clock_offset);
         let mut learnt = self.learnt.lock();
-        let stops_asking = learnt.terms.asks_for_checksum && !terms.asks_for_checksum;
-        learnt.terms.asks_for_checksum &= terms.asks_for_checksum;
-        let changed = learnt.terms.protection.next() == Some(terms.protection);
+        let stops_asking = learnt.asks_for_checksum && !terms.asks_for_checksum;
+        learnt.asks_for_checksum &= terms.asks_for_checksum;
         drop(learnt);
         if stops_asking {
             warn_of_reads(&self.bucket, refused);
         }
-        if changed && self.auto {
+        if self.auto {
             self.change_protection(terms.protection, refused);
         }
     }
@@ -203,68 +231,39 @@ impl ServerDialect {
         let mut learnt = self.learnt.lock();
         match kind {
             Kind::Upload { .. } if status.is_success() => {
-                learnt.protection_works |= terms.protection == learnt.terms.protection;
+                learnt.protection_works |= terms.protection == learnt.protection;
             }
             Kind::Read { .. } if !status.is_server_error() => learnt.asking_works = true,
             _ => {}
         }
     }
 
-    /// Whether the clock is the reason of a refusal. Servers use several codes for it, and `HEAD` has none.
-    fn judge_clock(&self, terms: Terms, reply: &Reply, sent: SystemTime) -> Option<Verdict> {
-        let offset = seconds_between(sent, reply.date?);
-        let error = Duration::from_secs(offset.abs_diff(terms.clock_offset));
-        if error < TOLERANCE || offset.unsigned_abs() > FARTHEST {
-            return None;
-        }
-        if reply.code != SKEWED {
-            return Some(Verdict::Try(Terms { clock_offset: offset, ..terms }));
-        }
-        if let Some(offset) = self.set_clock(offset) {
-            warn_of_clock(&self.bucket, offset);
-        }
-        Some(Verdict::Again)
-    }
-
-    /// Returns the offset if it is news.
-    fn set_clock(&self, offset: i64) -> Option<i64> {
-        let mut learnt = self.learnt.lock();
-        let change = Duration::from_secs(learnt.terms.clock_offset.abs_diff(offset));
-        if change < TOLERANCE {
-            return None;
-        }
-        learnt.terms.clock_offset = offset;
-        Some(offset)
-    }
-
-    fn judge_protection(&self, kind: &Kind, terms: Terms, reply: &Reply) -> Verdict {
-        let Some(next) = terms.protection.next() else { return Verdict::Final };
+    fn judge_protection(&self, kind: &Kind, terms: Terms, reply: &Reply) -> Option<Terms> {
         let learnt = self.learnt.lock();
-        let is_current = learnt.terms.protection == terms.protection;
-        // Parts have the checksum that was announced when their upload began. The whole upload is repeated instead.
-        let is_bound = kind.upload_id().is_some_and(|id| learnt.uploads.contains_key(id));
+        let current = learnt.protection;
         let works = learnt.protection_works;
+        let is_bound = learnt.bound(kind).is_some();
         drop(learnt);
-        if terms.protection.is_named_in(&reply.text()) {
-            if is_current {
+        let next = terms.protection.next()?;
+        let is_named = terms.protection.is_named_in(&reply.text());
+        if is_bound {
+            // Parts have the checksum that was announced when their upload began. The whole upload is repeated instead.
+            if is_named && current == terms.protection {
                 self.change_protection(next, reply);
             }
-            return if is_bound { Verdict::Final } else { Verdict::Again };
+            return None;
         }
-        if reply.names_some_header() && !works && !is_bound {
-            Verdict::Try(Terms { protection: next, ..terms })
-        } else {
-            Verdict::Final
-        }
+        let protection = next.max(current);
+        (is_named || (reply.names_some_header() && !works)).then_some(Terms { protection, ..terms })
     }
 
     fn change_protection(&self, next: Protection, reply: &Reply) {
         let mut learnt = self.learnt.lock();
         // Of several uploads that are refused at once, the first one gets here.
-        if learnt.terms.protection.next() != Some(next) {
+        if learnt.protection.next() != Some(next) {
             return;
         }
-        let refused = std::mem::replace(&mut learnt.terms.protection, next);
+        let refused = std::mem::replace(&mut learnt.protection, next);
         learnt.protection_works = false;
         learnt.changes += 1;
         drop(learnt);
@@ -284,20 +283,20 @@ impl ServerDialect {
         );
     }
 
-    fn judge_asking(&self, head: bool, terms: Terms, reply: &Reply) -> Verdict {
-        let without = Terms { asks_for_checksum: false, ..terms };
-        if reply.text().contains("checksum") {
-            let mut learnt = self.learnt.lock();
-            let is_news = std::mem::replace(&mut learnt.terms.asks_for_checksum, false);
-            drop(learnt);
-            if is_news {
-                warn_of_reads(&self.bucket, reply);
-            }
-            return Verdict::Again;
-        }
+    fn judge_asking(&self, head: bool, terms: Terms, reply: &Reply) -> Option<Terms> {
         let works = self.learnt.lock().asking_works;
         // The answer to `HEAD` has no body that could name the header.
-        if (head || reply.names_some_header()) && !works { Verdict::Try(without) } else { Verdict::Final }
+        let may_be_about_it = (head || reply.names_some_header()) && !works;
+        let is_about_it = may_be_about_it || reply.text().contains("checksum");
+        is_about_it.then_some(Terms { asks_for_checksum: false, ..terms })
+    }
+}
+
+impl Learnt {
+    /// The protection of the upload in parts that a request belongs to.
+    fn bound(&self, kind: &Kind) -> Option<Protection> {
+        let id = kind.upload_id()?;
+        self.uploads.iter().find(|(known, _)| known == id).map(|(_, protection)| *protection)
     }
 }
 
@@ -313,8 +312,26 @@ impl Dialect for ServerDialect {
 
 impl Reply {
     /// Whether the server may have refused the request because of the dialect, or failed.
-    pub(crate) fn is_refusal(&self) -> bool {
+    fn is_refusal(&self) -> bool {
         matches!(self.status.as_u16(), 400 | 401 | 403 | 500..)
+    }
+
+    /// Whether the reason of this refusal is gone: `reply`, the answer on other terms, has none or a different one.
+    fn is_mended_by(&self, reply: &Self) -> bool {
+        let subject = self.subject();
+        let is_different = || subject != Subject::Other && subject != reply.subject();
+        !reply.is_refusal() || (reply.status.is_client_error() && is_different())
+    }
+
+    fn subject(&self) -> Subject {
+        let text = self.text();
+        if self.code == SKEWED {
+            Subject::Time
+        } else if Protection::Crc64Nvme.is_named_in(&text) {
+            Subject::Checksums
+        } else {
+            Subject::Other
+        }
     }
 
     /// Whether the refusal is about a header that it does not name. These are AWS' words.
@@ -346,31 +363,6 @@ fn warn_of_reads(bucket: &str, reply: &Reply) {
         "{bucket} does not return checksums ({reply}): from now on, reads do not ask for them, and the content that the \
          server sends cannot be verified"
     );
-}
-
-fn warn_of_clock(bucket: &str, offset: i64) {
-    let direction = if offset > 0 { "behind" } else { "ahead of" };
-    tracing::warn!(
-        "this machine's clock is {} s {direction} that of {bucket}: requests are signed with the server's time from now \
-         on; correct this machine's clock",
-        offset.unsigned_abs()
-    );
-}
-
-/// Returns the seconds from one time to another.
-fn seconds_between(from: SystemTime, to: SystemTime) -> i64 {
-    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    match to.duration_since(from) {
-        Ok(later) => seconds(later),
-        Err(earlier) => -seconds(earlier.duration()),
-    }
-}
-
-/// Returns the server's time at `now`.
-pub(crate) fn server_time(now: SystemTime, offset: i64) -> SystemTime {
-    let difference = Duration::from_secs(offset.unsigned_abs());
-    let shifted = if offset < 0 { now.checked_sub(difference) } else { now.checked_add(difference) };
-    shifted.unwrap_or(now)
 }
 
 #[cfg(test)]

@@ -2,15 +2,16 @@
 //! those that the server refuses because of the dialect.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use async_trait::async_trait;
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use cloud_http::{CloudHttp, Exchange, MAX_REDIRECTS, observe_nested, redirect_target, small_body};
-use http::header::DATE;
+use cloud_http::{
+    CloudHttp, Exchange, MAX_REDIRECTS, clock_correction, observe_nested, redirect_target, server_time,
+    small_body,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use md5::{Digest as _, Md5};
@@ -22,7 +23,7 @@ use object_store::client::{
 use serde::Deserialize;
 
 use crate::deletion::status_of;
-use crate::dialect::{Protection, Reply, ServerDialect, Terms, Verdict, server_time};
+use crate::dialect::{Protection, Reply, ServerDialect, Terms};
 use crate::signing::Signer;
 
 const ALGORITHM: HeaderName = HeaderName::from_static("x-amz-checksum-algorithm");
@@ -46,10 +47,6 @@ pub(crate) enum Kind {
     Completion {
         upload_id: String,
     },
-    /// The end of an upload in parts that is not wanted any more.
-    Abort {
-        upload_id: String,
-    },
     /// `GET` or `HEAD` of an object.
     Read {
         head: bool,
@@ -68,7 +65,6 @@ impl Kind {
             (&Method::PUT, upload_id) => Self::Upload { upload_id },
             (&Method::POST, Some(upload_id)) => Self::Completion { upload_id },
             (&Method::POST, None) if value("uploads").is_some() => Self::Begin,
-            (&Method::DELETE, Some(upload_id)) => Self::Abort { upload_id },
             (method @ (&Method::GET | &Method::HEAD), _) if query.is_empty() => {
                 Self::Read { head: method == Method::HEAD }
             }
@@ -79,7 +75,7 @@ impl Kind {
     pub(crate) fn upload_id(&self) -> Option<&str> {
         match self {
             Self::Upload { upload_id } => upload_id.as_deref(),
-            Self::Completion { upload_id } | Self::Abort { upload_id } => Some(upload_id),
+            Self::Completion { upload_id } => Some(upload_id),
             _ => None,
         }
     }
@@ -106,37 +102,35 @@ impl HttpService for S3Http {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let kind = Kind::of(&request);
         let mut terms = self.dialect.terms(&kind);
-        let mut tried: Option<Reply> = None;
-        let mut repetitions = 0;
+        let mut tried: Vec<(Terms, Reply)> = Vec::new();
         let mut redirects = 0;
         loop {
-            let sent = SystemTime::now();
-            let adapted = self.adapt(request.clone(), &kind, terms, sent).await?;
+            let adapted = self.adapt(request.clone(), &kind, terms).await?;
             let (answer, exchange) = observe_nested(self.http.call(adapted)).await;
             let answer = answer?;
             if let Some(target) =
                 redirect_target(request.uri(), &answer).filter(|_| redirects < MAX_REDIRECTS)
             {
+                if answer.status() == StatusCode::PERMANENT_REDIRECT {
+                    self.dialect.moved(&target);
+                }
                 *request.uri_mut() = target;
                 redirects += 1;
                 continue;
             }
-            let reply = reply(&answer, exchange);
-            let verdict = self.dialect.judge(&kind, terms, &reply, sent);
-            match (verdict, tried.take()) {
-                (Verdict::Again, _) if repetitions < REPETITIONS => terms = self.dialect.terms(&kind),
-                (Verdict::Try(others), None) if repetitions < REPETITIONS => {
+            let reply = reply(&answer, exchange, terms);
+            let others = self.dialect.judge(&kind, terms, &reply);
+            let is_new = |others: &Terms| tried.iter().all(|(terms, _)| terms != others);
+            match others.filter(is_new).filter(|_| tried.len() < REPETITIONS) {
+                Some(others) => {
                     terms = others;
-                    tried = Some(reply);
+                    tried.push((others, reply));
                 }
-                (_, refused) => {
-                    if let Some(refused) = refused.filter(|_| !reply.is_refusal()) {
-                        self.dialect.adopt(terms, &refused);
-                    }
+                None => {
+                    self.dialect.conclude(&tried, &reply);
                     return self.finish(&kind, terms, answer).await;
                 }
             }
-            repetitions += 1;
         }
     }
 }
@@ -148,7 +142,6 @@ impl S3Http {
         mut request: HttpRequest,
         kind: &Kind,
         terms: Terms,
-        now: SystemTime,
     ) -> Result<HttpRequest, HttpError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
             HttpError::new(HttpErrorKind::Unknown, Unsigned(error))
@@ -164,8 +157,7 @@ impl S3Http {
             _ => {}
         }
         let payload = self.sign_payload.then(|| hexadecimal(sha256(&chunks).as_ref()));
-        let time = server_time(now, terms.clock_offset);
-        self.signer.sign(&mut request, payload, time).await.map_err(failed)?;
+        self.signer.sign(&mut request, payload, server_time(terms.clock_offset)).await.map_err(failed)?;
         Ok(request)
     }
 
@@ -176,9 +168,6 @@ impl S3Http {
         terms: Terms,
         mut answer: HttpResponse,
     ) -> Result<HttpResponse, HttpError> {
-        if let Kind::Abort { upload_id } = kind {
-            self.dialect.upload_ended(upload_id);
-        }
         if !answer.status().is_success() {
             return Ok(answer);
         }
@@ -202,12 +191,11 @@ impl S3Http {
                 }
                 Ok(HttpResponse::from_parts(head, body.into()))
             }
-            Kind::Completion { upload_id } => {
+            Kind::Completion { .. } => {
                 let (head, body) = read(answer).await?;
                 if let Some(status) = error_status(&body) {
                     return Ok(self.http.as_refusal(head, status, body));
                 }
-                self.dialect.upload_ended(upload_id);
                 Ok(HttpResponse::from_parts(head, body.into()))
             }
             _ => Ok(answer),
@@ -253,14 +241,12 @@ fn error_status(body: &[u8]) -> Option<StatusCode> {
     )
 }
 
-fn reply(answer: &HttpResponse, exchange: Exchange) -> Reply {
-    let date = || httpdate::parse_http_date(answer.headers().get(DATE)?.to_str().ok()?).ok();
-    let refused = !answer.status().is_success();
+fn reply(answer: &HttpResponse, exchange: Exchange, terms: Terms) -> Reply {
     Reply {
         status: answer.status(),
         code: exchange.code.unwrap_or_default(),
         message: exchange.message.unwrap_or_default(),
-        date: if refused { date() } else { None },
+        clock_offset: clock_correction(answer.headers(), terms.clock_offset),
     }
 }
 
