@@ -234,9 +234,14 @@ impl Bucket {
         let mut attempts = Attempts::new(once, Operation::Check, self.options.url.clone());
         let upload = NO_UPLOAD.to_owned();
         let part = || self.multipart().put_part(path, &upload, 0, PutPayload::default());
-        // The part is refused in any case.
-        if let Err(error) = attempts.run(part).await {
-            tracing::debug!("{error}");
+        match attempts.run(part).await {
+            Err(error) => tracing::debug!("{error}"),
+            // A server that does not know parts has stored an empty object.
+            Ok(_) => {
+                if let Err(error) = self.delete_path(path, once).await {
+                    tracing::warn!("{error}");
+                }
+            }
         }
     }
 
@@ -268,7 +273,7 @@ impl Bucket {
             let result = if breaks.note(&error) {
                 let how_long = if error.cause == Cause::TooLarge { "from now on" } else { "for a while" };
                 tracing::warn!("{error}; sending this and larger objects in parts {how_long}");
-                self.upload_in_parts(name, path, &content, options, attempts.renewed()).await
+                self.upload_in_parts(name, path, &content, options, attempts.again(self.retry)).await
             } else {
                 Err(error)
             };
@@ -317,8 +322,9 @@ impl Bucket {
     pub async fn get(&self, name: &str, range: ReadRange) -> Result<Download, StorageError> {
         let path = self.path(Operation::Read, name)?;
         let in_answer = self.options.verify_checksums;
-        let verification =
-            Verification { in_answer, on_request: in_answer && self.options.checksums_on_request };
+        let answers = || self.options.dialect.as_ref().is_none_or(|dialect| dialect.returns_checksums());
+        let on_request = in_answer && self.options.checksums_on_request && answers();
+        let verification = Verification { in_answer, on_request };
         self.download(path, range, verification, self.attempts(Operation::Read, name)).await
     }
 

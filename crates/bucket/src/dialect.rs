@@ -11,4 +11,7 @@ pub trait Dialect: Debug + Send + Sync {
     /// Whether an upload has shown that the knowledge is right. If not, [`Bucket::check`](crate::Bucket::check) sends an
     /// upload that stores nothing.
     fn is_known(&self) -> bool;
+
+    /// Whether the server may return checksums of objects.
+    fn returns_checksums(&self) -> bool;
 }

@@ -41,6 +41,7 @@ impl MultipartUpload<'_> {
     pub(crate) async fn run(&self, content: &Bytes, options: PutOptions) -> Result<(), StorageError> {
         let PutOptions { tags, attributes, .. } = options;
         let create = PutMultipartOptions { tags, attributes, ..PutMultipartOptions::default() };
+        let mut may_remain = false;
         loop {
             let dialect = self.bucket.dialect_changes();
             let part_size = self.part_size(content);
@@ -48,9 +49,10 @@ impl MultipartUpload<'_> {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
+            may_remain |= error.may_remain;
             let is_smaller = self.part_size(content) < part_size;
             if !is_smaller && self.bucket.dialect_changes() == dialect {
-                return Err(error);
+                return Err(StorageError { may_remain, ..error });
             }
             tracing::info!("{error}; the upload begins again");
         }

@@ -308,6 +308,10 @@ impl Dialect for ServerDialect {
     fn is_known(&self) -> bool {
         !self.auto || self.learnt.lock().protection_works
     }
+
+    fn returns_checksums(&self) -> bool {
+        self.learnt.lock().asks_for_checksum
+    }
 }
 
 impl Reply {

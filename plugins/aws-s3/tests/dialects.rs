@@ -249,6 +249,13 @@ fn option_chooses_the_checksum() -> Result<()> {
     let line = plugin.new_error()?;
     assert!(line.contains("x-amz-checksum-crc64nvme") && line.contains("400"), "{line}");
     assert_eq!(plugin.requests(), 1);
+    plugin.check()?;
+    // Without checksums, none is asked for.
+    let plugin = start(&Quirks::default(), &json!({"Checksum": "none"}))?;
+    let large = content(17 * MEBIBYTE);
+    plugin.server.insert(S3::BUCKET, KEY, large.clone());
+    ensure!(plugin.range(UUID, 0, large.len())? == large, "the bytes differ");
+    assert_eq!(plugin.server.requests().of(Operation::HeadObject), 0);
     plugin.check()
 }
 
