@@ -22,7 +22,7 @@ use crate::retry::{Attempts, RetryPolicy};
 use crate::task::hashing;
 use crate::throughput::{LARGE, Throughput, TransferOptions};
 
-/// The object that [`Bucket::check`] asks for. It need not exist.
+/// The object that [`Bucket::check`] asks for, and the upload that it sends a part of. Neither need exist.
 const PROBE: &str = "orthanc-object-storage-check";
 
 /// How long to wait until a bucket is deleted. Azure takes half a minute or more.
@@ -32,8 +32,6 @@ const BUCKET_DELETION: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_secs(1),
     longest_pause: Duration::from_secs(5),
 };
-/// The upload that [`Bucket::check`] sends a part of. It does not exist.
-const NO_UPLOAD: &str = "orthanc-object-storage-check";
 
 /// The content of an object to store.
 #[derive(Debug, Clone)]
@@ -232,7 +230,7 @@ impl Bucket {
         }
         let once = RetryPolicy { max_retries: 0, ..policy };
         let mut attempts = Attempts::new(once, Operation::Check, self.options.url.clone());
-        let upload = NO_UPLOAD.to_owned();
+        let upload = PROBE.to_owned();
         let part = || self.multipart().put_part(path, &upload, 0, PutPayload::default());
         match attempts.run(part).await {
             Err(error) => tracing::debug!("{error}"),

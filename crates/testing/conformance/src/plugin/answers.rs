@@ -234,17 +234,7 @@ fn whole_object_for_a_range_is_cut<C: Cloud>() -> Result<()> {
 fn archived_object_must_be_restored<C: Cloud>() -> Result<()> {
     let plugin = with_attachment::<C>(&json!({}))?;
     plugin.server.archive(C::BUCKET, KEY);
-    for is_whole in [true, false] {
-        let outcome = if is_whole {
-            plugin.orthanc.read_whole(UUID, DICOM)
-        } else {
-            plugin.orthanc.read_range(UUID, DICOM, 0, 10)
-        };
-        assert_eq!(outcome, Err(STORAGE_AREA_PLUGIN));
-        assert_eq!(plugin.requests(), 1, "no retries");
-        let line = plugin.new_error()?;
-        assert!(line.contains(&object_url::<C>(KEY)) && line.contains("archive tier: restore it"), "{line}");
-    }
+    plugin.expect_archived(&object_url::<C>(KEY))?;
     plugin.remove(UUID)?;
     assert_eq!(plugin.stored(), [""; 0]);
     plugin.check()
