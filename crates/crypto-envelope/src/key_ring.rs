@@ -10,14 +10,33 @@ use crate::primitives::{KEY_LEN, Secret, ctr_key_stream, hkdf_sha256};
 
 /// `info` of the HKDF that derives A2's wrapping key from a master key.
 const WRAP_INFO: &[u8] = b"orthanc-object-storage A2 wrap";
+/// `info` of the HKDF that derives a master key's fingerprint.
+const FINGERPRINT_INFO: &[u8] = b"orthanc-object-storage key check";
+
+/// Identifies a master key without revealing it: the first 16 bytes of HKDF-SHA256 (RFC 5869, without a salt) of the
+/// key. Displayed as 32 lowercase hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; Fingerprint::LEN]);
+
+impl Fingerprint {
+    /// Length in bytes.
+    pub const LEN: usize = 16;
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
 
 /// A master key of 32 bytes, under which the keys of envelopes are encrypted.
 ///
-/// Instead of the key's bytes, this type contains the two values that the formats derive from them. Both are
-/// wiped on drop.
+/// Instead of the key's bytes, this type contains the two values that the formats derive from them, both wiped on
+/// drop, and the key's fingerprint.
 pub struct MasterKey {
     wrapping_key: Secret,
     a1_mask: Secret,
+    fingerprint: Fingerprint,
 }
 
 impl MasterKey {
@@ -27,9 +46,22 @@ impl MasterKey {
     /// Creates a master key from its 32 bytes. The caller must wipe its own copy.
     ///
     /// # Errors
-    /// [`PrimitiveFailed`] if the library cannot derive the two values.
+    /// [`PrimitiveFailed`] if the library cannot derive the values.
     pub fn new(bytes: &[u8; KEY_LEN]) -> Result<Self, PrimitiveFailed> {
-        Ok(Self { wrapping_key: hkdf_sha256(bytes, &[], &[WRAP_INFO])?, a1_mask: ctr_key_stream(bytes)? })
+        // The first bytes of HKDF's output do not depend on its length.
+        let derived = hkdf_sha256(bytes, &[], &[FINGERPRINT_INFO])?;
+        let mut fingerprint = [0; Fingerprint::LEN];
+        fingerprint.copy_from_slice(&derived.as_ref()[..Fingerprint::LEN]);
+        Ok(Self {
+            wrapping_key: hkdf_sha256(bytes, &[], &[WRAP_INFO])?,
+            a1_mask: ctr_key_stream(bytes)?,
+            fingerprint: Fingerprint(fingerprint),
+        })
+    }
+
+    /// Returns the fingerprint, which may be logged and stored.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// Returns the key under which A2's file keys are wrapped.
@@ -120,5 +152,17 @@ impl fmt::Debug for KeyRing {
             .field("current_id", &self.current_id)
             .field("ids", &self.ids().collect::<Vec<_>>())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Computed with OpenSSL 3.0 (`openssl kdf -keylen 16 -kdfopt digest:SHA256 … HKDF`).
+    #[test]
+    fn fingerprint_is_hkdf_sha256_of_the_key() {
+        let fingerprint = MasterKey::new(&[0x41; KEY_LEN]).unwrap().fingerprint();
+        assert_eq!(fingerprint.to_string(), "78b3e326dd517ffa0ac14dcec3a61fd8");
     }
 }

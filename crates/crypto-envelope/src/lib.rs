@@ -87,6 +87,6 @@ pub use format::{
     inspect,
 };
 pub use key_file::{can_be_shown, new_key_file, parse_key_file};
-pub use key_ring::{KeyRing, MasterKey};
+pub use key_ring::{Fingerprint, KeyRing, MasterKey};
 pub use recognize::{RECOGNIZE_LEN, recognize};
 pub use target::{PlaintextTarget, RevocableTarget, SliceTarget};
