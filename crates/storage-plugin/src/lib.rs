@@ -7,6 +7,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `plugin` | life cycle: initialization, start and stop |
+//! | `start` | the steps of the start: section, storage, check, background work |
 //! | `config` | options and their errors |
 //! | `area` | the storage area's callbacks: create, read (`area/read`), remove; encryption |
 //! | `moving` | `/move-storage`: request, job, moves |
@@ -56,6 +57,7 @@ mod operations;
 mod plugin;
 mod provider;
 mod runtime;
+mod start;
 mod stop;
 mod walk;
 

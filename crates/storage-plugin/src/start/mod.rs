@@ -1,0 +1,7 @@
+//! The steps of a plugin's start, in the order in which `plugin` takes them.
+
+pub(crate) mod background;
+pub(crate) mod check;
+pub(crate) mod section;
+pub(crate) mod storage;
+pub(crate) mod summary;

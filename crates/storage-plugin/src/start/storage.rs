@@ -1,0 +1,104 @@
+//! The storage that the configuration describes: bucket, files, the plugin's own folder.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bucket::{Bucket, ObjectStorage};
+use hybrid::{FileStorage, FileStorageOptions, HybridStorage, Purpose, Side, StateDirectory};
+use orthanc_ffi::{InitializeError, Orthanc};
+use storage_layout::Layout;
+
+use crate::area::encryption::Encryption;
+use crate::config::{CommonOptions, HybridOptions, StateOptions};
+use crate::offload::PRECISION;
+
+/// The storage, and the encryption of its attachments.
+pub(crate) fn storage(
+    mut bucket: Bucket,
+    common: CommonOptions,
+    state: Option<&Arc<StateDirectory>>,
+    orthanc: &Orthanc,
+) -> Result<(HybridStorage, Option<Arc<Encryption>>), InitializeError> {
+    let url = bucket.url();
+    match &common.encryption {
+        None => tracing::warn!("client-side encryption is off: {url} will contain unencrypted patient data"),
+        Some(options) => options.warn(),
+    }
+    if let Some(state) = state {
+        bucket = bucket.with_journal(Arc::<StateDirectory>::clone(state));
+    }
+    let layout =
+        Layout { root: common.root, structure: common.structure, encrypted: common.encryption.is_some() };
+    let read_unencrypted = common.encryption.as_ref().is_some_and(|options| options.read_unencrypted);
+    let objects = ObjectStorage::new(bucket, layout, common.legacy_unknown_files, read_unencrypted);
+    let storage = match common.hybrid {
+        None => HybridStorage::objects_only(objects),
+        Some(options) => {
+            let first = options.first;
+            HybridStorage::new(objects, files(options, orthanc)?, first)
+        }
+    };
+    Ok((storage, common.encryption.map(Encryption::new).map(Arc::new)))
+}
+
+/// The plugin's own folder; `None` if it cannot be used.
+pub(crate) fn state_directory(
+    bucket: &Bucket,
+    common: &CommonOptions,
+    orthanc: &Orthanc,
+) -> Result<Option<Arc<StateDirectory>>, InitializeError> {
+    let StateOptions { directory, storage_directory, deletion_delay } = &common.state;
+    let purpose = Purpose {
+        bucket: format!("{}, root {:?}", bucket.identity(), common.root.join("")),
+        settings: format!(
+            "delay {} s, files in {:?}",
+            deletion_delay.as_secs(),
+            absolute(storage_directory, orthanc)
+        ),
+    };
+    match StateDirectory::open(&absolute(directory, orthanc), &purpose) {
+        Ok(state) => Ok(Some(Arc::new(state))),
+        Err(error) if !deletion_delay.is_zero() => {
+            let problem = "DeletionDelay requires a StateDirectory that can be written to";
+            Err(InitializeError::new(format!("{problem}: {error}")))
+        }
+        Err(error) => {
+            tracing::warn!(
+                "{error}; StateDirectory cannot be used, so each deletion waits for the server, and an object \
+                 that cannot be deleted within five seconds remains in the bucket"
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// Resolves a relative path against the folder of Orthanc's configuration, as Orthanc does.
+pub(crate) fn absolute(path: &Path, orthanc: &Orthanc) -> PathBuf {
+    match orthanc.configuration_folder() {
+        Some(folder) if path.is_relative() => folder.join(path),
+        _ => path.to_owned(),
+    }
+}
+
+/// The files in `StorageDirectory`.
+fn files(options: HybridOptions, orthanc: &Orthanc) -> Result<FileStorage, InitializeError> {
+    let HybridOptions { first, directory, sync, offload } = options;
+    let files = FileStorage::new(
+        absolute(&directory, orthanc),
+        FileStorageOptions { sync, note_use: offload.map(|_| PRECISION) },
+    );
+    files.clear_up();
+    if first == Side::FileSystem {
+        files
+            .check_writable()
+            .map_err(|error| InitializeError::new(format!("`StorageDirectory` cannot be used: {error}")))?;
+    }
+    let root = files.root().display();
+    match first {
+        Side::FileSystem => tracing::warn!("new attachments are written to {root}, not to the bucket"),
+        Side::ObjectStorage => {
+            tracing::warn!("attachments that are not in the bucket are read from {root}");
+        }
+    }
+    Ok(files)
+}
