@@ -48,30 +48,53 @@ fn apply_mask(bytes: &mut [u8], mask: &Secret) {
 
 /// Encrypts under the ring's current key, replacing the content of `envelope`.
 pub(crate) fn encrypt(ring: &KeyRing, plaintext: &[u8], envelope: &mut Vec<u8>) -> Result<(), EncryptError> {
-    let len = plaintext.len() as u64;
-    if len > MAX_PLAINTEXT {
-        return Err(EncryptError::TooLarge { len });
-    }
-    let data_key = Secret::random()?;
-    let mut iv = Zeroizing::new([0; IV_LEN]);
-    fill_random(iv.as_mut())?;
-
-    let mut header = [0; HEADER_LEN];
-    let mask = ring.current().a1_mask();
-    header[..2].copy_from_slice(&Format::A1.magic());
-    header[2..6].copy_from_slice(&ring.current_id().to_le_bytes());
-    header[6..38].copy_from_slice(iv.as_ref());
-    header[38..].copy_from_slice(data_key.as_ref());
-    apply_mask(&mut header[6..38], mask);
-    apply_mask(&mut header[38..], mask);
-
     envelope.clear();
     envelope.reserve_exact(HEADER_LEN + plaintext.len() + TAG_LEN);
-    envelope.extend_from_slice(&header);
-    let mut gcm = Seal::new(data_key.as_ref(), &iv, &header)?;
-    gcm.append(plaintext, envelope)?;
-    envelope.extend_from_slice(&gcm.finish()?);
-    Ok(())
+    let mut sealer = A1Sealer::new(ring, envelope)?;
+    sealer.push(plaintext, envelope)?;
+    sealer.finish(envelope)
+}
+
+/// Encrypts to A1 as the plaintext arrives. Each function appends to the envelope.
+pub(crate) struct A1Sealer {
+    gcm: Seal,
+    /// Number of bytes encrypted so far.
+    len: u64,
+}
+
+impl A1Sealer {
+    /// Appends the header.
+    pub(crate) fn new(ring: &KeyRing, envelope: &mut Vec<u8>) -> Result<Self, EncryptError> {
+        let data_key = Secret::random()?;
+        let mut iv = Zeroizing::new([0; IV_LEN]);
+        fill_random(iv.as_mut())?;
+
+        let mut header = [0; HEADER_LEN];
+        let mask = ring.current().a1_mask();
+        header[..2].copy_from_slice(&Format::A1.magic());
+        header[2..6].copy_from_slice(&ring.current_id().to_le_bytes());
+        header[6..38].copy_from_slice(iv.as_ref());
+        header[38..].copy_from_slice(data_key.as_ref());
+        apply_mask(&mut header[6..38], mask);
+        apply_mask(&mut header[38..], mask);
+
+        envelope.extend_from_slice(&header);
+        Ok(Self { gcm: Seal::new(data_key.as_ref(), &iv, &header)?, len: 0 })
+    }
+
+    pub(crate) fn push(&mut self, plaintext: &[u8], envelope: &mut Vec<u8>) -> Result<(), EncryptError> {
+        self.len = self.len.saturating_add(plaintext.len() as u64);
+        if self.len > MAX_PLAINTEXT {
+            return Err(EncryptError::TooLarge { len: self.len });
+        }
+        Ok(self.gcm.append(plaintext, envelope)?)
+    }
+
+    /// Appends the tag.
+    pub(crate) fn finish(self, envelope: &mut Vec<u8>) -> Result<(), EncryptError> {
+        envelope.extend_from_slice(&self.gcm.finish()?);
+        Ok(())
+    }
 }
 
 /// Decrypts an A1 envelope whose bytes are pushed as they arrive.

@@ -129,6 +129,9 @@ pub enum EncryptError {
         /// Length of the plaintext, in bytes.
         len: u64,
     },
+    /// An earlier call failed, and the envelope cannot be continued.
+    #[error("an earlier part of the attachment could not be encrypted")]
+    AlreadyFailed,
     /// The cryptographic library failed.
     #[error(transparent)]
     Primitive(#[from] PrimitiveFailed),
@@ -276,6 +279,7 @@ mod tests {
             InvalidUuid = InvalidUuid,
             Header = header.clone(),
             TooLarge = EncryptError::TooLarge { len: 1 << 40 },
+            AlreadyFailed = EncryptError::AlreadyFailed,
             Primitive = primitive,
         });
         append_messages!(text, DecryptError {

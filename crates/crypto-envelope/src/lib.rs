@@ -11,8 +11,8 @@
 //! derived). The envelope contains this key, encrypted under a *master key* of the [`KeyRing`].
 //!
 //! The crate does no I/O and starts no threads. Encryption takes a slice and returns a buffer ([`encrypt`],
-//! [`encrypt_into`]). Decryption is incremental: the caller pushes bytes as they arrive, in chunks of any
-//! size, and the plaintext is written in place to a [`PlaintextTarget`].
+//! [`encrypt_into`]), or is incremental ([`Encryptor`]). Decryption is incremental: the caller pushes bytes as
+//! they arrive, in chunks of any size, and the plaintext is written in place to a [`PlaintextTarget`].
 //!
 //! # Guarantees
 //!
@@ -61,6 +61,7 @@
 mod a1;
 mod a2;
 mod decryptor;
+mod encryptor;
 mod error;
 mod format;
 mod key_file;
@@ -78,6 +79,7 @@ pub use a2::opener::{A2Opener, FileKey};
 pub use a2::range::A2RangeDecryptor;
 pub use a2::sealer::{a2_envelope_len, encrypt_a2_with_file_key};
 pub use decryptor::{Decryptor, decrypt, encrypt, encrypt_into};
+pub use encryptor::Encryptor;
 pub use error::{
     DecryptError, EncryptError, HeaderError, InvalidUuid, KeyFileError, KeyRingError, PrimitiveFailed,
     RangeError, UnknownKeyId,

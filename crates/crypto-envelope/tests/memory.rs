@@ -1,5 +1,5 @@
 //! Memory use, observed by an allocator that copies every freed block: encryption and decryption allocate one
-//! large buffer, and no freed block contains a key. There is only one test, because the process has only one
+//! large buffer, whose size encryption in chunks limits, and no freed block contains a key. There is only one test, because the process has only one
 //! allocator.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 #![allow(unsafe_code, reason = "an allocator")]
@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use common::reference::{self, A2Parts};
 use common::{KEY_ID, MASTER, UUID};
-use crypto_envelope::{Format, KeyRing, decrypt, encrypt, envelope_len, new_key_file, parse_key_file};
+use crypto_envelope::{
+    Encryptor, Format, KeyRing, decrypt, encrypt, envelope_len, new_key_file, parse_key_file,
+};
 
 /// Blocks of at least this size count as large.
 const LARGE: usize = 16 * 1024;
@@ -105,6 +107,18 @@ fn secrets(format: Format, envelope: &[u8]) -> Vec<Vec<u8>> {
     }
 }
 
+/// Encrypts in chunks, into a buffer that is reused. Returns the header.
+fn encrypt_in_chunks(ring: &KeyRing, format: Format, plaintext: &[u8], out: &mut Vec<u8>) -> Vec<u8> {
+    let mut encryptor = Encryptor::new(ring, format, UUID, out).unwrap();
+    let header = out.clone();
+    for chunk in plaintext.chunks(10_000) {
+        encryptor.push(chunk, out).unwrap();
+        out.clear();
+    }
+    encryptor.finish(out).unwrap();
+    header
+}
+
 #[test]
 fn one_large_buffer_and_no_key_in_freed_memory() {
     let key_file = "YSBtYXN0ZXIga2V5IGZvciB0ZXN0cywgMzIgYnl0ZXM=\n";
@@ -137,6 +151,20 @@ fn one_large_buffer_and_no_key_in_freed_memory() {
             assert_eq!(envelope.capacity(), envelope.len());
             let opening = watch(|| decrypt(&ring, UUID, envelope).map(drop));
             assert_eq!((opening.blocks, opening.bytes), (1, len), "{format}, {len} bytes");
+            let mut out = Vec::with_capacity(100_000);
+            let streaming = watch(|| encrypt_in_chunks(&ring, format, &plaintext, &mut out));
+            assert_eq!(out.capacity(), 100_000);
+            let mut streaming_secrets = secrets(format, &streaming.result);
+            streaming_secrets.push(plaintext[len - 100..].to_vec());
+            for secret in streaming_secrets {
+                assert!(
+                    !streaming.freed_contains(&secret),
+                    "{format}: encryption in chunks leaves a key or plaintext in freed memory"
+                );
+            }
+            // The plaintext of one segment.
+            let expected = if format == Format::A2 { (1, 65_536) } else { (0, 0) };
+            assert_eq!((streaming.blocks, streaming.bytes), expected, "{format}, {len} bytes");
             for secret in secrets(format, envelope) {
                 assert!(
                     !sealing.freed_contains(&secret),

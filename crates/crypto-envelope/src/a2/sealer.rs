@@ -1,4 +1,6 @@
-//! Encryption to A2.
+//! Encryption to A2: of a slice, and as the plaintext arrives.
+
+use zeroize::Zeroizing;
 
 use crate::a2::header::{A2Header, KeyWrap, SALT_LEN};
 use crate::a2::layout::A2Geometry;
@@ -14,10 +16,7 @@ pub(crate) fn encrypt(
     plaintext: &[u8],
     envelope: &mut Vec<u8>,
 ) -> Result<(), EncryptError> {
-    let file_key = FileKey::random()?;
-    let wrapped = kwp_wrap(ring.current().wrapping_key().as_ref(), file_key.expose())?;
-    let wrap = KeyWrap::MasterKey { key_id: ring.current_id(), wrapped: &wrapped };
-    seal(&wrap, &file_key, uuid, plaintext, envelope)
+    seal(&new_envelope(ring, uuid)?, plaintext, envelope)
 }
 
 /// Encrypts to A2 with a file key that a key service (Key Vault) wrapped.
@@ -34,23 +33,31 @@ pub fn encrypt_a2_with_file_key(
     plaintext: &[u8],
 ) -> Result<Vec<u8>, EncryptError> {
     let mut envelope = Vec::new();
-    seal(wrap, file_key, uuid, plaintext, &mut envelope)?;
+    seal(&with_file_key(wrap, file_key, uuid)?, plaintext, &mut envelope)?;
     Ok(envelope)
 }
 
-fn seal(
-    wrap: &KeyWrap<'_>,
-    file_key: &FileKey,
-    uuid: &str,
-    plaintext: &[u8],
-    envelope: &mut Vec<u8>,
-) -> Result<(), EncryptError> {
+/// The header of a new envelope, and the key of its segments.
+type NewEnvelope = (A2Header, ContentKey);
+
+/// Draws a file key, and wraps it under the ring's current key.
+fn new_envelope(ring: &KeyRing, uuid: &str) -> Result<NewEnvelope, EncryptError> {
+    let file_key = FileKey::random()?;
+    let wrapped = kwp_wrap(ring.current().wrapping_key().as_ref(), file_key.expose())?;
+    let wrap = KeyWrap::MasterKey { key_id: ring.current_id(), wrapped: &wrapped };
+    with_file_key(&wrap, &file_key, uuid)
+}
+
+fn with_file_key(wrap: &KeyWrap<'_>, file_key: &FileKey, uuid: &str) -> Result<NewEnvelope, EncryptError> {
     let bound_uuid = BoundUuid::parse(uuid)?;
     let mut salt = [0; SALT_LEN];
     fill_random(&mut salt)?;
     let header = A2Header::new(wrap, &salt)?;
     let key = ContentKey::derive(file_key, &header, &bound_uuid)?;
+    Ok((header, key))
+}
 
+fn seal((header, key): &NewEnvelope, plaintext: &[u8], envelope: &mut Vec<u8>) -> Result<(), EncryptError> {
     let too_large = EncryptError::TooLarge { len: plaintext.len() as u64 };
     let geometry = header.geometry();
     let envelope_len =
@@ -83,6 +90,67 @@ fn make_room(envelope: &mut Vec<u8>, start: usize, end: usize) -> &mut [u8] {
         envelope.resize(end, 0);
     }
     &mut envelope[start..end]
+}
+
+/// Encrypts to A2 as the plaintext arrives. Each function appends to the envelope.
+pub(crate) struct A2Sealer {
+    key: ContentKey,
+    segment_size: usize,
+    /// Index of the next segment.
+    next: u64,
+    /// The plaintext of the next segment, at most a full one. A full segment waits here too, because only what
+    /// follows shows that it is not the last one. Its capacity is never exceeded, so that no copy is left behind.
+    pending: Zeroizing<Vec<u8>>,
+}
+
+impl A2Sealer {
+    /// Appends the header.
+    pub(crate) fn new(ring: &KeyRing, uuid: &str, envelope: &mut Vec<u8>) -> Result<Self, EncryptError> {
+        let (header, key) = new_envelope(ring, uuid)?;
+        // The segment size of new envelopes is 64 KiB.
+        let segment_size = usize::try_from(header.geometry().segment_size()).unwrap_or(usize::MAX);
+        envelope.extend_from_slice(header.bytes());
+        Ok(Self { key, segment_size, next: 0, pending: Zeroizing::new(Vec::with_capacity(segment_size)) })
+    }
+
+    pub(crate) fn push(&mut self, mut plaintext: &[u8], envelope: &mut Vec<u8>) -> Result<(), EncryptError> {
+        while self.pending.len() + plaintext.len() > self.segment_size {
+            if self.pending.is_empty() {
+                // The chunk contains the whole segment, which needs no copy.
+                let (segment, rest) = plaintext.split_at(self.segment_size);
+                plaintext = rest;
+                self.seal(false, segment, envelope)?;
+            } else {
+                let (taken, rest) = plaintext.split_at(self.segment_size - self.pending.len());
+                plaintext = rest;
+                self.pending.extend_from_slice(taken);
+                self.seal_pending(false, envelope)?;
+            }
+        }
+        self.pending.extend_from_slice(plaintext);
+        Ok(())
+    }
+
+    /// Appends the last segment.
+    pub(crate) fn finish(mut self, envelope: &mut Vec<u8>) -> Result<(), EncryptError> {
+        self.seal_pending(true, envelope)
+    }
+
+    fn seal_pending(&mut self, last: bool, envelope: &mut Vec<u8>) -> Result<(), EncryptError> {
+        let mut segment = std::mem::take(&mut self.pending);
+        self.seal(last, &segment, envelope)?;
+        segment.clear();
+        self.pending = segment;
+        Ok(())
+    }
+
+    fn seal(&mut self, last: bool, segment: &[u8], envelope: &mut Vec<u8>) -> Result<(), EncryptError> {
+        let start = envelope.len();
+        let out = make_room(envelope, start, start + segment.len() + TAG_LEN);
+        self.key.seal(self.next, last, segment, out)?;
+        self.next += 1;
+        Ok(())
+    }
 }
 
 /// Returns the length of the envelope of `plaintext_len` bytes with this key wrap, at most `u64::MAX`.

@@ -72,6 +72,12 @@ pub fn a1_seal(master: &[u8; 32], id: u32, data_key: &[u8; 32], iv: &[u8; 32], p
     out
 }
 
+/// Encrypts with the keys, IV and id of another envelope.
+pub fn a1_seal_like(master: &[u8; 32], envelope: &[u8], plaintext: &[u8]) -> Vec<u8> {
+    let id = u32::from_le_bytes(envelope[2..6].try_into().unwrap());
+    a1_seal(master, id, &ctr(master, &envelope[38..70]), &ctr(master, &envelope[6..38]), plaintext)
+}
+
 pub fn a1_open(master: &[u8; 32], envelope: &[u8]) -> Option<Vec<u8>> {
     let (header, sealed) = envelope.split_at_checked(70)?;
     let iv = ctr(master, &header[6..38]);
