@@ -11,20 +11,27 @@ pub(crate) const HELP: &str = "\
 Reads and writes the encrypted files of Orthanc's object storage plugins, without Orthanc.
 
   orthanc-envelope keygen OUT
-      writes a new master key; refuses to overwrite
-  orthanc-envelope inspect FILE...
+      writes a new master key
+  orthanc-envelope inspect IN...
       prints format, key id and sizes; requires no key
-  orthanc-envelope encrypt --key ID:FILE [--format A1|A2] [--uuid UUID] IN OUT
-      the format is A1 by default, as in the plugins
-  orthanc-envelope decrypt --key ID:FILE [--key ID:FILE]... [--uuid UUID] IN OUT
-      uses the key whose id is in IN
+  orthanc-envelope encrypt --key ID:FILE [OPTIONS] IN... OUT
+  orthanc-envelope decrypt --key ID:FILE [--key ID:FILE]... [OPTIONS] IN... OUT
+      decrypt uses the key whose id is in IN
 
-IN and OUT may be - for standard input and output. A2 envelopes are bound to their attachment's UUID, which is taken
-from the file's name (UUID, UUID.dcm.enc and similar) unless --uuid is given.
+  --format A1|A2   of encrypt; A1 by default, as in the plugins
+  --uuid UUID      of the attachment, if the name of the only IN does not contain it; A2 is bound to it
+  --force          replaces files that exist
+  --skip-existing  leaves out files whose output exists: continues an interrupted command
+  --quiet          prints only errors
+  -h, --help; -V, --version
 
-Exit codes: 0 success; 1 a file could not be read or written; 2 invalid arguments or key file; 3 the file is not an
-envelope, was altered, or requires another key or UUID. OUT is written only if all of IN was verified; standard output
-may contain the verified beginning of an A2 envelope.
+IN may be a folder, which means all files below it. With a folder or several IN, OUT is a folder, which is created: the
+files keep their relative paths, decrypt removes .enc from their names, and encrypt adds it, except to a bare UUID.
+With one file, IN and OUT may be - for standard input and output.
+
+Exit codes: 0 success; 1 a file could not be read or written; 2 invalid arguments or key file; 3 a file is not an
+envelope, was altered, or requires another key or UUID; 130 interrupted. A file gets its name only after all of it was
+verified; standard output may contain the verified beginning of an A2 envelope.
 ";
 
 /// The command line is invalid, or names a file that cannot be used.
@@ -50,14 +57,33 @@ pub(crate) struct KeyArgument {
     pub(crate) file: PathBuf,
 }
 
+/// What to do with an output that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Existing {
+    Refuse,
+    Replace,
+    Skip,
+}
+
+/// The files of `encrypt` and `decrypt`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Files {
+    /// Files and folders, at least one.
+    pub(crate) inputs: Vec<PathBuf>,
+    pub(crate) output: PathBuf,
+    pub(crate) uuid: Option<String>,
+    pub(crate) existing: Existing,
+    pub(crate) is_quiet: bool,
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Help,
     Version,
     Keygen { out: PathBuf },
-    Inspect { files: Vec<PathBuf> },
-    Encrypt { key: KeyArgument, format: Format, uuid: Option<String>, input: PathBuf, output: PathBuf },
-    Decrypt { keys: Vec<KeyArgument>, uuid: Option<String>, input: PathBuf, output: PathBuf },
+    Inspect { inputs: Vec<PathBuf> },
+    Encrypt { key: KeyArgument, format: Format, files: Files },
+    Decrypt { keys: Vec<KeyArgument>, files: Files },
 }
 
 pub(crate) fn parse(parser: lexopt::Parser) -> anyhow::Result<Command> {
@@ -67,65 +93,116 @@ pub(crate) fn parse(parser: lexopt::Parser) -> anyhow::Result<Command> {
     })
 }
 
+/// The arguments in the order given, by kind.
+#[derive(Default)]
+struct Given {
+    words: Vec<OsString>,
+    keys: Vec<KeyArgument>,
+    format: Option<Format>,
+    uuid: Option<String>,
+    force: bool,
+    skip_existing: bool,
+    quiet: bool,
+}
+
 fn collect(mut parser: lexopt::Parser) -> anyhow::Result<Command> {
     use lexopt::Arg::{Long, Short, Value};
 
-    let mut words: Vec<OsString> = Vec::new();
-    let mut keys = Vec::new();
-    let mut format = None;
-    let mut uuid = None;
+    let mut given = Given::default();
     while let Some(argument) = parser.next()? {
         match argument {
             Short('h') | Long("help") => return Ok(Command::Help),
             Short('V') | Long("version") => return Ok(Command::Version),
-            Long("key") => keys.push(key_argument(&parser.value()?.string()?)?),
-            Long("format") => format = Some(format_argument(&parser.value()?.string()?)?),
-            Long("uuid") => uuid = Some(parser.value()?.string()?),
-            Value(word) => words.push(word),
+            Long("key") => given.keys.push(key_argument(&parser.value()?.string()?)?),
+            Long("format") => given.format = Some(format_argument(&parser.value()?.string()?)?),
+            Long("uuid") => given.uuid = Some(parser.value()?.string()?),
+            Long("force") => given.force = true,
+            Long("skip-existing") => given.skip_existing = true,
+            Long("quiet") => given.quiet = true,
+            Value(word) => given.words.push(word),
             other => return Err(other.unexpected().into()),
         }
     }
-    let mut rest = words.into_iter();
-    let command = rest.next().context(UsageError("the command is missing".to_owned()))?;
-    let mut files: Vec<PathBuf> = rest.map(PathBuf::from).collect();
-    let mut file = |name: &str| {
-        if files.is_empty() { Err(usage(format!("{name} is missing"))) } else { Ok(files.remove(0)) }
-    };
-    let encrypts = command == "encrypt";
-    let uses_keys = encrypts || command == "decrypt";
-    for (name, is_given, is_accepted) in [
-        ("--key", !keys.is_empty(), uses_keys),
-        ("--format", format.is_some(), encrypts),
-        ("--uuid", uuid.is_some(), uses_keys),
-    ] {
-        if is_given && !is_accepted {
-            return Err(usage(format!("{} does not accept {name}", command.display())));
+    given.into_command()
+}
+
+impl Given {
+    fn into_command(mut self) -> anyhow::Result<Command> {
+        let mut words = std::mem::take(&mut self.words).into_iter();
+        let command = words.next().context(UsageError("the command is missing".to_owned()))?;
+        let paths: Vec<PathBuf> = words.map(PathBuf::from).collect();
+        match command.to_str() {
+            Some("keygen") => {
+                self.refuse_options_of_others("keygen", false, false)?;
+                Ok(Command::Keygen { out: only_path(paths)? })
+            }
+            Some("inspect") => {
+                self.refuse_options_of_others("inspect", false, false)?;
+                if paths.is_empty() {
+                    return Err(usage("IN is missing"));
+                }
+                Ok(Command::Inspect { inputs: paths })
+            }
+            Some("encrypt") => {
+                self.refuse_options_of_others("encrypt", true, true)?;
+                let [key] = <[KeyArgument; 1]>::try_from(std::mem::take(&mut self.keys))
+                    .map_err(|_| usage("encrypt requires exactly one --key"))?;
+                let format = self.format.unwrap_or(Format::A1);
+                Ok(Command::Encrypt { key, format, files: self.files(paths)? })
+            }
+            Some("decrypt") => {
+                self.refuse_options_of_others("decrypt", true, false)?;
+                let keys = std::mem::take(&mut self.keys);
+                if keys.is_empty() {
+                    return Err(usage("decrypt requires at least one --key"));
+                }
+                Ok(Command::Decrypt { keys, files: self.files(paths)? })
+            }
+            _ => Err(usage(format!("unknown command{}", shown(&command)))),
         }
     }
-    let parsed = match command.to_str() {
-        Some("keygen") => Command::Keygen { out: file("OUT")? },
-        Some("inspect") => {
-            let mut all = vec![file("FILE")?];
-            all.append(&mut files);
-            Command::Inspect { files: all }
-        }
-        Some("encrypt") => {
-            let [key] = <[KeyArgument; 1]>::try_from(keys)
-                .map_err(|_| usage("encrypt requires exactly one --key"))?;
-            let format = format.unwrap_or(Format::A1);
-            Command::Encrypt { key, format, uuid, input: file("IN")?, output: file("OUT")? }
-        }
-        Some("decrypt") => {
-            if keys.is_empty() {
-                return Err(usage("decrypt requires at least one --key"));
+
+    fn refuse_options_of_others(
+        &self,
+        command: &str,
+        uses_keys: bool,
+        has_format: bool,
+    ) -> anyhow::Result<()> {
+        for (name, is_given, is_accepted) in [
+            ("--key", !self.keys.is_empty(), uses_keys),
+            ("--format", self.format.is_some(), has_format),
+            ("--uuid", self.uuid.is_some(), uses_keys),
+            ("--force", self.force, uses_keys),
+            ("--skip-existing", self.skip_existing, uses_keys),
+            ("--quiet", self.quiet, uses_keys),
+        ] {
+            if is_given && !is_accepted {
+                return Err(usage(format!("{command} does not accept {name}")));
             }
-            Command::Decrypt { keys, uuid, input: file("IN")?, output: file("OUT")? }
         }
-        _ => return Err(usage(format!("unknown command{}", shown(&command)))),
-    };
-    match files.first() {
-        Some(surplus) => Err(usage(format!("unexpected argument{}", shown(surplus.as_os_str())))),
-        None => Ok(parsed),
+        Ok(())
+    }
+
+    fn files(self, mut inputs: Vec<PathBuf>) -> anyhow::Result<Files> {
+        let existing = match (self.force, self.skip_existing) {
+            (true, true) => return Err(usage("--force and --skip-existing exclude each other")),
+            (true, false) => Existing::Replace,
+            (false, true) => Existing::Skip,
+            (false, false) => Existing::Refuse,
+        };
+        let output = inputs.pop().ok_or_else(|| usage("IN is missing"))?;
+        if inputs.is_empty() {
+            return Err(usage("OUT is missing"));
+        }
+        Ok(Files { inputs, output, uuid: self.uuid, existing, is_quiet: self.quiet })
+    }
+}
+
+fn only_path(mut paths: Vec<PathBuf>) -> anyhow::Result<PathBuf> {
+    let path = paths.pop().ok_or_else(|| usage("OUT is missing"))?;
+    match paths.pop() {
+        Some(_) => Err(usage(format!("unexpected argument{}", shown(path.as_os_str())))),
+        None => Ok(path),
     }
 }
 

@@ -1,81 +1,115 @@
-//! Input: a file of known length, or a stream that is read into memory first.
+//! Input: a file, a pipe, or a private copy of one of these.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::io::{self, Read, Seek as _, StdinLock, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
+use tempfile::SpooledTempFile;
+
+use crate::console::shown;
+use crate::interrupt;
 
 /// Number of bytes to read at a time.
 const CHUNK: usize = 1 << 20;
+/// Copies up to this size stay in memory.
+const IN_MEMORY: usize = 16 << 20;
 
-/// An input of known length.
 pub(crate) struct Input {
-    source: Box<dyn Read>,
-    len: u64,
+    source: Source,
+    /// `None` for a pipe.
+    len: Option<u64>,
     name: String,
 }
 
+enum Source {
+    File(File),
+    Stdin(StdinLock<'static>),
+    Copy(SpooledTempFile),
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(buffer),
+            Self::Stdin(stdin) => stdin.read(buffer),
+            Self::Copy(copy) => copy.read(buffer),
+        }
+    }
+}
+
 impl Input {
-    /// Opens a path, or standard input for `-`. Input without a known length (a pipe) is read into memory.
+    /// Opens a path, or standard input for `-`.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
-        let name = path.display().to_string();
+        let name = shown(path);
+        if is_stdio(path) {
+            return Ok(Self { source: Source::Stdin(io::stdin().lock()), len: None, name });
+        }
         let cannot_read = || format!("cannot read {name}");
-        let mut stream: Box<dyn Read> = if is_stdio(path) {
-            Box::new(io::stdin().lock())
-        } else {
-            let file = File::open(path).with_context(cannot_read)?;
-            let metadata = file.metadata().with_context(cannot_read)?;
-            if metadata.is_file() {
-                return Ok(Self { source: Box::new(file), len: metadata.len(), name });
-            }
-            Box::new(file)
-        };
-        let mut content = Vec::new();
-        stream.read_to_end(&mut content).with_context(cannot_read)?;
-        let len = content.len() as u64;
-        Ok(Self { source: Box::new(io::Cursor::new(content)), len, name })
+        let file = File::open(path).with_context(cannot_read)?;
+        let metadata = file.metadata().with_context(cannot_read)?;
+        let len = metadata.is_file().then_some(metadata.len());
+        Ok(Self { source: Source::File(file), len, name })
     }
 
-    /// Returns the length in bytes.
-    pub(crate) fn len(&self) -> u64 {
+    /// Returns the length in bytes, if it is known.
+    pub(crate) fn len(&self) -> Option<u64> {
         self.len
     }
 
     /// Reads the next `len` bytes, or fewer at the end.
     pub(crate) fn read_up_to(&mut self, len: u64) -> anyhow::Result<Vec<u8>> {
         let mut start = Vec::new();
-        (&mut self.source)
-            .take(len)
-            .read_to_end(&mut start)
-            .with_context(|| format!("cannot read {}", self.name))?;
+        let read = (&mut self.source).take(len).read_to_end(&mut start);
+        read.with_context(|| format!("cannot read {}", self.name))?;
         Ok(start)
     }
 
-    /// Reads all remaining bytes.
-    pub(crate) fn read_all(mut self) -> anyhow::Result<Vec<u8>> {
-        let mut content = Vec::new();
-        content.try_reserve_exact(usize::try_from(self.len)?)?;
-        self.source.read_to_end(&mut content).with_context(|| format!("cannot read {}", self.name))?;
-        Ok(content)
-    }
-
-    /// Passes all remaining bytes to `take` in chunks, and shows progress on a terminal.
+    /// Passes all remaining bytes to `take` in chunks.
     pub(crate) fn for_each_chunk(
-        mut self,
+        &mut self,
         mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let mut buffer = vec![0; CHUNK];
-        let mut progress = Progress::new(self.len);
         loop {
-            let read = match self.source.read(&mut buffer) {
+            let outcome = self.source.read(&mut buffer);
+            // After reading: an interrupt also ends the program that writes to a pipe, whose end then is not the end of
+            // the file.
+            interrupt::check()?;
+            match outcome {
                 Ok(0) => return Ok(()),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Ok(read) => take(&buffer[..read])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).with_context(|| format!("cannot read {}", self.name)),
-            };
-            take(&buffer[..read])?;
-            progress.advance(read as u64);
+            }
+        }
+    }
+
+    /// Copies `start`, which has been read, and all that follows: to know the number of bytes, or to read them twice
+    /// without a change in between. Large copies are in a file without a name. The input must be encrypted.
+    pub(crate) fn into_copy(mut self, start: &[u8]) -> anyhow::Result<Self> {
+        if matches!(self.source, Source::Copy(_)) {
+            return Ok(self);
+        }
+        let mut copy = SpooledTempFile::new(IN_MEMORY);
+        let mut len = 0;
+        let mut write = |chunk: &[u8]| {
+            len += chunk.len() as u64;
+            copy.write_all(chunk)
+                .with_context(|| format!("cannot write a copy to {}", shown(&std::env::temp_dir())))
+        };
+        write(start)?;
+        self.for_each_chunk(write)?;
+        let mut input = Self { source: Source::Copy(copy), len: Some(len), name: self.name };
+        input.rewind()?;
+        Ok(input)
+    }
+
+    /// Returns to the start of a copy.
+    pub(crate) fn rewind(&mut self) -> io::Result<()> {
+        match &mut self.source {
+            Source::Copy(copy) => copy.rewind(),
+            Source::File(_) | Source::Stdin(_) => Err(io::ErrorKind::NotSeekable.into()),
         }
     }
 }
@@ -83,39 +117,4 @@ impl Input {
 /// Whether a path means standard input or output.
 pub(crate) fn is_stdio(path: &Path) -> bool {
     path == Path::new("-")
-}
-
-/// Shows per cent on standard error, if it is a terminal and the input is large.
-struct Progress {
-    total: u64,
-    done: u64,
-    shown: Option<u64>,
-}
-
-impl Progress {
-    const WORTH_SHOWING: u64 = 64 << 20;
-
-    fn new(total: u64) -> Self {
-        let show = total >= Self::WORTH_SHOWING && io::stderr().is_terminal();
-        Self { total, done: 0, shown: show.then_some(0) }
-    }
-
-    fn advance(&mut self, bytes: u64) {
-        self.done += bytes;
-        let percent = self.done.saturating_mul(100) / self.total.max(1);
-        if self.shown.is_some_and(|shown| shown < percent) {
-            self.shown = Some(percent);
-            eprint!("\r{percent:3} %");
-            // A failure to show progress must not stop the work.
-            io::stderr().flush().ok();
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.shown.is_some() {
-            eprint!("\r     \r");
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! Output: a temporary file that is renamed once all of it was verified, or standard output.
 
-use std::fs::{self, File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,16 @@ use crypto_envelope::{DecryptError, PlaintextTarget, RevocableTarget};
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
-use crate::args::usage;
+use crate::console::shown;
+
+/// The beginning of the names of temporary files, and their end.
+const PENDING: (&str, &str) = (".orthanc-envelope-", ".partial");
+
+/// Whether a file is a temporary file of this program, left behind when it was killed.
+pub(crate) fn is_pending_file(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(PENDING.0.as_bytes()) && name.ends_with(PENDING.1.as_bytes())
+}
 
 /// A temporary file next to its final path, readable only by its owner, and removed unless
 /// [published](Self::publish).
@@ -21,30 +31,29 @@ pub(crate) struct PendingFile {
 
 impl PendingFile {
     pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
-        // Renaming the temporary file to the path of a device would replace the device.
-        if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(usage(format!("{} must be a file; use - for standard output", path.display())));
-        }
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        let file =
-            NamedTempFile::new_in(folder).with_context(|| format!("cannot write to {}", folder.display()))?;
+        let file = tempfile::Builder::new()
+            .prefix(PENDING.0)
+            .suffix(PENDING.1)
+            .tempfile_in(folder)
+            .with_context(|| format!("cannot write to {}", shown(folder)))?;
         Ok(Self { file, path: path.to_owned(), scratch: Zeroizing::default() })
     }
 
     pub(crate) fn write_all(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        self.file.write_all(bytes).with_context(|| format!("cannot write {}", self.path.display()))
+        self.file.write_all(bytes).with_context(|| format!("cannot write {}", shown(&self.path)))
     }
 
-    /// Syncs the content to disk, then renames the file. An existing file is replaced.
-    pub(crate) fn publish(self) -> anyhow::Result<()> {
-        let cannot_write = || format!("cannot write {}", self.path.display());
-        self.file.as_file().sync_all().with_context(cannot_write)?;
-        let path = self.path.clone();
-        self.file.persist(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(())
+    /// Syncs the content to disk, then renames the file.
+    pub(crate) fn publish(self, replace: bool) -> anyhow::Result<()> {
+        let cannot_write = format!("cannot write {}", shown(&self.path));
+        self.file.as_file().sync_all().with_context(|| cannot_write.clone())?;
+        let outcome =
+            if replace { self.file.persist(&self.path) } else { self.file.persist_noclobber(&self.path) };
+        outcome.map(drop).map_err(|error| error.error).context(cannot_write)
     }
 }
 
@@ -66,23 +75,29 @@ impl RevocableTarget for PendingFile {
     }
 }
 
-/// Standard output. This target cannot discard what it received, so it suits only A2's verified segments.
-pub(crate) struct StreamedOutput {
+/// Standard output. This target cannot discard what it received, so it suits only verified bytes.
+pub(crate) struct StandardOutput {
     out: io::StdoutLock<'static>,
     scratch: Zeroizing<Vec<u8>>,
 }
 
-impl StreamedOutput {
+impl StandardOutput {
     pub(crate) fn new() -> Self {
         Self { out: io::stdout().lock(), scratch: Zeroizing::default() }
     }
 
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+    pub(crate) fn write_all(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.out.write_all(bytes).context(CANNOT_PRINT)
+    }
+
+    pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
+        self.out.flush().context(CANNOT_PRINT)
     }
 }
 
-impl PlaintextTarget for StreamedOutput {
+const CANNOT_PRINT: &str = "cannot write to standard output";
+
+impl PlaintextTarget for StandardOutput {
     fn append_with(
         &mut self,
         len: usize,
@@ -90,6 +105,48 @@ impl PlaintextTarget for StreamedOutput {
     ) -> Result<(), DecryptError> {
         fill_then_write(&mut self.scratch, &mut self.out, len, fill)
     }
+}
+
+/// The target of A1 that is printed, which can be verified only as a whole: the first pass forgets the plaintext, the
+/// second one prints it. The envelope must be the same both times.
+pub(crate) enum TwoPasses {
+    Verifying(Zeroizing<Vec<u8>>),
+    Verified(StandardOutput),
+}
+
+impl TwoPasses {
+    pub(crate) fn verify() -> Self {
+        Self::Verifying(Zeroizing::default())
+    }
+
+    pub(crate) fn print() -> Self {
+        Self::Verified(StandardOutput::new())
+    }
+
+    pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Verifying(_) => Ok(()),
+            Self::Verified(out) => out.flush(),
+        }
+    }
+}
+
+impl PlaintextTarget for TwoPasses {
+    fn append_with(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), DecryptError>,
+    ) -> Result<(), DecryptError> {
+        match self {
+            Self::Verifying(scratch) => fill_then_write(scratch, &mut io::sink(), len, fill),
+            Self::Verified(out) => out.append_with(len, fill),
+        }
+    }
+}
+
+impl RevocableTarget for TwoPasses {
+    /// There is nothing to discard in the first pass, and nothing unverified in the second one.
+    fn discard(&mut self) {}
 }
 
 fn fill_then_write(
@@ -108,7 +165,7 @@ fn fill_then_write(
 
 /// Writes a file that is readable only by its owner. Fails if the file exists.
 pub(crate) fn write_new_secret(path: &Path, content: &[u8]) -> anyhow::Result<()> {
-    let cannot_write = || format!("cannot write {}", path.display());
+    let cannot_write = || format!("cannot write {}", shown(path));
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

@@ -1,84 +1,12 @@
 //! Runs the binary, and checks its output, errors and exit codes.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod common;
+
 use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
 
-use tempfile::TempDir;
-
-const UUID: &str = "6a3e9a74-3a2c-4b7e-9d0a-1f6f5c1d2e3b";
-const OTHER: &str = "00000000-3a2c-4b7e-9d0a-1f6f5c1d2e3b";
-
-struct Bench(TempDir);
-
-impl Bench {
-    /// A folder with the key files `one.key` and `two.key`, and `plain`, which has more than two segments.
-    fn new() -> Self {
-        let bench = Self(tempfile::tempdir().unwrap());
-        for key in ["one.key", "two.key"] {
-            bench.done(&["keygen", key]);
-        }
-        fs::write(bench.path("plain"), plaintext()).unwrap();
-        bench
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn run(&self, arguments: &[&str], stdin: &[u8]) -> Output {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_orthanc-envelope"))
-            .args(arguments)
-            .current_dir(self.0.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut pipe = child.stdin.take().unwrap();
-        std::thread::scope(|scope| {
-            // The program may exit before it has read everything.
-            scope.spawn(move || pipe.write_all(stdin).ok());
-            child.wait_with_output().unwrap()
-        })
-    }
-
-    /// Runs a command that must succeed without messages; returns its standard output.
-    fn done(&self, arguments: &[&str]) -> Vec<u8> {
-        let output = self.run(arguments, b"");
-        let message = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), message.as_ref()), (Some(0), ""), "{arguments:?}");
-        output.stdout
-    }
-
-    /// Runs a command that must fail with this code; returns its message.
-    fn fails(&self, code: i32, arguments: &[&str]) -> String {
-        let output = self.run(arguments, b"");
-        let message = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
-        assert!(message.lines().any(|line| line.starts_with("orthanc-envelope: ")), "{message}");
-        message
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path(name)).unwrap()
-    }
-
-    fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(self.0.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-}
-
-fn plaintext() -> Vec<u8> {
-    (0..150_000_u32).map(|i| (i % 251).to_le_bytes()[0]).collect()
-}
+use common::{Bench, OTHER, UUID, plaintext};
 
 fn snapshot(name: &str, messages: &str) {
     insta::with_settings!({
@@ -108,10 +36,11 @@ fn both_formats_work_with_files_and_pipes() {
     let bench = Bench::new();
     let name = format!("{UUID}.dcm.enc");
     for format in ["A1", "A2"] {
-        bench.done(&["encrypt", "--key", "1:one.key", "--format", format, "plain", &name]);
+        bench.done(&["encrypt", "--key", "1:one.key", "--format", format, "--force", "plain", &name]);
         assert!(bench.read(&name).starts_with(format.as_bytes()));
-        bench.done(&["decrypt", "--key", "2:two.key", "--key", "1:one.key", &name, "out"]);
-        assert!(bench.read("out") == plaintext());
+        let out = format!("out-{format}");
+        bench.done(&["decrypt", "--key", "2:two.key", "--key", "1:one.key", &name, &out]);
+        assert!(bench.read(&out) == plaintext());
         assert!(bench.done(&["decrypt", "--key", "1:one.key", &name, "-"]) == plaintext());
 
         let arguments = ["encrypt", "--key", "1:one.key", "--format", format, "--uuid", UUID, "-", "-"];
@@ -130,28 +59,28 @@ fn uuid_option_takes_precedence_over_the_name() {
     bench.done(&[&bare[..], &[UUID]].concat());
     for name in [format!("{UUID}.dcm.enc"), format!("{UUID}.unk.enc")] {
         fs::copy(bench.path(UUID), bench.path(&name)).unwrap();
-        bench.done(&["decrypt", "--key", "1:one.key", &name, "out"]);
+        bench.done(&["decrypt", "--key", "1:one.key", "--force", &name, "out"]);
     }
     fs::copy(bench.path(UUID), bench.path(OTHER)).unwrap();
-    bench.done(&["decrypt", "--key", "1:one.key", "--uuid", UUID, OTHER, "out"]);
+    bench.done(&["decrypt", "--key", "1:one.key", "--uuid", UUID, OTHER, "out1"]);
     assert!(bench.fails(3, &["decrypt", "--key", "1:one.key", OTHER, "out2"]).contains(OTHER));
     assert!(bench.fails(2, &[&bare[..], &["nameless"]].concat()).contains("--uuid"));
     // A1 requires no UUID.
     bench.done(&["encrypt", "--key", "1:one.key", "plain", "nameless"]);
-    bench.done(&["decrypt", "--key", "1:one.key", "nameless", "out"]);
+    bench.done(&["decrypt", "--key", "1:one.key", "nameless", "out3"]);
 }
 
 #[test]
 fn unverified_output_is_not_written() {
     let bench = Bench::new();
     for format in ["A1", "A2"] {
-        bench.done(&["encrypt", "--key", "1:one.key", "--format", format, "plain", UUID]);
+        bench.done(&["encrypt", "--key", "1:one.key", "--format", format, "--force", "plain", UUID]);
         let mut altered = bench.read(UUID);
         *altered.last_mut().unwrap() ^= 1;
         fs::write(bench.path(UUID), &altered).unwrap();
         fs::write(bench.path("out"), "earlier content").unwrap();
         let names = bench.names();
-        let message = bench.fails(3, &["decrypt", "--key", "1:one.key", UUID, "out"]);
+        let message = bench.fails(3, &["decrypt", "--key", "1:one.key", "--force", UUID, "out"]);
         assert!(message.contains(UUID) && message.contains("not authentic"), "{message}");
         assert_eq!(bench.read("out"), b"earlier content");
         assert_eq!(bench.names(), names, "a temporary file was left behind");
@@ -182,6 +111,7 @@ fn wrong_keys_and_other_files_are_refused() {
         (1, &["decrypt", "--key", "7:missing", UUID, "out"]),
         (2, &["decrypt", "--key", "7:short.key", UUID, "out"]),
         (2, &["decrypt", "--key", "7:one.key", "--key", "7:two.key", UUID, "out"]),
+        (1, &["decrypt", "--key", "7:one.key", UUID, "plain"]),
         (1, &["keygen", "one.key"]),
     ] {
         messages += &format!("{}\n    {}", arguments.join(" "), bench.fails(code, arguments));
@@ -206,7 +136,7 @@ fn inspect_requires_no_key() {
         )
     );
     let output = bench.run(&["inspect", "plain", "old", "missing"], b"");
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     assert!(output.stdout.starts_with(b"old: A1"));
     assert!(
         String::from_utf8(output.stderr).unwrap().contains("plain: the content is not an A1 or A2 envelope")
@@ -237,6 +167,12 @@ fn invalid_command_lines_are_refused() {
         &["decrypt", "--key", "1:", "plain", "out"],
         &["decrypt", "--key", "1:one.key", "--format", "A1", "plain", "out"],
         &["decrypt", "--verbose", "plain", "out"],
+        &["decrypt", "--key", "1:one.key", "--force", "--skip-existing", "plain", "out"],
+        &["decrypt", "--key", "1:one.key", "--uuid", UUID, "plain", "one.key", "out"],
+        &["decrypt", "--key", "1:one.key", "plain", "-", "out"],
+        &["decrypt", "--key", "1:one.key", "plain", "one.key", "two.key"],
+        &["decrypt", "--key", "1:one.key", ".", "out"],
+        &["decrypt", "--key", "1:one.key", "plain", "plain"],
     ] {
         let message = bench.fails(2, arguments);
         assert!(message.contains("--help"), "{arguments:?}: {message}");
@@ -263,7 +199,6 @@ fn no_message_shows_a_key() {
             &["decrypt", "--key", &with_id, "plain", "out"][..],
             &["decrypt", "--key", key, "plain", "out"],
             &["decrypt", "--key", "1", key, "plain", "out"],
-            &["decrypt", "--key", "1:one.key", "plain", "out", key],
             &["encrypt", "--key", "1:one.key", "--format", key, "plain", "out"],
             &[key],
         ] {
@@ -291,12 +226,14 @@ fn unsafe_files_are_reported() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let bench = Bench::new();
-    fs::set_permissions(bench.path("one.key"), fs::Permissions::from_mode(0o644)).unwrap();
-    let output = bench.run(&["encrypt", "--key", "1:one.key", "plain", "out"], b"");
-    assert!(output.status.success());
-    assert!(
-        String::from_utf8(output.stderr).unwrap().contains("warning: one.key can be read by users other")
-    );
+    for (mode, is_safe) in [(0o600, true), (0o640, true), (0o644, false), (0o660, false), (0o601, false)] {
+        fs::set_permissions(bench.path("one.key"), fs::Permissions::from_mode(mode)).unwrap();
+        let output = bench.run(&["encrypt", "--key", "1:one.key", "--force", "plain", "out"], b"");
+        assert!(output.status.success());
+        let expected = "warning: other users can access the key file one.key; run chmod 640 on it\n";
+        let expected = if is_safe { "" } else { expected };
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), expected, "{mode:o}");
+    }
     assert_eq!(fs::metadata(bench.path("out")).unwrap().permissions().mode() & 0o777, 0o600);
     bench.fails(2, &["encrypt", "--key", "2:two.key", "plain", "/dev/null"]);
     assert!(!fs::metadata(Path::new("/dev/null")).unwrap().is_file());

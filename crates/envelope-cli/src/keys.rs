@@ -1,0 +1,41 @@
+//! Key files.
+
+use std::fs;
+
+use anyhow::Context as _;
+use crypto_envelope::{KeyRing, MasterKey, parse_key_file};
+use zeroize::Zeroizing;
+
+use crate::args::{KeyArgument, is_shown, usage};
+
+/// Reads keys, of which the first one encrypts.
+pub(crate) fn read_ring(keys: &[KeyArgument]) -> anyhow::Result<KeyRing> {
+    let (first, others) = keys.split_first().ok_or_else(|| usage("no key"))?;
+    let current = read_key(first)?;
+    let previous =
+        others.iter().map(|key| Ok((key.id, read_key(key)?))).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(KeyRing::new(first.id, current, previous)?)
+}
+
+fn read_key(argument: &KeyArgument) -> anyhow::Result<MasterKey> {
+    let name = argument.file.display();
+    let content = Zeroizing::new(fs::read(&argument.file).with_context(|| {
+        if is_shown(argument.file.as_os_str()) {
+            format!("cannot read {name}")
+        } else {
+            format!(
+                "cannot read the file of key {}, whose name is not shown because it may be a key",
+                argument.id
+            )
+        }
+    })?);
+    // The group of a key that Orthanc uses may read it.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        if fs::metadata(&argument.file).is_ok_and(|metadata| metadata.permissions().mode() & 0o027 != 0) {
+            eprintln!("warning: other users can access the key file {name}; run chmod 640 on it");
+        }
+    }
+    parse_key_file(&content).with_context(|| name.to_string())
+}
