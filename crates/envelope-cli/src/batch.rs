@@ -15,6 +15,7 @@ use crate::convert::{Converter, Outcome, Work};
 use crate::failures::Failures;
 use crate::input::is_stdio;
 use crate::interrupt::{self, Interrupted};
+use crate::output::remove_abandoned;
 use crate::walk::{Found, walk};
 
 pub(crate) fn convert(work: &Work, files: &Files) -> anyhow::Result<()> {
@@ -42,17 +43,19 @@ fn output_of_one(work: &Work, input: &Path, output: &Path) -> anyhow::Result<Pat
     }
     let name = input.file_name().filter(|_| !is_stdio(input));
     let name = name.ok_or_else(|| usage("the output of standard input must be a file"))?;
-    create_folder(output)?;
+    prepare_folder(output)?;
     Ok(output.join(work.output_name(Path::new(name))))
 }
 
-/// Creates a folder and those above it, accessible only to their owner.
-fn create_folder(path: &Path) -> anyhow::Result<()> {
+/// Creates a folder and those above it, accessible only to their owner, or tidies it up.
+fn prepare_folder(path: &Path) -> anyhow::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).with_context(|| format!("cannot create the folder {}", shown(path)))
+    builder.create(path).with_context(|| format!("cannot create the folder {}", shown(path)))?;
+    remove_abandoned(path);
+    Ok(())
 }
 
 struct Batch<'a> {
@@ -61,6 +64,8 @@ struct Batch<'a> {
     output: &'a Path,
     /// Hashes of the outputs so far: paths of millions of files would take too much memory.
     outputs: HashSet<u64>,
+    /// The folders of the outputs so far.
+    folders: HashSet<PathBuf>,
     hasher: RandomState,
     done: u64,
     skipped: u64,
@@ -93,6 +98,7 @@ impl<'a> Batch<'a> {
             inputs,
             output,
             outputs: HashSet::new(),
+            folders: HashSet::new(),
             hasher: RandomState::new(),
             done: 0,
             skipped: 0,
@@ -102,7 +108,7 @@ impl<'a> Batch<'a> {
 
     fn run(mut self) -> anyhow::Result<()> {
         let console = self.converter.console;
-        create_folder(self.output)?;
+        prepare_folder(self.output)?;
         if console.shows_progress() {
             let mut total = Amount::default();
             for found in walk(self.inputs).flatten() {
@@ -111,25 +117,34 @@ impl<'a> Batch<'a> {
             }
             console.expect(total);
         }
+        let mut stopped = "";
         for found in walk(self.inputs) {
-            interrupt::check().map_err(|interrupted| self.stopped(interrupted.into()))?;
             match found.and_then(|found| self.convert_one(&found)) {
                 Ok(Outcome::Done) => self.done += 1,
                 Ok(Outcome::Skipped) => self.skipped += 1,
-                Err(error) if error.is::<Interrupted>() || is_out_of_space(&error) => {
-                    return Err(self.stopped(error));
+                Err(error) => {
+                    self.failures.add(console, &error);
+                    if error.is::<Interrupted>() || is_out_of_space(&error) {
+                        stopped = match self.converter.existing {
+                            Existing::Replace => "stopped; ",
+                            Existing::Refuse | Existing::Skip => {
+                                "stopped, repeat the command with --skip-existing to continue; "
+                            }
+                        };
+                        break;
+                    }
                 }
-                Err(error) => self.failures.add(console, &error),
             }
             console.finish_file();
         }
-        let numbers = self.numbers();
-        self.failures.into_result(numbers.clone())?;
-        console.print(&numbers);
+        let summary = format!("{stopped}{}", self.numbers());
+        self.failures.into_result(summary.clone())?;
+        console.print(&summary);
         Ok(())
     }
 
     fn convert_one(&mut self, found: &Found) -> anyhow::Result<Outcome> {
+        interrupt::check()?;
         let output = self.output.join(self.converter.work.output_name(&found.relative));
         if !self.outputs.insert(self.hasher.hash_one(&output)) {
             return Err(anyhow!(
@@ -138,30 +153,24 @@ impl<'a> Batch<'a> {
                 shown(&output)
             ));
         }
-        if let Some(folder) = output.parent() {
-            create_folder(folder)?;
+        if let Some(folder) = output.parent()
+            && !self.folders.contains(folder)
+        {
+            prepare_folder(folder)?;
+            self.folders.insert(folder.to_owned());
         }
         self.converter.convert(&found.path, &output)
     }
 
     fn numbers(&self) -> String {
-        let mut text = format!("{} files {}", self.done, self.converter.work.done());
+        let mut text = format!("files {}: {}", self.converter.work.done(), self.done);
         if self.skipped > 0 {
-            text += &format!(", {} skipped because their output exists", self.skipped);
+            text += &format!(", skipped because their output exists: {}", self.skipped);
         }
         if self.failures.count() > 0 {
-            text += &format!(", {} failed", self.failures.count());
+            text += &format!(", failed: {}", self.failures.count());
         }
         text
-    }
-
-    /// The error of a command that stops before its end.
-    fn stopped(&self, error: anyhow::Error) -> anyhow::Error {
-        let advice = match self.converter.existing {
-            Existing::Replace => "",
-            Existing::Refuse | Existing::Skip => "; repeat the command with --skip-existing to continue",
-        };
-        error.context(format!("stopped after {}{advice}", self.numbers()))
     }
 }
 

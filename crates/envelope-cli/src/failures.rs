@@ -39,7 +39,7 @@ pub(crate) struct Failures {
 impl Failures {
     pub(crate) fn add(&mut self, console: &Console, error: &anyhow::Error) {
         console.print_error(&format!("{error:#}"));
-        self.count += 1;
+        self.count += u64::from(!error.is::<Interrupted>());
         self.code = self.code.max(exit_code(error));
     }
 
@@ -50,7 +50,7 @@ impl Failures {
     /// # Errors
     /// `summary`, with the exit code of the failures, if there are any.
     pub(crate) fn into_result(self, summary: String) -> anyhow::Result<()> {
-        if self.count == 0 { Ok(()) } else { Err(SomeFailed { summary, code: self.code }.into()) }
+        if self.code == 0 { Ok(()) } else { Err(SomeFailed { summary, code: self.code }.into()) }
     }
 }
 

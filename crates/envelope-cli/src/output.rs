@@ -1,7 +1,7 @@
 //! Output: a temporary file that is renamed once all of it was verified, or standard output.
 
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, Write};
 use std::path::{Path, PathBuf};
 
@@ -15,10 +15,21 @@ use crate::console::shown;
 /// The beginning of the names of temporary files, and their end.
 const PENDING: (&str, &str) = (".orthanc-envelope-", ".partial");
 
-/// Whether a file is a temporary file of this program, left behind when it was killed.
+/// Whether a file is a temporary file of this program.
 pub(crate) fn is_pending_file(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.starts_with(PENDING.0.as_bytes()) && name.ends_with(PENDING.1.as_bytes())
+}
+
+/// Removes the temporary files that killed processes have left in a folder. Those of running ones are locked.
+pub(crate) fn remove_abandoned(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten().filter(|entry| is_pending_file(&entry.file_name())) {
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_file && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+            fs::remove_file(entry.path()).ok();
+        }
+    }
 }
 
 /// A temporary file next to its final path, readable only by its owner, and removed unless
@@ -40,6 +51,8 @@ impl PendingFile {
             .suffix(PENDING.1)
             .tempfile_in(folder)
             .with_context(|| format!("cannot write to {}", shown(folder)))?;
+        // Not every file system has locks. Then nobody can take the file for an abandoned one, either.
+        file.as_file().try_lock().ok();
         Ok(Self { file, path: path.to_owned(), scratch: Zeroizing::default() })
     }
 

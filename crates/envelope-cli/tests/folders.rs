@@ -59,7 +59,7 @@ fn whole_bucket_is_decrypted_by_one_command() {
     let bench = Bench::new();
     bucket(&bench);
     let message = stderr(&bench, 0, &[&DECRYPT[..], &["bucket", "images"]].concat());
-    assert_eq!(message, "orthanc-envelope: 4 files decrypted\n");
+    assert_eq!(message, "orthanc-envelope: files decrypted: 4\n");
     assert_eq!(files(&bench.path("images")), images());
     assert!(images().iter().all(|name| bench.read(&format!("images/{name}")) == plaintext()));
     #[cfg(unix)]
@@ -91,7 +91,7 @@ fn files_go_into_a_folder() {
     // Several files.
     let other = format!("bucket/00/00/{OTHER}");
     let message = stderr(&bench, 0, &[&DECRYPT[..], &[&one, &other, "several"]].concat());
-    assert_eq!(message, "orthanc-envelope: 2 files decrypted\n");
+    assert_eq!(message, "orthanc-envelope: files decrypted: 2\n");
     assert_eq!(files(&bench.path("several")), [OTHER.to_owned(), format!("{UUID}.dcm")]);
 }
 
@@ -107,7 +107,7 @@ fn failure_does_not_stop_the_others() {
     assert!(message.contains(&format!("{UUID}.dcm.enc: the A1 envelope is not authentic")), "{message}");
     assert!(message.contains(&format!("{UUID}.clear: the content is not an A1 or A2 envelope")), "{message}");
     assert!(message.contains("cannot read missing: "), "{message}");
-    assert!(message.ends_with("orthanc-envelope: 3 files decrypted, 3 failed\n"), "{message}");
+    assert!(message.ends_with("orthanc-envelope: files decrypted: 3, failed: 3\n"), "{message}");
     assert_eq!(files(&bench.path("images")), &images()[..3]);
     // Without a file that was altered, the exit code is that of the missing one.
     stderr(&bench, 1, &[&DECRYPT[..], &["--force", "bucket/6a", "missing", "images"]].concat());
@@ -125,14 +125,14 @@ fn existing_files_are_kept_skipped_or_replaced() {
     };
     let message = run(1, &[]);
     assert!(message.contains(&format!("{existing} exists; use --force to replace it, or --skip-existing")));
-    assert!(message.ends_with(" 3 files decrypted, 1 failed\n"), "{message}");
+    assert!(message.ends_with(" files decrypted: 3, failed: 1\n"), "{message}");
     let message = run(0, &["--skip-existing"]);
-    assert_eq!(message, "orthanc-envelope: 0 files decrypted, 4 skipped because their output exists\n");
+    assert_eq!(message, "orthanc-envelope: files decrypted: 0, skipped because their output exists: 4\n");
     assert_eq!(bench.read(&existing), b"mine");
     fs::remove_file(bench.path(&format!("images/6a/3e/{UUID}"))).unwrap();
     let message = run(0, &["--skip-existing"]);
-    assert_eq!(message, "orthanc-envelope: 1 files decrypted, 3 skipped because their output exists\n");
-    assert_eq!(run(0, &["--force"]), "orthanc-envelope: 4 files decrypted\n");
+    assert_eq!(message, "orthanc-envelope: files decrypted: 1, skipped because their output exists: 3\n");
+    assert_eq!(run(0, &["--force"]), "orthanc-envelope: files decrypted: 4\n");
     assert!(bench.read(&existing) == plaintext());
     // What one run has written is not replaced by the same run.
     fs::create_dir(bench.path("second")).unwrap();
@@ -141,7 +141,7 @@ fn existing_files_are_kept_skipped_or_replaced() {
     for option in ["--force", "--skip-existing"] {
         let message = stderr(&bench, 1, &[&DECRYPT[..], &[option, "bucket", "second", "images"]].concat());
         assert!(message.contains("another input has the same output"), "{message}");
-        assert!(message.ends_with("1 failed\n"), "{message}");
+        assert!(message.ends_with("failed: 1\n"), "{message}");
     }
 }
 
@@ -185,10 +185,10 @@ mod unix {
             assert!(message.contains(&format!("bucket/{name} is a symbolic link")), "{message}");
         }
         assert!(message.contains("bucket/socket must be a file or a folder"), "{message}");
-        assert!(message.ends_with("4 files decrypted, 4 failed\n"), "{message}");
+        assert!(message.ends_with("files decrypted: 4, failed: 4\n"), "{message}");
         // A link that is an argument is followed.
         let message = stderr(&bench, 0, &[&DECRYPT[..], &["bucket/linked", "linked"]].concat());
-        assert_eq!(message, "orthanc-envelope: 1 files decrypted\n");
+        assert_eq!(message, "orthanc-envelope: files decrypted: 1\n");
         assert_eq!(files(&bench.path("linked")), [format!("00/{OTHER}")]);
     }
 
@@ -221,7 +221,7 @@ mod unix {
         fs::write(newline, "not an envelope").unwrap();
         let message = stderr(&bench, 3, &[&DECRYPT[..], &["bucket", "images"]].concat());
         assert_eq!(message.lines().count(), 2, "{message:?}");
-        assert!(message.ends_with("5 files decrypted, 1 failed\n"), "{message}");
+        assert!(message.ends_with("files decrypted: 5, failed: 1\n"), "{message}");
         let plain = bench.path("images").join(OsStr::from_bytes(b"\xFF\x1B]0;title\x07"));
         assert!(fs::read(plain).unwrap() == plaintext());
     }
@@ -230,13 +230,11 @@ mod unix {
     fn full_disk_stops_the_command() {
         let bench = Bench::new();
         bucket(&bench);
-        let mut files = vec![];
         for i in 0..20 {
-            let name = format!("bucket/{i}.enc");
-            fs::copy(bench.path(&format!("bucket/{UUID}.dcm.enc")), bench.path(&name)).unwrap();
-            files.push(name);
+            let envelope = bench.path(&format!("bucket/{UUID}.dcm.enc"));
+            fs::copy(envelope, bench.path(&format!("bucket/{i}.enc"))).unwrap();
         }
-        let script = r#"mkdir small && mount -t tmpfs -o size=1m none small && "$@"; code=$?; ls -A small | wc -l; exit $code"#;
+        let script = r#"mkdir small && mount -t tmpfs -o size=1m none small && "$@"; code=$?; find small -type f | wc -l; exit $code"#;
         let program = env!("CARGO_BIN_EXE_orthanc-envelope");
         let output = std::process::Command::new("unshare")
             .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", program])
@@ -247,12 +245,15 @@ mod unix {
             .unwrap();
         let message = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{message}");
-        let last = message.lines().last().unwrap();
+        let lines: Vec<_> = message.lines().collect();
+        let [reason, last] = lines[..] else { panic!("{message}") };
+        assert!(reason.contains("No space left on device"), "{message}");
         assert!(
-            last.contains(" files decrypted; repeat the command with --skip-existing to continue"),
+            last.contains(": stopped, repeat the command with --skip-existing to continue; files"),
             "{message}"
         );
-        assert!(last.contains("No space left on device"), "{message}");
-        assert_eq!(message.lines().count(), 1, "{message}");
+        // What is there is whole, and nothing else is there.
+        let stored = String::from_utf8(output.stdout).unwrap();
+        assert!(last.ends_with(&format!("files decrypted: {}, failed: 1", stored.trim())), "{message}");
     }
 }
