@@ -4,6 +4,7 @@ mod deleting;
 mod faults;
 pub(crate) mod fixture;
 mod life;
+mod mistakes;
 mod neighbours;
 mod options;
 mod plugins;
@@ -18,6 +19,7 @@ modules![
     deleting,
     faults,
     life,
+    mistakes,
     neighbours,
     options,
     plugins,

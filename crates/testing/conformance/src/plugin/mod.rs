@@ -10,7 +10,7 @@ mod faults;
 mod library;
 mod requests;
 mod resets;
-mod tls;
+pub(crate) mod tls;
 
 modules![
     absurd,
