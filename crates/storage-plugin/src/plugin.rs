@@ -26,7 +26,7 @@ use crate::provider::{Provider, ProviderContext, c_str};
 use crate::runtime::Runtime;
 use crate::start::background::Background;
 use crate::start::check::check;
-use crate::start::section::section;
+use crate::start::section::{check_names, section, warn_of_missing};
 use crate::start::storage::{absolute, state_directory, storage};
 use crate::start::summary::facts;
 use crate::stop::Stop;
@@ -61,7 +61,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             return Err(InitializeError::new("Orthanc's configuration is not a JSON object"));
         };
         let Some(mut section) = section::<P>(&configuration)? else {
-            tracing::warn!("the configuration has no section {:?}: the plugin is disabled", P::SECTION);
+            warn_of_missing::<P>(&configuration)?;
             return Ok(Self { _background: None, _provider: PhantomData });
         };
 
@@ -70,7 +70,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let provider = ProviderContext::read::<P>(&mut section, &configuration, runtime.handle())?;
         let mut bucket = P::connect(&mut section, &provider)?;
         bucket.verify_checksums = common.verify_checksums;
-        section.warn_of_unknown();
+        check_names(&section, &configuration)?;
 
         orthanc_ffi::set_verbose_targets(if provider.network().http_logs { HTTP_LOGS } else { &[] });
         let ranges = ranges(common.encryption.as_ref());

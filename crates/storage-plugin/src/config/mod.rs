@@ -8,6 +8,7 @@ mod messages;
 mod network;
 mod offload;
 mod section;
+mod spelling;
 mod state;
 
 pub(crate) use common::CommonOptions;
@@ -17,4 +18,5 @@ pub use network::NetworkOptions;
 pub(crate) use network::PROXY;
 pub(crate) use offload::OffloadOptions;
 pub use section::{ConfigError, Secret, Section, describe_file};
+pub(crate) use spelling::resembles;
 pub(crate) use state::StateOptions;
