@@ -82,7 +82,7 @@ impl Provider for S3 {
         bucket.dialect = Some(Arc::<ServerDialect>::clone(&http.dialect));
         bucket.bulk_delete = Some(Arc::new(ObjectDeletion::new(&bucket_url, http)));
         bucket.checksums_on_request = true;
-        bucket.backslash_names = section.flag("EnableLegacyBackslashNames", cfg!(windows))?;
+        bucket.backslash_names = Some(section.flag("EnableLegacyBackslashNames", cfg!(windows))?);
         Ok(bucket)
     }
 }
