@@ -106,9 +106,9 @@ fn remedy(difference: Difference) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use object_store::ObjectStoreExt as _;
     use object_store::memory::InMemory;
     use object_store::path::Path;
-    use object_store::ObjectStoreExt as _;
     use storage_layout::{ContentType, Layout, RootPath};
 
     use super::*;

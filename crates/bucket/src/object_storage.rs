@@ -72,6 +72,11 @@ impl ObjectStorage {
         Self { bucket: self.bucket.with_retry(retry), ..self }
     }
 
+    /// When failed requests are retried.
+    pub fn retry(&self) -> RetryPolicy {
+        self.bucket.retry()
+    }
+
     /// The bucket's name in messages.
     pub fn url(&self) -> &str {
         self.bucket.url()
