@@ -1,5 +1,6 @@
 //! The plugin in a real Orthanc, on a server that behaves as the cloud does and injects faults.
 
+mod changed;
 mod deleting;
 mod faults;
 pub(crate) mod fixture;
@@ -16,6 +17,7 @@ mod storing;
 mod survival;
 
 modules![
+    changed,
     deleting,
     faults,
     life,
