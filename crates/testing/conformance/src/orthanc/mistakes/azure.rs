@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::setup::Setup;
 use super::{Mistake, stops, warns};
+use crate::fixture::request;
 use crate::small_server::SmallServer;
 
 /// `hunter2`
@@ -70,7 +71,7 @@ pub(super) const MISTAKES: &[Mistake] = &[
         string(it, &options.connection_string(&it.server.endpoint()))
     }),
     warns(&["AuthorizationPermissionMismatch", "continuing; reading requires …"], |it| {
-        it.refuse(403, "AuthorizationPermissionMismatch")
+        it.deny(request::READ)
     }),
     warns(&["did not exist and was created"], |it| {
         it.change(&json!({"ContainerName": "new", "CreateContainerIfNotExists": true}))

@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 
 /// The parts of the document that make up the table of mistakes.
-const PARTS: [&str; 2] = ["At start", "Encryption, at start"];
+const PARTS: [&str; 3] = ["At start", "Encryption, at start", "After a change of the configuration"];
 
 /// The messages of the document.
 pub(super) struct Document {

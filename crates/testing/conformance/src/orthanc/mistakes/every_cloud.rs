@@ -7,7 +7,8 @@ use fake_cloud::{Fault, Odd};
 use serde_json::{Value, json};
 
 use super::setup::Setup;
-use super::{Mistake, stops, warns};
+use super::{Make, Mistake, reports, stops, warns};
+use crate::fixture::request;
 
 pub(super) const MISTAKES: &[Mistake] = &[
     warns(&["the configuration has no section \"…\""], |it| it.replace(None)),
@@ -18,6 +19,15 @@ pub(super) const MISTAKES: &[Mistake] = &[
     stops(&["must be an object {…}"], |it| it.set("StorageEncryption", "hunter2")),
     stops(&["is missing"], |it| it.change(&json!({it.bucket_option: null}))),
     stops(&["must not be empty"], |it| it.set(it.bucket_option, "")),
+    stops(&["is not an option; did you mean …?"], |it| it.set("RootPaht", "x")),
+    stops(&["is not an option; did you mean …?"], |it| {
+        it.set("StorageEncyption", json!({"MasterKey": "hunter2"}))
+    }),
+    stops(&["is not an option; did you mean …?"], |it| it.set("MasterKeys", "hunter2")),
+    stops(&["is not an option; did you mean …?"], |it| it.encrypt(&json!({"ReadUnencrypt": true}))),
+    warns(&["options at the root of the configuration, which have no effect there: …"], |it| {
+        it.root("RootPath", "x")
+    }),
     warns(&["unknown options in the section \"…\""], |it| it.set("ColourOfTheBucket", "hunter2")),
     warns(&["… is deprecated"], |it| it.set("MigrationFromFileSystemEnabled", true)),
     stops(&["the path must not begin with \"/\""], |it| it.set("RootPath", "/orthanc")),
@@ -50,6 +60,8 @@ pub(super) const MISTAKES: &[Mistake] = &[
     stops(&["the answer does not come from the storage server", "this does not look like …"], |it| {
         it.answer(Fault::Odd(Odd::WebPage(200)))
     }),
+    reports(&["continuing, but attachments cannot be stored in the bucket"], |it| it.deny(request::CREATE)),
+    warns(&["objects of deleted attachments will remain in the bucket"], |it| it.deny(request::REMOVE)),
     warns(&["continuing, since the server may become available later"], |it| it.answer(Fault::slow_down())),
     warns(&["will contain unencrypted patient data"], |_| Ok(())),
     warns(&["new objects are encrypted in format A1"], |it| it.encrypt(&json!({"Format": "A1"}))),
@@ -84,11 +96,30 @@ pub(super) const MISTAKES: &[Mistake] = &[
         it.root("StorageEncryption", it.keys.section(&json!({})))?;
         it.encrypt(&json!({"Enable": false}))
     }),
+    Mistake {
+        before: Some(|it| it.encrypt(&json!({}))),
+        ..stops(&["master key … is not the key that was used under this id"], |it| {
+            master(it, &json!([3, it.keys.path("key-7.b64")]))
+        })
+    },
+    hides(
+        &["it is not encrypted, so set \"ReadUnencrypted\": true"],
+        |_| Ok(()),
+        |it| it.encrypt(&json!({})),
+    ),
+    hides(&["it is encrypted, so configure StorageEncryption"], |it| it.encrypt(&json!({})), |_| Ok(())),
+    hides(&["it is outside RootPath, so correct RootPath"], |_| Ok(()), |it| it.set("RootPath", "x")),
+    hides(&["set \"StorageStructure\": \"…\""], |_| Ok(()), |it| it.set("StorageStructure", "legacy")),
     warns(&["other users can access the key file …"], |it| {
         it.encrypt(&json!({}))?;
         set_mode(&it.keys.path("key-3.b64"), 0o644)
     }),
 ];
+
+/// A change of the configuration after which an instance is not found any more.
+const fn hides(messages: &'static [&'static str], before: Make, make: Make) -> Mistake {
+    Mistake { before: Some(before), ..reports(messages, make) }
+}
 
 fn offload(it: &mut Setup<'_>, options: &Value) -> Result<()> {
     it.change(&json!({"HybridMode": "WriteToFileSystem", "Offload": options}))

@@ -19,7 +19,7 @@ use self::document::{Document, is_in};
 use self::setup::Setup;
 use crate::Cloud;
 use crate::fixture::assert_no_secret;
-use crate::orthanc::fixture::log_lines;
+use crate::orthanc::fixture::{log_lines, slice};
 
 tests! { Newest: each_documented_mistake_has_its_line }
 
@@ -34,26 +34,37 @@ const TABLES: [(Option<&str>, &[Mistake]); 4] = [
     (Some("GoogleCloudStorage"), google::MISTAKES),
 ];
 
+type Make = fn(&mut Setup<'_>) -> Result<()>;
+
 /// A mistake that an administrator can make.
 #[derive(Debug)]
 struct Mistake {
     /// The messages about it, as the document quotes them.
     messages: &'static [&'static str],
-    /// Whether the mistake prevents the start. If not, the messages are warnings.
-    is_fatal: bool,
+    /// Their level, `E` or `W`.
+    level: char,
+    /// Whether Orthanc starts nevertheless.
+    starts: bool,
     /// Whether the plugin logs the messages, not Orthanc.
     is_of_the_plugin: bool,
-    make: fn(&mut Setup<'_>) -> Result<()>,
+    /// The configuration before the mistake, with which an instance was stored that cannot be read afterwards.
+    before: Option<Make>,
+    make: Make,
 }
 
 /// A mistake that prevents the start with this error line.
-const fn stops(messages: &'static [&'static str], make: fn(&mut Setup<'_>) -> Result<()>) -> Mistake {
-    Mistake { messages, is_fatal: true, is_of_the_plugin: true, make }
+const fn stops(messages: &'static [&'static str], make: Make) -> Mistake {
+    Mistake { messages, level: 'E', starts: false, is_of_the_plugin: true, before: None, make }
+}
+
+/// A mistake with this error line that does not prevent the start.
+const fn reports(messages: &'static [&'static str], make: Make) -> Mistake {
+    Mistake { starts: true, ..stops(messages, make) }
 }
 
 /// A mistake that causes these warnings.
-const fn warns(messages: &'static [&'static str], make: fn(&mut Setup<'_>) -> Result<()>) -> Mistake {
-    Mistake { messages, is_fatal: false, is_of_the_plugin: true, make }
+const fn warns(messages: &'static [&'static str], make: Make) -> Mistake {
+    Mistake { level: 'W', ..reports(messages, make) }
 }
 
 fn each_documented_mistake_has_its_line<C: Cloud>() -> Result<()> {
@@ -91,19 +102,10 @@ fn each_documented_mistake_has_its_line<C: Cloud>() -> Result<()> {
     Ok(())
 }
 
-/// Starts Orthanc with a mistake, and checks its log.
+/// Makes a mistake, and checks Orthanc's log.
 fn make<C: Cloud>(mistake: &Mistake, server: &BucketServer, document: &Document) -> Result<()> {
-    let mut setup = Setup::new::<C>(server)?;
-    (mistake.make)(&mut setup)?;
-    let (started, log) = match setup.builder::<C>()?.start() {
-        Ok(orthanc) => (true, orthanc.log()),
-        Err(StartError::Exited { status, log }) => {
-            ensure!(!status.success(), "Orthanc has ended without an error:\n{log}");
-            (false, log)
-        }
-        Err(other) => return Err(other.into()),
-    };
-    ensure!(started != mistake.is_fatal, "started: {started}\n{log}");
+    let (starts, log) = log_of::<C>(mistake, server)?;
+    ensure!(starts == mistake.starts, "starts: {starts}\n{log}");
     check::<C>(mistake, document, &log).with_context(|| log.clone())?;
     // A message may describe the form of a secret.
     let rest = mistake.messages.iter().fold(log, |log, message| log.replace(message, ""));
@@ -111,21 +113,53 @@ fn make<C: Cloud>(mistake: &Mistake, server: &BucketServer, document: &Document)
     Ok(())
 }
 
+/// Returns whether Orthanc starts with a mistake, and its log.
+fn log_of<C: Cloud>(mistake: &Mistake, server: &BucketServer) -> Result<(bool, String)> {
+    let mut setup = Setup::new::<C>(server)?;
+    let Some(before) = mistake.before else {
+        (mistake.make)(&mut setup)?;
+        return match setup.builder::<C>()?.start() {
+            Ok(orthanc) => Ok((true, orthanc.log())),
+            Err(error) => log_of_end(error),
+        };
+    };
+    let mut first = Setup::new::<C>(server)?;
+    before(&mut first)?;
+    let mut orthanc = first.builder::<C>()?.start()?;
+    let stored = orthanc.rest().upload(&slice()?)?;
+    orthanc.kill()?;
+    (mistake.make)(&mut setup)?;
+    let builder = setup.builder::<C>()?;
+    orthanc.configure(|_| builder);
+    if let Err(error) = orthanc.start_again() {
+        return log_of_end(error);
+    }
+    let answer = orthanc.rest().get(&format!("{}/file", stored.path))?;
+    ensure!(answer.status != 200, "the instance was read");
+    Ok((true, orthanc.log()))
+}
+
+/// Returns the log of an Orthanc that has ended with an error.
+fn log_of_end(error: StartError) -> Result<(bool, String)> {
+    let StartError::Exited { status, log } = error else { return Err(error.into()) };
+    ensure!(!status.success(), "Orthanc has ended without an error:\n{log}");
+    Ok((false, log))
+}
+
 fn check<C: Cloud>(mistake: &Mistake, document: &Document, log: &str) -> Result<()> {
-    let level = if mistake.is_fatal { 'E' } else { 'W' };
     let lines = |level: char, of_the_plugin: bool| -> Vec<&str> {
         let is_own = |line: &&str| !log_lines::<C>(line, level).is_empty();
         let is_wanted = |line: &&str| line.starts_with(level) && is_own(line) == of_the_plugin;
         log.lines().filter(is_wanted).collect()
     };
-    let candidates = lines(level, mistake.is_of_the_plugin);
+    let candidates = lines(mistake.level, mistake.is_of_the_plugin);
     for message in mistake.messages {
         let found = candidates.iter().filter(|line| is_in(message, line)).count();
         ensure!(found == 1, "{found} lines have {message:?}");
-        ensure!(document.mistakes[*message] == level, "the document says another level");
+        ensure!(document.mistakes[*message] == mistake.level, "the document says another level");
     }
     let errors = lines('E', true);
-    let expected = usize::from(mistake.is_fatal && mistake.is_of_the_plugin);
+    let expected = usize::from(mistake.level == 'E' && mistake.is_of_the_plugin);
     ensure!(errors.len() == expected, "{} errors of the plugin", errors.len());
     for line in errors.iter().chain(&lines('W', true)) {
         ensure!(line.matches(C::NAME).count() == 1, "not one name in {line}");

@@ -7,9 +7,14 @@ use serde_json::json;
 
 use super::setup::Setup;
 use super::{Mistake, stops, warns};
+use crate::fixture::request;
 use crate::plugin::tls::{Authority, TlsFront};
 
 pub(super) const MISTAKES: &[Mistake] = &[
+    stops(&["is not a section; did you mean …?"], |it| {
+        it.root("AWSS3Storage", json!({"BucketName": "bucket"}))?;
+        it.replace(None)
+    }),
     stops(&["must be an object of strings"], |it| it.set("Tags", json!({"ward": 7}))),
     stops(&["must have at most 10 tags"], |it| {
         it.set("Tags", json!({"0": "", "1": "", "2": "", "3": "", "4": "", "5": "", "6": "", "7": "", "8": "", "9": "", "a": ""}))
@@ -44,7 +49,7 @@ pub(super) const MISTAKES: &[Mistake] = &[
     stops(&["InvalidToken"], |it| it.set("SessionToken", "hunter2")),
     stops(&["ExpiredToken"], |it| it.refuse(400, "ExpiredToken")),
     stops(&["RequestTimeTooSkewed"], |it| it.refuse(403, "RequestTimeTooSkewed")),
-    warns(&["AccessDenied", "continuing; reading requires …"], |it| it.refuse(403, "AccessDenied")),
+    warns(&["AccessDenied", "continuing; reading requires …"], |it| it.deny(request::READ)),
     stops(&["set AccessKey and SecretKey, or …"], |it| chain(it, "AWS_EC2_METADATA_DISABLED", "true")),
     stops(&["the AWS configuration (files or environment) is not valid"], |it| {
         let file = it.keys.write("config", "[profile hospital\n")?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use fake_cloud::{BucketServer, Fault, FaultRule};
+use fake_cloud::{BucketServer, Fault, FaultRule, Operation};
 use real_orthanc::Builder;
 use serde_json::{Map, Value, json};
 
@@ -23,6 +23,7 @@ pub(super) struct Setup<'a> {
     pub(super) keys: Keys,
     /// The name of the option with the bucket's name.
     pub(super) bucket_option: &'static str,
+    missing_permission: &'static str,
     section: Value,
     root: BTreeMap<&'static str, Value>,
     environment: Vec<(&'static str, String)>,
@@ -36,6 +37,7 @@ impl<'a> Setup<'a> {
             server,
             keys: Keys::new()?,
             bucket_option: C::BUCKET_OPTION,
+            missing_permission: C::MISSING_PERMISSION,
             section: C::section(&server.endpoint()),
             root: BTreeMap::new(),
             environment: Vec::new(),
@@ -106,6 +108,13 @@ impl<'a> Setup<'a> {
     /// Makes the server refuse all requests.
     pub(super) fn refuse(&mut self, status: u16, code: &str) -> Result<()> {
         self.answer(Fault::status(status, code))
+    }
+
+    /// Makes the server deny an operation.
+    pub(super) fn deny(&mut self, operation: Operation) -> Result<()> {
+        let denied = Fault::status(403, self.missing_permission);
+        self.server.faults().push(FaultRule::new(denied).on(operation).times(usize::MAX));
+        Ok(())
     }
 
     /// Keeps a server until Orthanc has ended.
