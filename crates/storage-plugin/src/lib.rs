@@ -46,6 +46,7 @@
 //! ```
 
 mod area;
+mod bucket_name;
 mod catalog;
 mod config;
 mod context;
@@ -63,6 +64,7 @@ mod start;
 mod stop;
 mod walk;
 
+pub use bucket_name::bucket_name;
 pub use config::{ConfigError, NetworkOptions, Secret, Section, describe_file};
 pub use credentials::{NamedCredentials, Reloading, TokenService};
 pub use endpoint::{endpoint_option, parse_endpoint, warn_if_exposed};

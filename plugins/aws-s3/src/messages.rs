@@ -18,6 +18,10 @@ fn messages_match_the_snapshot() {
     for options in [
         json!({"BucketName": null}),
         json!({"Region": ""}),
+        json!({"Region": "eu-central-1a"}),
+        json!({"Region": "https://hunter2"}),
+        json!({"BucketName": "arn:aws:s3:eu-west-1:123456789012:accesspoint/images"}),
+        json!({"Endpoint": "https://host/bucket"}),
         json!({"AccessKey": "hunter2"}),
         json!({"SecretKey": "hunter2"}),
         json!({"SessionToken": "hunter2"}),

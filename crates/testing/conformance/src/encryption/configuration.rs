@@ -228,9 +228,9 @@ fn readable_key_file_is_a_warning<C: Cloud>() -> Result<()> {
 fn unknown_option_is_a_warning<C: Cloud>() -> Result<()> {
     let mut trials = Trials::<C>::start()?;
     let keys = Keys::new()?;
-    let options = json!({"Format": "A2", "ReadFormats": ["A2"], "MaxConcurentInputSize": 1, "Key": "x"});
+    let options = json!({"Format": "A2", "ReadFormats": ["A2"], "Password": "hunter2", "Key": "x"});
     let section = keys.section(&options);
     let name = format!("{}.StorageEncryption", C::SECTION);
-    assert_one(&warnings(&mut trials, Some(&section), None)?, &[&name, "Key, MaxConcurentInputSize"]);
+    assert_one(&warnings(&mut trials, Some(&section), None)?, &[&name, "Key, Password"]);
     Ok(())
 }
