@@ -31,6 +31,7 @@ mod deletion;
 mod dialect;
 mod download;
 mod error;
+mod health;
 mod journal;
 mod multipart;
 mod object_storage;

@@ -13,6 +13,7 @@ mod starting;
 mod stopping;
 mod storing;
 mod survival;
+mod waiting;
 
 modules![
     deleting,
@@ -26,5 +27,6 @@ modules![
     starting,
     stopping,
     storing,
-    survival
+    survival,
+    waiting
 ];
