@@ -15,6 +15,7 @@ use crate::bulk::{BulkDelete, BulkSupport};
 use crate::dialect::Dialect;
 use crate::download::{Download, ReadRange, Verification, without_placeholder};
 use crate::error::{Cause, Operation, StorageError};
+use crate::health::Health;
 use crate::journal::UploadJournal;
 use crate::multipart::MultipartUpload;
 use crate::request_size::{Breaks, RequestSize};
@@ -26,6 +27,7 @@ use crate::throughput::{LARGE, Throughput, TransferOptions};
 const BUCKET_DELETION: RetryPolicy = RetryPolicy {
     max_retries: u32::MAX,
     deadline: Duration::from_secs(60),
+    patience: Duration::from_secs(60),
     first_pause: Duration::from_secs(1),
     longest_pause: Duration::from_secs(5),
 };
@@ -137,6 +139,7 @@ pub struct Bucket {
     downloads: Arc<Throughput>,
     pub(crate) request_size: Arc<RequestSize>,
     journal: Option<Arc<dyn UploadJournal>>,
+    health: Arc<Health>,
 }
 
 impl Bucket {
@@ -144,6 +147,7 @@ impl Bucket {
     pub fn new(options: BucketOptions) -> Self {
         Self {
             retry: options.retry,
+            health: Arc::new(Health::new(&options.url)),
             options: Arc::new(options),
             bulk_support: Arc::default(),
             uploads: Arc::default(),
@@ -175,6 +179,11 @@ impl Bucket {
     /// The bucket's name in messages.
     pub fn url(&self) -> &str {
         &self.options.url
+    }
+
+    /// Number of retries since the start.
+    pub fn retries(&self) -> u64 {
+        self.health.retries()
     }
 
     /// The name of an object in messages.
@@ -232,7 +241,7 @@ impl Bucket {
         let start = Instant::now();
         let size = content.len() as u64;
         let options = self.options.put_options.clone();
-        let mut attempts = self.attempts(Operation::Create, name);
+        let mut attempts = self.attempts(Operation::Create, name).for_object_of(size);
         if self.must_split(size) {
             return self.upload_in_parts(name, path, &content, options, attempts).await;
         }
@@ -377,7 +386,7 @@ impl Bucket {
     }
 
     pub(crate) fn attempts(&self, operation: Operation, name: &str) -> Attempts {
-        Attempts::new(self.retry, operation, self.object_url(name))
+        Attempts::new(self.retry, operation, self.object_url(name)).reported_to(&self.health)
     }
 
     /// `name` unchanged: `Path::from` would rewrite `#`, `%`, `~` and non-ASCII letters.

@@ -32,6 +32,7 @@ mod dialect;
 mod download;
 mod elsewhere;
 mod error;
+mod health;
 mod journal;
 mod multipart;
 mod object_storage;

@@ -84,10 +84,14 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let (storage, encryption) = storage(bucket, common, state.as_ref(), orthanc)?;
         check::<P>(&runtime, storage.objects(), check_write, encryption.as_ref())?;
 
+        let patient = provider.network().retry.patient();
         let runtime = Arc::new(runtime);
         let metrics = Arc::<Metrics>::default();
-        let context =
-            Context { orthanc: orthanc.clone(), storage: storage.clone(), runtime: Arc::clone(&runtime) };
+        let context = Context {
+            orthanc: orthanc.clone(),
+            storage: storage.clone().with_retry(patient),
+            runtime: Arc::clone(&runtime),
+        };
         let deletions = Deletions {
             storage: storage.clone(),
             runtime: Arc::clone(&runtime),

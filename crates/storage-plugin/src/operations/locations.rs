@@ -24,6 +24,7 @@ const LARGEST_PAGE: usize = 10_000;
 const IMPATIENT: RetryPolicy = RetryPolicy {
     max_retries: 2,
     deadline: Duration::from_secs(10),
+    patience: Duration::from_secs(10),
     first_pause: Duration::from_millis(100),
     longest_pause: Duration::from_secs(1),
 };

@@ -15,6 +15,7 @@ mod starting;
 mod stopping;
 mod storing;
 mod survival;
+mod waiting;
 
 modules![
     changed,
@@ -30,5 +31,6 @@ modules![
     starting,
     stopping,
     storing,
-    survival
+    survival,
+    waiting
 ];
