@@ -17,6 +17,7 @@ use crate::retry::RetryPolicy;
 const IMPATIENT: RetryPolicy = RetryPolicy {
     max_retries: 0,
     deadline: Duration::from_secs(3),
+    patience: Duration::MAX,
     first_pause: Duration::ZERO,
     longest_pause: Duration::ZERO,
 };
