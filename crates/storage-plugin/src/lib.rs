@@ -52,6 +52,7 @@ mod config;
 mod context;
 mod credentials;
 mod endpoint;
+mod machine;
 #[cfg(test)]
 mod messages;
 mod moving;
@@ -65,8 +66,9 @@ mod stop;
 mod walk;
 
 pub use bucket_name::bucket_name;
-pub use config::{ConfigError, NetworkOptions, Secret, Section, describe_file};
+pub use config::{ConfigError, NetworkOptions, Secret, Section, describe_file, explain_unreadable};
 pub use credentials::{NamedCredentials, Reloading, TokenService};
 pub use endpoint::{endpoint_option, parse_endpoint, warn_if_exposed};
+pub use machine::CloudMachine;
 pub use plugin::StoragePlugin;
 pub use provider::{Provider, ProviderContext, c_str, client_error, connect};

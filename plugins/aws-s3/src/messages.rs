@@ -8,6 +8,7 @@ use serde_json::json;
 use storage_plugin::connect;
 use tokio::runtime::Runtime;
 
+use crate::smithy_http::Metadata;
 use crate::{S3, credentials};
 
 #[test]
@@ -54,8 +55,11 @@ fn messages_match_the_snapshot() {
         ("ProviderError", CredentialsError::provider_error("hunter2")),
         ("Unhandled", CredentialsError::unhandled("hunter2")),
     ] {
-        writeln!(snapshot, "{name}\n    {}", credentials::explain(&error)).unwrap();
+        let explained = credentials::explain(&error, Metadata::NotAsked, false);
+        writeln!(snapshot, "{name}\n    {explained}").unwrap();
     }
+    let silent = credentials::explain(&CredentialsError::not_loaded("hunter2"), Metadata::Silent, true);
+    writeln!(snapshot, "the metadata service is silent\n    {silent}").unwrap();
     insta::with_settings!({
         snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/testing/messages"),
         prepend_module_to_snapshot => false,

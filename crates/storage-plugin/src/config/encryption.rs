@@ -9,6 +9,7 @@ use crypto_envelope::{Format, KeyRing, MasterKey, can_be_shown, parse_key_file};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
+use super::access::{explain_unreadable, warn_if_shared};
 use super::section::describe;
 use super::{ConfigError, Section};
 
@@ -157,12 +158,12 @@ fn master_key(section: &Section<'_>, option: &str, entry: &[Value]) -> Result<(u
             return section
                 .error(option, "must be the path of a key file, got a key; move the key into a file");
         }
-        let name = if can_be_shown(path, Path::is_dir) {
-            format!("{path:?}")
+        let (name, reason) = if can_be_shown(path, Path::is_dir) {
+            (format!("{path:?}"), explain_unreadable(Path::new(path), &error))
         } else {
-            "a name that is not shown because it may be a key".to_owned()
+            ("a name that is not shown because it may be a key".to_owned(), error.to_string())
         };
-        section.error(option, format!("must name a readable key file, got {name}: {error}"))
+        section.error(option, format!("must name a readable key file, got {name}: {reason}"))
     })?;
     warn_if_shared(Path::new(path));
     let key = parse_key_file(&content).map_err(|error| {
@@ -170,14 +171,3 @@ fn master_key(section: &Section<'_>, option: &str, entry: &[Value]) -> Result<(u
     })?;
     Ok((id, key))
 }
-
-#[cfg(unix)]
-fn warn_if_shared(path: &Path) {
-    use std::os::unix::fs::MetadataExt;
-    if std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o077 != 0) {
-        tracing::warn!("other users can access the key file {path:?}; run chmod 600 on it");
-    }
-}
-
-#[cfg(not(unix))]
-fn warn_if_shared(_path: &Path) {}

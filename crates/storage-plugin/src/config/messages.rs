@@ -6,7 +6,7 @@ use std::fs;
 
 use bucket::BucketOptions;
 use orthanc_ffi::InitializeError;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 
 use super::{CommonOptions, Section};
@@ -141,10 +141,13 @@ fn messages_match_the_snapshot() {
     let mut configurations: Vec<Value> = sections
         .into_iter()
         .map(|mut section| {
-            if let Some(options) = section.as_object_mut().filter(|options| !options.is_empty()) {
-                if !options.contains_key("BuckeName") && !options.contains_key("bucketname") {
-                    options.entry("BucketName").or_insert(json!("b"));
-                }
+            let is_named = |options: &&mut Map<String, Value>| {
+                ["BuckeName", "bucketname"].iter().any(|name| options.contains_key(*name))
+            };
+            if let Some(options) =
+                section.as_object_mut().filter(|options| !options.is_empty() && !is_named(options))
+            {
+                options.entry("BucketName").or_insert(json!("b"));
             }
             json!({"Cloud": section})
         })

@@ -1,5 +1,6 @@
 //! Reads and checks Orthanc's configuration.
 
+mod access;
 mod common;
 mod encryption;
 mod hybrid;
@@ -11,6 +12,7 @@ mod section;
 mod spelling;
 mod state;
 
+pub use access::explain_unreadable;
 pub(crate) use common::CommonOptions;
 pub(crate) use encryption::EncryptionOptions;
 pub(crate) use hybrid::HybridOptions;

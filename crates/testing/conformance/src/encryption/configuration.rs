@@ -18,7 +18,7 @@ tests! {
         formats_have_their_storage_area_and_warning,
         section_at_the_root_is_deprecated,
         different_sections_are_refused,
-        readable_key_file_is_a_warning,
+        shared_key_file_is_a_warning,
         unknown_option_is_a_warning,
 }
 
@@ -210,17 +210,23 @@ fn different_sections_are_refused<C: Cloud>() -> Result<()> {
     Ok(())
 }
 
-fn readable_key_file_is_a_warning<C: Cloud>() -> Result<()> {
+fn shared_key_file_is_a_warning<C: Cloud>() -> Result<()> {
     let mut trials = Trials::<C>::start()?;
     let keys = Keys::new()?;
     let path = keys.path("key-7.b64");
     let options = json!({"Format": "A2", "ReadFormats": ["A2"], "PreviousMasterKeys": [keys.entry(7)]});
     let section = keys.section(&options);
-    for (mode, is_warning) in [(0o400, false), (0o600, false), (0o640, true), (0o604, true), (0o644, true)] {
+    for (mode, is_warning) in
+        [(0o400, false), (0o600, false), (0o640, false), (0o660, true), (0o604, true), (0o644, true)]
+    {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
         let warnings = warnings(&mut trials, Some(&section), None)?;
         assert_eq!(warnings.len(), usize::from(is_warning), "{mode:o}: {warnings:#?}");
-        assert!(warnings.iter().all(|line| line.contains(&path) && line.contains("600")), "{warnings:#?}");
+        let command = format!("chmod 640 {path}");
+        assert!(
+            warnings.iter().all(|line| line.contains("chown root:") && line.contains(&command)),
+            "{warnings:#?}"
+        );
     }
     Ok(())
 }
