@@ -192,7 +192,7 @@ fn note_about_the_key_has_no_storage_class() -> Result<()> {
     std::fs::write(&path, "AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=")?;
     let options = json!({
         "StorageClass": "GLACIER", "Tags": {"a": "b"}, "ServerSideEncryption": "AES256",
-        "StorageEncryption": {"MasterKey": [3, path]},
+        "StorageEncryption": {"MasterKey": [3, path], "Format": "A2"},
     });
     trials.accept(trials.section(&options))?;
     let note = trials.server.object("bucket", NOTE);

@@ -35,7 +35,7 @@ fn missing_object_is_found_under_another_name<C: Cloud>() -> Result<()> {
     }
     // With encryption, and without `ReadUnencrypted`.
     plugin.insert(KEY, "x");
-    plugin.restart_encrypted(&json!({}), &json!({}))?;
+    plugin.restart_encrypted(&json!({}), &json!({"Format": "A2"}))?;
     assert_eq!(plugin.orthanc.read_range(UUID, DICOM, 0, 1), Err(INEXISTENT_FILE));
     let line = plugin.new_error()?;
     assert!(line.contains(&format!("{} exists", url(KEY))) && line.contains("ReadUnencrypted"), "{line}");
