@@ -33,12 +33,17 @@ pub(super) const MISTAKES: &[Mistake] = &[
     stops(&["must have an AccountName together with its AccountKey"], |it| {
         string(it, "BlobEndpoint=https://storage.test;AccountKey=aHVudGVyMg==")
     }),
-    stops(&["must have a BlobEndpoint of the form https://host[:port][/path]"], |it| {
-        string(
-            it,
-            "BlobEndpoint=https://orthanc:hunter2@storage.test;AccountName=hospital;AccountKey=aHVudGVyMg==",
-        )
-    }),
+    stops(
+        &[
+            "must have a BlobEndpoint of the form https://host[:port], on an emulator https://host[:port]/account",
+        ],
+        |it| {
+            string(
+                it,
+                "BlobEndpoint=https://orthanc:hunter2@storage.test;AccountName=hospital;AccountKey=aHVudGVyMg==",
+            )
+        },
+    ),
     stops(&["must have a SharedAccessSignature of the form sv=…&sig=…"], |it| {
         string(it, "AccountName=hospital;SharedAccessSignature=hunter2")
     }),
@@ -54,7 +59,7 @@ pub(super) const MISTAKES: &[Mistake] = &[
     stops(&["must have a domain such as core.windows.net as EndpointSuffix"], |it| {
         string(it, "AccountName=hospital;AccountKey=aHVudGVyMg==;EndpointSuffix=core windows net")
     }),
-    stops(&["must be https://host[:port][/path]"], |it| {
+    stops(&["must be https://host[:port], on an emulator https://host[:port]/account"], |it| {
         identity(it, "BlobEndpoint", "storage.test?sig=hunter2")
     }),
     stops(&["must be 3 to 63 characters"], |it| it.set("ContainerName", "Orthanc_Images")),
@@ -94,7 +99,6 @@ pub(super) const MISTAKES: &[Mistake] = &[
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
         let folder = Path::new(&program).parent().context("no folder")?.display();
         it.environment("PATH", format!("{folder}:/usr/bin:/bin"))?;
-        it.environment("IDENTITY_ENDPOINT", "http://127.0.0.1:9/")?;
         identity(it, "RootPath", "")
     }),
 ];

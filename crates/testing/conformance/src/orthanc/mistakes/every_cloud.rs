@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::Result;
-use fake_cloud::{Fault, Odd};
+use fake_cloud::{BUCKET, Fault, Odd};
 use serde_json::{Value, json};
 
 use super::setup::Setup;
@@ -56,12 +56,21 @@ pub(super) const MISTAKES: &[Mistake] = &[
     stops(&["DeletionDelay requires a StateDirectory that can be written to"], |it| {
         it.change(&json!({"StateDirectory": "/proc/orthanc", "DeletionDelay": 60}))
     }),
+    stops(&["must be a name alone, not …"], |it| it.set(it.bucket_option, "s3://images")),
+    stops(&["must be a name alone, not …"], |it| it.set(it.bucket_option, "arn:aws:s3:::images")),
+    stops(&["must be a name alone, not …"], |it| it.set(it.bucket_option, "images/ct")),
     stops(&["the bucket does not exist"], |it| it.set(it.bucket_option, "hospital")),
     stops(&["the answer does not come from the storage server", "this does not look like …"], |it| {
         it.answer(Fault::Odd(Odd::WebPage(200)))
     }),
     reports(&["continuing, but attachments cannot be stored in the bucket"], |it| it.deny(request::CREATE)),
-    warns(&["objects of deleted attachments will remain in the bucket"], |it| it.deny(request::REMOVE)),
+    warns(&["continuing; objects of deleted attachments will remain in the bucket"], |it| {
+        it.deny(request::REMOVE)
+    }),
+    warns(&["this object of an earlier start cannot be replaced"], |it| {
+        it.server.insert(BUCKET, ".orthanc-object-storage/write-check", "x");
+        it.deny(request::CREATE)
+    }),
     warns(&["continuing, since the server may become available later"], |it| it.answer(Fault::slow_down())),
     warns(&["will contain unencrypted patient data"], |_| Ok(())),
     warns(&["new objects are encrypted in format A1"], |it| it.encrypt(&json!({"Format": "A1"}))),
@@ -95,6 +104,10 @@ pub(super) const MISTAKES: &[Mistake] = &[
     stops(&["differs from the section at the root of the configuration"], |it| {
         it.root("StorageEncryption", it.keys.section(&json!({})))?;
         it.encrypt(&json!({"Enable": false}))
+    }),
+    reports(&["is damaged, so it is not known whether master key … is the one used before"], |it| {
+        it.server.insert(BUCKET, ".orthanc-object-storage/key-3", "hunter2");
+        it.encrypt(&json!({}))
     }),
     Mistake {
         before: Some(|it| it.encrypt(&json!({}))),

@@ -26,6 +26,10 @@ pub(super) const MISTAKES: &[Mistake] = &[
     stops(&["must be [https://]host[:port]"], |it| {
         it.set("Endpoint", "https://orthanc:hunter2@storage.test")
     }),
+    stops(&["must be [https://]host[:port]"], |it| it.set("Endpoint", "https://storage.test/bucket")),
+    stops(&["must be the name of a region such as eu-central-1"], |it| {
+        it.set("Region", "https://eu-central-1.test")
+    }),
     stops(&["must be false for the endpoint …, whose host is an IP address"], |it| {
         it.set("VirtualAddressing", true)
     }),
@@ -51,6 +55,8 @@ pub(super) const MISTAKES: &[Mistake] = &[
     stops(&["RequestTimeTooSkewed"], |it| it.refuse(403, "RequestTimeTooSkewed")),
     warns(&["AccessDenied", "continuing; reading requires …"], |it| it.deny(request::READ)),
     stops(&["set AccessKey and SecretKey, or …"], |it| chain(it, "AWS_EC2_METADATA_DISABLED", "true")),
+    // Outside EC2, whatever the network makes of the address of its metadata service.
+    stops(&["set AccessKey and SecretKey, or …"], |it| it.change(&json!({"AccessKey": null, "SecretKey": null}))),
     stops(&["the AWS configuration (files or environment) is not valid"], |it| {
         let file = it.keys.write("config", "[profile hospital\n")?;
         it.environment("AWS_CONFIG_FILE", file)?;
