@@ -169,7 +169,7 @@ impl Bucket {
         RetryPolicy {
             max_retries: retry.max_retries.min(RETRIES),
             deadline: retry.deadline.min(REQUEST_LIMIT),
-            ..retry
+            ..retry.patient()
         }
     }
 }

@@ -88,6 +88,9 @@ pub enum Cause {
     /// The whole operation took too long.
     #[error("not completed within {} s (RequestTimeout)", .0.as_secs_f32())]
     TimedOut(Duration),
+    /// The server did not answer in time.
+    #[error("no answer for {} s (OutageTimeout)", .0.as_secs_f32())]
+    Unanswered(Duration),
     /// The content that arrived differs from what was stored.
     #[error("the content is corrupted: {0}")]
     Damaged(String),
@@ -268,6 +271,7 @@ mod tests {
             Cause::TooLarge,
             Cause::Unconfirmed(text()),
             Cause::TimedOut(Duration::from_secs(1200)),
+            Cause::Unanswered(Duration::from_secs(20)),
             Cause::Damaged(text()),
             Cause::Changed,
             Cause::DiskFull,
@@ -288,7 +292,8 @@ mod tests {
                 Cause::Unconfirmed(_) | Cause::TooLarge => {}
                 Cause::BucketBeingDeleted | Cause::Foreign | Cause::Archived => {}
                 Cause::NoLength | Cause::WrongChecksum(_) => {}
-                Cause::TimedOut(_) | Cause::Damaged(_) | Cause::Changed | Cause::DiskFull => {}
+                Cause::TimedOut(_) | Cause::Unanswered(_) => {}
+                Cause::Damaged(_) | Cause::Changed | Cause::DiskFull => {}
                 Cause::FileDenied | Cause::CopiesDiffer | Cause::CopyDamaged => {}
                 Cause::NotAcceptable(_) | Cause::OutOfRange | Cause::Other(_) => {}
                 Cause::Cancelled | Cause::Stopping | Cause::Panicked => {}

@@ -13,7 +13,7 @@ use crate::retry::{Attempts, RetryPolicy};
 use crate::task::blocking;
 
 /// Time limit for aborting an upload.
-const ABORT: Duration = Duration::from_secs(10);
+const ABORT: Duration = Duration::from_secs(5);
 
 /// Remembers the multipart uploads that have begun and not ended, beyond the end of this process: the cloud
 /// charges for their parts until they are aborted with [`Bucket::abort_upload`].

@@ -1,12 +1,17 @@
 //! Retries transient failures with backoff and an overall deadline.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use cloud_http::{Exchange, observe};
+use cloud_http::{Exchange, Progress, observe};
 use tokio::time::Instant;
 
 use crate::classify::{may_be_done, storage_error, web_page};
 use crate::error::{Cause, Operation, StorageError};
+use crate::health::{Health, Waiting};
+
+/// The bytes of an object that a server confirms in a second, at least.
+const SLOWEST_SERVER: u64 = 5 * 1024 * 1024;
 
 /// When failed requests are retried, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +20,8 @@ pub struct RetryPolicy {
     pub max_retries: u32,
     /// Time limit for an operation, including all attempts and pauses.
     pub deadline: Duration,
+    /// Maximum time without any progress, in all attempts and pauses together.
+    pub patience: Duration,
     /// The pause before the first retry; it doubles with each further one.
     pub first_pause: Duration,
     /// The longest pause, unless the server asks for a longer one (`Retry-After`).
@@ -22,13 +29,27 @@ pub struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// Ten retries within 20 minutes, with pauses of 0.1 s to 15 s.
+    /// Ten retries within 20 minutes, of which 20 seconds without progress, with pauses of 0.1 s to 4 s: an interruption of
+    /// ten seconds is always survived.
     fn default() -> Self {
         Self {
             max_retries: 10,
             deadline: Duration::from_secs(1200),
+            patience: Duration::from_secs(20),
             first_pause: Duration::from_millis(100),
-            longest_pause: Duration::from_secs(15),
+            longest_pause: Duration::from_secs(4),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// As this policy, for work that nobody waits for: only the number of retries and the deadline end it.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self {
+            patience: Duration::MAX,
+            longest_pause: self.longest_pause.max(Duration::from_secs(15)),
+            ..self
         }
     }
 }
@@ -43,6 +64,14 @@ pub(crate) struct Attempts {
     made: u32,
     retries_left: u32,
     pause: Duration,
+    /// What is left of the policy's patience.
+    patience: Duration,
+    /// How long the server may need to confirm what it has been sent.
+    work: Duration,
+    /// The failure before the present attempt.
+    last: Option<StorageError>,
+    health: Arc<Health>,
+    waiting: Option<Waiting>,
     may_be_done: bool,
     renewed: bool,
 }
@@ -70,9 +99,24 @@ impl Attempts {
             made: 0,
             retries_left: policy.max_retries,
             pause: policy.first_pause,
+            patience: policy.patience,
+            work: Duration::ZERO,
+            last: None,
+            health: Arc::default(),
+            waiting: None,
             may_be_done: false,
             renewed: false,
         }
+    }
+
+    /// Reports waits and retries to `health`.
+    pub(crate) fn reported_to(self, health: &Arc<Health>) -> Self {
+        Self { health: Arc::clone(health), ..self }
+    }
+
+    /// Allows the server the time to write an object of `size` bytes before it answers.
+    pub(crate) fn for_object_of(self, size: u64) -> Self {
+        Self { work: Duration::from_secs(size / SLOWEST_SERVER), ..self }
     }
 
     /// Makes attempts until one succeeds, one fails permanently, or the policy's limits are reached.
@@ -86,13 +130,25 @@ impl Attempts {
     {
         loop {
             self.made += 1;
-            let answer = tokio::time::timeout_at(self.deadline, observe(attempt())).await;
+            let progress = Progress::start();
+            let observed = progress.record(observe(attempt()));
+            let answer = tokio::select! {
+                answer = tokio::time::timeout_at(self.deadline, observed) => answer,
+                () = progress.silent(self.patience, self.work) => {
+                    self.may_be_done |= progress.has_sent();
+                    return Err(self.unanswered(&progress));
+                }
+            };
+            self.count_silence(&progress);
             let answer = answer.map(|(result, exchange)| match result {
                 Ok(_) if exchange.foreign => (Err(web_page()), exchange),
                 result => (result, exchange),
             });
             let failure = match answer {
-                Ok((Ok(value), exchange)) => return Ok((value, exchange)),
+                Ok((Ok(value), exchange)) => {
+                    self.answered();
+                    return Ok((value, exchange));
+                }
                 // Once, at once, and however many retries are allowed.
                 Ok((Err(_), exchange)) if exchange.renewed && !self.renewed => {
                     self.renewed = true;
@@ -119,26 +175,64 @@ impl Attempts {
         let backoff = self.pause.mul_f64(rand::random_range(0.5..=1.0));
         let pause = retry_after.unwrap_or_default().max(backoff);
         let failed = StorageError { attempts: self.made, ..error };
-        if !failed.transient || self.retries_left == 0 || after(pause) >= self.deadline {
+        if !failed.transient {
+            // The server is there, if it refuses.
+            if failed.answer.is_some() {
+                self.answered();
+            }
             return Err(failed);
         }
-        tracing::info!("{failed}; retrying in {} ms", pause.as_millis());
+        if self.retries_left == 0 || pause >= self.patience || after(pause) >= self.deadline {
+            return Err(failed);
+        }
+        let silence = self.policy.patience.saturating_sub(self.patience);
+        self.health.retry(&failed, silence, pause, &mut self.waiting);
+        self.last = Some(failed);
         self.retries_left -= 1;
+        self.patience -= pause;
         self.pause = (self.pause * 2).min(self.policy.longest_pause);
         tokio::time::sleep(pause).await;
         Ok(())
+    }
+
+    /// Counts the time since the last progress of an attempt that has ended. An attempt that moved data for longer than the
+    /// patience for an outage was not part of one.
+    fn count_silence(&mut self, progress: &Progress) {
+        if progress.moved_for() > self.policy.patience {
+            self.patience = self.policy.patience;
+        }
+        self.patience = self.patience.saturating_sub(progress.last().elapsed());
+    }
+
+    /// The error of an attempt that was given up, since the patience is exhausted. The failure before says more than that
+    /// a connection was not opened in time.
+    fn unanswered(&mut self, progress: &Progress) -> StorageError {
+        let earlier = self.last.take().filter(|_| !progress.has_sent());
+        let attempts = self.made;
+        match earlier {
+            Some(error) => StorageError { attempts, ..error },
+            None => self.error(Cause::Unanswered(self.policy.patience), true),
+        }
+    }
+
+    fn answered(&mut self) {
+        self.waiting = None;
+        self.health.answered();
     }
 
     /// Restores the full number of retries: a failure after progress is a new failure.
     pub(crate) fn made_progress(&mut self) {
         self.retries_left = self.policy.max_retries;
         self.pause = self.policy.first_pause;
+        self.patience = self.policy.patience;
+        self.waiting = None;
     }
 
     /// A fresh retry budget with the same deadline.
     pub(crate) fn again(&self, policy: RetryPolicy) -> Self {
         let deadline = self.deadline;
-        Self { deadline, ..Self::new(policy, self.operation, self.object.clone()) }
+        let again = Self::new(policy, self.operation, self.object.clone()).reported_to(&self.health);
+        Self { deadline, ..again }
     }
 
     pub(crate) fn policy(&self) -> RetryPolicy {
@@ -214,7 +308,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn retry_after_is_respected_up_to_the_deadline() {
-        let policy = RetryPolicy { deadline: Duration::from_secs(100), ..RetryPolicy::default() };
+        let policy = RetryPolicy { deadline: Duration::from_secs(100), ..RetryPolicy::default().patient() };
         let mut attempts = Attempts::new(policy, Operation::Read, "name".to_owned());
         let busy = attempts.error(Cause::Busy, true);
         let after =
@@ -235,5 +329,54 @@ mod tests {
         let error = attempts.run(std::future::pending::<object_store::Result<()>>).await.unwrap_err();
         assert_eq!(error.cause, Cause::TimedOut(Duration::from_secs(7)));
         assert_eq!(start.elapsed().as_secs(), 7);
+    }
+
+    /// How long attempts that take `time` each fail before the operation does.
+    async fn time_until_failure(policy: RetryPolicy, time: Duration) -> Duration {
+        let mut attempts = Attempts::new(policy, Operation::Create, "name".to_owned());
+        let start = Instant::now();
+        let busy = attempts.error(Cause::Busy, true);
+        loop {
+            let time = time.min(attempts.patience);
+            tokio::time::sleep(time).await;
+            attempts.patience -= time;
+            if attempts.pause_after(busy.clone()).await.is_err() {
+                return start.elapsed();
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn outage_of_ten_seconds_is_survived_and_one_of_twenty_is_not() {
+        for time in [0, 1, 100, 1000, 5000] {
+            for _ in 0..20 {
+                let until = time_until_failure(RetryPolicy::default(), Duration::from_millis(time)).await;
+                assert!(until >= Duration::from_secs(10), "{time}: {until:?}");
+                assert!(until < Duration::from_secs(21), "{time}: {until:?}");
+            }
+        }
+        let patient = RetryPolicy { max_retries: 50, ..RetryPolicy::default() }.patient();
+        assert!(time_until_failure(patient, Duration::ZERO).await > Duration::from_secs(120));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempt_without_an_answer_ends_with_the_patience() {
+        let mut attempts = Attempts::new(RetryPolicy::default(), Operation::Read, "name".to_owned());
+        attempts.pause_after(attempts.error(Cause::Busy, true)).await.unwrap();
+        let start = Instant::now();
+        let error = attempts.run(std::future::pending::<object_store::Result<()>>).await.unwrap_err();
+        assert_eq!((error.cause, error.attempts), (Cause::Busy, 1));
+        assert!((19..20).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn progress_restores_the_patience() {
+        let policy = RetryPolicy { max_retries: u32::MAX, ..RetryPolicy::default() };
+        let mut attempts = Attempts::new(policy, Operation::Read, "name".to_owned());
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(60) {
+            attempts.pause_after(attempts.error(Cause::Busy, true)).await.unwrap();
+            attempts.made_progress();
+        }
     }
 }

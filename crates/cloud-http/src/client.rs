@@ -43,9 +43,10 @@ const USER_AGENT: &str = concat!("orthanc-object-storage/", env!("CARGO_PKG_VERS
 /// Options of a [`CloudHttp`].
 #[derive(Clone)]
 pub struct HttpOptions {
-    /// Maximum time to open a connection.
+    /// Maximum time to open a connection, to hear from the peer that sent data has arrived (Linux), and without any data
+    /// in a download.
     pub connect_timeout: Duration,
-    /// Maximum time without any data sent or received in an exchange.
+    /// Maximum time without any data sent, and to the answer to a read.
     pub stall_limit: Duration,
     /// Maximum time between the last byte of a body and the first byte of the answer.
     pub answer_limit: Duration,
@@ -62,7 +63,7 @@ pub struct HttpOptions {
 impl Default for HttpOptions {
     fn default() -> Self {
         Self {
-            connect_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(15),
             stall_limit: Duration::from_secs(30),
             answer_limit: Duration::from_secs(1200),
             max_connections: 25,
@@ -92,6 +93,8 @@ pub struct CloudHttp {
     client: reqwest::Client,
     connections: Arc<Semaphore>,
     limits: Limits,
+    /// The last progress of any exchange.
+    progress: Progress,
     crc32c_of_uploads: bool,
     secrets: Secrets,
     renewal: Option<Renewal>,
@@ -117,7 +120,7 @@ impl CloudHttp {
         // Ends the wait for an answer if the peer has disappeared, or does not read what the system holds.
         #[cfg(target_os = "linux")]
         {
-            builder = builder.tcp_user_timeout(options.stall_limit);
+            builder = builder.tcp_user_timeout(options.connect_timeout);
         }
         for proxy in proxies(options.proxy.as_deref(), |name| std::env::var(name).ok())? {
             builder = builder.proxy(proxy);
@@ -126,7 +129,12 @@ impl CloudHttp {
         Ok(Self {
             client,
             connections: Arc::new(Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
-            limits: Limits { stall: options.stall_limit, answer: options.answer_limit },
+            limits: Limits {
+                stall: options.stall_limit,
+                answer: options.answer_limit,
+                download: options.connect_timeout,
+            },
+            progress: Progress::start(),
             crc32c_of_uploads: false,
             secrets: Secrets::default(),
             renewal: None,
@@ -185,12 +193,13 @@ impl CloudHttp {
     }
 
     async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let permit =
-            background::connection(&self.connections).await.ok_or_else(|| protocol("no connection"))?;
+        let progress = Progress::of_exchange(&self.progress);
+        let permit = progress.queue(background::connection(&self.connections)).await;
+        let permit = permit.ok_or_else(|| protocol("no connection"))?;
         note(|exchange| *exchange = Exchange { requests: exchange.requests + 1, ..Exchange::default() });
 
         let asked = Asked::of(&request);
-        let progress = Progress::start();
+        progress.begin();
         let uri = request.uri().clone();
         let (request, lease) = self.prepare(request, &progress).await?;
         let response = tokio::select! {
@@ -202,13 +211,14 @@ impl CloudHttp {
             }
         };
         drop(lease);
+        progress.mark();
 
         let (mut head, incoming) = http::Response::from(response).into_parts();
         note_answer(head.status, &head.headers);
         if !has_plausible_sizes(&head.headers) {
             return Err(protocol("the size in the server's answer is not plausible"));
         }
-        let download = DownloadBody::new(incoming, self.limits.stall, permit);
+        let download = DownloadBody::new(incoming, self.limits.download, self.progress.clone(), permit);
         let body = if head.status.is_success() {
             asked.mend(&mut head, download)
         } else {

@@ -13,6 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use crate::error::TransportError;
+use crate::stall::Progress;
 
 pin_project! {
     /// Fails if no data arrives for `limit`, and holds the connection's permit until the end.
@@ -25,13 +26,20 @@ pin_project! {
         // slow reader takes between polls does not count.
         waiting: bool,
         limit: Duration,
+        // The progress of all exchanges of the client.
+        client: Progress,
         permit: Option<OwnedSemaphorePermit>,
     }
 }
 
 impl DownloadBody {
-    pub(crate) fn new(inner: reqwest::Body, limit: Duration, permit: OwnedSemaphorePermit) -> Self {
-        Self { inner, stall: tokio::time::sleep(limit), waiting: false, limit, permit: Some(permit) }
+    pub(crate) fn new(
+        inner: reqwest::Body,
+        limit: Duration,
+        client: Progress,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { inner, stall: tokio::time::sleep(limit), waiting: false, limit, client, permit: Some(permit) }
     }
 }
 
@@ -47,6 +55,7 @@ impl Body for DownloadBody {
         match this.inner.poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 *this.waiting = false;
+                this.client.mark();
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {

@@ -80,4 +80,5 @@ pub use proxy::proxy_for;
 pub use redact::one_line;
 pub use redirect::{MAX_REDIRECTS, redirect_target};
 pub use renewal::Renewable;
+pub use stall::Progress;
 pub use upload::with_lent_payload;

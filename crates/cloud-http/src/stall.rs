@@ -1,58 +1,158 @@
-//! Stall detection: distinguishes a slow exchange from one without any progress.
+//! Progress and silence: distinguishes a slow exchange from one without any progress.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Time of the last progress in an exchange, shared by the request body and the code that waits for the
-/// response.
+/// How often a wait for a connection looks whether the server answers others.
+const LOOK: Duration = Duration::from_secs(1);
+
+tokio::task_local! {
+    static PROGRESS: Progress;
+}
+
+/// Time of the last progress in an attempt, shared by its exchanges, their request bodies and the code that waits for
+/// the responses.
 #[derive(Debug, Clone)]
-pub(crate) struct Progress {
+pub struct Progress(Arc<State>);
+
+#[derive(Debug)]
+struct State {
     start: Instant,
     /// Milliseconds from `start` to the last progress.
-    last: Arc<AtomicU64>,
+    last: AtomicU64,
+    /// Whether the connection has taken a part of a request's body.
+    begun: AtomicBool,
     /// Whether the connection has taken the last byte of a request that is not a read.
-    all_taken: Arc<AtomicBool>,
+    all_taken: AtomicBool,
+    /// The progress of all exchanges of the client.
+    client: OnceLock<Progress>,
 }
 
 /// How long an exchange may be without progress.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// While data is sent or received, and for the answer to a read, which can be asked for again.
+    /// While data is sent, and for the answer to a read, which can be asked for again.
     pub(crate) stall: Duration,
     /// For the first byte of the answer after the last byte of any other request. The server may have to write
     /// to several disks first.
     pub(crate) answer: Duration,
+    /// While an object is read, which can continue where it stopped.
+    pub(crate) download: Duration,
 }
 
 impl Progress {
-    pub(crate) fn start() -> Self {
-        Self { start: Instant::now(), last: Arc::default(), all_taken: Arc::default() }
+    /// Starts now, which counts as progress.
+    pub fn start() -> Self {
+        Self(Arc::new(State {
+            start: Instant::now(),
+            last: AtomicU64::default(),
+            begun: AtomicBool::default(),
+            all_taken: AtomicBool::default(),
+            client: OnceLock::new(),
+        }))
+    }
+
+    /// Runs `attempt`, whose exchanges record their progress here.
+    pub async fn record<T>(&self, attempt: impl Future<Output = T>) -> T {
+        PROGRESS.scope(self.clone(), attempt).await
+    }
+
+    /// The progress to record an exchange in, that of a client with the progress `client`.
+    pub(crate) fn of_exchange(client: &Self) -> Self {
+        let progress = PROGRESS.try_with(Self::clone).unwrap_or_else(|_| Self::start());
+        let _ = progress.0.client.set(client.clone());
+        progress
+    }
+
+    /// Records that another request begins.
+    pub(crate) fn begin(&self) {
+        self.0.begun.store(false, Ordering::Relaxed);
+        self.0.all_taken.store(false, Ordering::Relaxed);
     }
 
     /// Records progress.
     pub(crate) fn mark(&self) {
-        let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(elapsed, Ordering::Relaxed);
+        self.note(self.0.start.elapsed());
+        if let Some(client) = self.0.client.get() {
+            client.note(client.0.start.elapsed());
+        }
+    }
+
+    fn note(&self, elapsed: Duration) {
+        self.0.last.store(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Records that the connection has taken a part of the body.
+    pub(crate) fn taken(&self) {
+        self.0.begun.store(true, Ordering::Relaxed);
+        self.mark();
     }
 
     /// Records that the connection has taken the last byte. If the peer does not take it from the system's
     /// buffers, the connection breaks (`TCP_USER_TIMEOUT`).
     pub(crate) fn all_taken(&self) {
-        self.all_taken.store(true, Ordering::Relaxed);
+        self.0.all_taken.store(true, Ordering::Relaxed);
     }
 
-    /// Returns when there was no progress for one of the limits, and which.
+    /// Whether a server may have received a request that is not a read, or a part of it.
+    pub fn has_sent(&self) -> bool {
+        self.0.begun.load(Ordering::Relaxed) || self.0.all_taken.load(Ordering::Relaxed)
+    }
+
+    /// The time from the start to the last progress.
+    pub fn moved_for(&self) -> Duration {
+        Duration::from_millis(self.0.last.load(Ordering::Relaxed))
+    }
+
+    /// When the last progress was.
+    pub fn last(&self) -> Instant {
+        self.0.start + self.moved_for()
+    }
+
+    /// Returns when a request that begins now has been without progress for one of the limits, and which.
     pub(crate) async fn stalled(&self, limits: Limits) -> Duration {
+        let begin = Instant::now();
         loop {
-            let limit = if self.all_taken.load(Ordering::Relaxed) { limits.answer } else { limits.stall };
-            let due = self.start + Duration::from_millis(self.last.load(Ordering::Relaxed)) + limit;
+            let is_taken = self.0.all_taken.load(Ordering::Relaxed);
+            let limit = if is_taken { limits.answer } else { limits.stall };
+            let due = self.last().max(begin) + limit;
             if Instant::now() >= due {
                 return limit;
             }
             tokio::time::sleep_until(due).await;
+        }
+    }
+
+    /// Returns when there was no progress for `limit`, and for `work` longer if the server has all of the request. While a
+    /// body is sent, only the client's own limit counts: a line can be slow.
+    pub async fn silent(&self, limit: Duration, work: Duration) {
+        loop {
+            let is_taken = self.0.all_taken.load(Ordering::Relaxed);
+            let due = self.last().checked_add(if is_taken { limit.saturating_add(work) } else { limit });
+            match due {
+                Some(due) if Instant::now() < due => tokio::time::sleep_until(due).await,
+                Some(_) if is_taken || !self.0.begun.load(Ordering::Relaxed) => return,
+                _ => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    /// Waits for `connection`. That other exchanges of the client progress counts as progress meanwhile.
+    pub(crate) async fn queue<T>(&self, connection: impl Future<Output = T>) -> T {
+        let follow = async {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                if self.0.client.get().is_some_and(|client| client.last() > self.last()) {
+                    self.note(self.0.start.elapsed());
+                }
+            }
+        };
+        tokio::select! {
+            connection = connection => connection,
+            () = follow => unreachable!("the loop does not end"),
         }
     }
 }
@@ -61,7 +161,11 @@ impl Progress {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { stall: Duration::from_secs(10), answer: Duration::from_secs(60) };
+    const LIMITS: Limits = Limits {
+        stall: Duration::from_secs(10),
+        answer: Duration::from_secs(60),
+        download: Duration::from_secs(5),
+    };
 
     #[tokio::test(start_paused = true)]
     async fn answer_to_a_body_may_take_longer() {
@@ -92,5 +196,43 @@ mod tests {
         }
         let given_up = watched.await.unwrap();
         assert_eq!((given_up - start).as_secs(), 5 * 9 + 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_later_if_the_server_has_work() {
+        let second = Duration::from_secs(1);
+        let progress = Progress::start();
+        let start = Instant::now();
+        progress.silent(20 * second, 7 * second).await;
+        assert_eq!(start.elapsed(), 20 * second);
+        progress.begin();
+        progress.taken();
+        progress.all_taken();
+        progress.silent(20 * second, 7 * second).await;
+        assert_eq!(start.elapsed(), 47 * second);
+        progress.begin();
+        progress.taken();
+        let endless = tokio::time::timeout(100 * second, progress.silent(20 * second, second)).await;
+        assert!(endless.is_err(), "a line may be slow");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wait_for_a_connection_is_silent_only_if_no_other_exchange_progresses() {
+        let second = Duration::from_secs(1);
+        let client = Progress::start();
+        let queued = Progress::start().record(async { Progress::of_exchange(&client) }).await;
+        let waiting = queued.clone();
+        let wait = tokio::spawn(async move { waiting.queue(std::future::pending::<()>()).await });
+        let start = Instant::now();
+        let busy = tokio::spawn(async move {
+            for _ in 0..10 {
+                tokio::time::sleep(10 * second).await;
+                client.mark();
+            }
+        });
+        queued.silent(20 * second, Duration::ZERO).await;
+        busy.await.unwrap();
+        wait.abort();
+        assert!(start.elapsed() >= 120 * second && start.elapsed() <= 122 * second, "{:?}", start.elapsed());
     }
 }

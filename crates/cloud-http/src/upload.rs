@@ -121,7 +121,7 @@ impl Body for UploadBody {
         _context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, TakenBack>>> {
         let chunk = self.next_chunk();
-        self.progress.mark();
+        self.progress.taken();
         Poll::Ready(match chunk {
             Ok(Some(chunk)) => {
                 self.left -= chunk.len() as u64;

@@ -50,7 +50,12 @@ fn read_body(reader: &mut BufReader<TcpStream>, length: usize) {
 }
 
 async fn send(url: &str, method: Method, body: Bytes) -> (Result<HttpResponse, HttpError>, Exchange) {
-    let options = HttpOptions { stall_limit: STALL, answer_limit: ANSWER, ..HttpOptions::default() };
+    let options = HttpOptions {
+        connect_timeout: STALL,
+        stall_limit: STALL,
+        answer_limit: ANSWER,
+        ..HttpOptions::default()
+    };
     let client = CloudHttp::new(&options).unwrap().with_secrets(["minioadmin".to_owned()]);
     let mut request = HttpRequest::new(body.into());
     *request.method_mut() = method;

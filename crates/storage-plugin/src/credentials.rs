@@ -24,6 +24,8 @@ pub struct TokenService {
     pub advice: &'static str,
     /// Maximum time to get credentials.
     pub limit: Duration,
+    /// Whether the service must exist, according to the configuration or this machine.
+    pub must_exist: fn() -> bool,
 }
 
 impl TokenService {
@@ -36,9 +38,8 @@ impl TokenService {
 /// Credentials from a token service. Failures become a [`CredentialError`] that names the service and the
 /// remedy.
 ///
-/// A service that has never returned credentials and cannot be reached most likely does not exist on this
-/// machine, so this error is permanent. Once the service has returned credentials, not reaching it is a
-/// transient error. A refusal is transient only if its HTTP status says so.
+/// A service that has never returned credentials, cannot be reached and need not exist most likely does not exist on
+/// this machine, so this error is permanent. Not reaching another one is a transient error. A refusal is transient only if its HTTP status says so.
 pub struct NamedCredentials<C> {
     provider: Provider<C>,
     service: TokenService,
@@ -59,7 +60,10 @@ impl<C: fmt::Debug + Send + Sync + 'static> NamedCredentials<C> {
         };
         let known = self.has_answered.load(Ordering::Relaxed);
         match (unreachable, refused) {
-            (Some(failure), _) => CredentialError { reason: self.service.message(failure), transient: known },
+            (Some(failure), _) => CredentialError {
+                reason: self.service.message(failure),
+                transient: known || (self.service.must_exist)(),
+            },
             (None, Some(status)) => CredentialError {
                 reason: self.service.message("refused the request"),
                 transient: matches!(status, 408 | 410 | 429 | 500..),
@@ -235,7 +239,8 @@ mod tests {
         let script = vec![Err(refused()), Ok(()), Err(refused())];
         let provider = Arc::new(Scripted(Mutex::new(script)));
         let limit = Duration::from_secs(5);
-        let service = TokenService { name: "the metadata server", advice: "name a file", limit };
+        let service =
+            TokenService { name: "the metadata server", advice: "name a file", limit, must_exist: || false };
         let named = NamedCredentials::new(provider, service);
         let fail = async || {
             let error = named.get_credential().await.unwrap_err();
@@ -253,11 +258,23 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn failure_of_a_service_that_must_exist_is_transient() {
+        let provider = Arc::new(Scripted(Mutex::new(vec![Err(refused())])));
+        let service = TokenService { name: "a", advice: "b", limit: Duration::MAX, must_exist: || true };
+        let error = NamedCredentials::new(provider, service).get_credential().await.unwrap_err();
+        assert!(CredentialError::find(&error).unwrap().transient);
+    }
+
     #[test]
     fn refusal_is_permanent_unless_service_is_busy() {
         let provider = Arc::new(Scripted(Mutex::default()));
-        let service =
-            TokenService { name: "Entra ID", advice: "check AZURE_CLIENT_ID", limit: Duration::MAX };
+        let service = TokenService {
+            name: "Entra ID",
+            advice: "check AZURE_CLIENT_ID",
+            limit: Duration::MAX,
+            must_exist: || true,
+        };
         let named = NamedCredentials::<()>::new(provider, service);
         let error =
             object_store::Error::NotImplemented { operation: String::new(), implementer: String::new() };

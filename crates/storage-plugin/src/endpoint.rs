@@ -15,7 +15,8 @@ pub fn parse_endpoint(text: &str) -> Option<Url> {
     (plain && matches!(url.scheme(), "http" | "https")).then_some(url)
 }
 
-/// Parses `text`, the value of `option`, as the address of a server in which `https://` may be missing.
+/// Parses `text`, the value of `option`, as the address of a server in which `https://` may be missing. A path would become
+/// part of the names of objects, which could not be found any more once it is corrected.
 ///
 /// # Errors
 ///
@@ -30,15 +31,17 @@ pub fn endpoint_option(section: &Section<'_>, option: &str, text: &str) -> Resul
     } else {
         parse_endpoint(&format!("https://{address}"))
     };
-    parsed.ok_or_else(|| {
+    let has_path = parsed.as_ref().is_some_and(|url| url.path() != "/");
+    parsed.filter(|_| !has_path).ok_or_else(|| {
         let host = text.split_once("://").map_or(text, |(_scheme, host)| host);
         let port = host.split_once(':').map_or("", |(_host, port)| port.trim_end_matches('/'));
         // In an address whose host was forgotten, a password stands where the port should be.
         let may_be_secret = text.contains(['@', '?', '#']) || port.contains(|c: char| !c.is_ascii_digit());
         let problem = if may_be_secret {
-            format!("{EXPECTED} without user name, password, query or fragment")
+            format!("{EXPECTED} without user name, password, path, query or fragment")
         } else {
-            format!("{EXPECTED}, got {text:?}")
+            let without_path = if has_path { " without a path" } else { "" };
+            format!("{EXPECTED}{without_path}, got {text:?}")
         };
         section.error(option, problem)
     })

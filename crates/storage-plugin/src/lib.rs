@@ -30,6 +30,8 @@
 //!     const SECTION: &'static str = "MemoryStorage";
 //!     const SERVER: &'static str = "a memory";
 //!     const READ_PERMISSIONS: &'static str = "none";
+//!     const WRITE_PERMISSIONS: &'static str = "none";
+//!     const DELETE_PERMISSIONS: &'static str = "none";
 //!
 //!     fn connect(section: &mut Section<'_>, context: &ProviderContext<'_>) -> Result<BucketOptions, InitializeError> {
 //!         let url = format!("memory://{}", section.required("BucketName")?);
@@ -44,11 +46,13 @@
 //! ```
 
 mod area;
+mod bucket_name;
 mod catalog;
 mod config;
 mod context;
 mod credentials;
 mod endpoint;
+mod machine;
 #[cfg(test)]
 mod messages;
 mod moving;
@@ -61,8 +65,10 @@ mod start;
 mod stop;
 mod walk;
 
-pub use config::{ConfigError, NetworkOptions, Secret, Section, describe_file};
+pub use bucket_name::bucket_name;
+pub use config::{ConfigError, NetworkOptions, Secret, Section, describe_file, explain_unreadable};
 pub use credentials::{NamedCredentials, Reloading, TokenService};
 pub use endpoint::{endpoint_option, parse_endpoint, warn_if_exposed};
+pub use machine::CloudMachine;
 pub use plugin::StoragePlugin;
 pub use provider::{Provider, ProviderContext, c_str, client_error, connect};

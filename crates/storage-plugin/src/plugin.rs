@@ -26,7 +26,7 @@ use crate::provider::{Provider, ProviderContext, c_str};
 use crate::runtime::Runtime;
 use crate::start::background::Background;
 use crate::start::check::check;
-use crate::start::section::section;
+use crate::start::section::{check_names, section, warn_of_missing};
 use crate::start::storage::{absolute, state_directory, storage};
 use crate::start::summary::facts;
 use crate::stop::Stop;
@@ -61,7 +61,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             return Err(InitializeError::new("Orthanc's configuration is not a JSON object"));
         };
         let Some(mut section) = section::<P>(&configuration)? else {
-            tracing::warn!("the configuration has no section {:?}: the plugin is disabled", P::SECTION);
+            warn_of_missing::<P>(&configuration)?;
             return Ok(Self { _background: None, _provider: PhantomData });
         };
 
@@ -70,23 +70,28 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let provider = ProviderContext::read::<P>(&mut section, &configuration, runtime.handle())?;
         let mut bucket = P::connect(&mut section, &provider)?;
         bucket.verify_checksums = common.verify_checksums;
-        section.warn_of_unknown();
+        check_names(&section, &configuration)?;
 
         orthanc_ffi::set_verbose_targets(if provider.network().http_logs { HTTP_LOGS } else { &[] });
         let ranges = ranges(common.encryption.as_ref());
         let facts = facts::<P>(&bucket.url, &common);
         let offload = common.hybrid.as_ref().and_then(|options| options.offload.clone()).map(Offload::new);
         let deletion_delay = common.state.deletion_delay;
+        let check_write = common.check_write;
         let bucket = Bucket::new(bucket);
         let state = state_directory(&bucket, &common, orthanc)?;
         let removable = FileStorage::new(absolute(&common.state.storage_directory, orthanc), UNSYNCED);
         let (storage, encryption) = storage(bucket, common, state.as_ref(), orthanc)?;
-        check::<P>(&runtime, storage.objects())?;
+        check::<P>(&runtime, storage.objects(), check_write, encryption.as_ref())?;
 
+        let patient = provider.network().retry.patient();
         let runtime = Arc::new(runtime);
         let metrics = Arc::<Metrics>::default();
-        let context =
-            Context { orthanc: orthanc.clone(), storage: storage.clone(), runtime: Arc::clone(&runtime) };
+        let context = Context {
+            orthanc: orthanc.clone(),
+            storage: storage.clone().with_retry(patient),
+            runtime: Arc::clone(&runtime),
+        };
         let deletions = Deletions {
             storage: storage.clone(),
             runtime: Arc::clone(&runtime),

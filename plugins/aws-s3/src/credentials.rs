@@ -12,10 +12,10 @@ use aws_credential_types::provider::error::CredentialsError;
 use cloud_http::CredentialError;
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
-use storage_plugin::Reloading;
+use storage_plugin::{CloudMachine, Reloading};
 use tokio::sync::Mutex;
 
-use crate::smithy_http::ReqwestClient;
+use crate::smithy_http::{Metadata, ReqwestClient};
 
 /// How long before their expiry credentials are renewed.
 const RENEWAL: Duration = Duration::from_secs(5 * 60);
@@ -51,13 +51,17 @@ impl CredentialChain {
 
     async fn renew(&self) -> Result<Current, CredentialError> {
         // The SDK keeps the content of the shared files, so a new chain is needed to see that they have changed.
+        let client = ReqwestClient::new(self.client.clone());
         let loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(ReqwestClient::new(self.client.clone()))
+            .http_client(client.clone())
             .region(Region::new(self.region.clone()));
         let Some(provider) = Box::pin(loader.load()).await.credentials_provider() else {
             return Err(permanent("the AWS SDK has no credential provider"));
         };
-        let credentials = provider.provide_credentials().await.map_err(|error| explain(&error))?;
+        let credentials = match provider.provide_credentials().await {
+            Ok(credentials) => credentials,
+            Err(error) => return Err(explain(&error, client.metadata(), CloudMachine::Aws.is_this())),
+        };
         Ok(Current { expiry: credentials.expiry(), credential: Arc::new(convert(&credentials)?) })
     }
 }
@@ -117,12 +121,15 @@ fn permanent(reason: &str) -> CredentialError {
 
 /// Describes missing credentials in one line. The source errors are not quoted, because they can contain answers of token
 /// services.
-pub(crate) fn explain(error: &CredentialsError) -> CredentialError {
+///
+/// EC2's metadata service is asked if nothing else is configured. Outside EC2, no failure to get credentials from there is
+/// transient, neither silence nor the answer of another cloud's metadata service at the same address.
+pub(crate) fn explain(error: &CredentialsError, metadata: Metadata, is_ec2: bool) -> CredentialError {
+    const MISSING: &str = "set AccessKey and SecretKey, or provide credentials in the environment, the shared AWS files or the machine's role";
     let (reason, transient) = match error {
-        CredentialsError::CredentialsNotLoaded(_) => (
-            "set AccessKey and SecretKey, or provide credentials in the environment, the shared AWS files or the machine's role",
-            false,
-        ),
+        _ if metadata != Metadata::NotAsked && !is_ec2 => (MISSING, false),
+        _ if metadata == Metadata::Silent => ("the metadata service of EC2 did not answer", true),
+        CredentialsError::CredentialsNotLoaded(_) => (MISSING, false),
         CredentialsError::ProviderTimedOut(_) => ("the credential service did not answer in time", true),
         CredentialsError::InvalidConfiguration(_) => {
             ("the AWS configuration (files or environment) is not valid", false)
@@ -133,4 +140,31 @@ pub(crate) fn explain(error: &CredentialsError) -> CredentialError {
         _ => ("the AWS credential chain failed", true),
     };
     CredentialError { reason: reason.to_owned(), transient }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_machines_of_ec2_have_its_metadata_service() {
+        let advice = "set AccessKey and SecretKey";
+        for error in [
+            CredentialsError::not_loaded("test"),
+            CredentialsError::provider_timed_out(Duration::ZERO),
+            CredentialsError::provider_error("test"),
+            CredentialsError::unhandled("test"),
+        ] {
+            for metadata in [Metadata::Silent, Metadata::Answered] {
+                let outside = explain(&error, metadata, false);
+                assert!(!outside.transient && outside.reason.starts_with(advice), "{error:?}: {outside}");
+            }
+            assert!(explain(&error, Metadata::Silent, true).transient, "{error:?}");
+        }
+        // The machine has no role.
+        let without_role = explain(&CredentialsError::not_loaded("test"), Metadata::Answered, true);
+        assert!(!without_role.transient && without_role.reason.starts_with(advice), "{without_role}");
+        // A service that is configured, such as that of ECS.
+        assert!(explain(&CredentialsError::provider_error("test"), Metadata::NotAsked, false).transient);
+    }
 }

@@ -33,10 +33,10 @@ impl Endpoint {
 
     /// Reads the options `Endpoint` and `VirtualAddressing`.
     pub(crate) fn read(section: &mut Section<'_>, bucket: &str, region: &str) -> Result<Self, ConfigError> {
-        let chosen =
-            section.has(VIRTUAL_ADDRESSING).then(|| section.flag(VIRTUAL_ADDRESSING, true)).transpose()?;
+        let chosen = section.optional_flag(VIRTUAL_ADDRESSING)?;
         let configured = section.non_empty(ENDPOINT)?.filter(|endpoint| !endpoint.trim().is_empty());
         let is_amazon = configured.is_none();
+        check_region(section, region, is_amazon)?;
         let text = configured.unwrap_or_else(|| amazon(region));
         let url = endpoint_option(section, ENDPOINT, &text)?;
         let is_named = match (url.host(), chosen) {
@@ -104,6 +104,20 @@ impl Endpoint {
         let bucket_in_host = self.url.set_host(Some(&host)).is_ok();
         Self { bucket_in_host, is_open: false, ..self }
     }
+}
+
+/// Checks the region, which is part of signatures, and of the host names of Amazon.
+fn check_region(section: &Section<'_>, region: &str, is_amazon: bool) -> Result<(), ConfigError> {
+    const EXPECTED: &str = "must be the name of a region such as eu-central-1";
+    let zone_of = region.strip_suffix(|letter: char| letter.is_ascii_lowercase());
+    let zone_of =
+        zone_of.filter(|region| is_amazon && region.ends_with(|digit: char| digit.is_ascii_digit()));
+    if let Some(region) = zone_of {
+        return Err(section.error("Region", format!("{EXPECTED}, got a zone of it; write \"{region}\"")));
+    }
+    let is_plain = region.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter));
+    // The value is not quoted, because it may be a key in the wrong place.
+    if is_plain { Ok(()) } else { Err(section.error("Region", EXPECTED)) }
 }
 
 /// Whether `domain` is this machine, whose name servers never know the names of buckets.

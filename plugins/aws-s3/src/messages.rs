@@ -8,6 +8,7 @@ use serde_json::json;
 use storage_plugin::connect;
 use tokio::runtime::Runtime;
 
+use crate::smithy_http::Metadata;
 use crate::{S3, credentials};
 
 #[test]
@@ -18,6 +19,10 @@ fn messages_match_the_snapshot() {
     for options in [
         json!({"BucketName": null}),
         json!({"Region": ""}),
+        json!({"Region": "eu-central-1a"}),
+        json!({"Region": "https://hunter2"}),
+        json!({"BucketName": "arn:aws:s3:eu-west-1:123456789012:accesspoint/images"}),
+        json!({"Endpoint": "https://host/bucket"}),
         json!({"AccessKey": "hunter2"}),
         json!({"SecretKey": "hunter2"}),
         json!({"SessionToken": "hunter2"}),
@@ -50,8 +55,11 @@ fn messages_match_the_snapshot() {
         ("ProviderError", CredentialsError::provider_error("hunter2")),
         ("Unhandled", CredentialsError::unhandled("hunter2")),
     ] {
-        writeln!(snapshot, "{name}\n    {}", credentials::explain(&error)).unwrap();
+        let explained = credentials::explain(&error, Metadata::NotAsked, false);
+        writeln!(snapshot, "{name}\n    {explained}").unwrap();
     }
+    let silent = credentials::explain(&CredentialsError::not_loaded("hunter2"), Metadata::Silent, true);
+    writeln!(snapshot, "the metadata service is silent\n    {silent}").unwrap();
     insta::with_settings!({
         snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/testing/messages"),
         prepend_module_to_snapshot => false,

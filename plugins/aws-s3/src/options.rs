@@ -1,7 +1,7 @@
 //! The options in the section `AwsS3Storage` that are specific to S3.
 
 use object_store::{Attribute, PutOptions, TagSet};
-use storage_plugin::{ConfigError, Secret, Section};
+use storage_plugin::{ConfigError, Secret, Section, bucket_name};
 
 use crate::dialect::Protection;
 use crate::endpoint::Endpoint;
@@ -49,8 +49,8 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn read(section: &mut Section<'_>) -> Result<Self, ConfigError> {
-        let bucket = section.required("BucketName")?;
-        let region = section.required("Region")?;
+        let bucket = bucket_name(section, "BucketName")?;
+        let region = section.required("Region")?.trim().to_owned();
         let endpoint = Endpoint::read(section, &bucket, &region)?;
         let (server_side_encryption, kms_key_id) = server_side_encryption(section)?;
         Ok(Self {

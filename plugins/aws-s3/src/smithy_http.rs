@@ -1,6 +1,7 @@
 //! Adapts the plugin's HTTP client to the AWS SDK, which then requests tokens and roles with the same rules for
 //! proxies, the same certificates and without a second TLS stack.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{
@@ -11,14 +12,38 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use http::{HeaderMap, HeaderName};
+use parking_lot::Mutex;
+
+/// The addresses of EC2's metadata service.
+const METADATA: [&str; 2] = ["169.254.169.254", "[fd00:ec2::254]"];
 
 /// Creates connectors that share one `reqwest` client.
 #[derive(Debug, Clone)]
-pub(crate) struct ReqwestClient(reqwest::Client);
+pub(crate) struct ReqwestClient {
+    client: reqwest::Client,
+    metadata: Arc<Mutex<Metadata>>,
+}
+
+/// What is known of EC2's metadata service, which is asked when no other source of credentials is configured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Metadata {
+    /// The last request, if any, was sent to another service.
+    #[default]
+    NotAsked,
+    /// It did not answer.
+    Silent,
+    /// It answered, or another service at its address.
+    Answered,
+}
 
 impl ReqwestClient {
     pub(crate) fn new(client: reqwest::Client) -> Self {
-        Self(client)
+        Self { client, metadata: Arc::default() }
+    }
+
+    /// Returns how the last request ended, if it was to EC2's metadata service.
+    pub(crate) fn metadata(&self) -> Metadata {
+        *self.metadata.lock()
     }
 }
 
@@ -33,24 +58,28 @@ impl HttpClient for ReqwestClient {
             (None, None) => None,
             (connect, read) => Some(connect.unwrap_or_default() + read.unwrap_or_default()),
         };
-        SharedHttpConnector::new(Connector { client: self.0.clone(), timeout })
+        SharedHttpConnector::new(Connector { client: self.clone(), timeout })
     }
 }
 
 #[derive(Debug)]
 struct Connector {
-    client: reqwest::Client,
+    client: ReqwestClient,
     timeout: Option<Duration>,
 }
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let client = self.client.clone();
+        let ReqwestClient { client, metadata } = self.client.clone();
         let timeout = self.timeout;
         HttpConnectorFuture::new(async move {
             let mut converted = convert(request)?;
             *converted.timeout_mut() = timeout;
+            let is_metadata = converted.url().host_str().is_some_and(|host| METADATA.contains(&host));
+            let note = |answer| *metadata.lock() = if is_metadata { answer } else { Metadata::NotAsked };
+            note(Metadata::Silent);
             let mut response = client.execute(converted).await.map_err(failed)?;
+            note(Metadata::Answered);
             let mut answer = http::Response::new(SdkBody::empty());
             *answer.status_mut() = response.status();
             *answer.headers_mut() = std::mem::take(response.headers_mut());

@@ -37,7 +37,8 @@ pub(crate) fn parse(text: &str) -> Result<Account, Problem> {
     }
     let endpoint = match values.endpoint {
         Some(text) => {
-            endpoint::parse(text).ok_or("must have a BlobEndpoint of the form https://host[:port][/path]")?
+            let expected = || format!("must have a BlobEndpoint of the form {}", endpoint::EXPECTED);
+            endpoint::parse(text, values.name).ok_or_else(expected)?
         }
         None => standard_endpoint(&values)?,
     };
@@ -85,7 +86,7 @@ fn emulator() -> Result<Account, Problem> {
     let unusable = || "names an emulator that this release does not know".to_owned();
     Ok(Account {
         name: EMULATOR_ACCOUNT.to_owned(),
-        endpoint: endpoint::parse(EMULATOR_ENDPOINT).ok_or_else(unusable)?,
+        endpoint: endpoint::parse(EMULATOR_ENDPOINT, Some(EMULATOR_ACCOUNT)).ok_or_else(unusable)?,
         credentials: Credentials::Key(AccountKey::parse(EMULATOR_KEY).ok_or_else(unusable)?),
     })
 }
@@ -167,7 +168,7 @@ mod tests {
     fn endpoint_overrides_its_parts() {
         for (spelled, expected) in [
             ("https://images.hospital.org", "https://images.hospital.org/"),
-            ("http://127.0.0.1:10000/devstoreaccount1/", "http://127.0.0.1:10000/devstoreaccount1"),
+            ("http://127.0.0.1:10000/hospital/", "http://127.0.0.1:10000/hospital"),
         ] {
             let text = format!(
                 "DefaultEndpointsProtocol=https;AccountName=hospital;AccountKey={KEY};BlobEndpoint={spelled};\

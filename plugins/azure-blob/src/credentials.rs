@@ -12,15 +12,20 @@ use cloud_http::{CloudHttp, CredentialError, Renewable, no_retries};
 use object_store::azure::{AzureCredential, AzureCredentialProvider, MicrosoftAzureBuilder};
 use object_store::{CredentialProvider, Result, StaticCredentialProvider};
 use parking_lot::Mutex;
-use storage_plugin::{NamedCredentials, Reloading, TokenService};
+use storage_plugin::{CloudMachine, NamedCredentials, Reloading, TokenService};
 use tokio::runtime::Handle;
 
 use crate::shared_key::{AccountKey, AzureHttp, Signer};
+
+/// The environment variable with the identity service of App Service and Container Apps, which is not that of virtual
+/// machines.
+const IDENTITY_ENDPOINT: &str = "IDENTITY_ENDPOINT";
 
 const CLIENT_SECRET: TokenService = TokenService {
     name: "Entra ID",
     advice: "check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET",
     limit: Duration::from_secs(30),
+    must_exist: || true,
 };
 const WORKLOAD_IDENTITY: TokenService = TokenService {
     advice: "check AZURE_TENANT_ID, AZURE_CLIENT_ID and the file that AZURE_FEDERATED_TOKEN_FILE names",
@@ -29,15 +34,17 @@ const WORKLOAD_IDENTITY: TokenService = TokenService {
 /// The service answers from the same machine or not at all.
 const MANAGED_IDENTITY: TokenService = TokenService {
     name: "the managed identity service",
-    advice: "give this machine an identity that may use the container",
+    advice: "set ConnectionString or AccountKey, or give this machine an identity that may use the container",
     // This limit and the next together are below the limit of the check at start.
     limit: Duration::from_secs(4),
+    must_exist: || variable(IDENTITY_ENDPOINT).is_some() || CloudMachine::Azure.is_this(),
 };
 const COMMAND_LINE: TokenService = TokenService {
     name: "the Azure CLI",
     advice: "run az login as the user that Orthanc runs as",
     // The program `az` itself calls Entra ID, so allow as long.
     limit: Duration::from_secs(30),
+    must_exist: || false,
 };
 /// All of these services.
 #[cfg(test)]
@@ -123,8 +130,8 @@ fn identity(http: &CloudHttp) -> Result<(AzureCredentialProvider, Arc<dyn Renewa
     if let Some(client) = client {
         managed = managed.with_client_id(client);
     }
-    // App Service and Container Apps have an endpoint of their own. `object_store` knows that of virtual machines.
-    if let Some(endpoint) = variable("IDENTITY_ENDPOINT") {
+    // `object_store` knows that of virtual machines.
+    if let Some(endpoint) = variable(IDENTITY_ENDPOINT) {
         managed = managed.with_msi_endpoint(endpoint);
     }
     let machine = of_type("managed_identity", managed)?;

@@ -1,7 +1,7 @@
 //! The options in the section `AzureBlobStorage` that are specific to Azure.
 
 use object_store::{Attribute, PutOptions};
-use storage_plugin::{ConfigError, Section};
+use storage_plugin::{ConfigError, Section, bucket_name};
 use url::Url;
 
 use crate::connection_string;
@@ -76,8 +76,10 @@ fn account(section: &mut Section<'_>) -> Result<Account, ConfigError> {
     };
     let endpoint = match blob_endpoint {
         // The value is not quoted, because it may contain a shared access signature.
-        Some(text) => endpoint::parse(&text)
-            .ok_or_else(|| section.error("BlobEndpoint", "must be https://host[:port][/path]"))?,
+        Some(text) => endpoint::parse(&text, Some(&name)).ok_or_else(|| {
+            let problem = format!("must be {}", endpoint::EXPECTED);
+            section.error("BlobEndpoint", problem)
+        })?,
         // The value is not quoted, because it may be the key in the wrong place.
         None => Some(&name)
             .filter(|name| endpoint::is_account_name(name))
@@ -96,7 +98,7 @@ fn account(section: &mut Section<'_>) -> Result<Account, ConfigError> {
 
 /// Reads `ContainerName` and checks it by Azure's rules. The names of Azure's own containers begin with `$`.
 fn container(section: &mut Section<'_>) -> Result<String, ConfigError> {
-    let name = section.required("ContainerName")?.trim().to_owned();
+    let name = bucket_name(section, "ContainerName")?;
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let ordinary = (3..=63).contains(&name.len())
         && name.bytes().all(allowed)

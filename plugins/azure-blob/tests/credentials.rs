@@ -189,7 +189,10 @@ fn managed_identity_is_not_asked_for_through_a_proxy() -> Result<()> {
             (200, answer.to_string())
         })?;
         let machine = Machine::new()?.set("HTTP_PROXY", proxy.url("")).set("IDENTITY_ENDPOINT", address);
-        expect_one_error(&server.run(&machine)?, &["managed identity"])?;
+        let outcome = server.run(&machine)?;
+        // Three uploads.
+        let errors = outcome.errors.iter().filter(|line| line.contains("managed identity"));
+        assert_eq!(errors.count(), 3, "{:#?}", outcome.errors);
         assert!(proxy.requests().is_empty(), "{address}: {:#?}", proxy.requests());
     }
     Ok(())
@@ -263,8 +266,20 @@ fn missing_identity_prevents_the_start() -> Result<()> {
     let server = Server::start()?;
     let machine = Machine::new()?;
     let program = azure_cli(&machine, "", 1)?;
-    let machine = machine.set("IDENTITY_ENDPOINT", "http://127.0.0.1:9/").set("PATH", search_path(&program));
-    expect_one_error(&server.run(&machine)?, &["Connection refused", "az login"])
+    let machine = machine.set("PATH", search_path(&program));
+    expect_one_error(&server.run(&machine)?, &["the managed identity service", "az login", "AccountKey"])
+}
+
+#[test]
+fn silent_identity_service_is_a_warning_in_the_cloud() -> Result<()> {
+    let server = Server::start()?;
+    // App Service says where its identity service is.
+    let machine = Machine::new()?.set("IDENTITY_ENDPOINT", "http://127.0.0.1:9/");
+    let outcome = server.run(&machine)?;
+    let is_expected = |line: &&String| line.contains("Connection refused") && line.contains("continuing");
+    assert_eq!(outcome.warnings.iter().filter(is_expected).count(), 1, "{:#?}", outcome.warnings);
+    assert_eq!(outcome.errors.len(), 3, "three uploads: {:#?}", outcome.errors);
+    Ok(())
 }
 
 #[test]

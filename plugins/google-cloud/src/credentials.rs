@@ -13,19 +13,24 @@ use cloud_http::{Clock, CloudHttp, no_retries};
 use object_store::Result;
 use object_store::gcp::{GcpCredential, GcpCredentialProvider, GoogleCloudStorageBuilder};
 use serde_json::Value;
-use storage_plugin::{NamedCredentials, Reloading, TokenService, describe_file};
+use storage_plugin::{
+    CloudMachine, NamedCredentials, Reloading, TokenService, describe_file, explain_unreadable,
+};
 use zeroize::Zeroizing;
 
 use crate::service_account::{self, ServiceAccount};
 
 const OPTION: &str = "`GoogleCloudStorage.ServiceAccountFile`";
 const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+/// The environment variable with the name of a service of Cloud Run, whose firmware is not Google's.
+const CLOUD_RUN: &str = "K_SERVICE";
 /// The credentials file in gcloud's folder.
 const GCLOUD_FILE: &str = "application_default_credentials.json";
 const TOKEN_SERVICE: TokenService = TokenService {
     name: "Google's token service",
     advice: "run gcloud auth application-default login again",
     limit: Duration::from_secs(30),
+    must_exist: || true,
 };
 /// The metadata server answers at once or does not exist.
 const METADATA_SERVER: TokenService = TokenService {
@@ -33,6 +38,7 @@ const METADATA_SERVER: TokenService = TokenService {
     advice: "set ServiceAccountFile, or attach a service account to this machine",
     // Shorter than the limit of the check at start.
     limit: Duration::from_secs(6),
+    must_exist: || CloudMachine::Google.is_this() || std::env::var_os(CLOUD_RUN).is_some(),
 };
 /// Both services.
 #[cfg(test)]
@@ -87,7 +93,7 @@ impl Credentials {
         let refused = |problem: String| FileError { setting, path: path.to_owned(), problem };
         let content = std::fs::read_to_string(path)
             .map(Zeroizing::new)
-            .map_err(|error| refused(format!("cannot be read: {error}")))?;
+            .map_err(|error| refused(format!("cannot be read: {}", explain_unreadable(path, &error))))?;
         let json: Value = serde_json::from_str(&content)
             .map_err(|_| refused("is not valid JSON; download the key file again".to_owned()))?;
         let string = |name: &str| json.get(name).and_then(Value::as_str).filter(|value| !value.is_empty());

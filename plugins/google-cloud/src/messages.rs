@@ -21,7 +21,9 @@ fn messages_match_the_snapshot() {
     let mut snapshot = String::new();
     for section in [
         json!({}),
+        json!({"BucketName": "gs://images"}),
         json!({"BucketName": "b", "StorageClass": "x"}),
+        json!({"BucketName": "b", "Endpoint": "https://host/b"}),
         json!({"BucketName": "b", "Endpoint": "ftp://host"}),
         json!({"BucketName": "b", "Endpoint": "https://user:hunter2@host"}),
         json!({"BucketName": "b", "ServiceAccountFile": "/nowhere/key.json"}),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use object_store::{Attribute, PutOptions};
-use storage_plugin::{ConfigError, Section};
+use storage_plugin::{ConfigError, Section, bucket_name};
 use url::Url;
 
 use crate::endpoint;
@@ -33,7 +33,7 @@ impl Options {
             put_options.attributes.insert(Attribute::StorageClass, class.into());
         }
         Ok(Self {
-            bucket: section.required("BucketName")?,
+            bucket: bucket_name(section, "BucketName")?,
             service_account_file: section.non_empty("ServiceAccountFile")?.map(PathBuf::from),
             endpoint: endpoint::read(section)?,
             put_options,

@@ -260,6 +260,17 @@ fn missing_credentials_prevent_the_start() -> Result<()> {
 }
 
 #[test]
+fn silent_metadata_server_is_a_warning_in_the_cloud() -> Result<()> {
+    let setting =
+        Setting::new()?.set("GCE_METADATA_HOST", "127.0.0.1:9").set("GCE_METADATA_IP", "127.0.0.1:9");
+    let outcome = setting.set("K_SERVICE", "orthanc").run(&json!({}))?;
+    let is_expected = |line: &&String| line.contains("Connection refused") && line.contains("continuing");
+    assert_eq!(outcome.warnings.iter().filter(is_expected).count(), 1, "{:#?}", outcome.warnings);
+    assert_eq!(outcome.errors.len(), 3, "three uploads: {:#?}", outcome.errors);
+    Ok(())
+}
+
+#[test]
 fn unusable_files_prevent_the_start() -> Result<()> {
     let setting = Setting::new()?;
     let machine = &setting.machine;

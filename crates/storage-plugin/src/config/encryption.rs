@@ -9,6 +9,7 @@ use crypto_envelope::{Format, KeyRing, MasterKey, can_be_shown, parse_key_file};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
+use super::access::{explain_unreadable, warn_if_shared};
 use super::section::describe;
 use super::{ConfigError, Section};
 
@@ -17,6 +18,9 @@ const MASTER_KEY: &str = "MasterKey";
 const PREVIOUS_KEYS: &str = "PreviousMasterKeys";
 const FORMAT: &str = "Format";
 const READ_FORMATS: &str = "ReadFormats";
+/// All options, which are also known where encryption is off.
+const OPTIONS: &[&str] =
+    &["Enable", MASTER_KEY, PREVIOUS_KEYS, FORMAT, READ_FORMATS, "ReadUnencrypted", "MaxConcurrentInputSize"];
 const KEY_ENTRY: &str = "[id, \"path of the key file\"]";
 
 /// How attachments are encrypted.
@@ -40,19 +44,26 @@ impl EncryptionOptions {
         section: &mut Section<'a>,
         configuration: &'a Map<String, Value>,
     ) -> Result<Option<Self>, ConfigError> {
-        let Some(mut encryption) = find(section, configuration)? else { return Ok(None) };
-        if encryption.is_empty() || !encryption.flag("Enable", true)? {
+        match find(section, configuration)? {
+            Some(encryption) => encryption.read(Self::read_options),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns `None` if encryption is off.
+    fn read_options(section: &mut Section<'_>) -> Result<Option<Self>, ConfigError> {
+        section.know(OPTIONS);
+        if section.is_empty() || !section.flag("Enable", true)? {
             return Ok(None);
         }
-        let ring = key_ring(&mut encryption)?;
-        let megabytes = encryption.number("MaxConcurrentInputSize", 1024, 1..=1_048_576)?;
-        let format = match encryption.choice(FORMAT, &["A1", "A2"])? {
+        let ring = key_ring(section)?;
+        let megabytes = section.number("MaxConcurrentInputSize", 1024, 1..=1_048_576)?;
+        let format = match section.choice(FORMAT, &["A1", "A2"])? {
             Some("A2") => Format::A2,
             _ => Format::A1,
         };
-        let read_formats = read_formats(&mut encryption, format)?;
-        let read_unencrypted = encryption.flag("ReadUnencrypted", false)?;
-        encryption.warn_of_unknown();
+        let read_formats = read_formats(section, format)?;
+        let read_unencrypted = section.flag("ReadUnencrypted", false)?;
         Ok(Some(Self { ring, format, read_formats, memory: megabytes * 1024 * 1024, read_unencrypted }))
     }
 
@@ -77,7 +88,11 @@ fn find<'a>(
     section: &mut Section<'a>,
     configuration: &'a Map<String, Value>,
 ) -> Result<Option<Section<'a>>, ConfigError> {
-    let own = section.subsection(SECTION)?;
+    let own = section.open_subsection(SECTION)?;
+    // Without the option that was meant, images would be stored unencrypted.
+    let outside = Section::root(configuration);
+    outside.check_spelling_of(SECTION)?;
+    outside.check_master_keys()?;
     let root = Section::find(configuration, SECTION)?.filter(|root| !root.is_empty());
     match (own, root) {
         (Some(own), Some(root)) if !own.has_same_values(&root) => {
@@ -116,7 +131,7 @@ fn read_formats(section: &mut Section<'_>, format: Format) -> Result<Vec<Format>
 
 fn key_ring(section: &mut Section<'_>) -> Result<KeyRing, ConfigError> {
     let Some(current) = section.list(MASTER_KEY, KEY_ENTRY)? else {
-        return Err(section.error(MASTER_KEY, format!("is missing; it must be {KEY_ENTRY}")));
+        return Err(section.missing(MASTER_KEY, &format!("it must be {KEY_ENTRY}")));
     };
     let (id, key) = master_key(section, MASTER_KEY, current)?;
     let list = section.list(PREVIOUS_KEYS, &format!("a list of {KEY_ENTRY}"))?.unwrap_or_default();
@@ -143,12 +158,12 @@ fn master_key(section: &Section<'_>, option: &str, entry: &[Value]) -> Result<(u
             return section
                 .error(option, "must be the path of a key file, got a key; move the key into a file");
         }
-        let name = if can_be_shown(path, Path::is_dir) {
-            format!("{path:?}")
+        let (name, reason) = if can_be_shown(path, Path::is_dir) {
+            (format!("{path:?}"), explain_unreadable(Path::new(path), &error))
         } else {
-            "a name that is not shown because it may be a key".to_owned()
+            ("a name that is not shown because it may be a key".to_owned(), error.to_string())
         };
-        section.error(option, format!("must name a readable key file, got {name}: {error}"))
+        section.error(option, format!("must name a readable key file, got {name}: {reason}"))
     })?;
     warn_if_shared(Path::new(path));
     let key = parse_key_file(&content).map_err(|error| {
@@ -156,14 +171,3 @@ fn master_key(section: &Section<'_>, option: &str, entry: &[Value]) -> Result<(u
     })?;
     Ok((id, key))
 }
-
-#[cfg(unix)]
-fn warn_if_shared(path: &Path) {
-    use std::os::unix::fs::MetadataExt;
-    if std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o077 != 0) {
-        tracing::warn!("other users can access the key file {path:?}; run chmod 600 on it");
-    }
-}
-
-#[cfg(not(unix))]
-fn warn_if_shared(_path: &Path) {}

@@ -6,11 +6,12 @@ use std::fs;
 
 use bucket::BucketOptions;
 use orthanc_ffi::InitializeError;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 
 use super::{CommonOptions, Section};
-use crate::{Provider, ProviderContext, connect, endpoint_option};
+use crate::start::section::section;
+use crate::{Provider, ProviderContext, bucket_name, endpoint_option};
 
 /// A cloud with one option of each kind.
 struct Cloud;
@@ -18,6 +19,8 @@ struct Cloud;
 impl Provider for Cloud {
     const SERVER: &'static str = "a server";
     const READ_PERMISSIONS: &'static str = "permissions";
+    const WRITE_PERMISSIONS: &'static str = "permissions";
+    const DELETE_PERMISSIONS: &'static str = "permissions";
     const NAME: &'static CStr = c"Cloud";
     const DESCRIPTION: &'static str = "A cloud";
     const SECTION: &'static str = "Cloud";
@@ -27,25 +30,29 @@ impl Provider for Cloud {
         section: &mut Section<'_>,
         context: &ProviderContext<'_>,
     ) -> Result<BucketOptions, InitializeError> {
-        section.required("BucketName")?;
+        bucket_name(section, "BucketName")?;
         section.secret("Password")?;
         section.strings("Tags")?;
         if let Some(endpoint) = section.non_empty("Endpoint")? {
             endpoint_option(section, "Endpoint", &endpoint)?;
         }
         context.http()?;
+        section.check_names()?;
         Err(InitializeError::new("accepted"))
     }
 }
 
+/// Returns the message about a configuration, which is read as by `StoragePlugin`.
 fn message(configuration: &Value, runtime: &Runtime) -> String {
     let configuration = configuration.as_object().unwrap();
-    let common = Section::find(configuration, Cloud::SECTION)
-        .and_then(|section| CommonOptions::read(&mut section.unwrap(), configuration));
-    match common {
-        Err(error) => error.to_string(),
-        Ok(_) => connect::<Cloud>(configuration, runtime.handle()).unwrap_err().to_string(),
-    }
+    let read = || -> Result<(), InitializeError> {
+        let mut section = section::<Cloud>(configuration)?.unwrap();
+        CommonOptions::read(&mut section, configuration)?;
+        let context = ProviderContext::read::<Cloud>(&mut section, configuration, runtime.handle())?;
+        Cloud::connect(&mut section, &context)?;
+        Ok(())
+    };
+    read().unwrap_err().to_string()
 }
 
 #[test]
@@ -87,6 +94,9 @@ fn messages_match_the_snapshot() {
         json!({"MasterKey": [3, key], "PreviousMasterKeys": [[3, key]]}),
         json!({"MasterKey": [3, key], "Format": "A3"}),
         json!({"MasterKey": [3, key], "MaxConcurrentInputSize": 0}),
+        json!({"MasterKey": [3, key], "format": "A2"}),
+        json!({"MasterKeys": [3, key]}),
+        json!({"Enable": false, "MasterKy": [3, key]}),
     ];
     let to_files = "WriteToFileSystem";
     let mut sections = vec![
@@ -97,6 +107,14 @@ fn messages_match_the_snapshot() {
         json!({"BucketName": null}),
         json!({"BucketName": ["b"]}),
         json!({"BucketName": {}}),
+        json!({"BucketName": " "}),
+        json!({"BucketName": "s3://images/ct"}),
+        json!({"BucketName": "arn:aws:s3:::images"}),
+        json!({"BucketName": "images/ct"}),
+        json!({"BuckeName": "b"}),
+        json!({"bucketname": "b"}),
+        json!({"StorageEncyption": {"MasterKey": [3, key]}}),
+        json!({"MasterKey": [3, key]}),
         json!({"EnableSdkLogs": "yes"}),
         json!({"Password": 7}),
         json!({"Tags": "a"}),
@@ -111,7 +129,10 @@ fn messages_match_the_snapshot() {
         json!({"Endpoint": "a b"}),
         json!({"Endpoint": "ftp://host"}),
         json!({"Endpoint": "https://user:hunter2@host"}),
+        json!({"Endpoint": "https://host/bucket"}),
+        json!({"Endpoint": "https://host/?sig=hunter2"}),
         json!({"Offload": 5}),
+        json!({"HybridMode": to_files, "Offload": {"AfterDay": 1}}),
         json!({"Offload": {"AfterDays": 1}}),
         json!({"HybridMode": to_files, "Offload": {"BringBack": true}}),
         json!({"HybridMode": to_files, "Offload": {"Schedule": "2-6"}}),
@@ -120,7 +141,12 @@ fn messages_match_the_snapshot() {
     let mut configurations: Vec<Value> = sections
         .into_iter()
         .map(|mut section| {
-            if let Some(options) = section.as_object_mut().filter(|options| !options.is_empty()) {
+            let is_named = |options: &&mut Map<String, Value>| {
+                ["BuckeName", "bucketname"].iter().any(|name| options.contains_key(*name))
+            };
+            if let Some(options) =
+                section.as_object_mut().filter(|options| !options.is_empty() && !is_named(options))
+            {
                 options.entry("BucketName").or_insert(json!("b"));
             }
             json!({"Cloud": section})
@@ -135,6 +161,10 @@ fn messages_match_the_snapshot() {
     configurations.push(json!({"HttpsCACertificates": inline, "Cloud": {"BucketName": "b"}}));
     configurations.push(json!({"HttpProxy": "user:hunter2@:80", "Cloud": {"BucketName": "b"}}));
     configurations.push(json!({"Cloud": {"BucketName": "b", "Proxy": "user:hunter2@:80"}}));
+
+    configurations.push(json!({"CLOUD": {}}));
+    configurations.push(json!({"Cloud": {}, "StorageEncyption": {}}));
+    configurations.push(json!({"Cloud": {}, "PreviousMasterkeys": []}));
 
     let runtime = Runtime::new().unwrap();
     let mut snapshot = String::new();

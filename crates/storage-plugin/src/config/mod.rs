@@ -1,5 +1,6 @@
 //! Reads and checks Orthanc's configuration.
 
+mod access;
 mod common;
 mod encryption;
 mod hybrid;
@@ -8,8 +9,10 @@ mod messages;
 mod network;
 mod offload;
 mod section;
+mod spelling;
 mod state;
 
+pub use access::explain_unreadable;
 pub(crate) use common::CommonOptions;
 pub(crate) use encryption::EncryptionOptions;
 pub(crate) use hybrid::HybridOptions;
@@ -17,4 +20,5 @@ pub use network::NetworkOptions;
 pub(crate) use network::PROXY;
 pub(crate) use offload::OffloadOptions;
 pub use section::{ConfigError, Secret, Section, describe_file};
+pub(crate) use spelling::resembles;
 pub(crate) use state::StateOptions;

@@ -17,7 +17,7 @@ const LONGEST_TIMEOUT: u64 = 7 * 24 * 3600;
 pub struct NetworkOptions {
     /// `ConnectionTimeout`, `RequestTimeout`, `MaxConnections`, `Proxy`.
     pub http: HttpOptions,
-    /// `RequestTimeout`, `MaxRetries`.
+    /// `RequestTimeout`, `MaxRetries`, `OutageTimeout`.
     pub retry: RetryPolicy,
     /// `TransferPoolSize`, `TransferBufferSize`.
     pub transfer: TransferOptions,
@@ -36,29 +36,34 @@ impl NetworkOptions {
         section: &mut Section<'_>,
         http_log_option: Option<&'static str>,
     ) -> Result<Self, ConfigError> {
-        let connect_timeout = connect_timeout(section)?;
+        let defaults = HttpOptions::default();
+        let timeout = connection_timeout(section)?;
         let max_connections = section.number("MaxConnections", 25, 1..=10_000)?;
         let request_timeout = section.number("RequestTimeout", 1200, 1..=LONGEST_TIMEOUT)?;
+        let is_limited = section.has("OutageTimeout") || !section.has("MaxRetries");
+        let outage = section.number("OutageTimeout", 20, 1..=LONGEST_TIMEOUT)?;
         let max_retries = section.number("MaxRetries", 10, 0..=1000)?;
         let connections = section.number("TransferPoolSize", 10, 1..=1000)?;
         // S3 and Google require at least 5 MiB for every part but the last.
         let megabytes = section.number("TransferBufferSize", 5, 5..=5120)?;
         let alternative = http_log_option.map_or(Ok(false), |option| section.flag(option, false))?;
         let http_logs = section.flag("EnableHttpLogs", false)? || alternative;
+        let retry = RetryPolicy {
+            max_retries: u32::try_from(max_retries).unwrap_or(u32::MAX),
+            deadline: Duration::from_secs(request_timeout),
+            patience: Duration::from_secs(outage),
+            ..RetryPolicy::default()
+        };
         Ok(Self {
             http: HttpOptions {
-                connect_timeout,
-                stall_limit: connect_timeout,
+                connect_timeout: timeout.unwrap_or(defaults.connect_timeout),
+                stall_limit: timeout.unwrap_or(defaults.stall_limit),
                 answer_limit: Duration::from_secs(request_timeout),
                 proxy: section.string(PROXY)?.map(|proxy| proxy.trim().to_owned()),
                 max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
-                ..HttpOptions::default()
+                ..defaults
             },
-            retry: RetryPolicy {
-                max_retries: u32::try_from(max_retries).unwrap_or(u32::MAX),
-                deadline: Duration::from_secs(request_timeout),
-                ..RetryPolicy::default()
-            },
+            retry: if is_limited { retry } else { retry.patient() },
             transfer: TransferOptions {
                 connections: usize::try_from(connections).unwrap_or(usize::MAX),
                 part_size: megabytes * 1024 * 1024,
@@ -69,9 +74,9 @@ impl NetworkOptions {
     }
 }
 
-/// Reads `ConnectionTimeout`, or its older name `ConnectTimeout`.
-fn connect_timeout(section: &mut Section<'_>) -> Result<Duration, ConfigError> {
-    let older = section.number("ConnectTimeout", 30, 1..=LONGEST_TIMEOUT)?;
+/// Reads `ConnectionTimeout`, or its older name `ConnectTimeout`; `None` if neither is set.
+fn connection_timeout(section: &mut Section<'_>) -> Result<Option<Duration>, ConfigError> {
+    let older = section.number("ConnectTimeout", 0, 1..=LONGEST_TIMEOUT)?;
     let seconds = section.number("ConnectionTimeout", older, 1..=LONGEST_TIMEOUT)?;
-    Ok(Duration::from_secs(seconds))
+    Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
 }

@@ -56,28 +56,34 @@ fn minutes(text: &str) -> Option<u32> {
 
 impl OffloadOptions {
     pub(crate) fn read(section: &mut Section<'_>) -> Result<Option<Self>, ConfigError> {
-        const MEGABYTE: u64 = 1024 * 1024;
-        const MAX_MEGABYTES: u64 = 1 << 40;
-        let Some(mut offload) = section.subsection(OFFLOAD)? else { return Ok(None) };
-        if offload.is_empty() {
+        let Some(offload) = section.subsection(OFFLOAD, Self::read_options)?.flatten() else {
             return Ok(None);
-        }
-        let days = offload.number("AfterDays", 0, 0..=36_500)?;
-        let keep_free = offload.number("KeepFreeMB", 0, 0..=MAX_MEGABYTES)? * MEGABYTE;
-        let max_file_system = offload.number("MaxFileSystemMB", 0, 0..=MAX_MEGABYTES)? * MEGABYTE;
-        let schedule = match offload.non_empty("Schedule")? {
-            None => None,
-            Some(text) => Some(Schedule::parse(&text).ok_or_else(|| {
-                offload.error("Schedule", format!("must be a period such as \"02:00-06:00\", got {text:?}"))
-            })?),
         };
-        let bring_back = offload.flag("BringBack", false)?;
-        offload.warn_of_unknown();
-        if days == 0 && keep_free == 0 && max_file_system == 0 {
+        if offload.after_days.is_none() && offload.keep_free == 0 && offload.max_file_system == 0 {
             let problem =
                 "must set AfterDays, KeepFreeMB or MaxFileSystemMB; otherwise no study is ever moved";
             return Err(section.error(OFFLOAD, problem));
         }
+        Ok(Some(offload))
+    }
+
+    /// Returns `None` if the section is empty.
+    fn read_options(section: &mut Section<'_>) -> Result<Option<Self>, ConfigError> {
+        const MEGABYTE: u64 = 1024 * 1024;
+        const MAX_MEGABYTES: u64 = 1 << 40;
+        if section.is_empty() {
+            return Ok(None);
+        }
+        let days = section.number("AfterDays", 0, 0..=36_500)?;
+        let keep_free = section.number("KeepFreeMB", 0, 0..=MAX_MEGABYTES)? * MEGABYTE;
+        let max_file_system = section.number("MaxFileSystemMB", 0, 0..=MAX_MEGABYTES)? * MEGABYTE;
+        let schedule = match section.non_empty("Schedule")? {
+            None => None,
+            Some(text) => Some(Schedule::parse(&text).ok_or_else(|| {
+                section.error("Schedule", format!("must be a period such as \"02:00-06:00\", got {text:?}"))
+            })?),
+        };
+        let bring_back = section.flag("BringBack", false)?;
         let after_days = (days > 0).then_some(days);
         Ok(Some(Self { after_days, keep_free, max_file_system, schedule, bring_back }))
     }

@@ -7,6 +7,11 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::spelling::{is_comment, resembles};
+
+/// Names that contain this, in any case, are about keys, and nobody writes them by chance.
+const MASTER_KEY: &str = "masterkey";
+
 /// Longer strings are not quoted in messages, because they may be keys: those of all clouds have at least 40
 /// letters, and master keys 43.
 const LONGEST_QUOTE: usize = 31;
@@ -77,15 +82,36 @@ impl<'a> Section<'a> {
         &self.name
     }
 
-    /// Returns the options of this section that have not been read.
-    pub fn unknown(&self) -> Vec<&'a str> {
-        self.values.keys().map(String::as_str).filter(|option| !self.read.contains(option)).collect()
+    /// Reads the section with `read`, then checks the names of its options.
+    ///
+    /// # Errors
+    ///
+    /// As `read` and [`check_names`](Self::check_names).
+    pub(super) fn read<T>(
+        mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, ConfigError>,
+    ) -> Result<T, ConfigError> {
+        let options = read(&mut self)?;
+        self.check_names()?;
+        Ok(options)
     }
 
-    /// Logs one warning that names all options that have not been read, since they are most likely typing
-    /// mistakes.
-    pub fn warn_of_unknown(&self) {
-        let unknown = self.unknown();
+    /// Checks the names of the options that have not been read, which may be typing mistakes. Logs one warning that names
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error about the first one that resembles an option that has been read, or is about a master key: without
+    /// the option that was meant, images could be stored in another place, or unencrypted.
+    pub fn check_names(&self) -> Result<(), ConfigError> {
+        let mut unknown = Vec::new();
+        for name in self.unread() {
+            if let Some(known) = self.read.iter().find(|known| resembles(name, known)) {
+                return Err(self.misspelled(name, known));
+            }
+            self.check_master_key(name)?;
+            unknown.push(name);
+        }
         if !unknown.is_empty() {
             tracing::warn!(
                 "unknown options in the section {:?}, which have no effect: {}",
@@ -93,6 +119,47 @@ impl<'a> Section<'a> {
                 unknown.join(", ")
             );
         }
+        Ok(())
+    }
+
+    /// Returns an error if an option that has not been read is meant to be `known`.
+    pub(super) fn check_spelling_of(&self, known: &str) -> Result<(), ConfigError> {
+        match self.unread().find(|name| *name != known && resembles(name, known)) {
+            Some(name) => Err(self.misspelled(name, known)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns an error if the name of an option that is not known is about a master key.
+    pub(super) fn check_master_keys(&self) -> Result<(), ConfigError> {
+        self.unread().try_for_each(|name| self.check_master_key(name))
+    }
+
+    fn check_master_key(&self, name: &str) -> Result<(), ConfigError> {
+        if !name.to_lowercase().contains(MASTER_KEY) {
+            return Ok(());
+        }
+        Err(self.misspelled(name, "MasterKey or PreviousMasterKeys in StorageEncryption"))
+    }
+
+    fn misspelled(&self, name: &str, known: &str) -> ConfigError {
+        self.error(name, format!("is not an option; did you mean {known}?"))
+    }
+
+    /// Declares options as known that this configuration does not need.
+    pub(crate) fn know(&mut self, options: &[&'static str]) {
+        self.read.extend(options);
+    }
+
+    /// Returns the options that have been read and are also in `other`.
+    pub(crate) fn read_options_in(&self, other: &Map<String, Value>) -> Vec<&'static str> {
+        self.read.iter().copied().filter(|option| other.contains_key(*option)).collect()
+    }
+
+    /// Returns the options of this section that have not been read, without comments.
+    fn unread(&self) -> impl Iterator<Item = &'a str> {
+        let names = self.values.keys().map(String::as_str);
+        names.filter(|name| !self.read.contains(name) && !is_comment(name))
     }
 
     /// Returns an error about `option`. The message continues with `problem`: "must be …, got …".
@@ -138,8 +205,14 @@ impl<'a> Section<'a> {
         match self.string(option)? {
             Some(value) if !value.is_empty() => Ok(value),
             Some(_) => Err(self.error(option, "must not be empty")),
-            None => Err(self.error(option, "is missing; it must be a string")),
+            None => Err(self.missing(option, "it must be a string")),
         }
+    }
+
+    /// Returns the error about a missing option, or about the one that is meant to be it.
+    pub(super) fn missing(&self, option: &str, expected: &str) -> ConfigError {
+        let misspelled = self.check_spelling_of(option).err();
+        misspelled.unwrap_or_else(|| self.error(option, format!("is missing; {expected}")))
     }
 
     /// Returns a string that messages must not show, without white space around it, or `None` if the option is missing or
@@ -169,9 +242,18 @@ impl<'a> Section<'a> {
     ///
     /// Returns an error if the value has another type.
     pub fn flag(&mut self, option: &'static str, default: bool) -> Result<bool, ConfigError> {
+        Ok(self.optional_flag(option)?.unwrap_or(default))
+    }
+
+    /// Returns `true` or `false`, or `None` if the option is missing.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the value has another type.
+    pub fn optional_flag(&mut self, option: &'static str) -> Result<Option<bool>, ConfigError> {
         match self.value(option) {
-            None => Ok(default),
-            Some(Value::Bool(value)) => Ok(*value),
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
             Some(other) => Err(self.wrong(option, "true or false", other)),
         }
     }
@@ -255,12 +337,24 @@ impl<'a> Section<'a> {
         self.values == other.values
     }
 
-    /// Returns a section of this section, or `None` if it is missing.
+    /// Reads a section of this section with `read`, and checks the names of its options; `None` if it is missing.
     ///
     /// # Errors
     ///
-    /// Returns an error if the value is not a JSON object.
-    pub fn subsection(&mut self, option: &'static str) -> Result<Option<Section<'a>>, ConfigError> {
+    /// As `read`, or if the value is not a JSON object, or as [`check_names`](Self::check_names).
+    pub fn subsection<T>(
+        &mut self,
+        option: &'static str,
+        read: impl FnOnce(&mut Section<'a>) -> Result<T, ConfigError>,
+    ) -> Result<Option<T>, ConfigError> {
+        self.open_subsection(option)?.map(|section| section.read(read)).transpose()
+    }
+
+    /// Returns a section of this section for [`read`](Self::read).
+    pub(super) fn open_subsection(
+        &mut self,
+        option: &'static str,
+    ) -> Result<Option<Section<'a>>, ConfigError> {
         let name = format!("{}.{option}", self.name);
         Self::open(self.value(option), name)
     }
@@ -337,8 +431,56 @@ mod tests {
         assert_eq!(section.flag("Flag", false), Ok(true));
         assert_eq!(section.choice("Choice", &["a", "b"]), Ok(Some("b")));
         assert_eq!(section.strings("Strings").unwrap(), BTreeMap::from([("k".to_owned(), "v".to_owned())]));
-        assert!(section.subsection("Sub").unwrap().unwrap().has("X"));
-        assert_eq!(section.unknown(), ["Typo"]);
+        assert_eq!(section.optional_flag("Flag"), Ok(Some(true)));
+        assert_eq!(section.optional_flag("Missing"), Ok(None));
+        assert_eq!(section.subsection("Sub", |sub| sub.number("X", 0, 0..=9)), Ok(Some(1)));
+        assert_eq!(section.unread().collect::<Vec<_>>(), ["Typo"]);
+        assert_eq!(section.read_options_in(&configuration), [""; 0]);
+    }
+
+    /// Reads a section that knows these options, and returns the error about their names.
+    fn misspelled(options: &Value, known: &'static [&'static str]) -> Option<String> {
+        let Value::Object(configuration) = json!({ "S": options }) else { unreachable!() };
+        let section = Section::find(&configuration, "S").unwrap().unwrap();
+        let read = |section: &mut Section<'_>| {
+            section.know(known);
+            Ok(())
+        };
+        section.read(read).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn misspelled_options_are_refused() {
+        for (options, known, expected) in [
+            (
+                json!({"BuckeName": "x"}),
+                "BucketName",
+                "`S.BuckeName` is not an option; did you mean BucketName?",
+            ),
+            (json!({"REGION": "x"}), "Region", "`S.REGION` is not an option; did you mean Region?"),
+            (
+                json!({"OldMasterKeys": []}),
+                "Region",
+                "`S.OldMasterKeys` is not an option; did you mean MasterKey or PreviousMasterKeys in StorageEncryption?",
+            ),
+        ] {
+            let known: &'static [&'static str] = Vec::leak(vec![known]);
+            assert_eq!(misspelled(&options, known).as_deref(), Some(expected));
+        }
+        let harmless = json!({"_BucketName": 1, "//": "Region", "Zone": 1, "BucketName": "x"});
+        assert_eq!(misspelled(&harmless, &["BucketName", "Region"]), None);
+    }
+
+    #[test]
+    fn misspelled_option_is_found_in_place_of_a_missing_one() {
+        let Value::Object(configuration) = json!({"S": {"Buckets": 1, "bucketName": "x"}}) else {
+            unreachable!()
+        };
+        let mut section = Section::find(&configuration, "S").unwrap().unwrap();
+        let message = |option, section: &mut Section<'_>| section.required(option).unwrap_err().to_string();
+        let expected = "`S.bucketName` is not an option; did you mean BucketName?";
+        assert_eq!(message("BucketName", &mut section), expected);
+        assert_eq!(message("Region", &mut section), "`S.Region` is missing; it must be a string");
     }
 
     #[test]

@@ -2,15 +2,26 @@
 
 use serde_json::{Map, Value};
 
-use crate::config::{ConfigError, Section};
+use crate::config::{CommonOptions, ConfigError, NetworkOptions, Section, resembles};
 use crate::provider::Provider;
 
+/// The options that name the bucket, of all clouds.
+const BUCKET: &[&str] = &["BucketName", "ContainerName"];
+
 /// The plugin's section, under its present or its older name.
+///
+/// # Errors
+///
+/// Returns an error if the section is missing and another one has a similar name.
 pub(crate) fn section<P: Provider>(
     configuration: &Map<String, Value>,
 ) -> Result<Option<Section<'_>>, ConfigError> {
     if let Some(section) = Section::find(configuration, P::SECTION)? {
         return Ok(Some(section));
+    }
+    if let Some(name) = configuration.keys().find(|name| resembles(name, P::SECTION)) {
+        let problem = format!("is not a section; did you mean {}?", P::SECTION);
+        return Err(Section::root(configuration).error(name, problem));
     }
     let Some(older) = P::OLDER_SECTION else { return Ok(None) };
     let section = Section::find(configuration, older)?;
@@ -18,4 +29,43 @@ pub(crate) fn section<P: Provider>(
         tracing::warn!("the section {older:?} is deprecated; rename it to {:?}", P::SECTION);
     }
     Ok(section)
+}
+
+/// Checks the names of the options, after all of them have been read.
+///
+/// # Errors
+///
+/// As [`Section::check_names`].
+pub(crate) fn check_names(
+    section: &Section<'_>,
+    configuration: &Map<String, Value>,
+) -> Result<(), ConfigError> {
+    section.check_names()?;
+    warn_of_misplaced(section, section.name(), configuration);
+    Ok(())
+}
+
+/// Logs that the plugin is disabled, and names the options that were written without its section.
+pub(crate) fn warn_of_missing<P: Provider>(configuration: &Map<String, Value>) -> Result<(), ConfigError> {
+    tracing::warn!("the configuration has no section {:?}: the plugin is disabled", P::SECTION);
+    let empty = Map::new();
+    let mut section = Section::root(&empty);
+    section.know(BUCKET);
+    CommonOptions::read(&mut section, &empty)?;
+    NetworkOptions::read(&mut section, None)?;
+    warn_of_misplaced(&section, P::SECTION, configuration);
+    Ok(())
+}
+
+/// Warns of options at the root of the configuration. Orthanc has none of the same name.
+fn warn_of_misplaced(section: &Section<'_>, name: &str, configuration: &Map<String, Value>) {
+    let mut misplaced = section.read_options_in(configuration);
+    // It was there before release 1.0, and is still read.
+    misplaced.retain(|option| *option != "StorageEncryption");
+    if !misplaced.is_empty() {
+        tracing::warn!(
+            "options at the root of the configuration, which have no effect there: {}; move them into the section {name:?}",
+            misplaced.join(", ")
+        );
+    }
 }

@@ -43,6 +43,8 @@ pub(crate) enum Scope {
     /// The tested code is the same for every cloud. The long run still tests it with each of them, and every run does
     /// with the newest Orthanc.
     OneCloud,
+    /// As `EveryCloud`, but too long for more than the newest Orthanc in the normal run.
+    Newest,
     /// As `OneCloud`, but too long for the normal run.
     Long,
 }
@@ -78,6 +80,7 @@ impl Test {
         }
         match self.scope {
             Scope::Long => long,
+            Scope::Newest => long || release == Some(Release::Sid),
             _ if whole_suite || long => true,
             Scope::EveryCloud => release != Some(Release::Trixie),
             Scope::OneCloud => release == Some(Release::Sid),

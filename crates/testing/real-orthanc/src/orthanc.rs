@@ -28,6 +28,7 @@ pub struct Builder {
     files: Vec<PathBuf>,
     environment: Vec<(String, String)>,
     verbose: bool,
+    obeys_permissions: bool,
 }
 
 impl Builder {
@@ -50,6 +51,7 @@ impl Builder {
             sections: defaults.as_object().cloned().unwrap_or_default(),
             environment: Vec::new(),
             verbose: false,
+            obeys_permissions: false,
         }
     }
 
@@ -87,6 +89,12 @@ impl Builder {
     /// Whether Orthanc logs at info level too.
     pub fn verbose(mut self, verbose: bool) -> Self {
         self.verbose = verbose;
+        self
+    }
+
+    /// Makes Orthanc obey the permissions of files, even if root starts it.
+    pub fn obeying_permissions(mut self) -> Self {
+        self.obeys_permissions = true;
         self
     }
 
@@ -300,7 +308,10 @@ impl Orthanc {
         environment.extend_from_slice(&self.builder.environment);
         let verbose = if self.builder.verbose { &["--verbose"][..] } else { &[] };
         let arguments = [verbose, &[configuration]].concat();
-        let process = Process::start(&program()?, &arguments, &environment, self.home.path(), &log)?;
+        let is_limited = self.builder.obeys_permissions && rustix::process::geteuid().is_root();
+        let options =
+            if is_limited { &["--bounding-set", "-dac_override,-dac_read_search"][..] } else { &[] };
+        let process = Process::start(options, &program()?, &arguments, &environment, self.home.path(), &log)?;
         // A new client, because connections of the old pool are closed.
         self.rest = Client::new(format!("http://127.0.0.1:{}", self.home.http_port));
         self.wait_until_ready(process)

@@ -58,7 +58,7 @@ impl Postgres {
             command.extend(["-c", setting]);
         }
         let log = File::create(folder.path().join("log"))?;
-        let process = Process::start(Path::new(command[0]), &command[1..], &[], folder.path(), &log)?;
+        let process = Process::start(&[], Path::new(command[0]), &command[1..], &[], folder.path(), &log)?;
         let server = Self { _process: process, port, _folder: folder };
         server.create_database(&programs)?;
         Ok(server)

@@ -19,8 +19,9 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `program` so that the kernel kills it when this process ends, for any reason.
     ///
-    /// The child has its own process group: only the parent reacts to Ctrl-C on the terminal.
+    /// `options` are those of `setpriv`. The child has its own process group: only the parent reacts to Ctrl-C on the terminal.
     pub(crate) fn start(
+        options: &[&str],
         program: &Path,
         arguments: &[&str],
         environment: &[(String, String)],
@@ -28,7 +29,7 @@ impl Process {
         log: &File,
     ) -> io::Result<Self> {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments);
+        command.args(["--pdeathsig", "KILL"]).args(options).arg("--").arg(program).args(arguments);
         hide_credentials(&mut command);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(folder).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);

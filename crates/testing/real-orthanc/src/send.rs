@@ -24,6 +24,9 @@ pub enum SendError {
     Refused(String),
 }
 
+/// How long a modality waits for an answer, in seconds.
+const MODALITY: &str = "30";
+
 /// Sends DICOM files to Orthanc.
 ///
 /// # Errors
@@ -33,7 +36,8 @@ pub fn dicom_send(orthanc: &Orthanc, files: &[impl AsRef<Path>]) -> Result<(), S
         // With --required, storescu proposes the transfer syntaxes and classes of the files, which its
         // default leaves out.
         let output = Command::new("storescu")
-            .args(["--required", "-aet", "HARNESS", "-aec", "ORTHANC", "127.0.0.1"])
+            .args(["--required", "-aet", "HARNESS", "-aec", "ORTHANC"])
+            .args(["-to", MODALITY, "-ta", MODALITY, "-td", MODALITY, "127.0.0.1"])
             .arg(orthanc.dicom_port().to_string())
             .args(batch.iter().map(|file| AsRef::<OsStr>::as_ref(file.as_ref())))
             .output()?;

@@ -1,9 +1,11 @@
 //! The plugin in a real Orthanc, on a server that behaves as the cloud does and injects faults.
 
+mod changed;
 mod deleting;
 mod faults;
 pub(crate) mod fixture;
 mod life;
+mod mistakes;
 mod neighbours;
 mod options;
 mod plugins;
@@ -13,11 +15,14 @@ mod starting;
 mod stopping;
 mod storing;
 mod survival;
+mod waiting;
 
 modules![
+    changed,
     deleting,
     faults,
     life,
+    mistakes,
     neighbours,
     options,
     plugins,
@@ -26,5 +31,6 @@ modules![
     starting,
     stopping,
     storing,
-    survival
+    survival,
+    waiting
 ];

@@ -2,7 +2,7 @@
 //! it accepts.
 
 use anyhow::{Context, Result};
-use fake_orthanc::{LogLevel, StorageAreaVersion};
+use fake_orthanc::{FakeOrthancOptions, LogLevel, StorageAreaVersion};
 use serde_json::{Value, json};
 
 use crate::fixture::{Trials, configuration, load, own_lines, with, without};
@@ -12,6 +12,8 @@ tests! {
     EveryCloud:
         values_of_the_wrong_kind_are_refused,
         bucket_name_is_required,
+        bucket_is_a_name_alone,
+        misspelled_options_are_refused,
         unknown_options_cause_one_warning,
         unencrypted_endpoint_causes_a_warning,
         every_option_is_known;
@@ -19,17 +21,25 @@ tests! {
         malformed_root_paths_are_refused,
         options_outside_the_section_are_checked,
         mistakes_in_offload_are_refused,
+        misspelled_section_is_refused,
+        options_at_the_root_cause_a_warning,
         plugin_without_its_section_is_disabled,
 }
 
 /// A week, in seconds.
 const LONGEST_TIMEOUT: i64 = 604_800;
+/// Ten years, in hours.
+const LONGEST_DELAY: i64 = 87_600;
 
 /// The options of a simple kind: those of every cloud and those of this one.
 fn options<C: Cloud>() -> Vec<(&'static str, OptionKind)> {
     let mut options = vec![
         (C::BUCKET_OPTION, OptionKind::Text),
         ("RootPath", OptionKind::Text),
+        ("StateDirectory", OptionKind::Text),
+        ("Proxy", OptionKind::Text),
+        ("DeletionDelay", OptionKind::Number(0..=LONGEST_DELAY)),
+        ("EnableHttpLogs", OptionKind::Flag),
         ("EnableLegacyUnknownFiles", OptionKind::Flag),
         ("VerifyChecksums", OptionKind::Flag),
         ("MigrationFromFileSystemEnabled", OptionKind::Flag),
@@ -165,11 +175,84 @@ fn plugin_without_its_section_is_disabled<C: Cloud>() -> Result<()> {
 
 fn unknown_options_cause_one_warning<C: Cloud>() -> Result<()> {
     let mut trials = Trials::<C>::start()?;
-    let section = trials.section(&json!({"Bukket": "x", "maxRetries": 3, "Zone": null}));
-    let warnings = trials.accept(section)?;
+    // Options of other clouds, of Orthanc and of nobody. A comment is none.
+    let unknown =
+        json!({"Bukket": "x", "HttpVerbose": true, "Zone": null, "_comment": "x", "//MaxRetries": 1});
+    let warnings = trials.accept(trials.section(&unknown))?;
     let [line] = &warnings[..] else { anyhow::bail!("{warnings:#?}") };
-    assert!(line.contains(C::SECTION) && line.contains("Bukket, Zone, maxRetries"), "{line}");
+    assert!(line.contains(C::SECTION) && line.ends_with(": Bukket, HttpVerbose, Zone"), "{line}");
     Ok(())
+}
+
+fn misspelled_options_are_refused<C: Cloud>() -> Result<()> {
+    let mut trials = Trials::<C>::start()?;
+    let all = with(with(trials.section(&json!({})), &C::every_option()), &json!({"StorageEncryption": {}}));
+    for option in all.as_object().context("no object")?.keys() {
+        let typo = format!("{}{}", &option[..2], &option[3..]);
+        for name in [option.to_lowercase(), typo] {
+            let section = trials.section(&json!({ &name: null }));
+            let name = format!("`{}.{name}`", C::SECTION);
+            trials.refused(&configuration::<C>(section), &[&name, &format!("did you mean {option}?")])?;
+        }
+    }
+    for section in [
+        json!({"MasterKey": [1, "/x"]}),
+        json!({"StorageEncryption": {"Enable": false, "OldMasterKeys": []}}),
+        json!({"Offload": {"afterDays": 1}}),
+    ] {
+        trials.refused(&configuration::<C>(trials.section(&section)), &["did you mean"])?;
+    }
+    let nameless = without(trials.section(&json!({"buckett": 1})), &[C::BUCKET_OPTION]);
+    let misspelled = C::BUCKET_OPTION.to_lowercase();
+    let section = with(nameless, &json!({ &misspelled: "x" }));
+    trials.refused(&configuration::<C>(section), &[&misspelled, "did you mean"])?;
+    Ok(())
+}
+
+fn misspelled_section_is_refused<C: Cloud>() -> Result<()> {
+    let mut trials = Trials::<C>::start()?;
+    let section = trials.section(&json!({}));
+    for name in [C::SECTION.to_uppercase(), C::SECTION[1..].to_owned(), format!("{}s", C::SECTION)] {
+        trials.refused(&json!({ &name: section }), &[&format!("`{name}`"), "did you mean", C::SECTION])?;
+    }
+    for name in ["StorageEncyption", "storageencryption", "MasterKey"] {
+        let outside = with(configuration::<C>(section.clone()), &json!({ name: {} }));
+        trials.refused(&outside, &[&format!("`{name}`"), "did you mean"])?;
+    }
+    // With the right one, and in comments, they are no mistake of this plugin.
+    let right = with(configuration::<C>(section), &json!({C::SECTION.to_uppercase(): {}, "_MasterKey": 1}));
+    trials.orthanc.reset(FakeOrthancOptions::with_configuration(right))?;
+    assert_eq!(trials.orthanc.registered(), StorageAreaVersion::Two);
+    Ok(())
+}
+
+fn options_at_the_root_cause_a_warning<C: Cloud>() -> Result<()> {
+    let mut trials = Trials::<C>::start()?;
+    let outside =
+        json!({"RootPath": "x", "HybridMode": 5, C::BUCKET_OPTION: "hunter2", "StorageDirectory": "/tmp"});
+    let mut named = ["RootPath", "HybridMode", C::BUCKET_OPTION];
+    named.sort_unstable();
+    for (configuration, others) in
+        [(configuration::<C>(trials.section(&json!({}))), "encrypt"), (json!({}), "disabled")]
+    {
+        trials.orthanc.reset(FakeOrthancOptions::with_configuration(with(configuration, &outside)))?;
+        let mut warnings = own_lines::<C>(&trials.orthanc.logs(), LogLevel::Warning);
+        warnings.retain(|line| !line.contains(others));
+        let [line] = &warnings[..] else { anyhow::bail!("{warnings:#?}") };
+        assert!(line.contains(&format!(": {}; ", named.join(", "))) && line.contains(C::SECTION), "{line}");
+    }
+    Ok(())
+}
+
+fn bucket_is_a_name_alone<C: Cloud>() -> Result<()> {
+    let mut trials = Trials::<C>::start()?;
+    let advice = format!("\"{}\": \"images\"", C::BUCKET_OPTION);
+    trials.refuse(&[
+        (C::BUCKET_OPTION, json!("s3://images/ct"), &*advice),
+        (C::BUCKET_OPTION, json!("https://host/images"), "a URL"),
+        (C::BUCKET_OPTION, json!("arn:aws:s3:::images"), &*advice),
+        (C::BUCKET_OPTION, json!("images/ct"), &*advice),
+    ])
 }
 
 fn unencrypted_endpoint_causes_a_warning<C: Cloud>() -> Result<()> {

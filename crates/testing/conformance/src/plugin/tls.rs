@@ -29,14 +29,14 @@ tests! {
 }
 
 /// A private certificate authority.
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     /// The authority's certificate in PEM format.
-    file: NamedTempFile,
+    pub(crate) file: NamedTempFile,
 }
 
 impl Authority {
-    fn new(name: &str) -> Result<Self> {
+    pub(crate) fn new(name: &str) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -46,9 +46,10 @@ impl Authority {
         Ok(Self { issuer, file })
     }
 
-    /// Returns a server with a certificate for this name that expires in the year `until`.
-    fn server(&self, name: &str, until: i32) -> Result<ServerConfig> {
-        let mut params = CertificateParams::new([name.to_owned()])?;
+    /// Returns a server with a certificate for these names that expires in the year `until`.
+    pub(crate) fn server(&self, names: &[&str], until: i32) -> Result<ServerConfig> {
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names)?;
         params.not_after = date_time_ymd(until, 1, 1);
         let key = KeyPair::generate()?;
         let chain = vec![params.signed_by(&key, &self.issuer)?.der().clone()];
@@ -57,18 +58,15 @@ impl Authority {
     }
 }
 
-/// A bucket server behind TLS.
-struct Secured<C> {
-    server: BucketServer,
-    port: u16,
+/// TLS in front of a server.
+pub(crate) struct TlsFront {
+    pub(crate) port: u16,
     _runtime: Runtime,
-    cloud: PhantomData<C>,
 }
 
-impl<C: Cloud> Secured<C> {
-    fn start(config: ServerConfig) -> Result<Self> {
-        let server = C::server()?;
-        let behind = server.port();
+impl TlsFront {
+    /// Passes what clients send to the port `behind`.
+    pub(crate) fn start(config: ServerConfig, behind: u16) -> Result<Self> {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
         let port = listener.local_addr()?.port();
@@ -84,12 +82,27 @@ impl<C: Cloud> Secured<C> {
                 });
             }
         });
-        Ok(Self { server, port, _runtime: runtime, cloud: PhantomData })
+        Ok(Self { port, _runtime: runtime })
+    }
+}
+
+/// A bucket server behind TLS.
+struct Secured<C> {
+    server: BucketServer,
+    front: TlsFront,
+    cloud: PhantomData<C>,
+}
+
+impl<C: Cloud> Secured<C> {
+    fn start(config: ServerConfig) -> Result<Self> {
+        let server = C::server()?;
+        let front = TlsFront::start(config, server.port())?;
+        Ok(Self { server, front, cloud: PhantomData })
     }
 
     /// Returns a configuration for this server.
     fn configuration(&self, root: &Value) -> Value {
-        let section = C::section(&format!("https://127.0.0.1:{}", self.port));
+        let section = C::section(&format!("https://127.0.0.1:{}", self.front.port));
         with(configuration::<C>(section), root)
     }
 }
@@ -97,7 +110,7 @@ impl<C: Cloud> Secured<C> {
 fn configured_authority_is_trusted<C: Cloud>() -> Result<()> {
     let authority = Authority::new("Hospital")?;
     let other = Authority::new("Elsewhere")?;
-    let secured = Secured::<C>::start(authority.server("127.0.0.1", 2099)?)?;
+    let secured = Secured::<C>::start(authority.server(&["127.0.0.1"], 2099)?)?;
     let mut bundle = NamedTempFile::new()?;
     write!(bundle, "# comment\n{}{}", other.issuer.pem(), authority.issuer.pem())?;
     let configuration = secured.configuration(&json!({"HttpsCACertificates": bundle.path()}));
@@ -135,10 +148,10 @@ fn untrusted_certificate_prevents_the_start<C: Cloud>() -> Result<()> {
     let other = Authority::new("Elsewhere")?;
     let trusted = json!({"HttpsCACertificates": authority.file.path()});
     for (config, root, reason) in [
-        (authority.server("127.0.0.1", 2099)?, json!({}), "UnknownIssuer"),
-        (other.server("127.0.0.1", 2099)?, trusted.clone(), "UnknownIssuer"),
-        (authority.server("elsewhere.test", 2099)?, trusted.clone(), "not valid for name"),
-        (authority.server("127.0.0.1", 2020)?, trusted, "expired"),
+        (authority.server(&["127.0.0.1"], 2099)?, json!({}), "UnknownIssuer"),
+        (other.server(&["127.0.0.1"], 2099)?, trusted.clone(), "UnknownIssuer"),
+        (authority.server(&["elsewhere.test"], 2099)?, trusted.clone(), "not valid for name"),
+        (authority.server(&["127.0.0.1"], 2020)?, trusted, "expired"),
     ] {
         let secured = Secured::<C>::start(config)?;
         let line = refusal::<C, _>(load::<C>(secured.configuration(&root))?)?;

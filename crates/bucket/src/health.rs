@@ -1,0 +1,108 @@
+//! Whether the server answers: warns of requests that wait for it, and counts retries.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::error::StorageError;
+
+/// How long a request waits before a retry is worth a warning.
+const LONG: Duration = Duration::from_secs(5);
+/// How long after a warning further requests that wait are only info lines.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// What is known about the answers of a bucket's server, shared by all its requests.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    /// The bucket's name in messages.
+    bucket: String,
+    retries: AtomicU64,
+    /// Whether an outage has been logged whose end has not.
+    is_logged: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Requests that have waited for [`LONG`].
+    waiting: usize,
+    outage: Option<Outage>,
+}
+
+#[derive(Debug)]
+struct Outage {
+    since: Instant,
+    warned: Instant,
+}
+
+/// A request that has waited for [`LONG`].
+#[derive(Debug)]
+pub(crate) struct Waiting(Arc<Health>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.state.lock().waiting -= 1;
+    }
+}
+
+impl Health {
+    pub(crate) fn new(bucket: &str) -> Self {
+        Self { bucket: bucket.to_owned(), ..Self::default() }
+    }
+
+    /// Number of retries since the start.
+    pub(crate) fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    /// Logs the failed attempt of a request that has been without an answer for `silence`, and is sent again after `pause`:
+    /// one warning in [`QUIET`] for all requests that have waited for [`LONG`].
+    pub(crate) fn retry(
+        self: &Arc<Self>,
+        failed: &StorageError,
+        silence: Duration,
+        pause: Duration,
+        waiting: &mut Option<Waiting>,
+    ) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+        let pause = pause.as_millis();
+        if silence < LONG {
+            tracing::info!("{failed}; retrying in {pause} ms");
+            return;
+        }
+        let mut state = self.state.lock();
+        if waiting.is_none() {
+            state.waiting += 1;
+            *waiting = Some(Waiting(Arc::clone(self)));
+        }
+        let now = Instant::now();
+        let is_known = state.outage.as_ref().is_some_and(|outage| now < outage.warned + QUIET);
+        let since = state.outage.as_ref().map_or(now - silence, |outage| outage.since);
+        let count = state.waiting;
+        if !is_known {
+            state.outage = Some(Outage { since, warned: now });
+            self.is_logged.store(true, Ordering::Relaxed);
+        }
+        drop(state);
+        let seconds = silence.as_secs();
+        if is_known {
+            tracing::info!("{failed}; no answer for {seconds} s, retrying in {pause} ms");
+        } else {
+            tracing::warn!(
+                "{failed}; no answer for {seconds} s, retrying in {pause} ms; requests that wait: {count}"
+            );
+        }
+    }
+
+    /// Notes that the server has answered a request.
+    pub(crate) fn answered(&self) {
+        if self.is_logged.swap(false, Ordering::Relaxed)
+            && let Some(outage) = self.state.lock().outage.take()
+        {
+            tracing::warn!("{} answers again, after {} s", self.bucket, outage.since.elapsed().as_secs());
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Mistakes in what all clouds have in common.
+
+use std::fs;
+
+use anyhow::Result;
+use fake_cloud::{BUCKET, Fault, Odd};
+use serde_json::{Value, json};
+
+use super::setup::Setup;
+use super::{Make, Mistake, reports, stops, warns};
+use crate::fixture::request;
+
+pub(super) const MISTAKES: &[Mistake] = &[
+    warns(&["the configuration has no section \"…\""], |it| it.replace(None)),
+    stops(&["must be a string"], |it| it.set("RootPath", 7)),
+    stops(&["must be true or false"], |it| it.set("VerifyChecksums", "true")),
+    stops(&["must be an integer from … to …"], |it| it.set("MaxConnections", "25")),
+    stops(&["must be one of …"], |it| it.set("StorageStructure", "Flat")),
+    stops(&["must be an object {…}"], |it| it.set("StorageEncryption", "hunter2")),
+    stops(&["is missing"], |it| it.change(&json!({it.bucket_option: null}))),
+    stops(&["must not be empty"], |it| it.set(it.bucket_option, "")),
+    stops(&["is not an option; did you mean …?"], |it| it.set("RootPaht", "x")),
+    stops(&["is not an option; did you mean …?"], |it| {
+        it.set("StorageEncyption", json!({"MasterKey": "hunter2"}))
+    }),
+    stops(&["is not an option; did you mean …?"], |it| it.set("MasterKeys", "hunter2")),
+    stops(&["is not an option; did you mean …?"], |it| it.encrypt(&json!({"ReadUnencrypt": true}))),
+    warns(&["options at the root of the configuration, which have no effect there: …"], |it| {
+        it.root("RootPath", "x")
+    }),
+    warns(&["unknown options in the section \"…\""], |it| it.set("ColourOfTheBucket", "hunter2")),
+    warns(&["… is deprecated"], |it| it.set("MigrationFromFileSystemEnabled", true)),
+    stops(&["the path must not begin with \"/\""], |it| it.set("RootPath", "/orthanc")),
+    stops(&["the path must not contain empty folders"], |it| it.set("RootPath", "orthanc//ct")),
+    stops(&["must name a readable file"], |it| it.root("HttpsCACertificates", "/nowhere/ca.pem")),
+    stops(&["must be a PEM file with at least one certificate"], |it| {
+        let file = it.keys.write("ca.pem", "hunter2")?;
+        it.root("HttpsCACertificates", file)
+    }),
+    stops(&["must be [protocol://][user:password@]host[:port]"], |it| it.root("HttpProxy", "hunter2@:80")),
+    stops(&["must be [protocol://][user:password@]host[:port]"], |it| it.set("Proxy", "orthanc:hunter2@:80")),
+    stops(&["`StorageDirectory` cannot be used"], |it| {
+        it.set("HybridMode", "WriteToFileSystem")?;
+        it.root("StorageDirectory", "/proc/orthanc")
+    }),
+    stops(&["requires \"HybridMode\": \"WriteToFileSystem\""], |it| {
+        it.set("Offload", json!({"AfterDays": 30}))
+    }),
+    stops(&["must set AfterDays, KeepFreeMB or MaxFileSystemMB"], |it| {
+        offload(it, &json!({"BringBack": true}))
+    }),
+    stops(&["must be a period such as \"02:00-06:00\""], |it| {
+        offload(it, &json!({"AfterDays": 30, "Schedule": "2-6"}))
+    }),
+    warns(&["StateDirectory cannot be used"], |it| it.set("StateDirectory", "/proc/orthanc")),
+    stops(&["DeletionDelay requires a StateDirectory that can be written to"], |it| {
+        it.change(&json!({"StateDirectory": "/proc/orthanc", "DeletionDelay": 60}))
+    }),
+    stops(&["must be a name alone, not …"], |it| it.set(it.bucket_option, "s3://images")),
+    stops(&["must be a name alone, not …"], |it| it.set(it.bucket_option, "arn:aws:s3:::images")),
+    stops(&["must be a name alone, not …"], |it| it.set(it.bucket_option, "images/ct")),
+    stops(&["the bucket does not exist"], |it| it.set(it.bucket_option, "hospital")),
+    stops(&["the answer does not come from the storage server", "this does not look like …"], |it| {
+        it.answer(Fault::Odd(Odd::WebPage(200)))
+    }),
+    reports(&["continuing, but attachments cannot be stored in the bucket"], |it| it.deny(request::CREATE)),
+    warns(&["continuing; objects of deleted attachments will remain in the bucket"], |it| {
+        it.deny(request::REMOVE)
+    }),
+    warns(&["this object of an earlier start cannot be replaced"], |it| {
+        it.server.insert(BUCKET, ".orthanc-object-storage/write-check", "x");
+        it.deny(request::CREATE)
+    }),
+    warns(&["continuing, since the server may become available later"], |it| it.answer(Fault::slow_down())),
+    warns(&["will contain unencrypted patient data"], |_| Ok(())),
+    warns(&["new objects are encrypted in format A1"], |it| it.encrypt(&json!({"Format": "A1"}))),
+    warns(&["new attachments are written to …, not to the bucket"], |it| {
+        it.set("HybridMode", "WriteToFileSystem")
+    }),
+    warns(&["attachments that are not in the bucket are read from …"], |it| {
+        it.set("HybridMode", "WriteToObjectStorage")
+    }),
+    stops(&["is missing; it must be [id, \"path of the key file\"]"], |it| {
+        it.set("StorageEncryption", json!({"Format": "A2"}))
+    }),
+    stops(&["must be [id, \"path of the key file\"]"], |it| master(it, &json!("hunter2"))),
+    stops(&["must name a readable key file"], |it| master(it, &json!([1, "/etc/orthanc/nowhere.key"]))),
+    stops(&["must name a readable key file"], |it| {
+        it.key_file("hunter2")?;
+        set_mode(&it.keys.path("new.key"), 0o000)
+    }),
+    stops(&["must be the path of a key file, got a key"], |it| {
+        let key = fs::read_to_string(it.keys.path("key-7.b64"))?;
+        master(it, &json!([1, key.trim()]))
+    }),
+    stops(&["must name a valid key file", "the key file must be base64 text"], |it| {
+        it.key_file("hunter2 is not a key!")
+    }),
+    stops(&["the key file must contain a key of 32 bytes"], |it| it.key_file("aHVudGVyMg==")),
+    stops(&["two master keys have the id …"], |it| {
+        let other = json!([3, it.keys.path("key-7.b64")]);
+        it.encrypt(&json!({"PreviousMasterKeys": [other]}))
+    }),
+    stops(&["differs from the section at the root of the configuration"], |it| {
+        it.root("StorageEncryption", it.keys.section(&json!({})))?;
+        it.encrypt(&json!({"Enable": false}))
+    }),
+    reports(&["is damaged, so it is not known whether master key … is the one used before"], |it| {
+        it.server.insert(BUCKET, ".orthanc-object-storage/key-3", "hunter2");
+        it.encrypt(&json!({}))
+    }),
+    Mistake {
+        before: Some(|it| it.encrypt(&json!({}))),
+        ..stops(&["master key … is not the key that was used under this id"], |it| {
+            master(it, &json!([3, it.keys.path("key-7.b64")]))
+        })
+    },
+    hides(
+        &["it is not encrypted, so set \"ReadUnencrypted\": true"],
+        |_| Ok(()),
+        |it| it.encrypt(&json!({})),
+    ),
+    hides(&["it is encrypted, so configure StorageEncryption"], |it| it.encrypt(&json!({})), |_| Ok(())),
+    hides(&["it is outside RootPath, so correct RootPath"], |_| Ok(()), |it| it.set("RootPath", "x")),
+    hides(&["set \"StorageStructure\": \"…\""], |_| Ok(()), |it| it.set("StorageStructure", "legacy")),
+    warns(&["other users can access the key file …"], |it| {
+        it.encrypt(&json!({}))?;
+        set_mode(&it.keys.path("key-3.b64"), 0o644)
+    }),
+];
+
+/// A change of the configuration after which an instance is not found any more.
+const fn hides(messages: &'static [&'static str], before: Make, make: Make) -> Mistake {
+    Mistake { before: Some(before), ..reports(messages, make) }
+}
+
+fn offload(it: &mut Setup<'_>, options: &Value) -> Result<()> {
+    it.change(&json!({"HybridMode": "WriteToFileSystem", "Offload": options}))
+}
+
+fn master(it: &mut Setup<'_>, key: &Value) -> Result<()> {
+    it.set("StorageEncryption", json!({ "MasterKey": key }))
+}
+
+fn set_mode(path: &str, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(mode))?)
+}

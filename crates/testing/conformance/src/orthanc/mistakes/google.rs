@@ -1,0 +1,52 @@
+//! Mistakes that only the plugin for Google knows.
+
+use anyhow::Result;
+use fake_cloud::{GoogleOptions, Interceptor};
+use serde_json::{Value, json};
+
+use super::setup::Setup;
+use super::{Mistake, stops};
+
+pub(super) const MISTAKES: &[Mistake] = &[
+    stops(&["cannot be read"], |it| it.set("ServiceAccountFile", "/nowhere/key.json")),
+    stops(&["is not valid JSON"], |it| account(it, "hunter2")),
+    stops(&["has no \"…\""], |it| {
+        account(it, "{\"type\": \"service_account\", \"private_key\": \"hunter2\"}")
+    }),
+    stops(&["has no RSA key in PEM format"], |it| {
+        let key = json!({"type": "service_account", "client_email": "a@b", "private_key_id": "1", "private_key": "hunter2"});
+        account(it, &key.to_string())
+    }),
+    stops(&["must have the \"type\" \"service_account\" or \"authorized_user\""], |it| {
+        account(it, "{\"type\": \"external_account\"}")
+    }),
+    stops(&["must contain a service account key"], |it| account(it, &user("hunter2").to_string())),
+    stops(&["the metadata server …"], |it| {
+        // No service listens at this address.
+        it.environment("GCE_METADATA_HOST", "127.0.0.1:9")?;
+        it.environment("GCE_METADATA_IP", "127.0.0.1:9")?;
+        it.change(&json!({"ServiceAccountFile": null}))
+    }),
+    stops(&["Google's token service …"], |it| {
+        let google = Interceptor::start(it.server.port())?;
+        let authority = it.keys.write("authority.pem", google.authority())?;
+        let file = it.keys.write("user.json", user("hunter2").to_string())?;
+        it.root("HttpsCACertificates", authority)?;
+        it.environment("HTTPS_PROXY", google.proxy())?;
+        it.environment("GOOGLE_APPLICATION_CREDENTIALS", file)?;
+        it.keep(google);
+        it.change(&json!({"ServiceAccountFile": null, "Endpoint": "storage.googleapis.com"}))
+    }),
+];
+
+fn account(it: &mut Setup<'_>, content: &str) -> Result<()> {
+    let file = it.keys.write("key.json", content)?;
+    it.set("ServiceAccountFile", file)
+}
+
+/// Returns the file of a user whose token Google has revoked.
+fn user(refresh_token: &str) -> Value {
+    let mut user = GoogleOptions::new().map(|options| options.user.json()).unwrap_or_default();
+    user["refresh_token"] = json!(refresh_token);
+    user
+}
