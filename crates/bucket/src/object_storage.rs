@@ -70,6 +70,11 @@ impl ObjectStorage {
         Self { bucket: self.bucket.with_retry(retry), ..self }
     }
 
+    /// Number of retries of requests to the bucket since the start.
+    pub fn retries(&self) -> u64 {
+        self.bucket.retries()
+    }
+
     /// Checks that the bucket can be used; see [`Bucket::check`].
     ///
     /// # Errors

@@ -94,9 +94,21 @@ struct Done {
     side: Side,
 }
 
+/// A request that has failed: what to log, and the code from which Orthanc derives an HTTP status.
+struct Failure {
+    error: String,
+    code: ErrorCode,
+}
+
+impl Failure {
+    fn new(error: &impl ToString, code: ErrorCode) -> Self {
+        Self { error: error.to_string(), code }
+    }
+}
+
 impl Area {
     /// Encrypts an attachment if encryption is on, and stores it.
-    fn store(&self, place: Place, attachment: Attachment, content: Bytes) -> Result<(), ErrorCode> {
+    fn store(&self, place: Place, attachment: Attachment, content: Bytes) -> Result<(), Failure> {
         let stopping = || StorageError::new(Operation::Create, place.name(&attachment), Cause::Stopping);
         // Held until the upload has ended.
         let reserve = |encryption: &Arc<Encryption>| {
@@ -107,15 +119,15 @@ impl Area {
             None => {
                 // Reads would refuse it, so it must not be reported as stored.
                 if let Err(cause) = form(None, place.naming(), &content) {
-                    tracing::error!("cannot store {}: {cause}", place.name(&attachment));
-                    return Err(ErrorCode::STORAGE_AREA_PLUGIN);
+                    let error = format!("cannot store {}: {cause}", place.name(&attachment));
+                    return Err(Failure::new(&error, ErrorCode::STORAGE_AREA_PLUGIN));
                 }
                 Payload::Lent(content)
             }
             Some(encryption) => {
                 encryption.seal(&attachment, &content).map(Payload::Owned).map_err(|error| {
-                    tracing::error!("cannot store {}: {error}", place.name(&attachment));
-                    ErrorCode::STORAGE_AREA_PLUGIN
+                    let error = format!("cannot store {}: {error}", place.name(&attachment));
+                    Failure::new(&error, ErrorCode::STORAGE_AREA_PLUGIN)
                 })?
             }
         };
@@ -150,7 +162,7 @@ impl Area {
         &self,
         attachment: Attachment,
         read: impl FnOnce(&Reading<'_>) -> Result<Served, ReadError>,
-    ) -> Result<Done, ErrorCode> {
+    ) -> Result<Done, Failure> {
         let reading = Reading {
             runtime: &self.runtime,
             storage: &self.storage,
@@ -175,15 +187,23 @@ impl Area {
         &self,
         request: Request,
         attachment: Attachment,
-        serve: impl FnOnce() -> Result<Done, ErrorCode>,
+        serve: impl FnOnce() -> Result<Done, Failure>,
     ) -> Result<(), ErrorCode> {
         let start = Instant::now();
+        let running = self.metrics.begin(request);
         let result = catch_unwind(AssertUnwindSafe(serve));
+        drop(running);
         let time = start.elapsed();
         let served = result.as_ref().ok().and_then(|served| served.as_ref().ok());
         let counted = served.map_or(request, |done| done.request);
         self.metrics.count(counted, time, served.map(|done| done.bytes));
-        let Done { what, bytes, side, .. } = result.unwrap_or_else(|panic| resume_unwind(panic))?;
+        let result = result.unwrap_or_else(|panic| resume_unwind(panic));
+        let Done { what, bytes, side, .. } = result.map_err(|failure| {
+            tracing::error!("{}", failure.error);
+            self.metrics.failed(request, &failure.error);
+            failure.code
+        })?;
+        self.metrics.succeeded(request);
         tracing::info!(
             "{what} {} ({}): {bytes} bytes in {} ms, {:.1} MB/s",
             self.storage.place(side).name(&attachment),
@@ -202,16 +222,14 @@ fn attachment(uuid: &str, content_type: ContentType) -> Result<Attachment, Error
     })
 }
 
-/// Logs `error`. Returns the code from which Orthanc derives an HTTP status.
-fn report(error: &StorageError) -> ErrorCode {
-    tracing::error!("{error}");
-    code(error)
+/// The failure of a store or a deletion.
+fn report(error: &StorageError) -> Failure {
+    Failure::new(error, code(error))
 }
 
 /// As [`report`], for a read.
-fn report_read(error: &ReadError) -> ErrorCode {
-    tracing::error!("{error}");
-    match error {
+fn report_read(error: &ReadError) -> Failure {
+    let code = match error {
         ReadError::Storage(error) | ReadError::Interrupted(error) => code(error),
         ReadError::OutOfRange { .. } => ErrorCode::BAD_RANGE,
         ReadError::Form { cause: UnacceptableForm::Encrypted(_), .. } => ErrorCode::STORAGE_AREA_PLUGIN,
@@ -220,7 +238,8 @@ fn report_read(error: &ReadError) -> ErrorCode {
             ErrorCode::CORRUPTED_FILE
         }
         ReadError::NoMemory(_, code) => *code,
-    }
+    };
+    Failure::new(error, code)
 }
 
 fn code(error: &StorageError) -> ErrorCode {

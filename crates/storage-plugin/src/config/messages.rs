@@ -4,13 +4,12 @@ use std::ffi::CStr;
 use std::fmt::Write as _;
 use std::fs;
 
-use bucket::BucketOptions;
 use orthanc_ffi::InitializeError;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::{CommonOptions, Section};
-use crate::{Provider, ProviderContext, connect, endpoint_option};
+use crate::{Connection, Provider, ProviderContext, connect, endpoint_option};
 
 /// A cloud with one option of each kind.
 struct Cloud;
@@ -26,7 +25,7 @@ impl Provider for Cloud {
     fn connect(
         section: &mut Section<'_>,
         context: &ProviderContext<'_>,
-    ) -> Result<BucketOptions, InitializeError> {
+    ) -> Result<Connection, InitializeError> {
         section.required("BucketName")?;
         section.secret("Password")?;
         section.strings("Tags")?;
