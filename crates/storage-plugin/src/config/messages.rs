@@ -12,7 +12,7 @@ use super::{CommonOptions, Section};
 use crate::{Connection, Provider, ProviderContext, connect, endpoint_option};
 
 /// A cloud with one option of each kind.
-struct Cloud;
+pub(crate) struct Cloud;
 
 impl Provider for Cloud {
     const SERVER: &'static str = "a server";

@@ -10,6 +10,7 @@ mod faults;
 mod library;
 mod requests;
 mod resets;
+mod start;
 mod tls;
 
 modules![
@@ -23,5 +24,6 @@ modules![
     library,
     requests,
     resets,
+    start,
     tls
 ];
