@@ -112,7 +112,7 @@ impl Converter<'_> {
         if fs::canonicalize(input)
             .is_ok_and(|input| fs::canonicalize(output).is_ok_and(|output| input == output))
         {
-            return Err(usage(format!("{} cannot be both input and output", shown(&input))));
+            return Err(usage(format!("{} cannot be both input and output", shown(input))));
         }
         match self.existing {
             Existing::Replace => Ok(false),

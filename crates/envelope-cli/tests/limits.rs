@@ -115,8 +115,8 @@ fn next_command_removes_what_a_killed_one_left() {
     let bench = Bench::new();
     fs::create_dir(bench.path("out")).unwrap();
     let feed = |name| {
-        let mut child = spawn(&bench, &["encrypt", "--key", "1:one.key", "-", name]);
         let partial = partial_files(&bench.path("out"));
+        let mut child = spawn(&bench, &["encrypt", "--key", "1:one.key", "-", name]);
         child.stdin.as_mut().unwrap().write_all(b"the beginning").unwrap();
         wait_until(|| partial_files(&bench.path("out")) > partial);
         child
