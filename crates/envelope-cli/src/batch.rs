@@ -159,7 +159,11 @@ impl<'a> Batch<'a> {
             prepare_folder(folder)?;
             self.folders.insert(folder.to_owned());
         }
-        self.converter.convert(&found.path, &output)
+        let outcome = self.converter.convert(&found.path, &output)?;
+        if outcome == Outcome::Skipped {
+            self.converter.console.skip(found.len);
+        }
+        Ok(outcome)
     }
 
     fn numbers(&self) -> String {

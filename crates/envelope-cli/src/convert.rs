@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
@@ -188,6 +189,11 @@ impl Converter<'_> {
     fn decrypt(&self, ring: &KeyRing, input: &Path, output: &Path) -> anyhow::Result<()> {
         self.decrypt_envelope(ring, input, output).map_err(|error| match error.downcast::<DecryptError>() {
             Ok(DecryptError::InvalidUuid(error)) => usage(error.to_string()),
+            Ok(DecryptError::Target(error)) => {
+                let error = error.downcast::<io::Error>();
+                let error = error.map_or_else(anyhow::Error::from_boxed, |error| anyhow::Error::from(*error));
+                error.context(format!("cannot write {}", shown(output)))
+            }
             Ok(error) => anyhow::Error::from(error).context(shown(input)),
             Err(error) => error,
         })

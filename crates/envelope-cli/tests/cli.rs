@@ -173,6 +173,8 @@ fn invalid_command_lines_are_refused() {
         &["decrypt", "--key", "1:one.key", "plain", "one.key", "two.key"],
         &["decrypt", "--key", "1:one.key", ".", "out"],
         &["decrypt", "--key", "1:one.key", "plain", "plain"],
+        &["decrypt", "--key", "1:one.key", "plain", ""],
+        &["inspect", ""],
     ] {
         let message = bench.fails(2, arguments);
         assert!(message.contains("--help"), "{arguments:?}: {message}");
