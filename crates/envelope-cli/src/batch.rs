@@ -47,7 +47,7 @@ fn output_of_one(work: &Work, input: &Path, output: &Path) -> anyhow::Result<Pat
     Ok(output.join(work.output_name(Path::new(name))))
 }
 
-/// Creates a folder and those above it, accessible only to their owner, or tidies it up.
+/// Creates a folder and those above it, accessible only to their owner. Removes what a killed process left in it.
 fn prepare_folder(path: &Path) -> anyhow::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);

@@ -124,13 +124,23 @@ impl Converter<'_> {
         }
     }
 
-    fn uuid_for<'a>(&'a self, format: Format, names: &[&'a Path]) -> anyhow::Result<&'a str> {
-        let uuid = self.uuid.or_else(|| names.iter().find_map(|name| uuid_in_name(name)));
+    /// Returns the UUID given, or that of a file's name. A1 requires none.
+    fn uuid_for<'a>(
+        &'a self,
+        format: Format,
+        input: &'a Path,
+        output: Option<&'a Path>,
+    ) -> anyhow::Result<&'a str> {
+        let in_names = || output.and_then(uuid_in_name).or_else(|| uuid_in_name(input));
+        let uuid = self.uuid.or_else(in_names);
         match (format, uuid) {
             (Format::A1, uuid) => Ok(uuid.unwrap_or_default()),
             (Format::A2, Some(uuid)) => Ok(uuid),
             (Format::A2, None) => {
-                Err(usage("A2 requires the attachment's UUID, but the file's name contains none: use --uuid"))
+                let name = shown(input);
+                Err(usage(format!(
+                    "{name}: A2 requires the attachment's UUID, but the file's name contains none: use --uuid"
+                )))
             }
         }
     }
@@ -140,7 +150,7 @@ impl Converter<'_> {
     }
 
     fn encrypt(&self, ring: &KeyRing, format: Format, input: &Path, output: &Path) -> anyhow::Result<()> {
-        let uuid = self.uuid_for(format, &[output, input])?;
+        let uuid = self.uuid_for(format, input, Some(output))?;
         if is_stdio(output) {
             let mut out = StandardOutput::new();
             self.encrypt_to(ring, format, uuid, input, |bytes| out.write_all(bytes))?;
@@ -208,7 +218,7 @@ impl Converter<'_> {
         let Some(header) = identify(&start).filter(|_| is_envelope(path, &start, Some(ring))) else {
             return Err(DecryptError::NotAnEnvelope.into());
         };
-        let uuid = self.uuid_for(header.format, &[path])?;
+        let uuid = self.uuid_for(header.format, path, None)?;
         let envelope = Envelope { ring, uuid, start, rest: input, console: self.console };
         match (header.format, is_stdio(output)) {
             (_, false) => self.publish(envelope.decrypt_to(PendingFile::create(output)?)?),
