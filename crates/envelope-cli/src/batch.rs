@@ -112,6 +112,7 @@ impl<'a> Batch<'a> {
         if console.shows_progress() {
             let mut total = Amount::default();
             for found in walk(self.inputs).flatten() {
+                interrupt::check()?;
                 total.files += 1;
                 total.bytes += found.len;
             }
