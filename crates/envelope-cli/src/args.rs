@@ -131,6 +131,10 @@ impl Given {
         let mut words = std::mem::take(&mut self.words).into_iter();
         let command = words.next().context(UsageError("the command is missing".to_owned()))?;
         let paths: Vec<PathBuf> = words.map(PathBuf::from).collect();
+        // A variable of a script that is not set must not mean the current folder.
+        if paths.iter().any(|path| path.as_os_str().is_empty()) {
+            return Err(usage("a name must not be empty"));
+        }
         match command.to_str() {
             Some("keygen") => {
                 self.refuse_options_of_others("keygen", false, false)?;

@@ -47,7 +47,7 @@ fn output_of_one(work: &Work, input: &Path, output: &Path) -> anyhow::Result<Pat
     Ok(output.join(work.output_name(Path::new(name))))
 }
 
-/// Creates a folder and those above it, accessible only to their owner, or tidies it up.
+/// Creates a folder and those above it, accessible only to their owner. Removes what a killed process left in it.
 fn prepare_folder(path: &Path) -> anyhow::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -112,6 +112,7 @@ impl<'a> Batch<'a> {
         if console.shows_progress() {
             let mut total = Amount::default();
             for found in walk(self.inputs).flatten() {
+                interrupt::check()?;
                 total.files += 1;
                 total.bytes += found.len;
             }
@@ -159,7 +160,11 @@ impl<'a> Batch<'a> {
             prepare_folder(folder)?;
             self.folders.insert(folder.to_owned());
         }
-        self.converter.convert(&found.path, &output)
+        let outcome = self.converter.convert(&found.path, &output)?;
+        if outcome == Outcome::Skipped {
+            self.converter.console.skip(found.len);
+        }
+        Ok(outcome)
     }
 
     fn numbers(&self) -> String {

@@ -5,6 +5,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// Width of the longest line of progress.
+const WIDTH: usize = 76;
+
 /// Returns a path without control characters: files of a bucket may have names that a terminal obeys.
 pub(crate) fn shown(path: &Path) -> String {
     path.display().to_string().chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
@@ -50,6 +53,11 @@ impl Console {
         self.update(|progress| progress.total = total);
     }
 
+    /// Reduces what the progress is compared with.
+    pub(crate) fn skip(&self, bytes: u64) {
+        self.update(|progress| progress.total.bytes = progress.total.bytes.saturating_sub(bytes));
+    }
+
     /// Counts bytes that were read.
     pub(crate) fn advance(&self, bytes: u64) {
         self.update(|progress| progress.done.bytes += bytes);
@@ -65,8 +73,8 @@ impl Console {
         let mut progress = progress.borrow_mut();
         change(&mut progress);
         if let Some(line) = progress.line(Instant::now()) {
-            // The rest of an earlier line is erased. A failure to show progress must not stop the work.
-            eprint!("\r{line}\x1b[K");
+            // The blanks erase the rest of an earlier line. A failure to show progress must not stop the work.
+            eprint!("\r{line:WIDTH$}");
             io::stderr().flush().ok();
         }
     }
@@ -75,7 +83,7 @@ impl Console {
         if let Some(progress) = &self.progress
             && progress.borrow_mut().is_visible()
         {
-            eprint!("\r\x1b[K");
+            eprint!("\r{:WIDTH$}\r", "");
         }
     }
 }

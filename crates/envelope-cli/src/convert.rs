@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
@@ -112,7 +113,7 @@ impl Converter<'_> {
         if fs::canonicalize(input)
             .is_ok_and(|input| fs::canonicalize(output).is_ok_and(|output| input == output))
         {
-            return Err(usage(format!("{} cannot be both input and output", shown(&input))));
+            return Err(usage(format!("{} cannot be both input and output", shown(input))));
         }
         match self.existing {
             Existing::Replace => Ok(false),
@@ -123,13 +124,23 @@ impl Converter<'_> {
         }
     }
 
-    fn uuid_for<'a>(&'a self, format: Format, names: &[&'a Path]) -> anyhow::Result<&'a str> {
-        let uuid = self.uuid.or_else(|| names.iter().find_map(|name| uuid_in_name(name)));
+    /// Returns the UUID given, or that of a file's name. A1 requires none.
+    fn uuid_for<'a>(
+        &'a self,
+        format: Format,
+        input: &'a Path,
+        output: Option<&'a Path>,
+    ) -> anyhow::Result<&'a str> {
+        let in_names = || output.and_then(uuid_in_name).or_else(|| uuid_in_name(input));
+        let uuid = self.uuid.or_else(in_names);
         match (format, uuid) {
             (Format::A1, uuid) => Ok(uuid.unwrap_or_default()),
             (Format::A2, Some(uuid)) => Ok(uuid),
             (Format::A2, None) => {
-                Err(usage("A2 requires the attachment's UUID, but the file's name contains none: use --uuid"))
+                let name = shown(input);
+                Err(usage(format!(
+                    "{name}: A2 requires the attachment's UUID, but the file's name contains none: use --uuid"
+                )))
             }
         }
     }
@@ -139,7 +150,7 @@ impl Converter<'_> {
     }
 
     fn encrypt(&self, ring: &KeyRing, format: Format, input: &Path, output: &Path) -> anyhow::Result<()> {
-        let uuid = self.uuid_for(format, &[output, input])?;
+        let uuid = self.uuid_for(format, input, Some(output))?;
         if is_stdio(output) {
             let mut out = StandardOutput::new();
             self.encrypt_to(ring, format, uuid, input, |bytes| out.write_all(bytes))?;
@@ -188,6 +199,11 @@ impl Converter<'_> {
     fn decrypt(&self, ring: &KeyRing, input: &Path, output: &Path) -> anyhow::Result<()> {
         self.decrypt_envelope(ring, input, output).map_err(|error| match error.downcast::<DecryptError>() {
             Ok(DecryptError::InvalidUuid(error)) => usage(error.to_string()),
+            Ok(DecryptError::Target(error)) => {
+                let error = error.downcast::<io::Error>();
+                let error = error.map_or_else(anyhow::Error::from_boxed, |error| anyhow::Error::from(*error));
+                error.context(format!("cannot write {}", shown(output)))
+            }
             Ok(error) => anyhow::Error::from(error).context(shown(input)),
             Err(error) => error,
         })
@@ -202,7 +218,7 @@ impl Converter<'_> {
         let Some(header) = identify(&start).filter(|_| is_envelope(path, &start, Some(ring))) else {
             return Err(DecryptError::NotAnEnvelope.into());
         };
-        let uuid = self.uuid_for(header.format, &[path])?;
+        let uuid = self.uuid_for(header.format, path, None)?;
         let envelope = Envelope { ring, uuid, start, rest: input, console: self.console };
         match (header.format, is_stdio(output)) {
             (_, false) => self.publish(envelope.decrypt_to(PendingFile::create(output)?)?),

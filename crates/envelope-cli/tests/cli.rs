@@ -4,7 +4,6 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
 
 use common::{Bench, OTHER, UUID, plaintext};
 
@@ -173,6 +172,8 @@ fn invalid_command_lines_are_refused() {
         &["decrypt", "--key", "1:one.key", "plain", "one.key", "two.key"],
         &["decrypt", "--key", "1:one.key", ".", "out"],
         &["decrypt", "--key", "1:one.key", "plain", "plain"],
+        &["decrypt", "--key", "1:one.key", "plain", ""],
+        &["inspect", ""],
     ] {
         let message = bench.fails(2, arguments);
         assert!(message.contains("--help"), "{arguments:?}: {message}");
@@ -236,5 +237,5 @@ fn unsafe_files_are_reported() {
     }
     assert_eq!(fs::metadata(bench.path("out")).unwrap().permissions().mode() & 0o777, 0o600);
     bench.fails(2, &["encrypt", "--key", "2:two.key", "plain", "/dev/null"]);
-    assert!(!fs::metadata(Path::new("/dev/null")).unwrap().is_file());
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
 }

@@ -124,7 +124,7 @@ fn existing_files_are_kept_skipped_or_replaced() {
         stderr(&bench, code, &[&DECRYPT[..], options, &["bucket", "images"]].concat())
     };
     let message = run(1, &[]);
-    assert!(message.contains(&format!("{existing} exists; use --force to replace it, or --skip-existing")));
+    assert!(message.contains(&format!("{UUID}.dcm exists; use --force to replace it, or --skip-existing")));
     assert!(message.ends_with(" files decrypted: 3, failed: 1\n"), "{message}");
     let message = run(0, &["--skip-existing"]);
     assert_eq!(message, "orthanc-envelope: files decrypted: 0, skipped because their output exists: 4\n");

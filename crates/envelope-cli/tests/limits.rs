@@ -26,7 +26,8 @@ fn limited(bench: &Bench, command: &str) {
         .current_dir(bench.path("."))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && message.is_empty(), "{command}: {message}");
 }
 
 #[test]
@@ -45,6 +46,27 @@ fn memory_does_not_depend_on_the_size() {
         for file in [UUID, "out"] {
             fs::remove_file(bench.path(file)).unwrap();
         }
+    }
+}
+
+#[test]
+fn progress_is_shown_on_a_terminal_only() {
+    let bench = Bench::new();
+    // Takes more than a second.
+    let feed = "(head -c 1000 plain; sleep 1.2; head -c 1000 plain)";
+    for (options, is_terminal, is_shown) in [("", true, true), ("--quiet", true, false), ("", false, false)] {
+        let command = format!("{feed} | $run encrypt --force --key 1:one.key {options} - out");
+        let mut shell = if is_terminal { Command::new("script") } else { Command::new("sh") };
+        shell.args(if is_terminal { ["-qec", &command, "/dev/null"] } else { ["-c", &command, "sh"] });
+        shell
+            .env("run", env!("CARGO_BIN_EXE_orthanc-envelope"))
+            .current_dir(bench.path("."))
+            .stdin(Stdio::null());
+        let output = shell.output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(output.status.success(), "{text}");
+        assert_eq!(text.contains("2.0 kB, "), is_shown, "{text}");
+        assert!(is_shown || text.is_empty(), "{text}");
     }
 }
 
@@ -115,8 +137,8 @@ fn next_command_removes_what_a_killed_one_left() {
     let bench = Bench::new();
     fs::create_dir(bench.path("out")).unwrap();
     let feed = |name| {
-        let mut child = spawn(&bench, &["encrypt", "--key", "1:one.key", "-", name]);
         let partial = partial_files(&bench.path("out"));
+        let mut child = spawn(&bench, &["encrypt", "--key", "1:one.key", "-", name]);
         child.stdin.as_mut().unwrap().write_all(b"the beginning").unwrap();
         wait_until(|| partial_files(&bench.path("out")) > partial);
         child
