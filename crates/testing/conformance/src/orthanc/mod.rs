@@ -1,5 +1,6 @@
 //! The plugin in a real Orthanc, on a server that behaves as the cloud does and injects faults.
 
+mod costs;
 mod deleting;
 mod faults;
 pub(crate) mod fixture;
@@ -15,6 +16,7 @@ mod storing;
 mod survival;
 
 modules![
+    costs,
     deleting,
     faults,
     life,
