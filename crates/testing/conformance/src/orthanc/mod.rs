@@ -8,9 +8,12 @@ mod life;
 mod neighbours;
 mod options;
 mod plugins;
+mod restoring;
 mod services;
 mod shared_index;
+mod sizing;
 mod starting;
+
 mod stopping;
 mod storing;
 mod survival;
@@ -23,8 +26,10 @@ modules![
     neighbours,
     options,
     plugins,
+    restoring,
     services,
     shared_index,
+    sizing,
     starting,
     stopping,
     storing,
