@@ -25,6 +25,11 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Returns the number of instances in the bucket.
+fn objects<C: Cloud>(fixture: &Fixture<C>) -> usize {
+    fixture.keys().iter().filter(|key| key.ends_with(".dcm.enc")).count()
+}
+
 fn older_index_finds_all_objects_that_exist<C: Cloud>() -> Result<()> {
     let keys = Keys::new()?;
     let mut fixture = Fixture::<C>::with(&json!({"StorageEncryption": encryption(&keys, "A2")}))?;
@@ -41,7 +46,7 @@ fn older_index_finds_all_objects_that_exist<C: Cloud>() -> Result<()> {
     let object = uuid_of(&fixture, &deleted.id)?;
     fixture.rest().delete(&deleted.path)?.ok()?;
     let later = upload(&fixture, 2, 2)?;
-    ensure!(fixture.keys().len() == kept.len() + later.len(), "{:?}", fixture.keys());
+    ensure!(objects(&fixture) == kept.len() + later.len(), "{:?}", fixture.keys());
 
     // The machine is lost. The configuration and the keys come from their own backups.
     fixture.orthanc.kill()?;
@@ -58,7 +63,7 @@ fn older_index_finds_all_objects_that_exist<C: Cloud>() -> Result<()> {
         fixture.rest().get_json("/studies")? == json!([kept[0].0.study]),
         "the later study is not in the index"
     );
-    ensure!(fixture.keys().len() == kept.len() + later.len(), "no object is deleted: {:?}", fixture.keys());
+    ensure!(objects(&fixture) == kept.len() + later.len(), "no object is deleted: {:?}", fixture.keys());
 
     // The lost instance can be removed, and the later study be sent again.
     fixture.rest().delete(&deleted.path)?.ok()?;
