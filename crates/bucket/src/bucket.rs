@@ -9,7 +9,7 @@ use bytes::Bytes;
 use cloud_http::with_lent_payload;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutOptions, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
 
 use crate::bulk::{BulkDelete, BulkSupport};
 use crate::dialect::Dialect;
@@ -21,9 +21,6 @@ use crate::request_size::{Breaks, RequestSize};
 use crate::retry::{Attempts, RetryPolicy};
 use crate::task::hashing;
 use crate::throughput::{LARGE, Throughput, TransferOptions};
-
-/// The object that [`Bucket::check`] asks for, and the upload that it sends a part of. Neither need exist.
-const PROBE: &str = "orthanc-object-storage-check";
 
 /// How long to wait until a bucket is deleted. Azure takes half a minute or more.
 const BUCKET_DELETION: RetryPolicy = RetryPolicy {
@@ -75,8 +72,8 @@ pub struct BucketOptions {
     /// Whether the server has checksums that it does not send with ranges, but when asked for the object's
     /// attributes.
     pub checksums_on_request: bool,
-    /// Whether objects may have names with backslashes in place of slashes.
-    pub backslash_names: bool,
+    /// Whether objects may have names with backslashes in place of slashes; `None` if no release has stored such.
+    pub backslash_names: Option<bool>,
     /// Creates the bucket if it is missing; `None` if a missing bucket is an error.
     pub create: Option<Arc<dyn CreateBucket>>,
     /// Deletes several objects with one request; `None` if each object takes a request of its own.
@@ -116,7 +113,7 @@ impl BucketOptions {
             largest_put: u64::MAX,
             verify_checksums: true,
             checksums_on_request: false,
-            backslash_names: false,
+            backslash_names: None,
             create: None,
             bulk_delete: None,
             dialect: None,
@@ -185,61 +182,35 @@ impl Bucket {
         format!("{}/{name}", self.options.url)
     }
 
-    /// Checks that the bucket exists and can be read, with one small request below the folder `root`, retried
-    /// as `policy` says. Creates a missing bucket if [`BucketOptions::create`] is set. Waits up to a minute for
+    /// Checks that the bucket exists and can be read, with one request for the object `name`, which need not exist,
+    /// retried as `policy` says. Creates a missing bucket if [`BucketOptions::create`] is set. Waits up to a minute for
     /// the end of a bucket's deletion.
     ///
     /// # Errors
     ///
     /// [`Cause::BucketMissing`], [`Cause::Denied`], …; if the error is `transient`, the bucket may become
     /// available later.
-    pub async fn check(&self, root: &str, policy: RetryPolicy) -> Result<BucketCheck, StorageError> {
-        match self.probe(root, policy).await {
+    pub async fn check(&self, name: &str, policy: RetryPolicy) -> Result<BucketCheck, StorageError> {
+        match self.probe(name, policy).await {
             Err(error) if error.cause == Cause::BucketBeingDeleted => {
                 tracing::warn!("{error}; waiting up to {} s", BUCKET_DELETION.deadline.as_secs());
-                self.probe(root, BUCKET_DELETION).await
+                self.probe(name, BUCKET_DELETION).await
             }
             result => result,
         }
     }
 
-    async fn probe(&self, root: &str, policy: RetryPolicy) -> Result<BucketCheck, StorageError> {
-        let path = self.path(Operation::Check, &format!("{root}{PROBE}"))?;
+    async fn probe(&self, name: &str, policy: RetryPolicy) -> Result<BucketCheck, StorageError> {
+        let path = self.path(Operation::Check, name)?;
         let attempts = |operation| Attempts::new(policy, operation, self.options.url.clone());
         let probed = attempts(Operation::Check).run(|| self.options.store.get(&path)).await;
-        let found = match (probed, &self.options.create) {
+        match (probed, &self.options.create) {
             (Err(error), Some(bucket)) if error.cause == Cause::BucketMissing => {
                 attempts(Operation::CreateBucket).run(|| bucket.create_bucket()).await?;
                 Ok(BucketCheck::Created)
             }
             (Err(error), _) if error.cause != Cause::NotFound => Err(error),
             _ => Ok(BucketCheck::Found),
-        };
-        // Uploads may be allowed where S3 does not say whether an object exists.
-        if found.as_ref().err().is_none_or(StorageError::lacks_permission) {
-            self.learn_dialect(&path, policy).await;
-        }
-        found
-    }
-
-    /// Sends a part of an upload that does not exist, which stores nothing: the server refuses its headers first, if it
-    /// does not know them. No content is sent for that later.
-    async fn learn_dialect(&self, path: &Path, policy: RetryPolicy) {
-        if self.options.dialect.as_ref().is_none_or(|dialect| dialect.is_known()) {
-            return;
-        }
-        let once = RetryPolicy { max_retries: 0, ..policy };
-        let mut attempts = Attempts::new(once, Operation::Check, self.options.url.clone());
-        let upload = PROBE.to_owned();
-        let part = || self.multipart().put_part(path, &upload, 0, PutPayload::default());
-        match attempts.run(part).await {
-            Err(error) => tracing::debug!("{error}"),
-            // A server that does not know parts has stored an empty object.
-            Ok(_) => {
-                if let Err(error) = self.delete_path(path, once).await {
-                    tracing::warn!("{error}");
-                }
-            }
         }
     }
 

@@ -8,10 +8,6 @@ pub trait Dialect: Debug + Send + Sync {
     /// it fails after a change, it begins again.
     fn changes(&self) -> usize;
 
-    /// Whether an upload has shown that the knowledge is right. If not, [`Bucket::check`](crate::Bucket::check) sends an
-    /// upload that stores nothing.
-    fn is_known(&self) -> bool;
-
     /// Whether the server may return checksums of objects.
     fn returns_checksums(&self) -> bool;
 }

@@ -5,18 +5,20 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use storage_layout::{Attachment, Layout, Structure};
 
-use crate::bucket::{Bucket, BucketCheck, Payload};
+use crate::bucket::{Bucket, Payload};
 use crate::download::{Download, ReadRange};
+use crate::elsewhere::Searches;
 use crate::error::{Cause, Operation, StorageError};
 use crate::retry::RetryPolicy;
 
 /// The attachments of one Orthanc in a bucket.
 #[derive(Debug, Clone)]
 pub struct ObjectStorage {
-    bucket: Bucket,
-    layout: Layout,
+    pub(crate) bucket: Bucket,
+    pub(crate) layout: Layout,
     legacy_unknown_files: bool,
     read_unencrypted: bool,
+    pub(crate) searches: Searches,
 }
 
 /// Whether content is encrypted, as far as the name of its object or file says.
@@ -61,7 +63,7 @@ impl ObjectStorage {
     /// them (`EnableLegacyUnknownFiles`). With `read_unencrypted`, attachments stored before encryption was
     /// switched on are accepted (`ReadUnencrypted`).
     pub fn new(bucket: Bucket, layout: Layout, legacy_unknown_files: bool, read_unencrypted: bool) -> Self {
-        Self { bucket, layout, legacy_unknown_files, read_unencrypted }
+        Self { bucket, layout, legacy_unknown_files, read_unencrypted, searches: Searches::default() }
     }
 
     /// The same attachments with another retry policy.
@@ -70,13 +72,9 @@ impl ObjectStorage {
         Self { bucket: self.bucket.with_retry(retry), ..self }
     }
 
-    /// Checks that the bucket can be used; see [`Bucket::check`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Bucket::check`].
-    pub async fn check(&self, policy: RetryPolicy) -> Result<BucketCheck, StorageError> {
-        self.bucket.check(&self.layout.root.join(""), policy).await
+    /// When failed requests are retried.
+    pub fn retry(&self) -> RetryPolicy {
+        self.bucket.retry()
     }
 
     /// The bucket's name in messages.
@@ -234,7 +232,7 @@ impl ObjectStorage {
     }
 
     /// The names that an attachment's object may have, the regular one first.
-    fn names(&self, attachment: &Attachment) -> Vec<(String, Naming)> {
+    pub(crate) fn names(&self, attachment: &Attachment) -> Vec<(String, Naming)> {
         let layout = &self.layout;
         let mut names = self.names_in(layout, self.naming(), attachment);
         if layout.encrypted && self.read_unencrypted && layout.structure == Structure::Flat {
@@ -247,7 +245,8 @@ impl ObjectStorage {
     }
 
     fn backslash_name(&self, layout: &Layout, name: &str) -> Option<String> {
-        self.bucket.options.backslash_names.then(|| layout.backslash_name(name)).flatten()
+        let has_them = self.bucket.options.backslash_names == Some(true);
+        has_them.then(|| layout.backslash_name(name)).flatten()
     }
 
     fn names_in(&self, layout: &Layout, naming: Naming, attachment: &Attachment) -> Vec<(String, Naming)> {
@@ -277,7 +276,7 @@ mod tests {
             for backslash_names in [true, false] {
                 let store = Arc::new(InMemory::new());
                 let options = BucketOptions {
-                    backslash_names,
+                    backslash_names: Some(backslash_names),
                     ..BucketOptions::new(Arc::clone(&store), "memory://bucket")
                 };
                 let layout = Layout { root: RootPath::new("a/b").unwrap(), structure, encrypted: false };

@@ -53,7 +53,7 @@ impl Layout {
         }
     }
 
-    fn name(&self, attachment: &Attachment, extension: &str) -> String {
+    pub(crate) fn name(&self, attachment: &Attachment, extension: &str) -> String {
         let uuid = &attachment.uuid;
         match self.structure {
             Structure::Flat => {

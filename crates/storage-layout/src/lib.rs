@@ -20,10 +20,12 @@
 //! ```
 
 mod attachment;
+mod elsewhere;
 mod layout;
 mod root;
 
 pub use attachment::{Attachment, AttachmentUuid, ContentType};
+pub use elsewhere::Difference;
 pub use layout::{FilePath, Layout, Structure};
 pub use root::RootPath;
 

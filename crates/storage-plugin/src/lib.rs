@@ -30,6 +30,8 @@
 //!     const SECTION: &'static str = "MemoryStorage";
 //!     const SERVER: &'static str = "a memory";
 //!     const READ_PERMISSIONS: &'static str = "none";
+//!     const WRITE_PERMISSIONS: &'static str = "none";
+//!     const DELETE_PERMISSIONS: &'static str = "none";
 //!
 //!     fn connect(section: &mut Section<'_>, context: &ProviderContext<'_>) -> Result<BucketOptions, InitializeError> {
 //!         let url = format!("memory://{}", section.required("BucketName")?);

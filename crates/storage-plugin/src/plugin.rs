@@ -77,11 +77,12 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let facts = facts::<P>(&bucket.url, &common);
         let offload = common.hybrid.as_ref().and_then(|options| options.offload.clone()).map(Offload::new);
         let deletion_delay = common.state.deletion_delay;
+        let check_write = common.check_write;
         let bucket = Bucket::new(bucket);
         let state = state_directory(&bucket, &common, orthanc)?;
         let removable = FileStorage::new(absolute(&common.state.storage_directory, orthanc), UNSYNCED);
         let (storage, encryption) = storage(bucket, common, state.as_ref(), orthanc)?;
-        check::<P>(&runtime, storage.objects())?;
+        check::<P>(&runtime, storage.objects(), check_write, encryption.as_ref())?;
 
         let runtime = Arc::new(runtime);
         let metrics = Arc::<Metrics>::default();

@@ -33,6 +33,10 @@ pub trait Provider: Send + Sync + 'static {
     const SERVER: &'static str;
     /// The permissions to read objects, in messages.
     const READ_PERMISSIONS: &'static str;
+    /// The permissions to write objects, in messages.
+    const WRITE_PERMISSIONS: &'static str;
+    /// The permissions to delete objects, in messages.
+    const DELETE_PERMISSIONS: &'static str;
     /// An alternative name of the option `EnableHttpLogs`.
     const HTTP_LOG_OPTION: Option<&'static str> = None;
 

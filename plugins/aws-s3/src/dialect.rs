@@ -305,10 +305,6 @@ impl Dialect for ServerDialect {
         self.learnt.lock().changes
     }
 
-    fn is_known(&self) -> bool {
-        !self.auto || self.learnt.lock().protection_works
-    }
-
     fn returns_checksums(&self) -> bool {
         self.learnt.lock().asks_for_checksum
     }

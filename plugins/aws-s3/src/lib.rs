@@ -63,6 +63,9 @@ impl Provider for S3 {
     const SERVER: &'static str = "an S3 server";
     const READ_PERMISSIONS: &'static str = "s3:GetObject on the objects, and s3:ListBucket on the bucket, without \
         which S3 denies access to an object that does not exist";
+    const WRITE_PERMISSIONS: &'static str = "s3:PutObject on the objects, with Tags also s3:PutObjectTagging, and with a \
+        KMS key kms:GenerateDataKey and kms:Decrypt on the key";
+    const DELETE_PERMISSIONS: &'static str = "s3:DeleteObject on the objects";
     const HTTP_LOG_OPTION: Option<&'static str> = Some("EnableAwsSdkLogs");
 
     fn connect(
@@ -82,7 +85,7 @@ impl Provider for S3 {
         bucket.dialect = Some(Arc::<ServerDialect>::clone(&http.dialect));
         bucket.bulk_delete = Some(Arc::new(ObjectDeletion::new(&bucket_url, http)));
         bucket.checksums_on_request = true;
-        bucket.backslash_names = section.flag("EnableLegacyBackslashNames", cfg!(windows))?;
+        bucket.backslash_names = Some(section.flag("EnableLegacyBackslashNames", cfg!(windows))?);
         Ok(bucket)
     }
 }

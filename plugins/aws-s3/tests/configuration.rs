@@ -181,3 +181,22 @@ fn connection_timeout_has_two_spellings() -> Result<()> {
     }
     Ok(())
 }
+
+/// Notes must be readable at each start, so they are not in the class that attachments are archived in.
+#[test]
+fn note_about_the_key_has_no_storage_class() -> Result<()> {
+    const NOTE: &str = ".orthanc-object-storage/key-3";
+    let mut trials = Trials::<S3>::start()?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("key");
+    std::fs::write(&path, "AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=")?;
+    let options = json!({
+        "StorageClass": "GLACIER", "Tags": {"a": "b"}, "ServerSideEncryption": "AES256",
+        "StorageEncryption": {"MasterKey": [3, path], "Format": "A2"},
+    });
+    trials.accept(trials.section(&options))?;
+    let note = trials.server.object("bucket", NOTE);
+    let attributes = note.map(|note| (note.storage_class, note.tags.len(), note.server_side_encryption));
+    assert_eq!(attributes, Some((None, 0, Some("AES256".to_owned()))));
+    Ok(())
+}

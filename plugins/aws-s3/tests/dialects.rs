@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use cloud::S3;
 use conformance::{
     Answer, Cloud as _, DICOM, KEY, LoadedPlugin, SmallServer, UUID, configuration, content, done, section,
-    uuid,
+    uuid, with,
 };
 use fake_cloud::{BucketServer, Fault, FaultRule, Operation, Options, Quirks, RefusedChecksums};
 use fake_orthanc::LogLevel;
@@ -47,6 +47,11 @@ fn refusals(operations: &[Operation]) -> Vec<RefusedChecksums> {
 /// Everything above 5 MiB is uploaded in parts.
 fn in_parts() -> Value {
     json!({"UseTransferManager": true})
+}
+
+/// Learns from the attachments, not from the check at start.
+fn unchecked() -> Value {
+    with(in_parts(), &json!({"CheckWrite": false}))
 }
 
 fn start(quirks: &Quirks, options: &Value) -> Result<LoadedPlugin<S3>> {
@@ -126,7 +131,7 @@ fn checksums_are_found_out_without_permission_to_list() -> Result<()> {
 fn what_was_learnt_outlives_a_reset() -> Result<()> {
     let quirks = refusing(refusals(&[Operation::PutObject]).remove(0));
     let server = BucketServer::start(Options { quirks, ..Options::default() })?;
-    let configuration = configuration::<S3>(section::<S3>(&server, &in_parts()));
+    let configuration = configuration::<S3>(section::<S3>(&server, &unchecked()));
     let mut plugin = LoadedPlugin::<S3>::load(server, configuration.clone())?;
     plugin.create(UUID, &content(9))?;
     assert_eq!(plugin.requests(), 2);
@@ -140,9 +145,8 @@ fn what_was_learnt_outlives_a_reset() -> Result<()> {
 
 #[test]
 fn refusal_of_an_upload_costs_one_request() -> Result<()> {
-    // The check at start does not see it.
     for refusal in refusals(&[Operation::PutObject]) {
-        let plugin = start(&refusing(refusal), &in_parts())?;
+        let plugin = start(&refusing(refusal), &unchecked())?;
         assert_eq!(learnt(&plugin), [""; 0]);
         assert_eq!(round_trip(&plugin)?, ROUND_TRIP + 1);
         assert_eq!(round_trip(&plugin)?, ROUND_TRIP);
@@ -154,7 +158,7 @@ fn refusal_of_an_upload_costs_one_request() -> Result<()> {
 
 #[test]
 fn simultaneous_uploads_learn_together() -> Result<()> {
-    let plugin = start(&refusing(refusals(&[Operation::PutObject]).remove(0)), &in_parts())?;
+    let plugin = start(&refusing(refusals(&[Operation::PutObject]).remove(0)), &unchecked())?;
     let hold = plugin.server.hold(Operation::PutObject);
     thread::scope(|scope| {
         let uploads: Vec<_> = (0..8)
@@ -244,7 +248,7 @@ fn option_chooses_the_checksum() -> Result<()> {
         plugin.check()?;
     }
     // A chosen checksum is not given up.
-    let plugin = start(&refusing(refusal()), &json!({"Checksum": "crc64nvme"}))?;
+    let plugin = start(&refusing(refusal()), &json!({"Checksum": "crc64nvme", "CheckWrite": false}))?;
     assert!(plugin.create(UUID, b"x").is_err());
     let line = plugin.new_error()?;
     assert!(line.contains("x-amz-checksum-crc64nvme") && line.contains("400"), "{line}");
@@ -422,6 +426,31 @@ fn redirected_requests_are_signed_again() -> Result<()> {
         ensure!(redirecting.requests().len() >= 5, "requests were not redirected");
         let lines = plugin.lines(LogLevel::Warning);
         assert_eq!(lines.iter().filter(|line| line.contains(&address)).count(), warnings, "{lines:#?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn note_is_written_without_conditional_requests() -> Result<()> {
+    const NOTE: &str = ".orthanc-object-storage/key-3";
+    for has_note in [false, true] {
+        let quirks = Quirks::default();
+        quirks.set().refuses_conditions = true;
+        let server = BucketServer::start(Options { quirks, ..Options::default() })?;
+        if has_note {
+            // Another Orthanc has written it between the look and the refusal.
+            let missing = FaultRule::new(Fault::status(404, "NoSuchKey")).on(Operation::GetObject).skip(1);
+            server.faults().push(missing);
+            server.insert(S3::BUCKET, NOTE, "of another one");
+        }
+        let keys = tempfile::tempdir()?;
+        let path = keys.path().join("key");
+        std::fs::write(&path, "AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=")?;
+        let options = json!({"StorageEncryption": {"MasterKey": [3, path]}});
+        let configuration = configuration::<S3>(section::<S3>(&server, &options));
+        let plugin = LoadedPlugin::<S3>::load(server, configuration)?;
+        let note = plugin.server.object(S3::BUCKET, NOTE).map(|note| note.bytes);
+        assert_eq!(note.is_some_and(|note| note.starts_with(b"of another one")), has_note);
     }
     Ok(())
 }

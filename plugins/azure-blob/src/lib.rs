@@ -56,6 +56,10 @@ impl Provider for Azure {
     const SERVER: &'static str = "an Azure server";
     const READ_PERMISSIONS: &'static str = "the role Storage Blob Data Contributor, or the permission to read (r) in \
         the shared access signature";
+    const WRITE_PERMISSIONS: &'static str = "the role Storage Blob Data Contributor, or the permissions to create and to \
+        write (cw) in the shared access signature";
+    const DELETE_PERMISSIONS: &'static str = "the role Storage Blob Data Contributor, or the permission to delete (d) in \
+        the shared access signature";
     const OLDER_SECTION: Option<&'static str> = Some("BlobStorage");
 
     fn connect(

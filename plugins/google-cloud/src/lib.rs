@@ -52,6 +52,9 @@ impl Provider for Google {
     const SERVER: &'static str = "a Google Cloud Storage server";
     const READ_PERMISSIONS: &'static str = "storage.objects.get, and storage.objects.list, without which Google denies \
         access to an object that does not exist";
+    const WRITE_PERMISSIONS: &'static str =
+        "storage.objects.create, and storage.objects.delete to replace an object";
+    const DELETE_PERMISSIONS: &'static str = "storage.objects.delete";
 
     fn connect(
         section: &mut Section<'_>,

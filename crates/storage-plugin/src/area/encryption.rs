@@ -1,7 +1,7 @@
 //! Encrypts attachments, decides which form of content is accepted, and remembers the headers of envelopes that
 //! were read.
 
-use bucket::Naming;
+use bucket::{Naming, ObjectStorage};
 use bytes::Bytes;
 use crypto_envelope::{
     A2Opener, DecryptError, EncryptError, EnvelopeHeader, Format, KeyRing, encrypt, identify, recognize,
@@ -13,6 +13,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use storage_layout::Attachment;
 
+use super::keys::KeyCheck;
 use crate::config::EncryptionOptions;
 use crate::runtime::Runtime;
 
@@ -22,6 +23,8 @@ const OPENERS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// Keys, formats and memory budgets for encryption and decryption.
 #[derive(Debug)]
 pub(crate) struct Encryption {
+    /// The comparison of the keys with the bucket.
+    pub(crate) keys: Arc<KeyCheck>,
     ring: KeyRing,
     format: Format,
     read_formats: Vec<Format>,
@@ -86,9 +89,11 @@ pub(crate) fn form(
 }
 
 impl Encryption {
-    pub(crate) fn new(options: EncryptionOptions) -> Self {
+    /// Encryption of the attachments in `objects`, with whose keys those of `options` are to be compared.
+    pub(crate) fn new(options: EncryptionOptions, objects: ObjectStorage) -> Self {
         let EncryptionOptions { ring, format, read_formats, memory, read_unencrypted: _ } = options;
         Self {
+            keys: Arc::new(KeyCheck::new(objects, ring.clone())),
             ring,
             format,
             read_formats,

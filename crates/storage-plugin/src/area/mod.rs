@@ -2,6 +2,7 @@
 
 pub(crate) mod deletion;
 pub(crate) mod encryption;
+pub(crate) mod keys;
 mod read;
 
 use std::cell::Cell;
@@ -9,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bucket::{Cause, ObjectStorage, Operation, Payload, StorageError};
+use bucket::{Cause, ObjectStorage, Operation, Payload, Seeker, StorageError};
 use bytes::Bytes;
 use crypto_envelope::DecryptError;
 use hybrid::{HybridStorage, Place, Side};
@@ -18,6 +19,7 @@ use storage_layout::Attachment;
 
 use self::deletion::{Deletion, Deletions};
 use self::encryption::{Encryption, UnacceptableForm, form};
+use self::keys::KeyError;
 pub(crate) use self::read::{KnownClear, ReadError};
 use self::read::{Reading, Served};
 use crate::offload::Offload;
@@ -113,6 +115,7 @@ impl Area {
                 Payload::Lent(content)
             }
             Some(encryption) => {
+                self.expect_right_keys(encryption, &place, &attachment)?;
                 encryption.seal(&attachment, &content).map(Payload::Owned).map_err(|error| {
                     tracing::error!("cannot store {}: {error}", place.name(&attachment));
                     ErrorCode::STORAGE_AREA_PLUGIN
@@ -124,6 +127,26 @@ impl Area {
             Place::ObjectStorage(objects) => self.store_object(objects, attachment, payload),
         };
         stored.map_err(|error| report(&error))
+    }
+
+    /// Fails if the master keys must not be used for new objects.
+    fn expect_right_keys(
+        &self,
+        encryption: &Encryption,
+        place: &Place,
+        attachment: &Attachment,
+    ) -> Result<(), ErrorCode> {
+        let failed = |error| {
+            let object = place.name(attachment);
+            let error = match error {
+                KeyError::Unknown(error) => StorageError { operation: Operation::Create, object, ..error },
+                error => {
+                    StorageError::new(Operation::Create, object, Cause::NotAcceptable(error.to_string()))
+                }
+            };
+            report(&error)
+        };
+        encryption.keys.before_store(&self.runtime, place.side()).map_err(failed)
     }
 
     fn store_object(
@@ -160,7 +183,7 @@ impl Area {
             side: Cell::new(self.storage.first()),
             size: Cell::default(),
         };
-        let Served { bytes, whole } = read(&reading).map_err(|error| report_read(&error))?;
+        let Served { bytes, whole } = read(&reading).map_err(|error| self.report_read(&error, attachment))?;
         let side = reading.side.get();
         if let (Side::ObjectStorage, Some(offload)) = (side, &self.offload) {
             offload.was_read_from_bucket(attachment);
@@ -168,6 +191,19 @@ impl Area {
         let (request, what) =
             if whole { (Request::Read, "read") } else { (Request::ReadRange, "read a range of") };
         Ok(Done { request, what, bytes, side })
+    }
+
+    /// Logs the error of a read, with the name that another configuration gives to a missing object, if it has that.
+    /// Returns the code from which Orthanc derives an HTTP status.
+    fn report_read(&self, error: &ReadError, attachment: Attachment) -> ErrorCode {
+        let objects = self.storage.objects().clone();
+        let search =
+            || self.runtime.run_until_stopped(async move { objects.hint(&attachment, Seeker::Read).await });
+        match error.is_missing().then(search).flatten().flatten() {
+            Some(hint) => tracing::error!("{error}, but {hint}"),
+            None => tracing::error!("{error}"),
+        }
+        read_code(error)
     }
 
     /// Serves a request with `serve`, counts it, and logs it at info level. A failure counts as `request`.
@@ -208,9 +244,8 @@ fn report(error: &StorageError) -> ErrorCode {
     code(error)
 }
 
-/// As [`report`], for a read.
-fn report_read(error: &ReadError) -> ErrorCode {
-    tracing::error!("{error}");
+/// As [`code`], for a read.
+fn read_code(error: &ReadError) -> ErrorCode {
     match error {
         ReadError::Storage(error) | ReadError::Interrupted(error) => code(error),
         ReadError::OutOfRange { .. } => ErrorCode::BAD_RANGE,
@@ -223,6 +258,7 @@ fn report_read(error: &ReadError) -> ErrorCode {
     }
 }
 
+/// The code from which Orthanc derives an HTTP status.
 fn code(error: &StorageError) -> ErrorCode {
     match error.cause {
         Cause::NotFound => ErrorCode::INEXISTENT_FILE,

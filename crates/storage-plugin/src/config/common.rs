@@ -19,6 +19,8 @@ pub(crate) struct CommonOptions {
     pub(crate) legacy_unknown_files: bool,
     /// `VerifyChecksums`.
     pub(crate) verify_checksums: bool,
+    /// `CheckWrite`.
+    pub(crate) check_write: bool,
     /// `HybridMode`; `None` if only the bucket is used.
     pub(crate) hybrid: Option<HybridOptions>,
     /// `StateDirectory` and `DeletionDelay`.
@@ -41,9 +43,19 @@ impl CommonOptions {
         };
         let legacy_unknown_files = section.flag("EnableLegacyUnknownFiles", false)?;
         let verify_checksums = section.flag("VerifyChecksums", true)?;
+        let check_write = section.flag("CheckWrite", true)?;
         let hybrid = HybridOptions::read(section, configuration)?;
         let state = StateOptions::read(section, configuration)?;
         let encryption = EncryptionOptions::read(section, configuration)?;
-        Ok(Self { root, structure, legacy_unknown_files, verify_checksums, hybrid, state, encryption })
+        Ok(Self {
+            root,
+            structure,
+            legacy_unknown_files,
+            verify_checksums,
+            check_write,
+            hybrid,
+            state,
+            encryption,
+        })
     }
 }

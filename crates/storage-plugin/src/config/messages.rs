@@ -18,6 +18,8 @@ struct Cloud;
 impl Provider for Cloud {
     const SERVER: &'static str = "a server";
     const READ_PERMISSIONS: &'static str = "permissions";
+    const WRITE_PERMISSIONS: &'static str = "permissions";
+    const DELETE_PERMISSIONS: &'static str = "permissions";
     const NAME: &'static CStr = c"Cloud";
     const DESCRIPTION: &'static str = "A cloud";
     const SECTION: &'static str = "Cloud";

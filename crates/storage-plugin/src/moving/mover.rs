@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bucket::{Cause, Operation, StorageError};
+use bucket::{Cause, Operation, Seeker, StorageError};
 use futures_util::{FutureExt as _, StreamExt as _};
 use hybrid::{HybridStorage, MoveOutcome, Side, StoredForm};
 use storage_layout::Attachment;
@@ -318,9 +318,15 @@ impl Storages {
         });
         let mut moves = futures_util::stream::iter(moves).buffer_unordered(at_once);
         while let Some((indexed, moved)) = moves.next().await {
+            let Indexed { attachment, .. } = &indexed;
             if let Ok(MoveOutcome::Moved { bytes }) = moved {
-                let name = self.storage.place(target).name(&indexed.attachment);
-                tracing::info!("moved {} to {name}: {bytes} bytes", indexed.attachment.uuid);
+                let name = self.storage.place(target).name(attachment);
+                tracing::info!("moved {} to {name}: {bytes} bytes", attachment.uuid);
+            }
+            if let Ok(MoveOutcome::Missing) = moved
+                && let Some(hint) = self.storage.objects().hint(attachment, Seeker::Move).await
+            {
+                tracing::warn!("{} is in neither storage, but {hint}", attachment.uuid);
             }
             report((indexed, moved));
         }

@@ -38,7 +38,10 @@ impl StoredForm for Encryption {
     fn to_store(&self, attachment: &Attachment, content: StoredContent) -> Result<Bytes, String> {
         let StoredContent { naming, bytes } = content;
         match form(Some(self), naming, &bytes).map_err(|cause| cause.to_string())? {
-            Form::Clear => self.seal(attachment, &bytes).map_err(|error| error.to_string()),
+            Form::Clear => {
+                self.keys.before_move()?;
+                self.seal(attachment, &bytes).map_err(|error| error.to_string())
+            }
             // Content in clear that only begins like an envelope must not be stored as one.
             Form::Envelope(_) if naming == Naming::Either => {
                 match decrypt(self.ring(), attachment.uuid.as_str(), &bytes) {
@@ -75,7 +78,7 @@ impl Encryption {
 mod tests {
     use std::sync::Arc;
 
-    use bucket::{Bucket, BucketOptions, Cause, ObjectStorage, Payload};
+    use bucket::{Bucket, BucketOptions, Cause, ObjectStorage, Payload, RetryPolicy};
     use crypto_envelope::{Format, KeyRing, MasterKey, encrypt};
     use hybrid::{FileStorage, FileStorageOptions, HybridStorage, MoveOutcome, Side};
 
@@ -91,14 +94,19 @@ mod tests {
         KeyRing::new(3, MasterKey::new(&[7; 32]).unwrap(), []).unwrap()
     }
 
-    fn form_accepting(read_formats: &[Format], read_unencrypted: bool) -> Arc<dyn StoredForm> {
-        Arc::new(Encryption::new(EncryptionOptions {
+    async fn form_accepting(read_formats: &[Format], read_unencrypted: bool) -> Arc<dyn StoredForm> {
+        let options = EncryptionOptions {
             ring: ring(),
             format: Format::A2,
             read_formats: read_formats.to_vec(),
             memory: 1,
             read_unencrypted,
-        }))
+        };
+        let bucket = Bucket::new(BucketOptions::new(Arc::new(InMemory::new()), "memory://keys"));
+        let objects = ObjectStorage::new(bucket, Layout::default(), false, false);
+        let encryption = Encryption::new(options, objects);
+        encryption.keys.at_start(RetryPolicy::default()).await.unwrap();
+        Arc::new(encryption)
     }
 
     /// A bucket in memory and files. Each has `content`, or nothing.
@@ -153,7 +161,7 @@ mod tests {
     async fn clear_content_that_begins_like_an_envelope_is_moved() {
         let dicom = [b"A1\x03\0\0\0".as_slice(), &[0; 122], b"DICM", &[1; 100]].concat();
         let off: Arc<dyn StoredForm> = Arc::new(Unchanged);
-        for (form, encrypted) in [(off, false), (form_accepting(&[Format::A2], true), true)] {
+        for (form, encrypted) in [(off, false), (form_accepting(&[Format::A2], true).await, true)] {
             let folder = tempfile::tempdir().unwrap();
             let (storage, attachment) = storage(&folder, encrypted, encrypted, &dicom, None).await;
             let outcome = storage.move_to(&attachment, Side::ObjectStorage, 1, &form).await.unwrap();
@@ -176,7 +184,7 @@ mod tests {
                 let folder = tempfile::tempdir().unwrap();
                 let object = object.then_some(envelope.as_slice());
                 let (storage, attachment) = storage(&folder, true, false, &envelope, object).await;
-                let form = form_accepting(read_formats, false);
+                let form = form_accepting(read_formats, false).await;
                 let outcome = storage.move_to(&attachment, Side::ObjectStorage, 1, &form).await;
                 let text = outcome.as_ref().map_or_else(ToString::to_string, |_| String::new());
                 assert_eq!(outcome.is_ok(), is_moved, "{text}");

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use bucket::{Naming, RetryPolicy, StorageError};
+use bucket::{Naming, RetryPolicy, Seeker, StorageError};
 use crypto_envelope::{RECOGNIZE_LEN, identify, recognize};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use hybrid::{HybridStorage, Side, StoredCopy};
@@ -89,7 +89,13 @@ async fn locate(storage: HybridStorage, attachments: Vec<Indexed>) -> Result<Vec
         let storage = storage.clone();
         async move {
             let copies = storage.locate(&indexed.attachment, RECOGNIZE_LEN as u64).await?;
-            Ok(location(&storage, &indexed, &copies))
+            let mut location = location(&storage, &indexed, &copies);
+            if copies.is_empty()
+                && let Some(hint) = storage.objects().hint(&indexed.attachment, Seeker::Locations).await
+            {
+                location["Hint"] = json!(hint);
+            }
+            Ok(location)
         }
     });
     futures_util::stream::iter(lookups).buffered(AT_ONCE).try_collect().await

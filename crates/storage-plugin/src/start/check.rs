@@ -1,38 +1,128 @@
-//! The check of the bucket at start.
+//! The checks of the bucket at start: can it be read and written, and are the master keys the right ones?
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bucket::{BucketCheck, Cause, ObjectStorage, Operation, RetryPolicy};
+use bucket::{BucketCheck, Cause, ObjectStorage, Operation, RetryPolicy, StorageError, WriteCheck};
 use orthanc_ffi::InitializeError;
+use tokio::time::Instant;
 
+use crate::area::encryption::Encryption;
+use crate::area::keys::KeyError;
 use crate::provider::Provider;
 use crate::runtime::Runtime;
 
-/// Time limit for the check.
-const CHECK: Duration = Duration::from_secs(10);
+/// Time limit for all checks together.
+const CHECKS: Duration = Duration::from_secs(10);
+/// Retries of what follows the first request: the server has answered.
+const RETRIES: u32 = 2;
 
-/// Checks with one request that the bucket can be used. A transient failure is only a warning, since Orthanc
-/// may start before the server does, and so is a missing permission, which storing may not need.
-pub(crate) fn check<P: Provider>(runtime: &Runtime, storage: &ObjectStorage) -> Result<(), InitializeError> {
-    let policy = RetryPolicy { max_retries: 0, deadline: CHECK, ..RetryPolicy::default() };
+/// Checks the bucket, and that attachments can be written and deleted there if `write` is set. Compares the master keys
+/// with those that the bucket's objects were encrypted with.
+///
+/// A transient failure is only a warning, since Orthanc may start before the server does. So is a missing permission:
+/// the C++ plugins start without it, and viewers that never store need only read.
+pub(crate) fn check<P: Provider>(
+    runtime: &Runtime,
+    storage: &ObjectStorage,
+    write: bool,
+    encryption: Option<&Arc<Encryption>>,
+) -> Result<(), InitializeError> {
+    let deadline = Instant::now() + CHECKS;
+    let policy = |max_retries| {
+        let deadline = deadline.saturating_duration_since(Instant::now());
+        RetryPolicy { max_retries, deadline, ..RetryPolicy::default() }
+    };
+    let answers = check_read::<P>(runtime, storage, policy(0))?;
+    if answers && write {
+        check_write::<P>(runtime, storage, policy(RETRIES));
+    }
+    match encryption {
+        Some(encryption) => check_keys(runtime, encryption, answers.then(|| policy(RETRIES))),
+        None => Ok(()),
+    }
+}
+
+/// Sends one request. Returns whether the server answers it.
+fn check_read<P: Provider>(
+    runtime: &Runtime,
+    storage: &ObjectStorage,
+    policy: RetryPolicy,
+) -> Result<bool, InitializeError> {
     let checked = storage.clone();
     match runtime.run(async move { checked.check(policy).await }) {
-        Ok(BucketCheck::Found) => Ok(()),
+        Ok(BucketCheck::Found) => Ok(true),
         Ok(BucketCheck::Created) => {
             tracing::warn!("{} did not exist and was created: check that it is private", storage.url());
-            Ok(())
+            Ok(true)
         }
         Err(error) if error.cause == Cause::Foreign => {
             Err(InitializeError::new(format!("{error}; this does not look like {}", P::SERVER)))
         }
         Err(error) if error.operation == Operation::Check && error.lacks_permission() => {
             tracing::warn!("{error}; continuing; reading requires {}", P::READ_PERMISSIONS);
-            Ok(())
+            Ok(true)
         }
         Err(error) if error.transient => {
             tracing::warn!("{error}; continuing, since the server may become available later");
-            Ok(())
+            Ok(false)
         }
         Err(error) => Err(InitializeError::new(error.to_string())),
     }
+}
+
+/// Writes and deletes a small object. No failure prevents the start: reads may work.
+fn check_write<P: Provider>(runtime: &Runtime, storage: &ObjectStorage, policy: RetryPolicy) {
+    let checked = storage.clone();
+    match runtime.run(async move { checked.check_write(policy).await }) {
+        Ok(WriteCheck::Done) => {}
+        Ok(WriteCheck::NotDeleted(error)) => tracing::warn!(
+            "{error}; continuing; objects of deleted attachments will remain in the bucket{}",
+            required(&error, "deleting", P::DELETE_PERMISSIONS)
+        ),
+        Ok(WriteCheck::NotReplaced(error)) => tracing::warn!(
+            "{error}; continuing; this object of an earlier start cannot be replaced, perhaps because of a retention \
+             policy, so it is not known whether attachments can be stored"
+        ),
+        Err(error) if error.transient && error.cause != Cause::Foreign => {
+            tracing::warn!("{error}; continuing, since the server may become available later");
+        }
+        Err(error) => tracing::error!(
+            "{error}; continuing, but attachments cannot be stored in the bucket{}; if this Orthanc only reads, set \
+             \"CheckWrite\": false",
+            required(&error, "storing", P::WRITE_PERMISSIONS)
+        ),
+    }
+}
+
+/// The end of a message about a missing permission; empty for other errors.
+fn required(error: &StorageError, what: &str, permissions: &str) -> String {
+    if error.lacks_permission() { format!("; {what} requires {permissions}") } else { String::new() }
+}
+
+/// Compares the master keys with the bucket; in the background if it does not answer now (`policy` is `None`).
+fn check_keys(
+    runtime: &Runtime,
+    encryption: &Arc<Encryption>,
+    policy: Option<RetryPolicy>,
+) -> Result<(), InitializeError> {
+    if let Some(policy) = policy {
+        let keys = Arc::clone(&encryption.keys);
+        match runtime.run(async move { keys.at_start(policy).await }) {
+            Ok(()) | Err(KeyError::Stopping) => return Ok(()),
+            Err(KeyError::Wrong(error)) => return Err(InitializeError::new(error.to_string())),
+            Err(KeyError::Unknown(error)) => {
+                tracing::warn!("{error}; continuing; the master keys will be compared with the bucket later");
+            }
+        }
+    }
+    let keys = Arc::clone(&encryption.keys);
+    let stop = runtime.stop().clone();
+    runtime.handle().spawn(async move {
+        tokio::select! {
+            () = keys.in_background() => {}
+            () = stop.signal() => {}
+        }
+    });
+    Ok(())
 }

@@ -38,7 +38,8 @@ pub(crate) fn storage(
             HybridStorage::new(objects, files(options, orthanc)?, first)
         }
     };
-    Ok((storage, common.encryption.map(Encryption::new).map(Arc::new)))
+    let encryption = common.encryption.map(|options| Encryption::new(options, storage.objects().clone()));
+    Ok((storage, encryption.map(Arc::new)))
 }
 
 /// The plugin's own folder; `None` if it cannot be used.

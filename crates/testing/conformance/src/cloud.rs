@@ -54,9 +54,8 @@ pub trait Cloud: Debug + Send + Sync + 'static {
         name.to_owned()
     }
 
-    /// Requests of a start: the check of the bucket, those that get its credentials, and those that find out what the server
-    /// understands.
-    const REQUESTS_AT_START: u64 = 1;
+    /// Requests of a start without encryption: a read, a write and a deletion.
+    const REQUESTS_AT_START: u64 = 3;
     /// Requests of an upload in parts before the first part.
     const REQUESTS_BEFORE_PARTS: u64 = 1;
     /// Whether an upload in parts can be aborted. If not, the cloud discards its parts some days later.

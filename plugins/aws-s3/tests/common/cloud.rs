@@ -31,7 +31,6 @@ impl Cloud for S3 {
     const NO_SUCH_BUCKET: &'static str = "NoSuchBucket";
 
     const CHECKSUM_REQUESTS: u64 = 1;
-    const REQUESTS_AT_START: u64 = 2;
     const LARGEST_DELETION: u64 = 1000;
 
     const STORE_FEATURE: &'static str = "aws-base";

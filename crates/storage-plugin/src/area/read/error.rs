@@ -43,6 +43,11 @@ pub(crate) enum ReadError {
 }
 
 impl ReadError {
+    /// Whether there is no such object or file.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Storage(error) if error.cause == Cause::NotFound)
+    }
+
     /// Whether the content does not have the server's checksum, and was not proved to be right in another way.
     pub(crate) fn is_wrong_checksum(&self) -> bool {
         matches!(self, Self::Storage(error) | Self::Interrupted(error) if matches!(error.cause, Cause::WrongChecksum(_)))

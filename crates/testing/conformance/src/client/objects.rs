@@ -130,7 +130,7 @@ fn missing_object_is_not_found<C: Cloud>() -> Result<()> {
 /// The results of all operations, each with its name.
 fn results<C: Cloud>(client: &Client<C>) -> [(&'static str, Result<(), StorageError>); 5] {
     [
-        ("check", client.runtime.block_on(client.bucket.check("", RetryPolicy::default())).map(drop)),
+        ("check", client.runtime.block_on(client.bucket.check("check", RetryPolicy::default())).map(drop)),
         ("put", client.put("object", "content")),
         ("get", client.get("object", ReadRange::Whole).map(drop)),
         ("range", client.get("object", range(0..1)).map(drop)),

@@ -182,7 +182,7 @@ fn section_at_the_root_is_deprecated<C: Cloud>() -> Result<()> {
         &["StorageEncryption", "deprecated", C::SECTION],
     );
     assert_eq!(trials.orthanc.create(UUID, 1, b"content"), Ok(()));
-    assert_eq!(trials.server.keys(C::BUCKET), [flat_encrypted(UUID)]);
+    assert!(trials.server.keys(C::BUCKET).contains(&flat_encrypted(UUID)));
 
     // Two equal sections do not contradict each other, and an empty one is ignored.
     for root in [&section, &json!({})] {

@@ -3,6 +3,7 @@
 mod concurrency;
 mod configuration;
 mod forms;
+mod key_check;
 mod mixed;
 mod orthanc;
 mod ranges;
@@ -10,4 +11,15 @@ mod round_trips;
 mod secrets;
 mod tampering;
 
-modules![concurrency, configuration, forms, mixed, orthanc, ranges, round_trips, secrets, tampering];
+modules![
+    concurrency,
+    configuration,
+    forms,
+    key_check,
+    mixed,
+    orthanc,
+    ranges,
+    round_trips,
+    secrets,
+    tampering
+];

@@ -42,7 +42,7 @@ fn encrypted_studies_are_stored_and_read<C: Cloud>() -> Result<()> {
         }
         assert_eq!((count(&fixture, ".dcm.enc"), count(&fixture, ".dcm.head.enc")), (4, headers));
         assert_eq!(fixture.keys().len(), 4 + headers);
-        for object in fixture.bucket.objects(C::BUCKET).values() {
+        for object in fixture.objects().values() {
             assert!(object.bytes.starts_with(format.as_bytes()));
             assert!(!object.bytes.windows(12).any(|window| window == b"DEMO^PATIENT"));
         }

@@ -77,7 +77,7 @@ fn migrate<C: Cloud>(encryption: &Value, prefix: &[u8]) -> Result<()> {
         expect_all_at(&fixture, study, "object-storage")?;
     }
     expect_served()?;
-    for (key, object) in fixture.bucket.objects(C::BUCKET) {
+    for (key, object) in fixture.objects() {
         ensure!(key.ends_with(".enc") != prefix.is_empty() && object.bytes.starts_with(prefix), "{key}");
     }
     ensure!(fixture.keys().len() == 25, "{:?}", fixture.keys());

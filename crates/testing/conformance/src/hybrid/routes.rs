@@ -90,7 +90,7 @@ fn locations_describe_each_attachment<C: Cloud>() -> Result<()> {
         sent.iter().map(|(uploaded, _)| uuid_of(&fixture, &uploaded.id)).collect::<Result<_>>()?;
     move_to(&fixture, "object-storage", &[&sent[1].0.id, &sent[2].0.id])?;
     // Two copies of the third, none of the fourth, and the first is not encrypted.
-    let objects = fixture.bucket.objects(C::BUCKET);
+    let objects = fixture.objects();
     write_file(&fixture.orthanc, &uuids[2], &objects[&format!("{}.dcm.enc", uuids[2])].bytes)?;
     std::fs::remove_file(path_of(&fixture.orthanc, &uuids[3]))?;
     write_file(&fixture.orthanc, &uuids[0], &sent[0].1)?;

@@ -221,7 +221,7 @@ fn files_sent_by_dicom_are_stored_or_refused<C: Cloud>() -> Result<()> {
 
     fixture.bucket.start_again()?;
     dicom_send(&fixture.orthanc, &files)?;
-    let stored = fixture.bucket.objects(C::BUCKET);
+    let stored = fixture.objects();
     assert_eq!(stored.len(), files.len());
     // Orthanc writes another file header. The data set after the header is what was sent.
     for file in &files {

@@ -1,17 +1,18 @@
 //! A real Orthanc with the plugin, and the bucket of its storage area.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use fake_cloud::{BucketServer, Operation, RequestCounts};
+use fake_cloud::{BucketServer, Operation, RequestCounts, StoredObject};
 use real_orthanc::dicom::Study;
 use real_orthanc::{Builder, Client, Orthanc, Proxy, StartError};
 use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::{library, request, settle, with, within};
+use crate::fixture::{is_attachment, library, request, settle, with, within};
 
 /// A real Orthanc with the plugin, and the server of the bucket.
 pub(crate) struct Fixture<C> {
@@ -91,15 +92,22 @@ impl<C: Cloud> Fixture<C> {
         settle(&self.orthanc.storage_folder());
     }
 
-    /// Returns the names of all objects, sorted, after all deletions.
+    /// Returns the names of the objects of attachments, sorted, after all deletions.
     pub(crate) fn keys(&self) -> Vec<String> {
         self.settle();
-        self.bucket.keys(C::BUCKET)
+        self.objects().into_keys().collect()
+    }
+
+    /// Returns the objects of attachments.
+    pub(crate) fn objects(&self) -> BTreeMap<String, StoredObject> {
+        let mut objects = self.bucket.objects(C::BUCKET);
+        objects.retain(|key, _| is_attachment(key));
+        objects
     }
 
     /// Returns name and bytes of the only object.
     pub(crate) fn only_object(&self) -> Result<(String, Vec<u8>)> {
-        let mut objects = self.bucket.objects(C::BUCKET);
+        let mut objects = self.objects();
         let (key, object) = objects.pop_first().context("the bucket is empty")?;
         ensure!(objects.is_empty(), "there are more objects: {:?}", objects.keys());
         Ok((key, object.bytes.to_vec()))

@@ -1,6 +1,7 @@
 //! The plugin in a real Orthanc, on a server that behaves as the cloud does and injects faults.
 
 mod costs;
+mod changed;
 mod deleting;
 mod faults;
 pub(crate) mod fixture;
@@ -20,6 +21,7 @@ mod survival;
 
 modules![
     costs,
+    changed,
     deleting,
     faults,
     life,

@@ -30,7 +30,7 @@ fn start<C: Cloud>(options: &Value) -> Result<Fixture<C>> {
 fn compressed_attachments_are_read<C: Cloud>() -> Result<()> {
     let mut fixture = start::<C>(&json!({"StorageCompression": true}))?;
     let sent = upload(&fixture, 1, 3)?;
-    for object in fixture.bucket.objects(C::BUCKET).values() {
+    for object in fixture.objects().values() {
         ensure!(
             !object.bytes.windows(12).any(|window| window == b"DEMO^PATIENT"),
             "an object is not compressed"
@@ -58,7 +58,7 @@ fn transcoded_instances_are_stored_once<C: Cloud>() -> Result<()> {
     // What Orthanc received is not stored.
     assert_eq!(fixture.keys().len(), sent.len());
     fixture.restart()?;
-    let objects = fixture.bucket.objects(C::BUCKET);
+    let objects = fixture.objects();
     for (uploaded, slice) in &sent {
         let id = &uploaded.id;
         let syntax = fixture.rest().get(&format!("/instances/{id}/metadata/TransferSyntax"))?.ok()?;

@@ -109,7 +109,7 @@ fn reconstructed_studies_are_read<C: Cloud>() -> Result<()> {
     fixture.restart()?;
     if has_housekeeper {
         let is_compressed = || {
-            let objects = fixture.bucket.objects(C::BUCKET);
+            let objects = fixture.objects();
             !objects.values().any(|object| files.iter().any(|file| object.bytes == *file))
         };
         eventually("all attachments are compressed", Duration::from_secs(30), is_compressed)?;

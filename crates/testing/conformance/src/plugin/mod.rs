@@ -6,11 +6,13 @@ mod availability;
 mod configuration;
 mod deletions;
 mod downloads;
+mod elsewhere;
 mod faults;
 mod library;
 mod requests;
 mod resets;
 mod tls;
+mod write_check;
 
 modules![
     absurd,
@@ -19,9 +21,11 @@ modules![
     configuration,
     deletions,
     downloads,
+    elsewhere,
     faults,
     library,
     requests,
     resets,
-    tls
+    tls,
+    write_check
 ];

@@ -11,6 +11,10 @@ pub(crate) fn to_s3(headers: &mut HeaderMap) {
     if let Some(class) = headers.remove("x-goog-storage-class") {
         headers.insert("x-amz-storage-class", class);
     }
+    // Of generations, there is only the condition that the object must not exist.
+    if headers.remove("x-goog-if-generation-match").is_some_and(|generation| generation == "0") {
+        headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
+    }
     let hash = headers.remove("x-goog-hash");
     let crc = hash.as_ref().and_then(|hash| hash.to_str().ok()?.strip_prefix("crc32c="));
     if let Some(crc) = crc.and_then(|crc| HeaderValue::from_str(crc).ok()) {

@@ -33,6 +33,8 @@ pub struct QuirkSettings {
     pub refuses_md5: bool,
     /// Whether reads return checksums that do not belong to the content.
     pub wrong_checksums: bool,
+    /// Whether conditional uploads (`If-None-Match`) are refused.
+    pub refuses_conditions: bool,
     /// Maximum size of the body of a request, in bytes. Larger ones are refused as by nginx, before they are read.
     pub largest_body: Option<u64>,
     /// The server's clock is this many seconds ahead.
@@ -86,6 +88,9 @@ impl QuirkSettings {
                 "InvalidRequest",
                 "Missing required header for this request: Content-MD5",
             ));
+        }
+        if uploads && self.refuses_conditions && head.headers.contains_key("if-none-match") {
+            return Err(refusal(501, "NotImplemented", "Conditional writes are not implemented"));
         }
         if uploads && self.refuses_md5 && has_md5 {
             return Err(refusal(501, "NotImplemented", "The header Content-MD5 is not supported"));

@@ -107,7 +107,8 @@ impl S3 for Service {
             kms_key_id: input.ssekms_key_id,
             ..described(input.storage_class, input.tagging, input.server_side_encryption)
         };
-        let object = self.store.put(&input.bucket, &input.key, stored)?;
+        let may_replace = input.if_none_match.is_none();
+        let object = self.store.put(&input.bucket, &input.key, stored, may_replace)?;
         let output = PutObjectOutput {
             e_tag: Some(ETag::Strong(object.etag.clone())),
             checksum_crc64nvme: Some(object.stored.checksum_crc64nvme.clone()),

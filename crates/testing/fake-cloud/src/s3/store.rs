@@ -101,9 +101,19 @@ impl Store {
         act(bucket)
     }
 
-    pub(crate) fn put(&self, bucket: &str, key: &str, stored: StoredObject) -> S3Result<Arc<Object>> {
+    /// Stores an object. Fails if there is one that must not be replaced.
+    pub(crate) fn put(
+        &self,
+        bucket: &str,
+        key: &str,
+        stored: StoredObject,
+        may_replace: bool,
+    ) -> S3Result<Arc<Object>> {
         let object = Arc::new(Object::new(stored));
         self.with(bucket, |bucket| {
+            if !may_replace && bucket.objects.contains_key(key) {
+                return Err(s3_error!(PreconditionFailed, "At least one of the pre-conditions did not hold"));
+            }
             bucket.objects.insert(key.to_owned(), Arc::clone(&object));
             Ok(object)
         })

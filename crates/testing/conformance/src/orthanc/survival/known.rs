@@ -129,7 +129,7 @@ impl Known {
                 is_left(&fs::read(fixture.orthanc.storage_folder().join(&file))?, &file)?;
             }
         }
-        for (key, object) in fixture.bucket.objects(C::BUCKET) {
+        for (key, object) in fixture.objects() {
             is_left(&object.bytes, &key)?;
         }
         Ok(())
