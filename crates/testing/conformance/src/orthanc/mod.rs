@@ -1,7 +1,7 @@
 //! The plugin in a real Orthanc, on a server that behaves as the cloud does and injects faults.
 
-mod costs;
 mod changed;
+mod costs;
 mod deleting;
 mod faults;
 pub(crate) mod fixture;
@@ -14,14 +14,13 @@ mod services;
 mod shared_index;
 mod sizing;
 mod starting;
-
 mod stopping;
 mod storing;
 mod survival;
 
 modules![
-    costs,
     changed,
+    costs,
     deleting,
     faults,
     life,
