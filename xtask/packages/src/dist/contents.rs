@@ -151,6 +151,16 @@ mod tests {
     }
 
     #[test]
+    fn json_in_packaged_pages_is_valid() {
+        for (name, text) in documents().unwrap() {
+            for block in text.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+                let json = serde_json::from_str::<Value>(block);
+                assert!(json.is_ok(), "{name}: {json:?}\n{block}");
+            }
+        }
+    }
+
+    #[test]
     fn every_link_leads_to_a_packaged_page() {
         let documents = documents().unwrap();
         for (name, text) in &documents {

@@ -1,13 +1,15 @@
 //! From an Orthanc with its own storage to a bucket, while it serves its clients (docs/hybrid.md).
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use fake_cloud::{Fault, FaultRule};
 use real_orthanc::{Client, Orthanc};
 use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::{Keys, library, with};
+use crate::fixture::{Keys, library, request, with};
 use crate::hybrid::support::{
     encryption, expect_all_at, expect_no_errors, files_of_attachments, move_to, stored_files,
     with_existing_files,
@@ -18,6 +20,7 @@ tests! {
     OneCloud:
         plain_files_move_into_the_bucket,
         plain_files_move_into_an_encrypted_bucket,
+        documented_script_logs_in_stops_and_resumes,
         relative_storage_directory_is_resolved,
         unfinished_files_are_deleted_at_the_start,
 }
@@ -87,6 +90,62 @@ fn plain_files_move_into_the_bucket<C: Cloud>() -> Result<()> {
 
 fn plain_files_move_into_an_encrypted_bucket<C: Cloud>() -> Result<()> {
     migrate::<C>(&encryption(&Keys::new()?, "A2"), b"A2")
+}
+
+/// Returns the script of the documentation, for the Orthanc at `url`.
+fn script(url: &str) -> Result<String> {
+    let document = include_str!("../../../../../docs/hybrid.md");
+    let mut blocks = document.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let script = blocks.find(|block| block.contains("request()")).context("the document has no script")?;
+    Ok(script.replace("http://localhost:8042", url))
+}
+
+/// Runs the script. Returns its exit code and what it has printed.
+fn run_script(script: &str, password: &str) -> Result<(Option<i32>, String)> {
+    let home = tempfile::tempdir()?;
+    let netrc = format!("machine 127.0.0.1 login user password {password}\n");
+    fs::write(home.path().join("orthanc.netrc"), netrc)?;
+    let output = Command::new("sh").args(["-c", script]).env("HOME", home.path()).output()?;
+    let printed = [output.stdout, output.stderr].concat();
+    Ok((output.status.code(), String::from_utf8_lossy(&printed).into_owned()))
+}
+
+/// Demands a password for the routes of the script. `AuthenticationEnabled` would do so for the tests too.
+const FILTER: &str = "
+    function IncomingHttpRequestFilter(method, uri, ip, username, headers)
+        local free = uri ~= '/patients' and uri ~= '/move-storage'
+        return free or headers['authorization'] == 'Basic dXNlcjpzZWNyZXQ='
+    end";
+
+fn documented_script_logs_in_stops_and_resumes<C: Cloud>() -> Result<()> {
+    let section = json!({"HybridMode": "WriteToObjectStorage"});
+    let mut fixture = with_existing_files::<C>(&section, |rest| store_studies(rest).map(drop))?;
+    fixture.orthanc.stop()?;
+    let filter = fixture.orthanc.folder().join("filter.lua");
+    fs::write(&filter, FILTER)?;
+    fixture.orthanc.configure(|builder| builder.section("LuaScripts", json!([filter])));
+    fixture.orthanc.start_again()?;
+    let script = script(&fixture.orthanc.url())?;
+    let left = || stored_files(&fixture.orthanc).len();
+
+    let (code, printed) = run_script(&script, "wrong")?;
+    ensure!(code == Some(22) && left() == 15, "{code:?} {printed}");
+
+    // The second of three patients fails: each has five attachments.
+    let denied =
+        FaultRule::new(Fault::status(403, C::MISSING_PERMISSION)).on(request::CREATE).skip(5).times(100);
+    fixture.bucket.faults().push(denied);
+    let (code, printed) = run_script(&script, "secret")?;
+    ensure!(code == Some(22) && printed.contains("could not be moved: 5"), "{code:?} {printed}");
+    ensure!(left() == 10, "{printed}");
+    let uploads = fixture.bucket.requests().of(request::CREATE);
+    ensure!(uploads <= 10, "the third patient was not tried: {uploads}");
+
+    fixture.bucket.faults().clear();
+    let (code, printed) = run_script(&script, "secret")?;
+    ensure!(code == Some(0) && printed.ends_with("All files are in the bucket.\n"), "{code:?} {printed}");
+    ensure!(left() == 0 && fixture.keys().len() == 15, "{:?}", fixture.keys());
+    Ok(())
 }
 
 fn relative_storage_directory_is_resolved<C: Cloud>() -> Result<()> {

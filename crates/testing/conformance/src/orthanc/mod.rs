@@ -1,6 +1,7 @@
 //! The plugin in a real Orthanc, on a server that behaves as the cloud does and injects faults.
 
 mod changed;
+mod costs;
 mod deleting;
 mod faults;
 pub(crate) mod fixture;
@@ -9,8 +10,10 @@ mod mistakes;
 mod neighbours;
 mod options;
 mod plugins;
+mod restoring;
 mod services;
 mod shared_index;
+mod sizing;
 mod starting;
 mod stopping;
 mod storing;
@@ -19,6 +22,7 @@ mod waiting;
 
 modules![
     changed,
+    costs,
     deleting,
     faults,
     life,
@@ -26,8 +30,10 @@ modules![
     neighbours,
     options,
     plugins,
+    restoring,
     services,
     shared_index,
+    sizing,
     starting,
     stopping,
     storing,
