@@ -7,6 +7,7 @@ mod life;
 mod neighbours;
 mod options;
 mod plugins;
+mod samples;
 mod services;
 mod shared_index;
 mod starting;
@@ -21,6 +22,7 @@ modules![
     neighbours,
     options,
     plugins,
+    samples,
     services,
     shared_index,
     starting,
