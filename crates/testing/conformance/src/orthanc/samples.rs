@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
 use std::marker::PhantomData;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use fake_cloud::BucketServer;
@@ -27,8 +29,7 @@ tests! {
 }
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
-/// Documents whose JSON without a plugin's section belongs into Debian's own files. In others, it is an answer, for
-/// instance.
+/// The documents with options of Orthanc itself.
 const ABOUT_ORTHANC: [&str; 2] = ["docs/install.md", "docs/performance.md"];
 /// User and password of samples.
 const LOGIN: &str = "my-user:my-password";
@@ -46,32 +47,68 @@ impl Sample {
             .with_context(|| format!("{} is not JSON:\n{}", self.place, self.text))
     }
 
+    /// Whether it has only options of Orthanc, which belong into Debian's own files. In other documents, JSON without a
+    /// plugin's section is an answer, for instance.
+    fn is_about_orthanc(&self) -> bool {
+        let has_section =
+            Plugin::all().iter().any(|plugin| self.text.contains(&format!("\"{}\"", plugin.section())));
+        !has_section && ABOUT_ORTHANC.iter().any(|path| self.place.starts_with(path))
+    }
+
     /// Whether it is the only file of the configuration. Otherwise, it is a file alongside those of Debian.
     fn is_whole(&self) -> bool {
         self.text.contains("\"Plugins\"")
     }
 }
 
-/// Returns the blocks of JSON in the documents for administrators that are objects.
+/// Returns the samples in the documents for administrators, and those of containers.
 fn documented() -> Result<Vec<Sample>> {
+    let mut samples = Vec::new();
+    for path in ["ci/docker/compose.yml", "ci/kubernetes/orthanc.yaml"] {
+        let text = configuration_of_container(&fs::read_to_string(Path::new(REPOSITORY).join(path))?)?;
+        samples.push(Sample { place: path.to_owned(), text });
+    }
     let mut paths = vec!["README.md".to_owned()];
     for entry in fs::read_dir(Path::new(REPOSITORY).join("docs"))? {
         paths.push(format!("docs/{}", entry?.file_name().to_string_lossy()));
     }
-    paths.sort();
-    let mut samples = Vec::new();
     for path in paths {
         let document = fs::read_to_string(Path::new(REPOSITORY).join(&path))?;
-        for (before, rest) in document.match_indices("```json\n") {
-            let text = document[before + rest.len()..].split("```").next().unwrap_or_default().to_owned();
-            let line = document[..before].lines().count() + 1;
-            let sample = Sample { place: format!("{path}:{line}"), text };
-            if sample.json()?.is_object() {
-                samples.push(sample);
-            }
+        for (before, fence) in document.match_indices("```") {
+            let (language, block) = document[before + fence.len()..].split_once('\n').unwrap_or_default();
+            let block = block.split("```").next().unwrap_or_default();
+            let text = match language {
+                "json" => block.to_owned(),
+                "yaml" => configuration_of_container(block)?,
+                _ => continue,
+            };
+            let place = format!("{path}:{}", document[..before].lines().count() + 1);
+            samples.push(Sample { place, text });
         }
     }
     Ok(samples)
+}
+
+/// Returns the configuration that our image makes of the variables and secrets in a text.
+fn configuration_of_container(text: &str) -> Result<String> {
+    let pairs = text.lines().filter_map(|line| line.trim().split_once(": "));
+    let variables = pairs.filter(|(name, _)| name.starts_with("ORTHANC__"));
+    // Only the manifest for Kubernetes has its examples in angle brackets.
+    let value = |text: &str| text.trim_matches(['\'', '"']).replace(['<', '>'], "");
+    let users = LOGIN.split_once(':').map(|(user, password)| json!({user: password}).to_string());
+    let secrets = json!({"users": users, "access-key": "my-access-key", "secret-key": "my-secret-key"});
+    let mut file = tempfile::NamedTempFile::new()?;
+    write!(file, "{secrets}")?;
+    let output = Command::new("jq")
+        .args(["--slurp", "--from-file"])
+        .args([&Path::new(REPOSITORY).join("ci/docker/environment.jq"), file.path()])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .envs(variables.map(|(name, text)| (name, value(text))))
+        .output()
+        .context("starting jq")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Returns the packaged sample with the options of one variant: paragraphs end with an empty comment, and a comment that
@@ -112,10 +149,17 @@ impl<C: Cloud> Samples<C> {
     }
 
     /// Returns a text with values of this machine instead of the example values.
-    fn filled_in(&self, text: &str) -> String {
-        let values = C::example_values(&self.bucket.endpoint());
-        let text = values.iter().fold(text.to_owned(), |text, (example, value)| text.replace(example, value));
-        text.replace("/etc/orthanc/", &self.files.path(""))
+    fn filled_in(&self, text: &str, database: Option<&Postgres>) -> String {
+        let mut values = C::example_values(&self.bucket.endpoint());
+        for folder in ["/etc/orthanc/", "/etc/orthanc-keys/", "/run/secrets/"] {
+            values.push((folder, self.files.path("")));
+        }
+        if let Some(database) = database {
+            let host = format!(r#""127.0.0.1", "Port": {}"#, database.port());
+            values.extend([(r#""postgresql.example.org""#, host.clone()), (r#""index""#, host)]);
+            values.push(("my-database-user", "postgres".to_owned()));
+        }
+        values.iter().fold(text.to_owned(), |text, (example, value)| text.replace(example, value))
     }
 
     fn builder(&self, files: Vec<(String, String)>) -> Result<Builder> {
@@ -124,10 +168,23 @@ impl<C: Cloud> Samples<C> {
         Ok(credentials.fold(builder, |builder, (name, value)| builder.environment(name, value)))
     }
 
-    /// Starts Orthanc with a sample that has the plugin's section.
+    /// Starts Orthanc with a sample. One without the plugin's section changes Debian's own files, which have most of its
+    /// options already.
     fn check(&self, sample: &Sample) -> Result<()> {
         let mut files = if sample.is_whole() { Vec::new() } else { configuration_of_debian()? };
-        files.push(("sample.json".to_owned(), self.filled_in(&sample.text)));
+        let options = sample.json()?;
+        if options.get(C::SECTION).is_none() {
+            for option in options.as_object().into_iter().flatten().map(|(option, _)| option) {
+                for (_, text) in &mut files {
+                    *text =
+                        text.replace(&format!("\"{option}\""), &format!("\"{option} before the change\""));
+                }
+            }
+            let section = json!({C::SECTION: C::section(&self.bucket.endpoint())});
+            files.push(("section.json".to_owned(), section.to_string()));
+        }
+        let database = options.get("PostgreSQL").map(|_| Postgres::start()).transpose()?;
+        files.push(("sample.json".to_owned(), self.filled_in(&sample.text, database.as_ref())));
         self.stores(files).with_context(|| sample.place.clone())
     }
 
@@ -184,7 +241,7 @@ fn documented_samples_work<C: Cloud>() -> Result<()> {
     let samples = Samples::<C>::new()?;
     let mut count = 0;
     for sample in documented()? {
-        if sample.json()?.get(C::SECTION).is_some() {
+        if sample.text.contains(&format!("\"{}\"", C::SECTION)) {
             samples.check(&sample)?;
             count += 1;
         }
@@ -198,7 +255,7 @@ fn expect_right_table() -> Result<()> {
     let document = fs::read_to_string(Path::new(REPOSITORY).join("docs/install.md"))?;
     let (_, table) = document.split_once("\n| option | Debian's file |").context("no table")?;
     let rows: Vec<_> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
-    let row_of = |option: &str| rows.iter().find(|row| row.contains(&format!("`{option}`")));
+    let is_in_table = |option: &str| rows.iter().any(|row| row.contains(&format!("`{option}`")));
     let files = configuration_of_debian()?;
     let names_of = |option: &str| {
         let is_set =
@@ -206,51 +263,30 @@ fn expect_right_table() -> Result<()> {
         files.iter().filter(|(_, text)| is_set(text)).map(|(name, _)| name.as_str()).collect::<Vec<_>>()
     };
     let mut known = 0;
-    for option in
-        rows.iter().flat_map(|row| row.split('|').nth(1)).flat_map(|cell| cell.split('`').skip(1).step_by(2))
-    {
-        for name in names_of(option) {
-            let file = row_of(option).and_then(|row| row.split('|').nth(2)).unwrap_or_default();
-            ensure!(file.contains(&format!("`{name}`")), "{option} is in {name}, not in {file}");
+    for row in &rows {
+        let mut cells = row.split('|').skip(1);
+        let (options, file) = cells.next().zip(cells.next()).context("no file")?;
+        for name in options.split('`').skip(1).step_by(2).flat_map(names_of) {
+            ensure!(file.contains(&format!("`{name}`")), "{options} are in {name}, not in {file}");
             known += 1;
         }
     }
     ensure!(known >= 9, "only {known} options are set in Debian's files");
-    for sample in documented()? {
-        let is_about_orthanc = ABOUT_ORTHANC.iter().any(|path| sample.place.starts_with(path));
+    for sample in documented()?.iter().filter(|sample| sample.is_about_orthanc()) {
         for option in sample.json()?.as_object().into_iter().flatten().map(|(option, _)| option) {
-            let is_listed = !is_about_orthanc || sample.is_whole() || names_of(option).is_empty();
-            ensure!(is_listed || row_of(option).is_some(), "{}: {option} is not in the table", sample.place);
+            let is_listed = names_of(option).is_empty() || is_in_table(option);
+            ensure!(is_listed, "{}: {option} is not in the table", sample.place);
         }
     }
     Ok(())
 }
 
-/// Samples without a plugin's section are changes of Debian's own files, in which their options are usually set already.
 fn documented_options_of_orthanc_work<C: Cloud>() -> Result<()> {
     expect_right_table()?;
     let samples = Samples::<C>::new()?;
-    let database = Postgres::start()?;
-    let sections: Vec<_> = Plugin::all().into_iter().map(Plugin::section).collect();
     let mut count = 0;
-    for sample in documented()? {
-        let options = sample.json()?;
-        let is_about_orthanc = ABOUT_ORTHANC.iter().any(|path| sample.place.starts_with(path));
-        if !is_about_orthanc || sections.iter().any(|section| options.get(section).is_some()) {
-            continue;
-        }
-        let mut files = configuration_of_debian()?;
-        for option in options.as_object().into_iter().flatten().map(|(option, _)| option) {
-            for (_, text) in &mut files {
-                *text = text.replace(&format!("\"{option}\""), &format!("\"{option} before the change\""));
-            }
-        }
-        let text = samples.filled_in(&sample.text);
-        let text = text.replace("5432", &database.port().to_string()).replace("my-database-user", "postgres");
-        files.push(("changes.json".to_owned(), text));
-        let section = json!({C::SECTION: C::section(&samples.bucket.endpoint())});
-        files.push(("section.json".to_owned(), section.to_string()));
-        samples.stores(files).with_context(|| sample.place.clone())?;
+    for sample in documented()?.iter().filter(|sample| sample.is_about_orthanc()) {
+        samples.check(sample)?;
         count += 1;
     }
     ensure!(count > 0, "no document has options of Orthanc");
