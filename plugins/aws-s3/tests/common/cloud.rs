@@ -122,6 +122,7 @@ impl Cloud for S3 {
             ("my-hospital-images", S3::BUCKET.to_owned()),
             // Samples for another server have an endpoint.
             ("https://minio.example.org:9000", endpoint.to_owned()),
+            ("http://bucket:9000", endpoint.to_owned()),
             (r#""eu-central-1""#, at_server),
             ("my-access-key", options.access_key),
             ("my-secret-key", options.secret_key),
