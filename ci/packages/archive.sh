@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Packs the files of FOLDER into ARCHIVE, a .tar.gz or .zip. The same files give the same bytes: entries are sorted and
-# have one owner, one mode and the time SOURCE_DATE_EPOCH.
+# have one owner and the time SOURCE_DATE_EPOCH, and only the program can be executed.
 #
 #     archive.sh FOLDER ARCHIVE
 set -euo pipefail
@@ -10,6 +10,7 @@ export LC_ALL=C TZ=UTC
 cd "$(dirname "$1")"
 name=$(basename "$1")
 find "$name" -type f -exec chmod 644 {} + -exec touch --date="@$SOURCE_DATE_EPOCH" {} +
+find "$name" -type f -name orthanc-envelope -exec chmod 755 {} +
 case $2 in
 *.tar.gz)
     find "$name" -type f | sort |

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Prints the software bill of materials of a plugin in CycloneDX's JSON: the crates in its library, with their versions
-# and licences. The time is SOURCE_DATE_EPOCH, and the bill has no random number.
+# Prints the software bill of materials of a package of the workspace, which is in FOLDER, in CycloneDX's JSON: the crates
+# in its library or program, with their versions and licences. The time is SOURCE_DATE_EPOCH, and the bill has no random number.
 #
-#     sbom.sh PACKAGE TRIPLE
+#     sbom.sh FOLDER TRIPLE
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -11,6 +11,6 @@ cyclonedx=$(ci/packages/cargo-tool.sh cargo-cyclonedx 0.5.9)
 name=dist-sbom
 trap 'find crates plugins xtask -name "$name.json" -delete' EXIT
 "$cyclonedx" cyclonedx --quiet --format json --target "$2" --override-filename "$name" \
-    --manifest-path "plugins/$1/Cargo.toml" >&2
+    --manifest-path "$1/Cargo.toml" >&2
 # Crates of the workspace are named by their folder on this machine.
-sed "s|$PWD/||g" "plugins/$1/$name.json"
+sed "s|$PWD/||g" "$1/$name.json"

@@ -1,7 +1,7 @@
 ; Installs the plugins into Orthanc for Windows. `cargo xtask dist` runs this script and sets:
 ;
 ;   VERSION  the plugins' version
-;   SOURCE   the folder with the DLLs, samples, licence and documentation
+;   SOURCE   the folder with the DLLs, orthanc-envelope.exe, samples, licences and documentation
 ;   OUTPUT   the installer to write
 ;
 ; Silent: setup.exe /S [/CONNECTIONSTRING=...] [/CONTAINER=...] [/COMPONENTS=azure,s3,google] [/D=C:\Orthanc Server]
@@ -118,7 +118,9 @@ SectionEnd
 Section "-Finish" SectionFinish
     SetOutPath "$INSTDIR\ObjectStorage"
     File "${SOURCE}\LICENSE"
+    File "${SOURCE}\orthanc-envelope.exe"
     File /r "${SOURCE}\docs"
+    File /r "${SOURCE}\licenses"
     WriteUninstaller "$INSTDIR\ObjectStorage\uninstall.exe"
     WriteRegStr HKLM "${UNINSTALL_KEY}" "DisplayName" "${PRODUCT} ${VERSION}"
     WriteRegStr HKLM "${UNINSTALL_KEY}" "DisplayVersion" "${VERSION}"

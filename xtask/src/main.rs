@@ -71,6 +71,7 @@ dist-test [OPTIONS]
     --arm                 the ARM libraries, in an emulator
     --windows             the DLLs and the installer, under Wine
     --container           the steps of the Dockerfile, in a folder (debootstrap)
+    --debian              lintian, and install, upgrade, downgrade, remove and purge in clean Debians 12, 13 and unstable
     --brief               run only the end-to-end tests that store, read and delete
 ";
 

@@ -3,7 +3,10 @@
 //! The same commit gives the same bytes: archives have sorted entries, one owner and the commit's time, and the
 //! libraries contain neither the time nor the folders of the machine that built them.
 
+mod changelog;
 mod contents;
+mod debian;
+mod licenses;
 mod platform;
 
 use std::env;
@@ -81,29 +84,62 @@ pub(crate) fn check() -> Result<()> {
     Ok(cmd!(shell, "bash ci/packages/check.sh {folder}").quiet().run()?)
 }
 
+/// The program that reads and writes encrypted files, and the name of its package.
+pub(crate) const TOOL: &str = "orthanc-envelope";
+
+/// A library or program of the workspace, compiled, and its licences and bill of materials in a temporary folder.
+struct Component {
+    results: PathBuf,
+    notices: tempfile::TempDir,
+}
+
+impl Component {
+    /// Builds a package of the workspace, which is in `source`, and publishes its bill of materials.
+    fn make(
+        package: &str,
+        source: &str,
+        name: &str,
+        platform: Platform,
+        shell: &Shell,
+        folder: &Path,
+    ) -> Result<Self> {
+        eprintln!("{}: building {package}", platform.name());
+        // Packages that are built together get each other's features of shared crates.
+        let results = build(platform, &["--package", package])?;
+        let notices = tempfile::tempdir().context("creating the folder for licences")?;
+        licenses::collect(package, name, platform, &results, shell, notices.path())?;
+        let triple = platform.triple();
+        let bill = cmd!(shell, "bash ci/packages/sbom.sh {source} {triple}").quiet().read()? + "\n";
+        fs::write(notices.path().join(format!("{name}.cdx.json")), &bill)?;
+        fs::write(folder.join(format!("{name}-{VERSION}-{}.cdx.json", platform.name())), bill)?;
+        Ok(Self { results, notices })
+    }
+}
+
 /// Makes all files of some plugins for one platform.
 fn make(platform: Platform, plugins: &[Plugin], shell: &Shell, folder: &Path) -> Result<()> {
     if platform == Platform::Windows {
         require(&["nsis", "zip", "unzip"])?;
     }
     let staging = tempfile::tempdir().context("creating the folder for the files of the archives")?;
+    let tool = Component::make("envelope-cli", "crates/envelope-cli", TOOL, platform, shell, folder)?;
+    let program = tool.results.join(platform.tool());
+    if platform != Platform::Windows {
+        debian::tool(platform, &program, tool.notices.path(), shell, folder)?;
+    }
     for plugin in plugins {
         let begin = Instant::now();
-        let package = plugin.package();
-        eprintln!("{}: building {package}", platform.name());
-        // Plugins that are built together get each other's features of shared crates.
-        let results = build(platform, &["--package", package])?;
-        let library = results.join(platform.library(*plugin));
-        output(cmd!(shell, "bash ci/packages/check-library.sh {library}"))?;
-        let name = format!("{}-{VERSION}-{}", plugin.distribution(), platform.name());
-        let triple = platform.triple();
-        let bill = cmd!(shell, "bash ci/packages/sbom.sh {package} {triple}").quiet().read()?;
-        fs::write(folder.join(format!("{name}.cdx.json")), bill + "\n")?;
+        let (package, name) = (plugin.package(), plugin.distribution());
+        let made = Component::make(package, &format!("plugins/{package}"), name, platform, shell, folder)?;
+        let library = made.results.join(platform.library(*plugin));
+        output(cmd!(shell, "bash ci/packages/check-binary.sh {library} library"))?;
         if platform != Platform::Windows {
-            package_for_debian(*plugin, platform, &results, shell, folder)?;
+            debian::plugin(*plugin, platform, &library, made.notices.path(), shell, folder)?;
         }
+        let name = format!("{name}-{VERSION}-{}", platform.name());
         let staged = staging.path().join(&name);
-        contents::collect(*plugin, platform, &library, &staged)?;
+        let notices = [tool.notices.path(), made.notices.path()];
+        contents::collect(*plugin, platform, &library, &program, &notices, &staged)?;
         let archive = folder.join(format!("{name}.{}", platform.archive_extension()));
         cmd!(shell, "bash ci/packages/archive.sh {staged} {archive}").quiet().run()?;
         eprintln!("{}: {package} took {} s", platform.name(), begin.elapsed().as_secs());
@@ -115,24 +151,6 @@ fn make(platform: Platform, plugins: &[Plugin], shell: &Shell, folder: &Path) ->
     Ok(())
 }
 
-/// Makes the Debian package of a plugin from the folder of the library.
-fn package_for_debian(
-    plugin: Plugin,
-    platform: Platform,
-    results: &Path,
-    shell: &Shell,
-    folder: &Path,
-) -> Result<()> {
-    let cargo_deb = cmd!(shell, "bash ci/packages/cargo-tool.sh cargo-deb 3.8.0").quiet().read()?;
-    let package = plugin.package();
-    let triple = platform.triple();
-    let options = ["--locked", "--no-build", "--no-strip", "--quiet", "--profile", "shipped"];
-    let target = results.ancestors().nth(2).context("the results must be in a target folder")?;
-    let command =
-        cmd!(shell, "{cargo_deb} deb {options...} --package {package} --target {triple} --output {folder}/");
-    output(command.env("CARGO_TARGET_DIR", target)).map(drop)
-}
-
 /// Makes the installer for Windows from the files of the archives.
 fn make_installer(shell: &Shell, staging: &Path, folder: &Path) -> Result<()> {
     let source = tempfile::tempdir()?;
@@ -141,6 +159,8 @@ fn make_installer(shell: &Shell, staging: &Path, folder: &Path) -> Result<()> {
         // The installer keeps the files' times.
         cmd!(shell, "cp --recursive --preserve=timestamps {files}/. {source}").quiet().run()?;
     }
+    // The installer itself contains code of NSIS.
+    shell.copy_file("/usr/share/doc/nsis/copyright", source.join("licenses/nsis.txt"))?;
     let setup = folder.join(installer_name());
     // Warnings are errors. Definitions must precede the script.
     let command = cmd!(
@@ -176,7 +196,7 @@ pub(crate) fn packed_library(plugin: Plugin, platform: Platform) -> Result<Vec<u
     let archive = dist_folder()?.join(name);
     let shell = system::shell()?;
     let library =
-        cmd!(shell, "bash ci/packages/library.sh {archive}").quiet().output().with_context(|| {
+        cmd!(shell, "bash ci/packages/packed.sh {archive} library").quiet().output().with_context(|| {
             format!("the archive is missing; make it with cargo xtask dist --platform {}", platform.name())
         })?;
     Ok(library.stdout)

@@ -2,8 +2,10 @@
 
 mod arm;
 mod container;
+mod debian;
 mod exercise;
 mod linux;
+mod rooted;
 mod windows;
 
 use std::fs;
@@ -26,6 +28,7 @@ pub(crate) struct Options {
     arm: bool,
     windows: bool,
     container: bool,
+    debian: bool,
     /// Whether only those end-to-end tests run that store, read and delete.
     brief: bool,
 }
@@ -39,12 +42,15 @@ impl Options {
                 Long("arm") => options.arm = true,
                 Long("windows") => options.windows = true,
                 Long("container") => options.container = true,
+                Long("debian") => options.debian = true,
                 Long("brief") => options.brief = true,
                 other => bail!(other.unexpected()),
             }
         }
-        if !options.linux && !options.arm && !options.windows && !options.container {
-            options = Self { linux: true, arm: true, windows: true, container: true, ..options };
+        let chosen = [options.linux, options.arm, options.windows, options.container, options.debian];
+        if !chosen.contains(&true) {
+            options =
+                Self { linux: true, arm: true, windows: true, container: true, debian: true, ..options };
         }
         Ok(options)
     }
@@ -67,6 +73,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if options.container {
         container::run().context("the container recipe")?;
+    }
+    if options.debian {
+        debian::run().context("the packages in clean Debians")?;
     }
     println!("All packages work.");
     Ok(())

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Runs a script. Returns its output, or its errors if it fails.
-fn script(name: &str, arguments: &[&Path]) -> Result<String, String> {
+fn script(name: &str, arguments: &[&OsStr]) -> Result<String, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ci/packages").join(name);
     let output =
         Command::new(script).args(arguments).env("SOURCE_DATE_EPOCH", "1700000000").output().unwrap();
@@ -33,7 +34,7 @@ fn check_library(code: &str, options: &[&str]) -> Result<String, String> {
         Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).args(options).output();
     let compiler = compiler.unwrap();
     assert!(compiler.status.success(), "{}", String::from_utf8_lossy(&compiler.stderr));
-    script("check-library.sh", &[&library])
+    script("check-binary.sh", &[library.as_os_str(), OsStr::new("library")])
 }
 
 #[test]
@@ -57,7 +58,7 @@ fn unportable_libraries_are_refused() {
 fn changed_set_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name);
-    let check = || script("check.sh", &[folder.path()]);
+    let check = || script("check.sh", &[folder.path().as_os_str()]);
     fs::write(file("a"), "abc").unwrap();
     let sum = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     fs::write(file("SHA256SUMS"), format!("{sum}  a\n")).unwrap();
@@ -83,7 +84,7 @@ fn archive(files: [&str; 2], seconds: u64, mode: u32) -> Vec<u8> {
         file.set_permissions(Permissions::from_mode(mode)).unwrap();
     }
     let archive = parent.path().join("archive.tar.gz");
-    script("archive.sh", &[&folder, &archive]).unwrap();
+    script("archive.sh", &[folder.as_os_str(), archive.as_os_str()]).unwrap();
     fs::read(archive).unwrap()
 }
 

@@ -9,29 +9,94 @@ use super::platform::Platform;
 use crate::system::workspace;
 use real_orthanc::workspace::Plugin;
 
-/// The documentation for people who run Orthanc. The Debian packages list the same files in the plugins' manifests.
-const DOCUMENTATION: [&str; 11] = [
-    "docs/install.md",
-    "docs/configuration.md",
-    "docs/hybrid.md",
-    "docs/encryption.md",
-    "docs/encryption-format.md",
-    "docs/migrating.md",
-    "docs/performance.md",
-    "docs/rest-api.md",
-    "docs/semantics.md",
-    "docs/servers.md",
-    "docs/troubleshooting.md",
-];
+/// Pages for developers. All others are packaged.
+const FOR_DEVELOPERS: [&str; 3] = ["architecture.md", "dependencies.md", "releasing.md"];
 
-/// Fills a folder with the library, the licence, the sample and the documentation of a plugin.
-pub(crate) fn collect(plugin: Plugin, platform: Platform, library: &Path, folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder.join("docs"))?;
+/// The lines that surround what only a reader with the source tree can use.
+const SOURCE_TREE: (&str, &str) = ("<!-- source tree -->", "<!-- end of source tree -->");
+
+/// Returns the documentation for people who run Orthanc: the names of the pages and their texts.
+pub(crate) fn documents() -> Result<Vec<(String, String)>> {
+    let folder = workspace()?.join("docs");
+    let mut documents = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.ends_with(".md") && !FOR_DEVELOPERS.contains(&name.as_str()) {
+            let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+            documents.push((name, without_source_tree(&text)));
+        }
+    }
+    documents.sort();
+    Ok(documents)
+}
+
+/// Removes what only a reader with the source tree can use.
+fn without_source_tree(text: &str) -> String {
+    let (begin, end) = SOURCE_TREE;
+    let mut kept = String::new();
+    let mut is_kept = true;
+    for line in text.lines() {
+        match line.trim() {
+            marker if marker == begin => is_kept = false,
+            marker if marker == end => is_kept = true,
+            _ if is_kept => {
+                kept += line;
+                kept.push('\n');
+            }
+            _ => {}
+        }
+    }
+    kept
+}
+
+/// Fills a folder with the library, the program `orthanc-envelope`, the licences, the sample and the documentation of a
+/// plugin.
+pub(crate) fn collect(
+    plugin: Plugin,
+    platform: Platform,
+    library: &Path,
+    tool: &Path,
+    licenses: &[&Path],
+    folder: &Path,
+) -> Result<()> {
+    for name in ["docs", "licenses"] {
+        fs::create_dir_all(folder.join(name))?;
+    }
     copy(library, &folder.join(platform.library(plugin)))?;
-    for path in ["LICENSE"].iter().chain(&DOCUMENTATION) {
-        copy(&workspace()?.join(path), &folder.join(path))?;
+    copy(tool, &folder.join(platform.tool()))?;
+    if platform != Platform::Windows {
+        collect_tool_files(folder)?;
+    }
+    copy(&workspace()?.join("LICENSE"), &folder.join("LICENSE"))?;
+    for from in licenses {
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            copy(&entry.path(), &folder.join("licenses").join(entry.file_name()))?;
+        }
+    }
+    for (name, text) in documents()? {
+        fs::write(folder.join("docs").join(name), text)?;
     }
     fs::write(folder.join(plugin.sample()), sample(plugin, platform)?)?;
+    Ok(())
+}
+
+/// The files that accompany `orthanc-envelope`, below `crates/envelope-cli`, and where Debian has them.
+pub(crate) const TOOL_FILES: [(&str, &str); 4] = [
+    ("man/orthanc-envelope.1", "usr/share/man/man1/orthanc-envelope.1"),
+    ("completions/orthanc-envelope.bash", "usr/share/bash-completion/completions/orthanc-envelope"),
+    ("completions/_orthanc-envelope", "usr/share/zsh/vendor-completions/_orthanc-envelope"),
+    ("completions/orthanc-envelope.fish", "usr/share/fish/vendor_completions.d/orthanc-envelope.fish"),
+];
+
+/// Copies the manual page and the completions for shells.
+fn collect_tool_files(folder: &Path) -> Result<()> {
+    for (file, _) in TOOL_FILES {
+        let target = folder.join(file);
+        fs::create_dir_all(target.parent().context("the file must be in a folder")?)?;
+        copy(&workspace()?.join("crates/envelope-cli").join(file), &target)?;
+    }
     Ok(())
 }
 
@@ -64,11 +129,6 @@ mod tests {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}:\n{text}"))
     }
 
-    fn manifest(plugin: Plugin) -> String {
-        let path = workspace().unwrap().join("plugins").join(plugin.package()).join("Cargo.toml");
-        fs::read_to_string(path).unwrap()
-    }
-
     #[test]
     fn unedited_sample_is_empty() {
         for plugin in Plugin::all() {
@@ -91,37 +151,31 @@ mod tests {
     }
 
     #[test]
-    fn debian_packages_bring_certificate_authorities() {
-        for plugin in Plugin::all() {
-            let manifest = manifest(plugin);
-            let depends = manifest.lines().find_map(|line| line.strip_prefix("depends = "));
-            assert!(depends.is_some_and(|packages| packages.contains("ca-certificates")), "{plugin:?}");
-        }
-    }
-
-    #[test]
-    fn links_between_documents_lead_to_packaged_ones() {
-        for path in DOCUMENTATION {
-            let text = fs::read_to_string(workspace().unwrap().join(path)).unwrap();
+    fn every_link_leads_to_a_packaged_page() {
+        let documents = documents().unwrap();
+        for (name, text) in &documents {
             let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
             for link in links.filter(|link| !link.is_empty() && !link.contains("://")) {
-                assert!(DOCUMENTATION.contains(&format!("docs/{link}").as_str()), "{path}: {link}");
+                assert!(documents.iter().any(|(page, _)| page == link), "{name}: {link}");
             }
         }
     }
 
     #[test]
-    fn debian_packages_have_the_same_documentation() {
-        for plugin in Plugin::all() {
-            let manifest = manifest(plugin);
-            let listed: Vec<_> =
-                manifest.lines().filter_map(|line| line.trim().strip_prefix("[\"../../docs/")).collect();
-            assert_eq!(listed.len(), DOCUMENTATION.len(), "{plugin:?}");
-            for path in DOCUMENTATION {
-                let target = format!("usr/share/doc/{}/", plugin.distribution());
-                let asset = format!("[\"../../{path}\", \"{target}\", \"644\"]");
-                assert!(manifest.contains(&asset), "{plugin:?}: {asset}");
+    fn packaged_pages_do_not_mention_the_source_tree() {
+        for (name, text) in documents().unwrap() {
+            for line in text.lines() {
+                let mentions = ["cargo ", "crates/", "`ci/", " ci/", "xtask", "](../", "source tree -->"]
+                    .iter()
+                    .any(|word| line.contains(word));
+                assert!(!mentions, "{name}: put this between the lines {SOURCE_TREE:?}: {line}");
             }
         }
+    }
+
+    #[test]
+    fn text_for_the_source_tree_is_removed() {
+        let text = "one\n<!-- source tree -->\ntwo\n<!-- end of source tree -->\nthree\n";
+        assert_eq!(without_source_tree(text), "one\nthree\n");
     }
 }

@@ -44,6 +44,20 @@ impl Platform {
         if self == Self::Windows { "zip" } else { "tar.gz" }
     }
 
+    /// Returns Debian's name of the processor.
+    pub(crate) fn debian(self) -> Option<&'static str> {
+        match self {
+            Self::LinuxX86 => Some("amd64"),
+            Self::LinuxArm => Some("arm64"),
+            Self::Windows => None,
+        }
+    }
+
+    /// Returns the file of the program `orthanc-envelope`.
+    pub(crate) fn tool(self) -> &'static str {
+        if self == Self::Windows { "orthanc-envelope.exe" } else { super::TOOL }
+    }
+
     /// Returns the file that Orthanc loads.
     pub(crate) fn library(self, plugin: Plugin) -> String {
         let library = plugin.library();

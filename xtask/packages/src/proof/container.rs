@@ -1,26 +1,21 @@
 //! The container recipe, in a folder with a Debian instead of a container engine.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use fake_cloud::{BUCKET, BucketServer, Options};
-use real_orthanc::{Client, Postgres};
+use real_orthanc::Postgres;
 use serde_json::json;
 use xshell::cmd;
 
+use super::rooted::Rooted;
 use super::{Stored, empty_folder, step};
 use crate::system::{dist_folder, output, require, shell};
 
 /// The folder of the image that the recipe copies its scripts to.
 const SCRIPTS: &str = "usr/local/share/orthanc";
-const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// User and password, which are in the environment of the containers.
-const USER: &str = "demo:demo";
 
 pub(super) fn run() -> Result<()> {
     require(&["debootstrap"])?;
@@ -55,51 +50,9 @@ fn copy(files: Vec<PathBuf>, folder: &Path) -> Result<()> {
     output(cmd!(shell, "install -D --target-directory {folder} {files...}")).map(drop)
 }
 
-/// An Orthanc that the image's entry point starts. It is killed when dropped.
-struct Container {
-    process: Child,
-    log: PathBuf,
-    rest: Client,
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        // Both calls fail only if the process has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Container {
-    fn start(root: &Path, variables: &[(&str, String)]) -> Result<Self> {
-        // Another process may take the port before Orthanc does. Then the proof fails.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let log = root.join("tmp/orthanc.log");
-        let file = File::create(&log)?;
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--", "chroot", "--userspec=999:999"]).arg(root);
-        command.arg(format!("/{SCRIPTS}/entrypoint")).env_clear();
-        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        command.env("ORTHANC__HTTP_PORT", port.to_string()).env("ORTHANC__DICOM_SERVER_ENABLED", "false");
-        command.env("ORTHANC__REGISTERED_USERS", r#"{"demo": "demo"}"#);
-        command.envs(variables.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        let process = command.spawn().context("starting the entry point")?;
-        let rest = Client::new(format!("http://{USER}@127.0.0.1:{port}"));
-        let mut container = Self { process, log, rest };
-        container.wait_until_ready()?;
-        Ok(container)
-    }
-
-    fn wait_until_ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        while self.rest.get_json("/system").is_err() {
-            let running = self.process.try_wait()?.is_none() && Instant::now() < deadline;
-            ensure!(running, "Orthanc does not answer:\n{}", fs::read_to_string(&self.log)?);
-            thread::sleep(Duration::from_millis(100));
-        }
-        Ok(())
-    }
+/// Starts the image's entry point.
+fn start(root: &Path, variables: &[(&str, String)]) -> Result<Rooted> {
+    Rooted::start(root, "999:999", &[&format!("/{SCRIPTS}/entrypoint")], variables)
 }
 
 /// Starts two containers, one after the other, that share only a database and a bucket.
@@ -127,12 +80,12 @@ fn second_container_has_the_studies(root: &Path) -> Result<()> {
         ("ORTHANC__AWS_S3_STORAGE__ENDPOINT", bucket.endpoint()),
         ("ORTHANC__AWS_S3_STORAGE__VIRTUAL_ADDRESSING", "false".to_owned()),
     ];
-    let first = Container::start(root, &variables)?;
+    let first = start(root, &variables)?;
     let study = Stored::upload(&first.rest, 5)?;
     let objects = bucket.keys(BUCKET).len();
     ensure!(objects == 5, "the bucket must contain 5 objects, got {objects}");
     drop(first);
-    let second = Container::start(root, &variables)?;
+    let second = start(root, &variables)?;
     study.check(&second.rest)?;
     let plugins = second.rest.get_json("/plugins")?;
     ensure!(plugins.as_array().is_some_and(|all| all.contains(&json!("AWS S3 Storage"))), "{plugins}");

@@ -90,12 +90,19 @@ fn installer() -> Result<()> {
         wine(&setup, &["/S", &format!("/CONNECTIONSTRING={CONNECTION}"), "/CONTAINER=images"])?;
         ensure!(fs::read(&azure)? == packed(Plugin::named("azure-blob")?)?, "the DLL differs");
         ensure!(!home.join("Plugins/OrthancAwsS3Storage.dll").exists(), "the S3 plugin was not selected");
+        for name in ["orthanc-azure-blob-storage.txt", "orthanc-envelope.cdx.json", "nsis.txt"] {
+            ensure!(home.join("ObjectStorage/licenses").join(name).is_file(), "{name} is missing");
+        }
         let section = &configuration_of(&configuration)?["AzureBlobStorage"];
         ensure!(
             section["ConnectionString"] == CONNECTION && section["ContainerName"] == "images",
             "{section}"
         );
         Ok(())
+    })?;
+
+    step("the installed orthanc-envelope makes a key and decrypts what it has encrypted", || {
+        use_tool(&home.join("ObjectStorage"))
     })?;
 
     let own = "{\"AzureBlobStorage\": {}} // the user's";
@@ -128,6 +135,21 @@ fn installer() -> Result<()> {
         wine(Path::new(r"C:\Elsewhere\ObjectStorage\uninstall.exe"), &["/S"])?;
         wait_until_removed(&elsewhere.join("Plugins/OrthancAzureBlobStorage.dll"))
     })
+}
+
+/// Encrypts and decrypts a file in the folder of the installed program.
+fn use_tool(folder: &Path) -> Result<()> {
+    let uuid = "6a3e9a74-3a2c-4b7e-9d0a-1f6f5c1d2e3b";
+    let at = |name: &str| format!(r"{ORTHANC}\ObjectStorage\{name}");
+    let (plain, envelope, key) = (at("plain"), at(&format!("{uuid}.dcm.enc")), at("master.key"));
+    let program = PathBuf::from(at("orthanc-envelope.exe"));
+    fs::write(folder.join("plain"), "content")?;
+    wine(&program, &["keygen", &key])?;
+    let key = format!("1:{key}");
+    wine(&program, &["encrypt", "--key", &key, "--format", "A2", &plain, &envelope])?;
+    wine(&program, &["decrypt", "--key", &key, &envelope, &at("decrypted")])?;
+    ensure!(fs::read_to_string(folder.join("decrypted"))? == "content", "the content has changed");
+    Ok(())
 }
 
 fn installed_sample_is_ours(home: &Path, plugin: &str) -> Result<()> {

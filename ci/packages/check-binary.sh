@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Fails if a library cannot be loaded on old systems, is not stripped, or does not export what Orthanc calls.
-# Prints what the library requires.
+# Fails if a plugin's library or a program cannot be loaded on old systems, is not stripped, or, for a library, does not
+# export what Orthanc calls. Prints what it requires.
 #
-#     check-library.sh LIBRARY
+#     check-binary.sh FILE library|program
 set -euo pipefail
 export LC_ALL=C
 
+kind=$2
+
 fail() {
-    echo "the library $*" >&2
+    echo "the $kind $*" >&2
     exit 1
 }
 
@@ -17,7 +19,7 @@ OrthancPluginGetName
 OrthancPluginGetVersion
 OrthancPluginInitialize'
 
-# The newest glibc that a library may require: that of CentOS 7 (2012).
+# The newest glibc that may be required: that of CentOS 7 (2012).
 newest_glibc=2.17
 
 glibc=
@@ -26,9 +28,9 @@ if head --bytes=4 "$1" | grep --quiet ELF; then
     common='libc.so.6 libm.so.6 libdl.so.2 libpthread.so.0 librt.so.1 libutil.so.1
         ld-linux-x86-64.so.2 ld-linux-aarch64.so.1'
     needed=$(readelf --dynamic "$1" | sed --quiet 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
-    # Two plugins in one process must not find each other's functions.
+    # A program exports nothing that matters. Two plugins in one process must not find each other's functions.
     exports=$(readelf --wide --dyn-syms "$1" | awk '$5 ~ /GLOBAL|WEAK/ && $7 != "UND" { print $8 }' | sort)
-    [ "$exports" = "$entry_points" ] || fail "must export Orthanc's four functions only, got:" "$exports"
+    [ "$kind" = program ] || [ "$exports" = "$entry_points" ] || fail "must export Orthanc's four functions only, got:" "$exports"
     sections=$(readelf --wide --sections "$1")
     glibc=$(readelf --version-info "$1" | sed --quiet 's/.*Name: GLIBC_\([^ ]*\).*/\1/p' | sort --version-sort | tail --lines=1)
     [ -n "$glibc" ] || fail "names no version of glibc"
@@ -42,7 +44,7 @@ else
     needed=$(sed --quiet 's/.*DLL Name: //p' <<< "$headers" | tr '[:upper:]' '[:lower:]')
     exports=$(sed --quiet '/^\[Ordinal\/Name Pointer\] Table/,/^$/ s/.* //p' <<< "$headers" | sort)
     missing=$(comm -23 <(echo "$entry_points") <(echo "$exports"))
-    [ -z "$missing" ] || fail "does not export" "$missing"
+    [ "$kind" = program ] || [ -z "$missing" ] || fail "does not export" "$missing"
     sections=$(objdump --section-headers "$1")
 fi
 

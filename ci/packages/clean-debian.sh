@@ -1,0 +1,29 @@
+#!/bin/sh
+# Makes a minimal Debian in FOLDER, with Orthanc's packages downloaded but not installed. The folder appears when it is
+# complete, and is kept as it is.
+#
+#     clean-debian.sh RELEASE FOLDER
+set -eu
+
+release=$1
+folder=$2
+mkdir -p "$(dirname "$folder")"
+exec 9> "$folder.lock"
+flock 9
+if [ -e "$folder" ]; then
+    exit
+fi
+new=$folder.new
+trap 'rm -rf "$new"' EXIT
+trap 'exit 1' HUP INT TERM
+rm -rf "$new"
+debootstrap --variant=minbase "$release" "$new" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
+# As in container images, packages start no services.
+printf '#!/bin/sh\nexit 101\n' > "$new/usr/sbin/policy-rc.d"
+chmod 755 "$new/usr/sbin/policy-rc.d"
+# The index is as old as the folder.
+echo 'Acquire::Check-Valid-Until "false";' > "$new/etc/apt/apt.conf.d/90-kept"
+chroot "$new" apt-get --quiet --error-on=any update
+DEBIAN_FRONTEND=noninteractive chroot "$new" \
+    apt-get --quiet --yes --no-install-recommends --download-only install ca-certificates orthanc
+mv "$new" "$folder"

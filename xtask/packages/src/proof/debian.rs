@@ -1,0 +1,347 @@
+//! The Debian packages in clean Debians: what `apt` and an administrator do with them, and what must be left.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use fake_cloud::{BUCKET, BucketServer};
+use real_orthanc::workspace::Plugin;
+use serde_json::{Value, json};
+use xshell::cmd;
+
+use super::rooted::Rooted;
+use super::{Stored, empty_folder, step};
+use crate::dist::{Platform, TOOL};
+use crate::system::{VERSION, dist_folder, output, require, shell, target_folder};
+
+const RELEASES: [&str; 3] = ["bookworm", "trixie", "sid"];
+/// Changes with `clean-debian.sh`, so that folders made in another way are not used.
+const RECIPE: u32 = 1;
+/// The version of the packages that an upgrade begins with: this version's, with another sample.
+const BEFORE: &str = "2.9.0";
+/// The folder of the packages in a Debian.
+const PACKAGES: &str = "/packages";
+const PLUGINS: &str = "usr/share/orthanc/plugins";
+/// A library that was there before.
+const FOREIGN: &str = "the C++ plugin";
+
+pub(super) fn run() -> Result<()> {
+    require(&["debootstrap", "lintian"])?;
+    let packages = empty_folder("debian-packages")?;
+    step("lintian finds no errors and no warnings", lintian)?;
+    collect_packages(&packages)?;
+    for release in RELEASES {
+        println!("Debian {release}:");
+        let debian = Debian::new(release, &packages)?;
+        life_of_a_plugin(&debian)?;
+        step("an unused plugin is removed without a warning", || unused_plugin(&debian))?;
+        step("a library of another package is kept, and follows that package", || {
+            library_of_another_package(&debian)
+        })?;
+        fs::remove_dir_all(&debian.root).context("removing the Debian")?;
+    }
+    fs::remove_dir_all(&packages).context("removing the packages")
+}
+
+fn lintian() -> Result<()> {
+    let shell = shell()?;
+    let packages = shell.read_dir(dist_folder()?)?;
+    let packages: Vec<_> =
+        packages.into_iter().filter(|file| file.extension().is_some_and(|end| end == "deb")).collect();
+    ensure!(!packages.is_empty(), "the packages are missing; make them with cargo xtask dist --linux");
+    let options = ["--allow-root", "--fail-on", "error,warning", "--tag-display-limit", "0"];
+    output(cmd!(shell, "lintian {options...} {packages...}")).map(drop)
+}
+
+/// Collects the packages that are tried: of this version, and of the one before.
+fn collect_packages(folder: &Path) -> Result<()> {
+    let shell = shell()?;
+    let names = Plugin::all().into_iter().map(Plugin::distribution).chain([TOOL]);
+    for name in names {
+        let package = dist_folder()?.join(format!("{name}_{VERSION}_amd64.deb"));
+        shell.copy_file(&package, folder).with_context(|| format!("copying {}", package.display()))?;
+        let tree = tempfile::tempdir()?;
+        let tree = tree.path();
+        output(cmd!(shell, "dpkg-deb --raw-extract {package} {tree}"))?;
+        let control = fs::read_to_string(tree.join("DEBIAN/control"))?;
+        let version = format!("Version: {VERSION}\n");
+        fs::write(tree.join("DEBIAN/control"), control.replace(&version, &format!("Version: {BEFORE}\n")))?;
+        if let Ok(samples) = shell.read_dir(tree.join("etc/orthanc")) {
+            for sample in samples {
+                fs::write(&sample, format!("// Version {BEFORE}\n{}", fs::read_to_string(&sample)?))?;
+            }
+        }
+        build(tree, &folder.join(format!("{name}_{BEFORE}_amd64.deb")))?;
+    }
+    for version in ["1", "2"] {
+        let tree = tempfile::tempdir()?;
+        let library = tree.path().join(PLUGINS).join("libOrthancGoogleCloudStorage.so");
+        fs::create_dir_all(library.parent().context("the library must be in a folder")?)?;
+        fs::write(library, format!("other {version}"))?;
+        fs::create_dir(tree.path().join("DEBIAN"))?;
+        let control = format!(
+            "Package: other-plugin\nVersion: {version}\nArchitecture: amd64\nMaintainer: Nobody <nobody@example.org>\n\
+             Description: a library in the way\n"
+        );
+        fs::write(tree.path().join("DEBIAN/control"), control)?;
+        build(tree.path(), &folder.join(format!("other-plugin_{version}_amd64.deb")))?;
+    }
+    Ok(())
+}
+
+fn build(tree: &Path, package: &Path) -> Result<()> {
+    let shell = shell()?;
+    output(cmd!(shell, "dpkg-deb --root-owner-group -Znone --build {tree} {package}")).map(drop)
+}
+
+/// A Debian in a folder, which has the packages in `/packages`.
+struct Debian {
+    root: PathBuf,
+}
+
+impl Debian {
+    fn new(release: &str, packages: &Path) -> Result<Self> {
+        let shell = shell()?;
+        let clean = orthanc_roots::Release::Sid.root().with_file_name(format!("clean-{release}-{RECIPE}"));
+        output(cmd!(shell, "sh ci/packages/clean-debian.sh {release} {clean}"))?;
+        let root = target_folder()?.join("dist-test").join(format!("debian-{release}"));
+        shell.remove_path(&root)?;
+        output(cmd!(shell, "cp --archive --reflink=auto {clean} {root}"))?;
+        output(cmd!(shell, "cp --recursive {packages} {root}{PACKAGES}"))?;
+        Ok(Self { root })
+    }
+
+    /// Runs a program without a terminal and without input. Returns what it prints.
+    fn run(&self, program: &[&str]) -> Result<String> {
+        let mut command = Command::new("chroot");
+        command.arg(&self.root).args(program).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
+        let done = command.stdin(Stdio::null()).output().context("starting chroot")?;
+        let printed = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+        ensure!(done.status.success(), "{program:?} failed with {}:\n{printed}", done.status);
+        Ok(printed.into_owned())
+    }
+
+    fn apt(&self, arguments: &[&str]) -> Result<String> {
+        let options = ["apt-get", "--yes", "--no-install-recommends", "--allow-downgrades"];
+        self.run(&[&options, arguments].concat())
+    }
+
+    /// Installs a package of this version or another one.
+    fn install(&self, name: &str, version: &str) -> Result<String> {
+        // The administrator has edited the sample, and wants to keep that.
+        let keep = "-oDpkg::Options::=--force-confold";
+        self.apt(&["install", keep, &format!("{PACKAGES}/{name}_{version}_amd64.deb")])
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    fn read(&self, path: &str) -> Result<String> {
+        fs::read_to_string(self.path(path)).with_context(|| format!("reading {path}"))
+    }
+
+    fn write(&self, path: &str, text: &str) -> Result<()> {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().context("a file must be in a folder")?)?;
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Mode, owner and group, as `stat` prints them.
+    fn access(&self, path: &str) -> Result<String> {
+        self.run(&["stat", "--format=%a %U:%G", path]).map(|line| line.trim().to_owned())
+    }
+
+    fn version(&self, package: &str) -> Result<String> {
+        self.run(&["dpkg-query", "--show", "--showformat=${Version} ${db:Status-Status}", package])
+    }
+
+    /// Runs Debian's Orthanc with Debian's configuration, as its service does.
+    fn orthanc(&self) -> Result<Rooted> {
+        Rooted::start(&self.root, "orthanc:orthanc", &["/usr/sbin/Orthanc", "/etc/orthanc/"], &[])
+    }
+}
+
+/// How often a run of `apt` has restarted Orthanc's service.
+fn restarts(printed: &str) -> usize {
+    printed.matches("orthanc-restart-trigger: restarting").count()
+}
+
+fn ensure_restarts(printed: &str, expected: usize) -> Result<()> {
+    let restarts = restarts(printed);
+    ensure!(restarts == expected, "Orthanc was restarted {restarts} times instead of {expected}:\n{printed}");
+    Ok(())
+}
+
+/// Installs the version before over a copy of the C++ plugin, upgrades, downgrades, removes and purges it.
+fn life_of_a_plugin(debian: &Debian) -> Result<()> {
+    let plugin = Plugin::named("aws-s3")?;
+    let name = plugin.distribution();
+    let library = format!("/{PLUGINS}/{}", Platform::LinuxX86.library(plugin));
+    let former = format!("{library}.before");
+    let sample = format!("/etc/orthanc/{}", plugin.sample());
+    let key = "/etc/orthanc/master-1.key";
+
+    step("apt installs the version before, Orthanc and the tool; a library in the way is kept", || {
+        debian.write(&library, FOREIGN)?;
+        let printed = debian.install(name, BEFORE)?;
+        ensure_restarts(&printed, 1)?;
+        ensure!(printed.contains(&former), "the kept library is not named:\n{printed}");
+        ensure!(debian.read(&former)? == FOREIGN, "{former} has changed");
+        debian.install(TOOL, BEFORE)?;
+        files_are_in_place(debian, plugin)
+    })?;
+    debian.write(key, "a key")?;
+    let (server, section) =
+        fake_cloud::serve(plugin.package(), &debian.root, |path| path.display().to_string())?;
+    let configuration = json!({ plugin.section(): section }).to_string();
+    let study = step("Debian's Orthanc loads the plugin and stores in the bucket", || {
+        debian.write(&sample, &configuration)?;
+        let orthanc = debian.orthanc()?;
+        lists_plugin(&orthanc)?;
+        let study = Stored::upload(&orthanc.rest, 3)?;
+        ensure_objects(&server, 3)?;
+        Ok(study)
+    })?;
+    for (title, version) in [("an upgrade", VERSION), ("a downgrade", BEFORE), ("another upgrade", VERSION)] {
+        step(&format!("{title} keeps the configuration and restarts Orthanc once"), || {
+            let printed = debian.install(name, version)?;
+            ensure_restarts(&printed, 1)?;
+            ensure!(!printed.contains("WARNING"), "{printed}");
+            debian.install(TOOL, version)?;
+            for package in [name, TOOL] {
+                let found = debian.version(package)?;
+                ensure!(found == format!("{version} installed"), "{package} has the version {found}");
+            }
+            ensure!(debian.read(&sample)? == configuration, "{sample} has changed");
+            ensure!(debian.read(&former)? == FOREIGN, "{former} has changed");
+            files_are_in_place(debian, plugin)?;
+            study.check(&debian.orthanc()?.rest)
+        })?;
+    }
+    step("its removal warns, does not restart Orthanc, and brings the library back", || {
+        let printed = debian.apt(&["remove", name])?;
+        ensure_restarts(&printed, 0)?;
+        for text in ["WARNING", &sample, "UNENCRYPTED", "systemctl disable --now orthanc", &library] {
+            ensure!(printed.contains(text), "the warning lacks {text}:\n{printed}");
+        }
+        ensure!(debian.read(&library)? == FOREIGN, "the former library is not restored");
+        ensure!(!debian.path(&former).exists(), "{former} is left");
+        ensure!(debian.read(&sample)? == configuration, "{sample} has changed");
+        Ok(())
+    })?;
+    step("installed again, it keeps that library again and uses the bucket", || {
+        ensure_restarts(&debian.install(name, VERSION)?, 1)?;
+        ensure!(debian.read(&former)? == FOREIGN, "{former} has changed");
+        let orthanc = debian.orthanc()?;
+        study.check(&orthanc.rest)?;
+        study.delete(&orthanc.rest)?;
+        orthanc.rest.wait_for_deletions(Duration::from_secs(60))?;
+        ensure_objects(&server, 0)
+    })?;
+    step("a purge deletes the configuration, and no key", || {
+        let printed = debian.apt(&["purge", name, TOOL])?;
+        ensure!(printed.contains("apt purge"), "the warning does not mention the configuration:\n{printed}");
+        ensure!(!debian.path(&sample).exists(), "{sample} is left");
+        ensure!(debian.read(key)? == "a key", "the key file has changed");
+        ensure!(debian.read(&library)? == FOREIGN, "the former library is not restored");
+        fs::remove_file(debian.path(&library))?;
+        nothing_is_left(debian, plugin)
+    })
+}
+
+fn ensure_objects(server: &BucketServer, expected: usize) -> Result<()> {
+    let objects = server.keys(BUCKET).len();
+    ensure!(objects == expected, "the bucket must contain {expected} objects, got {objects}");
+    Ok(())
+}
+
+fn lists_plugin(orthanc: &Rooted) -> Result<()> {
+    let plugins: Value = orthanc.rest.get_json("/plugins")?;
+    ensure!(plugins.as_array().is_some_and(|all| all.contains(&json!("AWS S3 Storage"))), "{plugins}");
+    Ok(())
+}
+
+fn files_are_in_place(debian: &Debian, plugin: Plugin) -> Result<()> {
+    let name = plugin.distribution();
+    let library = Platform::LinuxX86.library(plugin);
+    for (path, expected) in [
+        (format!("/usr/lib/orthanc/{library}"), "644 root:root"),
+        (format!("/etc/orthanc/{}", plugin.sample()), "640 root:orthanc"),
+        (format!("/usr/share/doc/{name}/copyright"), "644 root:root"),
+        (format!("/usr/share/doc/{name}/changelog.gz"), "644 root:root"),
+        (format!("/usr/share/doc/{name}/licenses/{name}.txt"), "644 root:root"),
+        (format!("/usr/share/doc/{name}/licenses/{name}.cdx.json"), "644 root:root"),
+        (format!("/usr/share/doc/{name}/configuration.md"), "644 root:root"),
+        (format!("/usr/bin/{TOOL}"), "755 root:root"),
+        (format!("/usr/share/man/man1/{TOOL}.1.gz"), "644 root:root"),
+        (format!("/usr/share/bash-completion/completions/{TOOL}"), "644 root:root"),
+    ] {
+        let access = debian.access(&path)?;
+        ensure!(access == expected, "{path} must have {expected}, got {access}");
+    }
+    let link = fs::read_link(debian.path(&format!("{PLUGINS}/{library}")))?;
+    ensure!(
+        link == Path::new(&format!("../../../lib/orthanc/{library}")),
+        "the link leads to {}",
+        link.display()
+    );
+    ensure!(
+        debian.path("etc/ssl/certs/ca-certificates.crt").metadata()?.size() > 0,
+        "no authority is installed"
+    );
+    debian.run(&[TOOL, "--version"]).map(drop)
+}
+
+fn nothing_is_left(debian: &Debian, plugin: Plugin) -> Result<()> {
+    let diversions = debian.run(&["dpkg-divert", "--list", "*Orthanc*"])?;
+    ensure!(diversions.is_empty(), "diversions are left: {diversions}");
+    for folder in ["etc", "usr", "var/lib/dpkg/info"] {
+        for entry in walkdir::WalkDir::new(debian.path(folder)) {
+            let entry = entry?;
+            let path = entry.path().to_string_lossy();
+            let is_ours =
+                [plugin.distribution(), plugin.library(), TOOL].iter().any(|name| path.contains(name));
+            ensure!(!is_ours, "{path} is left");
+        }
+    }
+    Ok(())
+}
+
+/// A plugin with an unedited sample, and a copy of the library in another folder that Orthanc loads.
+fn unused_plugin(debian: &Debian) -> Result<()> {
+    let plugin = Plugin::named("azure-blob")?;
+    let name = plugin.distribution();
+    let folder = "/usr/local/share/orthanc/plugins";
+    let copy = format!("{folder}/{}", Platform::LinuxX86.library(plugin));
+    debian.write(&copy, FOREIGN)?;
+    debian.write("/etc/orthanc/more.json", &json!({ "AnyOption": [folder] }).to_string())?;
+    let printed = debian.install(name, VERSION)?;
+    ensure!(printed.contains(&format!("would also load {copy}")), "the copy is not named:\n{printed}");
+    fs::remove_file(debian.path(&copy))?;
+    let printed = debian.install(name, BEFORE)?;
+    ensure!(!printed.contains("WARNING"), "{printed}");
+    let printed = debian.apt(&["purge", name])?;
+    ensure!(!printed.contains("WARNING"), "{printed}");
+    ensure_restarts(&printed, 0)?;
+    nothing_is_left(debian, plugin)
+}
+
+fn library_of_another_package(debian: &Debian) -> Result<()> {
+    let plugin = Plugin::named("google-cloud")?;
+    let library = format!("/{PLUGINS}/{}", Platform::LinuxX86.library(plugin));
+    let former = format!("{library}.before");
+    debian.install("other-plugin", "1")?;
+    debian.install(plugin.distribution(), VERSION)?;
+    ensure!(debian.read(&former)? == "other 1", "the other package's library is not kept");
+    debian.install("other-plugin", "2")?;
+    ensure!(debian.read(&former)? == "other 2", "the other package's update has not reached {former}");
+    ensure!(fs::symlink_metadata(debian.path(&library))?.is_symlink(), "our library was overwritten");
+    debian.apt(&["purge", plugin.distribution()])?;
+    ensure!(debian.read(&library)? == "other 2", "the other package's library is not restored");
+    debian.apt(&["purge", "other-plugin"])?;
+    nothing_is_left(debian, plugin)
+}
