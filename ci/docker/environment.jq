@@ -10,10 +10,12 @@
 
 # Names that cannot be derived from their words.
 def names: {
+  CASE_SENSITIVE_PN: "CaseSensitivePN",
   POSTGRESQL: "PostgreSQL",
   HTTPS_CA_CERTIFICATES: "HttpsCACertificates",
   KEEP_FREE_MB: "KeepFreeMB",
-  MAX_FILE_SYSTEM_MB: "MaxFileSystemMB"
+  MAX_FILE_SYSTEM_MB: "MaxFileSystemMB",
+  STORE_MD5_FOR_ATTACHMENTS: "StoreMD5ForAttachments"
 };
 
 def name: names[.] // (split("_") | map(.[0:1] + (.[1:] | ascii_downcase)) | join(""));

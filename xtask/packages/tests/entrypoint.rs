@@ -200,14 +200,37 @@ fn each_option_has_a_variable() {
     }
 }
 
+/// Returns an example with variables: a file of the repository, or the blocks of a document.
+fn examples() -> Vec<(String, String)> {
+    let file = |path: &str| (path.to_owned(), fs::read_to_string(sources().join(path)).unwrap());
+    let mut examples = vec![file("ci/docker/compose.yml"), file("ci/kubernetes/orthanc.yaml")];
+    let (path, document) = file("docs/install.md");
+    let blocks = document.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    examples.extend(
+        blocks.enumerate().map(|(number, block)| (format!("{path}, block {number}"), block.to_owned())),
+    );
+    assert_eq!(examples.len(), 4);
+    examples
+}
+
+/// Returns the variables of an example, without quotes.
+fn variables(example: &str) -> Vec<(&str, &str)> {
+    let pairs = example.lines().filter_map(|line| line.trim().split_once(": "));
+    let variables = pairs.filter(|(name, _)| name.starts_with("ORTHANC__"));
+    variables.map(|(name, value)| (name, value.trim_matches(|letter| "'\"".contains(letter)))).collect()
+}
+
 #[test]
 fn examples_set_documented_options() {
     let documentation = fs::read_to_string(sources().join("docs/configuration.md")).unwrap();
-    let container = Container::new();
-    for example in ["ci/docker/compose.yml", "ci/kubernetes/orthanc.yaml"] {
-        let text = fs::read_to_string(sources().join(example)).unwrap();
-        let variables: Vec<(&str, &str)> =
-            text.lines().filter_map(|line| line.trim().split_once(": ")).collect();
+    for (example, text) in examples() {
+        let container = Container::new();
+        let variables = variables(&text);
+        for (_, secret) in variables.iter().filter(|(name, _)| name.ends_with("_SECRET")) {
+            // Docker Compose lists it.
+            assert!(text.contains(&format!("\n  {secret}: {{ file: ./{secret} }}")), "{example}: {secret}");
+            container.file(&format!("/run/secrets/{secret}"), "content");
+        }
         let section = container.start(&variables).unwrap()["AwsS3Storage"].take();
         let section = section.as_object().unwrap();
         assert!(section.len() >= 4, "{example}: {section:?}");
@@ -217,5 +240,31 @@ fn examples_set_documented_options() {
                 assert!(documentation.contains(&format!("`{option}`")), "{example}: {option}");
             }
         }
+        if let Some(encryption) = section.get("StorageEncryption") {
+            assert!(
+                encryption["MasterKey"].is_array() && encryption["Format"] == "A2",
+                "{example}: {encryption}"
+            );
+        }
+    }
+}
+
+/// The names that the image `orthancteam/orthanc` does not derive from their words, as its published sources list them.
+#[test]
+fn variables_of_the_other_image_mean_the_same() {
+    let names = [
+        ("CASE_SENSITIVE_PN", "/CaseSensitivePN"),
+        ("HTTPS_CA_CERTIFICATES", "/HttpsCACertificates"),
+        ("STORE_MD5_FOR_ATTACHMENTS", "/StoreMD5ForAttachments"),
+        ("POSTGRESQL__ENABLE_INDEX", "/PostgreSQL/EnableIndex"),
+        ("POSTGRESQL__ENABLE_SSL", "/PostgreSQL/EnableSsl"),
+        ("POSTGRESQL__PASSWORD", "/PostgreSQL/Password"),
+        // One that follows the rule.
+        ("AWS_S3_STORAGE__STORAGE_ENCRYPTION__MASTER_KEY", "/AwsS3Storage/StorageEncryption/MasterKey"),
+    ];
+    let container = Container::new();
+    for (name, pointer) in names {
+        let configuration = container.start(&[(&format!("ORTHANC__{name}"), "value")]).unwrap();
+        assert_eq!(configuration.pointer(pointer), Some(&json!("value")), "{configuration}");
     }
 }

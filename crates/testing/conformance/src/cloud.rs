@@ -99,6 +99,18 @@ pub trait Cloud: Debug + Send + Sync + 'static {
     /// Returns changes of the section that set all options of this cloud.
     fn every_option() -> Value;
 
+    /// The options that each variant of the packaged sample leaves commented out, so that all variants together use all
+    /// options.
+    const SAMPLE_VARIANTS: &'static [&'static [&'static str]];
+
+    /// Returns the values of samples that are only examples, each with one that works with the server at `endpoint`.
+    fn example_values(endpoint: &str) -> Vec<(&'static str, String)>;
+
+    /// Returns environment variables with credentials, for samples without.
+    fn credentials_in_environment() -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
     /// Whether `text` has the form of a request id of the server.
     fn is_request_id(text: &str) -> bool {
         text.len() == 16 && text.bytes().all(|letter| letter.is_ascii_hexdigit())

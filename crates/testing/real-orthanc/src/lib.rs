@@ -13,6 +13,7 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+mod complete;
 pub mod dicom;
 mod error;
 mod orthanc;
@@ -31,6 +32,6 @@ pub use orthanc::{Builder, Orthanc};
 pub use orthanc_roots::{Release, tested};
 pub use postgres::{POSTGRESQL_INDEX_PLUGIN, Postgres};
 pub use proxy::Proxy;
-pub use release::{plugin_of_debian, use_release};
+pub use release::{configuration_of_debian, plugin_of_debian, use_release};
 pub use rest::{Answer, Client, Method, Uploaded};
 pub use send::{SendError, dicom_send};

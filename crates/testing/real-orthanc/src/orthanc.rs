@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
+use crate::complete::{self, CompleteConfiguration};
 use crate::error::StartError;
 use crate::ports::free_port;
 use crate::process::Process;
@@ -26,6 +27,8 @@ pub struct Builder {
     plugins: Vec<PathBuf>,
     sections: Map<String, Value>,
     files: Vec<PathBuf>,
+    complete: Option<CompleteConfiguration>,
+    login: String,
     environment: Vec<(String, String)>,
     verbose: bool,
     obeys_permissions: bool,
@@ -48,6 +51,8 @@ impl Builder {
         Self {
             plugins: Vec::new(),
             files: Vec::new(),
+            complete: None,
+            login: String::new(),
             sections: defaults.as_object().cloned().unwrap_or_default(),
             environment: Vec::new(),
             verbose: false,
@@ -76,6 +81,20 @@ impl Builder {
     /// Adds a copy of a file to the configuration folder.
     pub fn configuration_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.files.push(file.into());
+        self
+    }
+
+    /// Uses these files, by name and text, instead of the configuration of tests, as an administrator has written them:
+    /// only Orthanc's name, its ports and the folders of Debian's package are replaced. Orthanc loads the plugins of its
+    /// Debian too.
+    pub fn complete_configuration(mut self, files: Vec<(String, String)>) -> Self {
+        self.complete = Some(CompleteConfiguration(files));
+        self
+    }
+
+    /// Sets the user and the password of the client: `user:password`.
+    pub fn login(mut self, login: &str) -> Self {
+        self.login = format!("{login}@");
         self
     }
 
@@ -265,6 +284,11 @@ impl Orthanc {
     /// Writes the configuration and returns the path for Orthanc: a file, or a folder if there are several
     /// files.
     fn write_configuration(&self) -> io::Result<&'static str> {
+        if let Some(complete) = &self.builder.complete {
+            complete.write(self.home.path(), &self.home.name(), self.home.http_port, self.home.dicom_port)?;
+            CompleteConfiguration::link_plugins(self.home.path(), &self.builder.plugins)?;
+            return Ok(complete::FOLDER);
+        }
         let text = format!("{:#}", self.configuration());
         if self.builder.files.is_empty() {
             return fs::write(self.home.path().join("orthanc.json"), text).map(|()| "orthanc.json");
@@ -313,7 +337,7 @@ impl Orthanc {
             if is_limited { &["--bounding-set", "-dac_override,-dac_read_search"][..] } else { &[] };
         let process = Process::start(options, &program()?, &arguments, &environment, self.home.path(), &log)?;
         // A new client, because connections of the old pool are closed.
-        self.rest = Client::new(format!("http://127.0.0.1:{}", self.home.http_port));
+        self.rest = Client::new(format!("http://{}127.0.0.1:{}", self.builder.login, self.home.http_port));
         self.wait_until_ready(process)
     }
 

@@ -1,6 +1,7 @@
 //! The Orthanc that this process starts: the installed one, or that of another Debian release.
 
 use std::env;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -16,8 +17,40 @@ pub fn use_release(release: Release) {
 
 /// A plugin in the packages of the same Debian release as Orthanc, such as `libHousekeeper.so`.
 pub fn plugin_of_debian(file: &str) -> PathBuf {
-    let root = RELEASE.get().map_or_else(|| PathBuf::from("/"), |release| release.root());
-    root.join("usr/share/orthanc/plugins").join(file)
+    plugins_of_debian().join(file)
+}
+
+/// The folder with the plugins of that release.
+pub(crate) fn plugins_of_debian() -> PathBuf {
+    root().join("usr/share/orthanc/plugins")
+}
+
+/// The configuration files of that release, by name and text, sorted.
+///
+/// # Errors
+/// If a file cannot be read. Debian 12 lets only Orthanc read its file of users, which is then the empty one that
+/// the package has.
+pub fn configuration_of_debian() -> io::Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(root().join("etc/orthanc"))? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // Packages of ours may be installed.
+        if !name.ends_with(".json") || name.ends_with("-storage.json") {
+            continue;
+        }
+        let text = fs::read_to_string(entry.path()).or_else(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => Ok(r#"{ "RegisteredUsers" : { } }"#.to_owned()),
+            _ => Err(error),
+        })?;
+        files.push((name, text));
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn root() -> PathBuf {
+    RELEASE.get().map_or_else(|| PathBuf::from("/"), |release| release.root())
 }
 
 /// Orthanc's program. The installed one is `ORTHANC_PROGRAM` if set, else from the search path, else Debian's, whose

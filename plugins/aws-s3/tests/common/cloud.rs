@@ -110,6 +110,28 @@ impl Cloud for S3 {
             "Tags": {"a": "b"}, "EnableLegacyBackslashNames": true, "ServerSideEncryption": "aws:kms", "KmsKeyId": "key",
         })
     }
+
+    const SAMPLE_VARIANTS: &'static [&'static [&'static str]] =
+        &[&["Endpoint", "StorageEncryption", "RootPath"], &["AccessKey", "Endpoint", "RootPath"], &[]];
+
+    fn example_values(endpoint: &str) -> Vec<(&'static str, String)> {
+        let options = Options::default();
+        let at_server = format!(r#""us-east-1", "Endpoint": "{endpoint}", "VirtualAddressing": false"#);
+        vec![
+            ("my-hospital-images", S3::BUCKET.to_owned()),
+            // Samples for another server have an endpoint.
+            ("https://minio.example.org:9000", endpoint.to_owned()),
+            ("http://bucket:9000", endpoint.to_owned()),
+            (r#""eu-central-1""#, at_server),
+            ("my-access-key", options.access_key),
+            ("my-secret-key", options.secret_key),
+        ]
+    }
+
+    fn credentials_in_environment() -> Vec<(&'static str, String)> {
+        let options = Options::default();
+        vec![("AWS_ACCESS_KEY_ID", options.access_key), ("AWS_SECRET_ACCESS_KEY", options.secret_key)]
+    }
 }
 
 /// Options of a server that requires temporary credentials, with letters that a URL encodes.

@@ -112,6 +112,28 @@ impl Cloud for Azure {
         })
     }
 
+    const SAMPLE_VARIANTS: &'static [&'static [&'static str]] =
+        &[&["AccountName", "StorageEncryption", "RootPath"], &["ConnectionString"], &["AccountName"]];
+
+    fn example_values(endpoint: &str) -> Vec<(&'static str, String)> {
+        let options = AzureOptions::default();
+        // The emulator has no identities.
+        let account = format!(
+            r#""AccountName": "{}", "AccountKey": "{}", "BlobEndpoint": "{}""#,
+            options.account,
+            options.key,
+            options.blob_endpoint(endpoint)
+        );
+        vec![
+            (
+                "DefaultEndpointsProtocol=https;AccountName=myhospital;AccountKey=my-key;EndpointSuffix=core.windows.net",
+                options.connection_string(endpoint),
+            ),
+            (r#""AccountName": "myhospital""#, account),
+            ("my-hospital-images", Azure::BUCKET.to_owned()),
+        ]
+    }
+
     fn is_request_id(text: &str) -> bool {
         // A UUID.
         text.len() == 36 && text.bytes().all(|letter| letter.is_ascii_hexdigit() || letter == b'-')

@@ -161,6 +161,25 @@ impl Cloud for Google {
         json!({"StorageClass": "STANDARD"})
     }
 
+    const SAMPLE_VARIANTS: &'static [&'static [&'static str]] =
+        &[&["StorageEncryption", "RootPath"], &["ServiceAccountFile"], &[]];
+
+    fn example_values(endpoint: &str) -> Vec<(&'static str, String)> {
+        let at_server = format!(r#""{}", "Endpoint": "{endpoint}""#, Google::BUCKET);
+        let mut values = vec![(r#""my-hospital-images""#, at_server)];
+        values.extend(
+            Self::credentials_in_environment()
+                .pop()
+                .map(|(_, file)| ("/etc/orthanc/service-account.key", file)),
+        );
+        values
+    }
+
+    fn credentials_in_environment() -> Vec<(&'static str, String)> {
+        let file = accounts().map(|accounts| accounts.good.path()).unwrap_or_default();
+        vec![("GOOGLE_APPLICATION_CREDENTIALS", file.display().to_string())]
+    }
+
     fn is_request_id(text: &str) -> bool {
         text.len() > 16
             && text.bytes().all(|letter| letter.is_ascii_alphanumeric() || b"-_".contains(&letter))

@@ -15,20 +15,22 @@ pub(crate) fn for_debian(package: &str, markdown: &str, shell: &Shell) -> Result
     let mut changelog = String::new();
     for section in markdown.split("\n## [").skip(1) {
         let (heading, body) = section.split_once('\n').context("a section has only a heading")?;
-        let (version, date) = heading.split_once(']').context("a heading must be [VERSION] - DATE")?;
-        let (version, date) = match date.trim_start_matches([' ', '-']) {
-            "" => (VERSION, format!("@{}", shell.var("SOURCE_DATE_EPOCH")?)),
-            date => (version, format!("{date} UTC")),
-        };
+        let (name, day) = heading.split_once(']').context("a heading must be [VERSION] - DATE")?;
         let entries = entries(body);
         // Before the first change of the next version.
         if entries.is_empty() {
             continue;
         }
-        let date = output(cmd!(shell, "date --utc --rfc-email --date={date}"))?;
-        changelog += &format!(
-            "{package} ({version}) unstable; urgency=medium\n\n{entries}\n -- {MAINTAINER}  {date}\n"
-        );
+        let (version, time) = match day.trim_start_matches([' ', '-']) {
+            "" => (VERSION, format!("@{}", shell.var("SOURCE_DATE_EPOCH")?)),
+            day => (name, format!("{day} UTC")),
+        };
+        let date = output(cmd!(shell, "date --utc --rfc-email --date={time}"))?;
+        if !changelog.is_empty() {
+            changelog.push('\n');
+        }
+        let signature = format!(" -- {MAINTAINER}  {}", date.trim());
+        changelog += &format!("{package} ({version}) unstable; urgency=medium\n\n{entries}\n{signature}\n");
     }
     ensure!(
         changelog.starts_with(&format!("{package} ({VERSION})")),

@@ -75,7 +75,6 @@ pub(crate) fn tool(
     for (file, target) in contents::TOOL_FILES {
         tree.copy(&source.join(file), target)?;
     }
-    tree.write(&format!("usr/share/lintian/overrides/{TOOL}"), &template("lintian-overrides-tool", &[])?)?;
     let control = "Section: utils\n\
         Depends: libc6 (>= 2.17)\n\
         Description: reads and writes encrypted files of Orthanc\n \

@@ -179,11 +179,10 @@ mod tests {
     #[test]
     fn every_crate_has_the_text_of_its_license() {
         let shell = crate::system::shell().unwrap();
-        for package in ["aws-s3", "azure-blob", "google-cloud", "envelope-cli"] {
-            for platform in Platform::ALL {
-                let parts = crates(package, platform, &shell).unwrap();
-                assert!(parts.len() > 15, "{package} on {platform:?} has only {} crates", parts.len());
-            }
+        for (package, platform) in [("google-cloud", Platform::Windows), ("envelope-cli", Platform::LinuxArm)]
+        {
+            let parts = crates(package, platform, &shell).unwrap();
+            assert!(parts.len() > 15, "{package} on {platform:?} has only {} crates", parts.len());
         }
         let lists = |part: &Part, end: &str| part.texts.iter().any(|text| text.ends_with(end));
         let parts = crates("aws-s3", Platform::LinuxX86, &shell).unwrap();

@@ -11,6 +11,7 @@ mod neighbours;
 mod options;
 mod plugins;
 mod restoring;
+mod samples;
 mod services;
 mod shared_index;
 mod sizing;
@@ -31,6 +32,7 @@ modules![
     options,
     plugins,
     restoring,
+    samples,
     services,
     shared_index,
     sizing,
