@@ -42,7 +42,7 @@ fn older_index_finds_all_objects_that_exist<C: Cloud>() -> Result<()> {
     fixture.orthanc.start_again()?;
 
     // After the backup, an instance is deleted and another study is stored.
-    let (deleted, _) = kept.remove(0);
+    let (deleted, file) = kept.remove(0);
     let object = uuid_of(&fixture, &deleted.id)?;
     fixture.rest().delete(&deleted.path)?.ok()?;
     let later = upload(&fixture, 2, 2)?;
@@ -65,7 +65,9 @@ fn older_index_finds_all_objects_that_exist<C: Cloud>() -> Result<()> {
     );
     ensure!(objects(&fixture) == kept.len() + later.len(), "no object is deleted: {:?}", fixture.keys());
 
-    // The lost instance can be removed, and the later study be sent again.
+    // Sent again, the lost instance is stored only after it was deleted.
+    ensure!(fixture.rest().upload(&file)?.status == "AlreadyStored");
     fixture.rest().delete(&deleted.path)?.ok()?;
+    expect_readable(&fixture, &[(fixture.rest().upload(&file)?, file)])?;
     expect_readable(&fixture, &upload(&fixture, 2, 2)?)
 }
