@@ -77,6 +77,11 @@ impl ObjectStorage {
         self.bucket.retry()
     }
 
+    /// Number of retries of requests to the bucket since the start.
+    pub fn retries(&self) -> u64 {
+        self.bucket.retries()
+    }
+
     /// The bucket's name in messages.
     pub fn url(&self) -> &str {
         self.bucket.url()

@@ -69,7 +69,7 @@ pub(crate) struct Attempts {
     /// How long the server may need to confirm what it has been sent.
     work: Duration,
     /// The failure before the present attempt.
-    last: Option<StorageError>,
+    last: Option<Box<StorageError>>,
     health: Arc<Health>,
     waiting: Option<Waiting>,
     may_be_done: bool,
@@ -131,9 +131,8 @@ impl Attempts {
         loop {
             self.made += 1;
             let progress = Progress::start();
-            let observed = progress.record(observe(attempt()));
             let answer = tokio::select! {
-                answer = tokio::time::timeout_at(self.deadline, observed) => answer,
+                answer = tokio::time::timeout_at(self.deadline, progress.record(observe(attempt()))) => answer,
                 () = progress.silent(self.patience, self.work) => {
                     self.may_be_done |= progress.has_sent();
                     return Err(self.unanswered(&progress));
@@ -187,7 +186,7 @@ impl Attempts {
         }
         let silence = self.policy.patience.saturating_sub(self.patience);
         self.health.retry(&failed, silence, pause, &mut self.waiting);
-        self.last = Some(failed);
+        self.last = Some(Box::new(failed));
         self.retries_left -= 1;
         self.patience -= pause;
         self.pause = (self.pause * 2).min(self.policy.longest_pause);
@@ -210,7 +209,7 @@ impl Attempts {
         let earlier = self.last.take().filter(|_| !progress.has_sent());
         let attempts = self.made;
         match earlier {
-            Some(error) => StorageError { attempts, ..error },
+            Some(error) => StorageError { attempts, ..*error },
             None => self.error(Cause::Unanswered(self.policy.patience), true),
         }
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::task::futures::TaskLocalFuture;
 use tokio::time::Instant;
 
 /// How often a wait for a connection looks whether the server answers others.
@@ -56,8 +57,8 @@ impl Progress {
     }
 
     /// Runs `attempt`, whose exchanges record their progress here.
-    pub async fn record<T>(&self, attempt: impl Future<Output = T>) -> T {
-        PROGRESS.scope(self.clone(), attempt).await
+    pub fn record<F: Future>(&self, attempt: F) -> TaskLocalFuture<Self, F> {
+        PROGRESS.scope(self.clone(), attempt)
     }
 
     /// The progress to record an exchange in, that of a client with the progress `client`.

@@ -15,13 +15,16 @@ use std::env;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 pub use facts::Facts;
 
+/// The variable with the commit, in the environment of the build and for `option_env!` in the plugin.
+const COMMIT: &str = "ORTHANC_PLUGIN_COMMIT";
 /// All functions that Orthanc calls.
 const EXPORTS: &str = "{ global: OrthancPlugin*; local: *; };";
 
-/// Sets `ORTHANC_PLUGIN_NAME` and `ORTHANC_PLUGIN_SECTION` for `env!` in the plugin, and hides all functions of its
+/// Sets `ORTHANC_PLUGIN_NAME` and `ORTHANC_PLUGIN_SECTION` for `env!` in the plugin, `ORTHANC_PLUGIN_COMMIT` if it is known, and hides all functions of its
 /// library but the entry points of Orthanc's interface.
 ///
 /// # Errors
@@ -34,10 +37,37 @@ pub fn build() -> Result<(), Box<dyn Error>> {
     let facts = Facts::read(Path::new(&env::var("CARGO_MANIFEST_DIR")?))?;
     println!("cargo::rustc-env=ORTHANC_PLUGIN_NAME={}", facts.name);
     println!("cargo::rustc-env=ORTHANC_PLUGIN_SECTION={}", facts.section);
+    if let Some(commit) = commit(Path::new(&env::var("CARGO_MANIFEST_DIR")?)) {
+        println!("cargo::rustc-env={COMMIT}={commit}");
+    }
     if env::var("CARGO_CFG_TARGET_OS")? == "linux" {
         hide_symbols()?;
     }
     Ok(())
+}
+
+/// Returns the commit that the plugin in `folder` is built from: the environment's, or else that of the repository. An
+/// archive of the sources has none, and is not taken for a part of a repository around it.
+fn commit(folder: &Path) -> Option<String> {
+    println!("cargo::rerun-if-env-changed={COMMIT}");
+    if let Some(commit) = env::var(COMMIT).ok().filter(|commit| !commit.is_empty()) {
+        return Some(commit);
+    }
+    let root = folder.ancestors().nth(2)?;
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(root).args(arguments).output().ok()?;
+        let text = output.status.success().then_some(output.stdout)?;
+        Some(String::from_utf8(text).ok()?.trim().to_owned())
+    };
+    if !root.join(".git").exists() {
+        return None;
+    }
+    // Has a line for each commit and each checkout.
+    let log = root.join(git(&["rev-parse", "--git-path", "logs/HEAD"])?);
+    if log.exists() {
+        println!("cargo::rerun-if-changed={}", log.display());
+    }
+    git(&["rev-parse", "--short=12", "HEAD"])
 }
 
 /// A dependency marks C functions as exported, but two plugins in one process must not find each other's functions.

@@ -17,10 +17,9 @@
 //! The plugin of another cloud:
 //!
 //! ```no_run
-//! use bucket::BucketOptions;
 //! use orthanc_ffi::InitializeError;
 //! use std::{ffi::CStr, sync::Arc};
-//! use storage_plugin::{Provider, ProviderContext, Section, StoragePlugin};
+//! use storage_plugin::{Connection, Provider, ProviderContext, Section, StoragePlugin};
 //!
 //! struct Memory;
 //!
@@ -33,11 +32,11 @@
 //!     const WRITE_PERMISSIONS: &'static str = "none";
 //!     const DELETE_PERMISSIONS: &'static str = "none";
 //!
-//!     fn connect(section: &mut Section<'_>, context: &ProviderContext<'_>) -> Result<BucketOptions, InitializeError> {
+//!     fn connect(section: &mut Section<'_>, context: &ProviderContext<'_>) -> Result<Connection, InitializeError> {
 //!         let url = format!("memory://{}", section.required("BucketName")?);
 //!         let store = Arc::new(object_store::memory::InMemory::new());
 //!         let endpoint = "memory://localhost/".parse().map_err(|_| section.error("BucketName", "has no endpoint"))?;
-//!         Ok(context.bucket(store, url, &endpoint, Default::default(), u64::MAX))
+//!         Ok(context.bucket(store, url, &endpoint, Default::default(), u64::MAX, "none"))
 //!     }
 //! }
 //!
@@ -71,4 +70,4 @@ pub use credentials::{NamedCredentials, Reloading, TokenService};
 pub use endpoint::{endpoint_option, parse_endpoint, warn_if_exposed};
 pub use machine::CloudMachine;
 pub use plugin::StoragePlugin;
-pub use provider::{Provider, ProviderContext, c_str, client_error, connect};
+pub use provider::{Connection, Provider, ProviderContext, c_str, client_error, connect};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use bucket::Bucket;
+use bucket::{Bucket, ObjectStorage};
 use crypto_envelope::Format;
 use hybrid::{DeletionWorker, FileStorage, FileStorageOptions, StoredForm};
 use orthanc_ffi::{InitializeError, Orthanc, OrthancError, Plugin, Ranges};
@@ -28,7 +28,7 @@ use crate::start::background::Background;
 use crate::start::check::check;
 use crate::start::section::{check_names, section, warn_of_missing};
 use crate::start::storage::{absolute, state_directory, storage};
-use crate::start::summary::facts;
+use crate::start::summary::{disabled, facts};
 use crate::stop::Stop;
 
 /// For files that are only deleted.
@@ -56,29 +56,31 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
     fn initialize(orthanc: &Orthanc) -> Result<Self, InitializeError> {
         orthanc_ffi::install_tracing(LOG_TARGETS);
         orthanc_ffi::set_verbose_targets(&[]);
-        orthanc.set_description(P::DESCRIPTION)?;
         let Value::Object(configuration) = orthanc.configuration()? else {
             return Err(InitializeError::new("Orthanc's configuration is not a JSON object"));
         };
         let Some(mut section) = section::<P>(&configuration)? else {
             warn_of_missing::<P>(&configuration)?;
+            orthanc.set_description(&disabled::<P>())?;
             return Ok(Self { _background: None, _provider: PhantomData });
         };
 
         let common = CommonOptions::read(&mut section, &configuration)?;
         let runtime = runtime(P::SECTION, orthanc)?;
         let provider = ProviderContext::read::<P>(&mut section, &configuration, runtime.handle())?;
-        let mut bucket = P::connect(&mut section, &provider)?;
-        bucket.verify_checksums = common.verify_checksums;
+        let mut connection = P::connect(&mut section, &provider)?;
+        connection.bucket.verify_checksums = common.verify_checksums;
         check_names(&section, &configuration)?;
 
         orthanc_ffi::set_verbose_targets(if provider.network().http_logs { HTTP_LOGS } else { &[] });
         let ranges = ranges(common.encryption.as_ref());
-        let facts = facts::<P>(&bucket.url, &common);
+        let facts = facts::<P>(&connection, &common, absolute(&common.state.directory, orthanc));
+        facts.log();
+        orthanc.set_description(&facts.description::<P>())?;
         let offload = common.hybrid.as_ref().and_then(|options| options.offload.clone()).map(Offload::new);
         let deletion_delay = common.state.deletion_delay;
         let check_write = common.check_write;
-        let bucket = Bucket::new(bucket);
+        let bucket = Bucket::new(connection.bucket);
         let state = state_directory(&bucket, &common, orthanc)?;
         let removable = FileStorage::new(absolute(&common.state.storage_directory, orthanc), UNSYNCED);
         let (storage, encryption) = storage(bucket, common, state.as_ref(), orthanc)?;
@@ -111,7 +113,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             offload: offload.clone(),
         };
         routes.register(orthanc)?;
-        register_metrics(orthanc, &metrics, &deletions)?;
+        register_metrics(orthanc, &metrics, &deletions, storage.objects().clone())?;
         let clear = KnownClear::default();
         let area = Area { storage, encryption, clear, deletions, runtime, metrics, offload };
         orthanc.register_storage_area(Arc::new(area), ranges)?;
@@ -142,11 +144,12 @@ fn register_metrics(
     orthanc: &Orthanc,
     metrics: &Arc<Metrics>,
     deletions: &Deletions,
+    objects: ObjectStorage,
 ) -> Result<(), OrthancError> {
     let to = orthanc.clone();
     let metrics = Arc::clone(metrics);
     let deletions = deletions.clone();
-    orthanc.register_metrics(move || metrics.publish(&to, &deletions))
+    orthanc.register_metrics(move || metrics.publish(&to, &deletions, objects.retries()))
 }
 
 impl<P: Provider> fmt::Debug for StoragePlugin<P> {

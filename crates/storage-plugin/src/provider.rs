@@ -23,8 +23,10 @@ const ORTHANC_PROXY: &str = "HttpProxy";
 pub trait Provider: Send + Sync + 'static {
     /// The plugin's name in Orthanc's list of plugins and at the beginning of log lines.
     const NAME: &'static CStr;
-    /// The description that Orthanc shows.
+    /// What the plugin does, for Orthanc's page of plugins.
     const DESCRIPTION: &'static str;
+    /// The commit that the plugin was built from, if it is known.
+    const COMMIT: Option<&'static str> = None;
     /// The plugin's section of Orthanc's configuration.
     const SECTION: &'static str;
     /// The section's name in older releases, which is read if [`Self::SECTION`] is missing.
@@ -48,7 +50,22 @@ pub trait Provider: Send + Sync + 'static {
     fn connect(
         section: &mut Section<'_>,
         context: &ProviderContext<'_>,
-    ) -> Result<BucketOptions, InitializeError>;
+    ) -> Result<Connection, InitializeError>;
+}
+
+/// A cloud's bucket, and what the log and `status` say about the way to it.
+#[derive(Debug)]
+pub struct Connection {
+    /// The bucket.
+    pub bucket: BucketOptions,
+    /// The server's address, without credentials.
+    pub endpoint: String,
+    /// The proxy, without its password.
+    pub proxy: Option<String>,
+    /// The region, if the configuration names one.
+    pub region: Option<String>,
+    /// Where the credentials come from; never their value.
+    pub credentials: String,
 }
 
 /// Returns the bucket that a configuration of Orthanc names, as [`StoragePlugin`](crate::StoragePlugin)
@@ -64,7 +81,7 @@ pub fn connect<P: Provider>(
     let mut section = Section::find(configuration, P::SECTION)?
         .ok_or_else(|| InitializeError::new(format!("no section {:?} in the configuration", P::SECTION)))?;
     let context = ProviderContext::read::<P>(&mut section, configuration, runtime)?;
-    P::connect(&mut section, &context)
+    Ok(P::connect(&mut section, &context)?.bucket)
 }
 
 /// Converts an error of creating a cloud's client, for [`Provider::connect`].
@@ -121,7 +138,7 @@ impl<'a> ProviderContext<'a> {
     }
 
     /// Returns the bucket `url` at `endpoint` behind `store`, with the network options. `largest_put` is the
-    /// largest object, in bytes, that the cloud accepts in one request.
+    /// largest object, in bytes, that the cloud accepts in one request. `credentials` says where the credentials come from.
     pub fn bucket<S: ObjectStore + MultipartStore>(
         &self,
         store: Arc<S>,
@@ -129,18 +146,24 @@ impl<'a> ProviderContext<'a> {
         endpoint: &Url,
         put_options: PutOptions,
         largest_put: u64,
-    ) -> BucketOptions {
-        match proxy_for(self.network.http.proxy.as_deref(), endpoint.as_str()) {
-            Some(proxy) => tracing::info!("requests to {endpoint} are sent through the proxy {proxy}"),
-            None => tracing::info!("requests to {endpoint} are sent directly, without a proxy"),
-        }
-        BucketOptions {
+        credentials: impl Into<String>,
+    ) -> Connection {
+        let host = endpoint.host_str().unwrap_or_default();
+        let port = endpoint.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let bucket = BucketOptions {
             server: format!("{}{}", endpoint.authority(), endpoint.path()),
             put_options,
             retry: self.network.retry,
             transfer: self.network.transfer,
             largest_put,
             ..BucketOptions::new(store, url)
+        };
+        Connection {
+            bucket,
+            endpoint: format!("{}://{host}{port}{}", endpoint.scheme(), endpoint.path()),
+            proxy: proxy_for(self.network.http.proxy.as_deref(), endpoint.as_str()),
+            region: None,
+            credentials: credentials.into(),
         }
     }
 

@@ -49,6 +49,33 @@ impl CredentialChain {
         Arc::new(Reloading::new(new(), move || Ok(new())))
     }
 
+    /// Returns where the chain begins to look: files and services are asked only when credentials are needed.
+    pub(crate) fn source() -> String {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let home = || {
+            let home = std::env::home_dir().unwrap_or_default();
+            [".aws/credentials", ".aws/config"].iter().any(|file| home.join(file).exists())
+        };
+        let files = ["AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"];
+        if variable("AWS_ACCESS_KEY_ID").is_some() && variable("AWS_SECRET_ACCESS_KEY").is_some() {
+            return "AWS_ACCESS_KEY_ID in the environment".to_owned();
+        }
+        let first = if files.iter().any(|name| variable(name).is_some()) || home() {
+            let profile = variable("AWS_PROFILE").unwrap_or_else(|| "default".to_owned());
+            format!("the shared AWS files, profile {profile:?}")
+        } else if variable("AWS_WEB_IDENTITY_TOKEN_FILE").is_some() {
+            "the web identity in AWS_WEB_IDENTITY_TOKEN_FILE".to_owned()
+        } else if ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"]
+            .iter()
+            .any(|name| variable(name).is_some())
+        {
+            "the container's credential service".to_owned()
+        } else {
+            "EC2 instance metadata".to_owned()
+        };
+        format!("AWS credential chain, beginning with {first}")
+    }
+
     async fn renew(&self) -> Result<Current, CredentialError> {
         // The SDK keeps the content of the shared files, so a new chain is needed to see that they have changed.
         let client = ReqwestClient::new(self.client.clone());

@@ -31,7 +31,6 @@ mod smithy_http;
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use bucket::BucketOptions;
 use cloud_http::{CloudHttp, no_retries};
 use object_store::StaticCredentialProvider;
 use object_store::aws::{
@@ -39,7 +38,8 @@ use object_store::aws::{
 };
 use orthanc_ffi::InitializeError;
 use storage_plugin::{
-    Provider, ProviderContext, Reloading, Section, StoragePlugin, c_str, client_error, warn_if_exposed,
+    Connection, Provider, ProviderContext, Reloading, Section, StoragePlugin, c_str, client_error,
+    warn_if_exposed,
 };
 
 use crate::credentials::{CredentialChain, REFUSALS};
@@ -59,6 +59,7 @@ pub struct S3;
 impl Provider for S3 {
     const NAME: &'static CStr = c_str(concat!(env!("ORTHANC_PLUGIN_NAME"), "\0"));
     const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
+    const COMMIT: Option<&'static str> = option_env!("ORTHANC_PLUGIN_COMMIT");
     const SECTION: &'static str = env!("ORTHANC_PLUGIN_SECTION");
     const SERVER: &'static str = "an S3 server";
     const READ_PERMISSIONS: &'static str = "s3:GetObject on the objects, and s3:ListBucket on the bucket, without \
@@ -71,7 +72,7 @@ impl Provider for S3 {
     fn connect(
         section: &mut Section<'_>,
         context: &ProviderContext<'_>,
-    ) -> Result<BucketOptions, InitializeError> {
+    ) -> Result<Connection, InitializeError> {
         let mut options = Options::read(section)?;
         let proxy = context.network().http.proxy.as_deref();
         options.endpoint = context.runtime().block_on(options.endpoint.decide(&options.bucket, proxy));
@@ -79,14 +80,18 @@ impl Provider for S3 {
         let store = store(&options, &http).map_err(client_error)?;
         let bucket_url = options.endpoint.bucket_url(&options.bucket);
         let url = format!("s3://{}", options.bucket);
-        let mut bucket =
-            context.bucket(Arc::new(store), url, &options.endpoint.url, options.put_options, LARGEST_PUT);
+        let source = options.credentials.source();
+        let endpoint = &options.endpoint.url;
+        let mut connection =
+            context.bucket(Arc::new(store), url, endpoint, options.put_options, LARGEST_PUT, source);
+        connection.region = Some(options.region);
+        let bucket = &mut connection.bucket;
         bucket.transfer.always = options.always_in_parts;
         bucket.dialect = Some(Arc::<ServerDialect>::clone(&http.dialect));
         bucket.bulk_delete = Some(Arc::new(ObjectDeletion::new(&bucket_url, http)));
         bucket.checksums_on_request = true;
         bucket.backslash_names = Some(section.flag("EnableLegacyBackslashNames", cfg!(windows))?);
-        Ok(bucket)
+        Ok(connection)
     }
 }
 

@@ -3,6 +3,7 @@
 use object_store::{Attribute, PutOptions, TagSet};
 use storage_plugin::{ConfigError, Secret, Section, bucket_name};
 
+use crate::credentials::CredentialChain;
 use crate::dialect::Protection;
 use crate::endpoint::Endpoint;
 
@@ -30,6 +31,16 @@ pub(crate) enum Credentials {
     Static { access_key: Secret, secret_key: Secret, session_token: Option<Secret> },
     /// The credentials that the AWS command line would use.
     DefaultChain,
+}
+
+impl Credentials {
+    /// Returns where the credentials come from.
+    pub(crate) fn source(&self) -> String {
+        match self {
+            Self::Static { .. } => "AccessKey in the section".to_owned(),
+            Self::DefaultChain => CredentialChain::source(),
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -66,6 +66,26 @@ pub(crate) enum Credentials {
 }
 
 impl Credentials {
+    /// Returns where the credentials come from.
+    pub(crate) fn source(&self) -> &'static str {
+        match self {
+            Self::Key(_) => "the account's key in the section",
+            Self::Signature(_) => "the shared access signature in the section",
+            Self::Identity
+                if variable("AZURE_TENANT_ID").is_none() || variable("AZURE_CLIENT_ID").is_none() =>
+            {
+                "managed identity, or else the Azure CLI"
+            }
+            Self::Identity if variable("AZURE_CLIENT_SECRET").is_some() => {
+                "AZURE_CLIENT_SECRET in the environment"
+            }
+            Self::Identity if variable("AZURE_FEDERATED_TOKEN_FILE").is_some() => {
+                "the workload identity in AZURE_FEDERATED_TOKEN_FILE"
+            }
+            Self::Identity => "managed identity, or else the Azure CLI",
+        }
+    }
+
     /// Returns a provider of these credentials, and a client of `account` that renews them.
     pub(crate) fn provider(
         &self,

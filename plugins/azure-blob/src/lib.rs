@@ -29,12 +29,11 @@ mod shared_key;
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use bucket::BucketOptions;
 use cloud_http::{CloudHttp, no_retries};
 use object_store::azure::MicrosoftAzureBuilder;
 use orthanc_ffi::InitializeError;
 use storage_plugin::{
-    Provider, ProviderContext, Section, StoragePlugin, c_str, client_error, warn_if_exposed,
+    Connection, Provider, ProviderContext, Section, StoragePlugin, c_str, client_error, warn_if_exposed,
 };
 
 use crate::container::Container;
@@ -52,6 +51,7 @@ const LARGEST_BLOCK: u64 = 4000 * 1024 * 1024;
 impl Provider for Azure {
     const NAME: &'static CStr = c_str(concat!(env!("ORTHANC_PLUGIN_NAME"), "\0"));
     const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
+    const COMMIT: Option<&'static str> = option_env!("ORTHANC_PLUGIN_COMMIT");
     const SECTION: &'static str = env!("ORTHANC_PLUGIN_SECTION");
     const SERVER: &'static str = "an Azure server";
     const READ_PERMISSIONS: &'static str = "the role Storage Blob Data Contributor, or the permission to read (r) in \
@@ -65,23 +65,25 @@ impl Provider for Azure {
     fn connect(
         section: &mut Section<'_>,
         context: &ProviderContext<'_>,
-    ) -> Result<BucketOptions, InitializeError> {
+    ) -> Result<Connection, InitializeError> {
         let options = Options::read(section)?;
         let container = Arc::new(container(&options, context.http()?).map_err(client_error)?);
         let url = format!("azure://{}", options.container);
-        let mut bucket = context.bucket(
+        let mut connection = context.bucket(
             Arc::clone(&container),
             url,
             &options.account.endpoint,
             options.put_options,
             LARGEST_PUT,
+            options.account.credentials.source(),
         );
+        let bucket = &mut connection.bucket;
         bucket.transfer.part_size = bucket.transfer.part_size.min(LARGEST_BLOCK);
         if options.create_container {
             bucket.create = Some(Arc::<Container>::clone(&container));
         }
         bucket.bulk_delete = Some(container);
-        Ok(bucket)
+        Ok(connection)
     }
 }
 

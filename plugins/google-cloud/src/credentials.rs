@@ -89,6 +89,18 @@ impl Credentials {
         }
     }
 
+    /// Returns where these credentials, which were found with `service_account_file`, come from.
+    pub(crate) fn source(&self, service_account_file: Option<&Path>) -> String {
+        match (self, service_account_file, std::env::var_os(VARIABLE)) {
+            (Self::MetadataServer, ..) => "the metadata server".to_owned(),
+            (_, Some(path), _) => format!("ServiceAccountFile {}", path.display()),
+            (Self::User(path), ..) => format!("the user credentials in {}", path.display()),
+            (Self::ServiceAccount(_), None, path) => {
+                format!("{VARIABLE} {}", Path::new(&path.unwrap_or_default()).display())
+            }
+        }
+    }
+
     fn read(path: &Path, setting: &'static str) -> Result<Self, FileError> {
         let refused = |problem: String| FileError { setting, path: path.to_owned(), problem };
         let content = std::fs::read_to_string(path)

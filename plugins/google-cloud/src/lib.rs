@@ -26,12 +26,11 @@ mod service_account;
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use bucket::BucketOptions;
 use cloud_http::{CloudHttp, no_retries};
 use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
 use orthanc_ffi::InitializeError;
 use storage_plugin::{
-    Provider, ProviderContext, Section, StoragePlugin, c_str, client_error, warn_if_exposed,
+    Connection, Provider, ProviderContext, Section, StoragePlugin, c_str, client_error, warn_if_exposed,
 };
 
 use crate::credentials::Credentials;
@@ -48,6 +47,7 @@ const LARGEST_PUT: u64 = 5 * 1024 * 1024 * 1024 * 1024;
 impl Provider for Google {
     const NAME: &'static CStr = c_str(concat!(env!("ORTHANC_PLUGIN_NAME"), "\0"));
     const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
+    const COMMIT: Option<&'static str> = option_env!("ORTHANC_PLUGIN_COMMIT");
     const SECTION: &'static str = env!("ORTHANC_PLUGIN_SECTION");
     const SERVER: &'static str = "a Google Cloud Storage server";
     const READ_PERMISSIONS: &'static str = "storage.objects.get, and storage.objects.list, without which Google denies \
@@ -59,19 +59,21 @@ impl Provider for Google {
     fn connect(
         section: &mut Section<'_>,
         context: &ProviderContext<'_>,
-    ) -> Result<BucketOptions, InitializeError> {
+    ) -> Result<Connection, InitializeError> {
         let options = Options::read(section)?;
         let credentials = Credentials::find(options.service_account_file.as_deref())
             .map_err(|error| InitializeError::new(error.to_string()))?;
         let http = context.http()?.with_crc32c_of_uploads();
+        let source = credentials.source(options.service_account_file.as_deref());
         let (store, http) = store(&options, &credentials, http).map_err(client_error)?;
         let credentials = Arc::clone(store.credentials());
         let deletion = ObjectDeletion::new(&options.endpoint, &options.bucket, credentials, &http);
         let url = format!("gs://{}", options.bucket);
-        let mut bucket =
-            context.bucket(Arc::new(store), url, &options.endpoint, options.put_options, LARGEST_PUT);
-        bucket.bulk_delete = Some(Arc::new(deletion));
-        Ok(bucket)
+        let endpoint = &options.endpoint;
+        let mut connection =
+            context.bucket(Arc::new(store), url, endpoint, options.put_options, LARGEST_PUT, source);
+        connection.bucket.bulk_delete = Some(Arc::new(deletion));
+        Ok(connection)
     }
 }
 

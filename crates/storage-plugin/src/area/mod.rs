@@ -96,9 +96,21 @@ struct Done {
     side: Side,
 }
 
+/// A request that has failed: what to log, and the code from which Orthanc derives an HTTP status.
+struct Failure {
+    error: String,
+    code: ErrorCode,
+}
+
+impl Failure {
+    fn new(error: &impl ToString, code: ErrorCode) -> Self {
+        Self { error: error.to_string(), code }
+    }
+}
+
 impl Area {
     /// Encrypts an attachment if encryption is on, and stores it.
-    fn store(&self, place: Place, attachment: Attachment, content: Bytes) -> Result<(), ErrorCode> {
+    fn store(&self, place: Place, attachment: Attachment, content: Bytes) -> Result<(), Failure> {
         let stopping = || StorageError::new(Operation::Create, place.name(&attachment), Cause::Stopping);
         // Held until the upload has ended.
         let reserve = |encryption: &Arc<Encryption>| {
@@ -109,16 +121,16 @@ impl Area {
             None => {
                 // Reads would refuse it, so it must not be reported as stored.
                 if let Err(cause) = form(None, place.naming(), &content) {
-                    tracing::error!("cannot store {}: {cause}", place.name(&attachment));
-                    return Err(ErrorCode::STORAGE_AREA_PLUGIN);
+                    let error = format!("cannot store {}: {cause}", place.name(&attachment));
+                    return Err(Failure::new(&error, ErrorCode::STORAGE_AREA_PLUGIN));
                 }
                 Payload::Lent(content)
             }
             Some(encryption) => {
                 self.expect_right_keys(encryption, &place, &attachment)?;
                 encryption.seal(&attachment, &content).map(Payload::Owned).map_err(|error| {
-                    tracing::error!("cannot store {}: {error}", place.name(&attachment));
-                    ErrorCode::STORAGE_AREA_PLUGIN
+                    let error = format!("cannot store {}: {error}", place.name(&attachment));
+                    Failure::new(&error, ErrorCode::STORAGE_AREA_PLUGIN)
                 })?
             }
         };
@@ -135,7 +147,7 @@ impl Area {
         encryption: &Encryption,
         place: &Place,
         attachment: &Attachment,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<(), Failure> {
         let failed = |error| {
             let object = place.name(attachment);
             let error = match error {
@@ -168,12 +180,12 @@ impl Area {
         result
     }
 
-    /// Calls `read`, and logs an error.
+    /// Calls `read`.
     fn read(
         &self,
         attachment: Attachment,
         read: impl FnOnce(&Reading<'_>) -> Result<Served, ReadError>,
-    ) -> Result<Done, ErrorCode> {
+    ) -> Result<Done, Failure> {
         let reading = Reading {
             runtime: &self.runtime,
             storage: &self.storage,
@@ -193,17 +205,16 @@ impl Area {
         Ok(Done { request, what, bytes, side })
     }
 
-    /// Logs the error of a read, with the name that another configuration gives to a missing object, if it has that.
-    /// Returns the code from which Orthanc derives an HTTP status.
-    fn report_read(&self, error: &ReadError, attachment: Attachment) -> ErrorCode {
+    /// The failure of a read, with the name that another configuration gives to a missing object, if it has that.
+    fn report_read(&self, error: &ReadError, attachment: Attachment) -> Failure {
         let objects = self.storage.objects().clone();
         let search =
             || self.runtime.run_until_stopped(async move { objects.hint(&attachment, Seeker::Read).await });
+        let code = read_code(error);
         match error.is_missing().then(search).flatten().flatten() {
-            Some(hint) => tracing::error!("{error}, but {hint}"),
-            None => tracing::error!("{error}"),
+            Some(hint) => Failure::new(&format!("{error}, but {hint}"), code),
+            None => Failure::new(error, code),
         }
-        read_code(error)
     }
 
     /// Serves a request with `serve`, counts it, and logs it at info level. A failure counts as `request`.
@@ -211,15 +222,23 @@ impl Area {
         &self,
         request: Request,
         attachment: Attachment,
-        serve: impl FnOnce() -> Result<Done, ErrorCode>,
+        serve: impl FnOnce() -> Result<Done, Failure>,
     ) -> Result<(), ErrorCode> {
         let start = Instant::now();
+        let running = self.metrics.begin(request);
         let result = catch_unwind(AssertUnwindSafe(serve));
+        drop(running);
         let time = start.elapsed();
         let served = result.as_ref().ok().and_then(|served| served.as_ref().ok());
         let counted = served.map_or(request, |done| done.request);
         self.metrics.count(counted, time, served.map(|done| done.bytes));
-        let Done { what, bytes, side, .. } = result.unwrap_or_else(|panic| resume_unwind(panic))?;
+        let result = result.unwrap_or_else(|panic| resume_unwind(panic));
+        let Done { what, bytes, side, .. } = result.map_err(|failure| {
+            tracing::error!("{}", failure.error);
+            self.metrics.failed(request, &failure.error);
+            failure.code
+        })?;
+        self.metrics.succeeded(request);
         tracing::info!(
             "{what} {} ({}): {bytes} bytes in {} ms, {:.1} MB/s",
             self.storage.place(side).name(&attachment),
@@ -238,10 +257,9 @@ fn attachment(uuid: &str, content_type: ContentType) -> Result<Attachment, Error
     })
 }
 
-/// Logs `error`. Returns the code from which Orthanc derives an HTTP status.
-fn report(error: &StorageError) -> ErrorCode {
-    tracing::error!("{error}");
-    code(error)
+/// The failure of a store or a deletion.
+fn report(error: &StorageError) -> Failure {
+    Failure::new(error, code(error))
 }
 
 /// As [`code`], for a read.

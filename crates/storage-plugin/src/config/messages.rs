@@ -4,14 +4,13 @@ use std::ffi::CStr;
 use std::fmt::Write as _;
 use std::fs;
 
-use bucket::BucketOptions;
 use orthanc_ffi::InitializeError;
 use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 
 use super::{CommonOptions, Section};
 use crate::start::section::section;
-use crate::{Provider, ProviderContext, bucket_name, endpoint_option};
+use crate::{Connection, Provider, ProviderContext, bucket_name, connect, endpoint_option};
 
 /// A cloud with one option of each kind.
 struct Cloud;
@@ -29,7 +28,7 @@ impl Provider for Cloud {
     fn connect(
         section: &mut Section<'_>,
         context: &ProviderContext<'_>,
-    ) -> Result<BucketOptions, InitializeError> {
+    ) -> Result<Connection, InitializeError> {
         bucket_name(section, "BucketName")?;
         section.secret("Password")?;
         section.strings("Tags")?;

@@ -2,9 +2,11 @@
 
 use std::ffi::CString;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use orthanc_ffi::Orthanc;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::area::deletion::Deletions;
@@ -31,6 +33,7 @@ impl Request {
 /// Counts of one kind of request.
 #[derive(Debug, Default)]
 struct Counters {
+    running: AtomicU64,
     count: AtomicU64,
     failures: AtomicU64,
     bytes: AtomicU64,
@@ -38,20 +41,79 @@ struct Counters {
     longest: AtomicU64,
 }
 
+/// When requests of a kind last succeeded and failed, and how.
+#[derive(Debug, Default)]
+struct Last {
+    success: Option<SystemTime>,
+    failure: Option<(SystemTime, String)>,
+}
+
 /// Counts since the start of the plugin.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     since: Instant,
+    /// Of all reads, of stores, and of deletions.
+    last: [Mutex<Last>; 3],
     requests: [Counters; Request::ALL.len()],
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { since: Instant::now(), requests: Default::default() }
+        Self { since: Instant::now(), last: Default::default(), requests: Default::default() }
+    }
+}
+
+/// A request that is being served.
+#[derive(Debug)]
+pub(crate) struct Running<'a>(&'a AtomicU64);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Metrics {
+    /// Counts a request that begins, until the returned value is dropped.
+    pub(crate) fn begin(&self, request: Request) -> Running<'_> {
+        let running = &self.requests[request as usize].running;
+        running.fetch_add(1, Ordering::Relaxed);
+        Running(running)
+    }
+
+    /// Notes that a request has succeeded.
+    pub(crate) fn succeeded(&self, request: Request) {
+        self.last_of(request).lock().success = Some(SystemTime::now());
+    }
+
+    /// Notes the error of a request that has failed, as it was logged.
+    pub(crate) fn failed(&self, request: Request, error: &str) {
+        self.last_of(request).lock().failure = Some((SystemTime::now(), error.to_owned()));
+    }
+
+    fn last_of(&self, request: Request) -> &Mutex<Last> {
+        let [reads, stores, deletions] = &self.last;
+        match request {
+            Request::Create => stores,
+            Request::Read | Request::ReadRange => reads,
+            Request::Remove => deletions,
+        }
+    }
+
+    /// The last successes and failures, as the route returns them.
+    pub(crate) fn last(&self) -> Value {
+        let shown = |last: &Mutex<Last>| {
+            let last = last.lock();
+            json!({
+                "Success": last.success.map(iso_8601),
+                "Failure": last.failure.as_ref().map(|(time, _)| iso_8601(*time)),
+                "Error": last.failure.as_ref().map(|(_, error)| error),
+            })
+        };
+        let [reads, stores, deletions] = self.last.each_ref().map(shown);
+        json!({"Read": reads, "Create": stores, "Remove": deletions})
+    }
+
     /// Counts one request that took `time`. `bytes` is the size of its attachment or range; `None` if the
     /// request failed.
     pub(crate) fn count(&self, request: Request, time: Duration, bytes: Option<u64>) {
@@ -77,6 +139,7 @@ impl Metrics {
             let total = counters.microseconds.load(Ordering::Relaxed);
             let value = json!({
                 "Count": count,
+                "Running": counters.running.load(Ordering::Relaxed),
                 "Failures": counters.failures.load(Ordering::Relaxed),
                 "Bytes": counters.bytes.load(Ordering::Relaxed),
                 "MeanMilliseconds": milliseconds(total / count.max(1)),
@@ -88,14 +151,15 @@ impl Metrics {
     }
 
     /// Sets Orthanc's metrics to the current counts.
-    pub(crate) fn publish(&self, orthanc: &Orthanc, deletions: &Deletions) {
+    pub(crate) fn publish(&self, orthanc: &Orthanc, deletions: &Deletions, retries: u64) {
         let pending = deletions.to_json();
         let number = |name: &str| pending[name].as_u64().unwrap_or_default();
-        let deletions = [
+        let others = [
+            ("retries".to_owned(), retries),
             ("deletions_pending".to_owned(), number("Pending")),
             ("deletions_oldest_seconds".to_owned(), number("OldestSeconds")),
         ];
-        for (name, value) in self.values().into_iter().chain(deletions) {
+        for (name, value) in self.values().into_iter().chain(others) {
             let name = CString::new(format!("object_storage_{name}")).unwrap_or_default();
             // Orthanc asks again, and an error line each time would help nobody.
             let _ = orthanc.set_metric(&name, value);
@@ -110,6 +174,7 @@ impl Metrics {
                 |kind: &str, value: &AtomicU64| (format!("{name}_{kind}"), value.load(Ordering::Relaxed));
             [
                 value("requests", &counters.count),
+                value("running", &counters.running),
                 value("failures", &counters.failures),
                 value("bytes", &counters.bytes),
                 value("microseconds", &counters.microseconds),
@@ -117,6 +182,11 @@ impl Metrics {
         });
         values.into_iter().flatten().collect()
     }
+}
+
+/// In UTC, to the second: `2026-11-26T16:20:00Z`.
+fn iso_8601(time: SystemTime) -> String {
+    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rounded figure")]
@@ -134,8 +204,7 @@ mod tests {
         metrics.count(Request::Read, Duration::from_millis(10), Some(5));
         metrics.count(Request::Read, Duration::from_millis(30), None);
         let shown = metrics.to_json();
-        let expected =
-            json!({"Count": 2, "Failures": 1, "Bytes": 5, "MeanMilliseconds": 20.0, "MaxMilliseconds": 30.0});
+        let expected = json!({"Count": 2, "Running": 0, "Failures": 1, "Bytes": 5, "MeanMilliseconds": 20.0, "MaxMilliseconds": 30.0});
         assert_eq!(shown["Read"], expected);
         assert_eq!(shown["Create"]["Count"], 0);
         let read: Vec<_> = metrics
@@ -143,8 +212,38 @@ mod tests {
             .into_iter()
             .filter(|(name, _)| name.starts_with("read_") && !name.contains("range"))
             .collect();
-        let expected =
-            [("read_requests", 2), ("read_failures", 1), ("read_bytes", 5), ("read_microseconds", 40_000)];
+        let expected = [
+            ("read_requests", 2),
+            ("read_running", 0),
+            ("read_failures", 1),
+            ("read_bytes", 5),
+            ("read_microseconds", 40_000),
+        ];
         assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value)));
+    }
+
+    #[test]
+    fn last_error_of_reads_is_shown_with_its_time() {
+        let metrics = Metrics::default();
+        assert_eq!(metrics.last()["Read"], json!({"Success": null, "Failure": null, "Error": null}));
+        metrics.failed(Request::ReadRange, "cannot read");
+        metrics.succeeded(Request::Create);
+        let last = metrics.last();
+        assert_eq!((&last["Read"]["Success"], &last["Read"]["Error"]), (&json!(null), &json!("cannot read")));
+        assert_eq!((&last["Create"]["Failure"], &last["Create"]["Error"]), (&json!(null), &json!(null)));
+        let time = last["Create"]["Success"].as_str().unwrap();
+        assert!(time.len() == 20 && time.ends_with('Z'), "{time}");
+        assert_eq!(iso_8601(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn running_requests_are_counted_until_they_end() {
+        let metrics = Metrics::default();
+        let running = || metrics.to_json()["Read"]["Running"].clone();
+        let first = metrics.begin(Request::Read);
+        let second = metrics.begin(Request::Read);
+        assert_eq!(running(), 2);
+        drop((first, second));
+        assert_eq!(running(), 0);
     }
 }

@@ -3,6 +3,7 @@
 mod locations;
 pub(crate) mod metrics;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use orthanc_ffi::{Method, Orthanc, OrthancError, RestAnswer, RestFailure, RestRequest};
@@ -15,15 +16,29 @@ use crate::moving::move_storage;
 use crate::moving::mover::Mover;
 use crate::offload::Offload;
 
-/// The constant fields of `status`.
+/// What follows from the configuration: see [`crate::start::summary`].
 #[derive(Debug)]
 pub(crate) struct Facts {
-    pub(crate) version: String,
+    pub(crate) version: &'static str,
+    pub(crate) commit: Option<&'static str>,
     pub(crate) provider: &'static str,
     pub(crate) bucket: String,
+    pub(crate) endpoint: String,
+    pub(crate) region: Option<String>,
+    /// `RootPath`, without a slash at its end.
+    pub(crate) root: String,
+    /// `StorageStructure`, as spelled in the configuration.
+    pub(crate) structure: &'static str,
     /// `HybridMode`, as spelled in the configuration.
     pub(crate) mode: &'static str,
-    /// Format and key ids; null without encryption.
+    /// `StorageDirectory` in the hybrid modes.
+    pub(crate) files: Option<PathBuf>,
+    pub(crate) state: PathBuf,
+    /// Without its password.
+    pub(crate) proxy: Option<String>,
+    /// Where the credentials come from.
+    pub(crate) credentials: String,
+    /// Format, key ids and fingerprints; null without encryption.
     pub(crate) encryption: Value,
 }
 
@@ -61,15 +76,25 @@ impl Routes {
 
     fn status(&self) -> Value {
         let Context { storage, orthanc, .. } = self.context();
+        let facts = &self.facts;
         let mut status = json!({
             "Plugin": orthanc.plugin_name(),
-            "Version": self.facts.version,
-            "Provider": self.facts.provider,
-            "Bucket": self.facts.bucket,
-            "HybridMode": self.facts.mode,
-            "Encryption": self.facts.encryption,
+            "Version": facts.version,
+            "Commit": facts.commit,
+            "Provider": facts.provider,
+            "Bucket": facts.bucket,
+            "Endpoint": facts.endpoint,
+            "Region": facts.region,
+            "RootPath": facts.root,
+            "StorageStructure": facts.structure,
+            "HybridMode": facts.mode,
+            "Proxy": facts.proxy,
+            "Credentials": facts.credentials,
+            "Encryption": facts.encryption,
+            "Retries": storage.objects().retries(),
             "UptimeSeconds": self.metrics.uptime(),
             "Requests": self.metrics.to_json(),
+            "Last": self.metrics.last(),
             "Deletions": self.deletions.to_json(),
         });
         if let Some(files) = storage.files() {

@@ -94,12 +94,5 @@ fn files(options: HybridOptions, orthanc: &Orthanc) -> Result<FileStorage, Initi
             .check_writable()
             .map_err(|error| InitializeError::new(format!("`StorageDirectory` cannot be used: {error}")))?;
     }
-    let root = files.root().display();
-    match first {
-        Side::FileSystem => tracing::warn!("new attachments are written to {root}, not to the bucket"),
-        Side::ObjectStorage => {
-            tracing::warn!("attachments that are not in the bucket are read from {root}");
-        }
-    }
     Ok(files)
 }

@@ -56,7 +56,9 @@ pub(super) const MISTAKES: &[Mistake] = &[
     warns(&["AccessDenied", "continuing; reading requires …"], |it| it.deny(request::READ)),
     stops(&["set AccessKey and SecretKey, or …"], |it| chain(it, "AWS_EC2_METADATA_DISABLED", "true")),
     // Outside EC2, whatever the network makes of the address of its metadata service.
-    stops(&["set AccessKey and SecretKey, or …"], |it| it.change(&json!({"AccessKey": null, "SecretKey": null}))),
+    stops(&["set AccessKey and SecretKey, or …"], |it| {
+        it.change(&json!({"AccessKey": null, "SecretKey": null}))
+    }),
     stops(&["the AWS configuration (files or environment) is not valid"], |it| {
         let file = it.keys.write("config", "[profile hospital\n")?;
         it.environment("AWS_CONFIG_FILE", file)?;
