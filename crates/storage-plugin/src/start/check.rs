@@ -57,7 +57,11 @@ fn check_read<P: Provider>(
             Ok(true)
         }
         Err(error) if error.cause == Cause::Foreign => {
-            Err(InitializeError::new(format!("{error}; this does not look like {}", P::SERVER)))
+            let advice = format!("this does not look like {}: correct {}", P::SERVER, P::ENDPOINT_OPTION);
+            Err(InitializeError::new(format!("{error}; {advice}")))
+        }
+        Err(error) if matches!(error.cause, Cause::WrongScheme(_)) => {
+            Err(InitializeError::new(format!("{error}; correct {}", P::ENDPOINT_OPTION)))
         }
         Err(error) if error.operation == Operation::Check && error.lacks_permission() => {
             tracing::warn!("{error}; continuing; reading requires {}", P::READ_PERMISSIONS);

@@ -71,6 +71,13 @@ pub(super) const MISTAKES: &[Mistake] = &[
         it.environment("AWS_ACCESS_KEY_ID", "AKIAHUNTER")?;
         chain(it, "AWS_SECRET_ACCESS_KEY", "hunter2\nhunter2")
     }),
+    stops(&["the server does not speak TLS on this port"], |it| {
+        it.set("Endpoint", format!("https://127.0.0.1:{}", it.server.port()))
+    }),
+    stops(&["the server speaks only TLS on this port"], |it| {
+        secured(it, &["127.0.0.1"], 2099, Some("HttpsCACertificates"))?;
+        it.set("Endpoint", it.option("Endpoint").replace("https:", "http:"))
+    }),
     stops(&["UnknownIssuer"], |it| secured(it, &["127.0.0.1"], 2099, None)),
     stops(&["not valid for name"], |it| secured(it, &["storage.test"], 2099, Some("HttpsCACertificates"))),
     stops(&["certificate expired"], |it| secured(it, &["127.0.0.1"], 2020, Some("HttpsCACertificates"))),
