@@ -294,8 +294,10 @@ impl Demonstration<'_> {
         print_rate("read and compared", &files, time)
     }
 
+    /// Returns the number of objects, without those in the plugin's own folder.
     fn objects(&self) -> usize {
-        self.cloud.server.keys(BUCKET).len()
+        let keys = self.cloud.server.keys(BUCKET).into_iter();
+        keys.filter(|key| !key.contains(".orthanc-object-storage/")).count()
     }
 }
 

@@ -72,7 +72,10 @@ fn exercise(
 fn check(printed: &str, format: Option<&str>, server: &BucketServer) -> Result<()> {
     let requests = server.requests().total;
     ensure!(requests >= 9, "the server has received only {requests} requests");
-    ensure!(server.keys(BUCKET).is_empty(), "objects are left: {:?}", server.keys(BUCKET));
+    let mut left = server.keys(BUCKET);
+    // The note about the master key stays.
+    left.retain(|key| !key.ends_with(".orthanc-object-storage/key-1"));
+    ensure!(left.is_empty(), "objects are left: {left:?}");
     // A1 cannot decrypt ranges.
     let has_ranges = format != Some("A1");
     ensure!(printed.contains("ranges") == has_ranges, "ranges were read: {}", !has_ranges);

@@ -136,7 +136,8 @@ fn clear_objects_are_not_read_by_default<C: Cloud>() -> Result<()> {
             assert_eq!(outcome.map(|bytes| bytes.len()), Err(CORRUPTED_FILE));
         }
         let errors = plugin.errors();
-        let lines = errors.iter().filter(|line| line.contains(&url) && line.contains("ReadUnencrypted"));
+        let lines =
+            errors.iter().filter(|line| line.contains(&url) && line.contains("ReadUnencrypted is false"));
         assert_eq!(lines.count(), 3, "{errors:#?}");
         plugin.check()?;
     }

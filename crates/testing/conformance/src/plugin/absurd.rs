@@ -26,7 +26,8 @@ fn answering<C: Cloud>(status: u16, header: (&'static str, String)) -> Result<(F
         let headers = vec![modified, ("ETag", "\"1\"".to_owned()), header.clone()];
         Answer(status, headers, TEN.to_owned())
     })?;
-    let section = crate::with(C::section(&server.url("")), &serde_json::json!({"MaxRetries": 0}));
+    let section =
+        crate::with(C::section(&server.url("")), &serde_json::json!({"MaxRetries": 0, "CheckWrite": false}));
     Ok((load::<C>(configuration::<C>(section))??, server))
 }
 
