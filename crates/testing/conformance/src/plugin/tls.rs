@@ -146,11 +146,11 @@ fn configured_certificate_of_the_server_is_trusted<C: Cloud>() -> Result<()> {
 }
 
 fn wrong_scheme_prevents_the_start<C: Cloud>() -> Result<()> {
-    let secured = Secured::<C>::start(Authority::new("Hospital")?.server("127.0.0.1", 2099)?)?;
+    let secured = Secured::<C>::start(Authority::new("Hospital")?.server(&["127.0.0.1"], 2099)?)?;
     let plain = secured.server.port();
     for (endpoint, reason) in [
         (format!("https://127.0.0.1:{plain}"), "does not speak TLS"),
-        (format!("http://127.0.0.1:{}", secured.port), "speaks only TLS"),
+        (format!("http://127.0.0.1:{}", secured.front.port), "speaks only TLS"),
     ] {
         let line = refusal::<C, _>(load::<C>(configuration::<C>(C::section(&endpoint)))?)?;
         for fragment in [C::URL, reason, C::Provider::ENDPOINT_OPTION] {
