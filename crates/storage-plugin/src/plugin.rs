@@ -26,6 +26,7 @@ use crate::provider::{Provider, ProviderContext, c_str};
 use crate::runtime::Runtime;
 use crate::start::background::Background;
 use crate::start::check::check;
+use crate::start::others;
 use crate::start::section::{check_names, section, warn_of_missing};
 use crate::start::storage::{absolute, state_directory, storage};
 use crate::start::summary::{disabled, facts};
@@ -71,6 +72,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let mut connection = P::connect(&mut section, &provider)?;
         connection.bucket.verify_checksums = common.verify_checksums;
         check_names(&section, &configuration)?;
+        others::warn::<P>(&configuration);
 
         orthanc_ffi::set_verbose_targets(if provider.network().http_logs { HTTP_LOGS } else { &[] });
         let ranges = ranges(common.encryption.as_ref());
@@ -116,7 +118,9 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         register_metrics(orthanc, &metrics, &deletions, storage.objects().clone())?;
         let clear = KnownClear::default();
         let area = Area { storage, encryption, clear, deletions, runtime, metrics, offload };
-        orthanc.register_storage_area(Arc::new(area), ranges)?;
+        orthanc
+            .register_storage_area(Arc::new(area), ranges)
+            .map_err(|error| others::explain::<P>(error, &configuration))?;
         Ok(Self { _background: Some(background), _provider: PhantomData })
     }
 }

@@ -58,7 +58,7 @@ fn bucket_may_be_part_of_the_host_name() -> Result<()> {
         "not encrypted: {warnings:#?}"
     );
     let infos = plugin.lines(LogLevel::Info);
-    let proxy = format!("through the proxy {}", plugin.server.endpoint());
+    let proxy = format!("proxy: {}", plugin.server.endpoint());
     assert!(infos.iter().any(|line| line.contains(&proxy)), "{infos:#?}");
     let bytes = content(100_000);
     plugin.create(UUID, &bytes)?;

@@ -10,10 +10,10 @@ use tokio::runtime::Runtime;
 
 use super::{CommonOptions, Section};
 use crate::start::section::section;
-use crate::{Connection, Provider, ProviderContext, bucket_name, connect, endpoint_option};
+use crate::{Connection, Provider, ProviderContext, bucket_name, endpoint_option};
 
 /// A cloud with one option of each kind.
-struct Cloud;
+pub(crate) struct Cloud;
 
 impl Provider for Cloud {
     const SERVER: &'static str = "a server";

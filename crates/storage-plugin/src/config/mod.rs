@@ -5,7 +5,7 @@ mod common;
 mod encryption;
 mod hybrid;
 #[cfg(test)]
-mod messages;
+pub(crate) mod messages;
 mod network;
 mod offload;
 mod section;

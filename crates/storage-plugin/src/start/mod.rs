@@ -2,6 +2,7 @@
 
 pub(crate) mod background;
 pub(crate) mod check;
+pub(crate) mod others;
 pub(crate) mod section;
 pub(crate) mod storage;
 pub(crate) mod summary;

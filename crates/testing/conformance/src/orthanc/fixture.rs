@@ -12,7 +12,7 @@ use real_orthanc::{Builder, Client, Orthanc, Proxy, StartError};
 use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::{is_attachment, library, request, settle, with, within};
+use crate::fixture::{is_attachment, is_summary, library, request, settle, with, within};
 
 /// A real Orthanc with the plugin, and the server of the bucket.
 pub(crate) struct Fixture<C> {
@@ -169,7 +169,7 @@ pub(crate) fn log_lines<C: Cloud>(log: &str, level: char) -> Vec<String> {
         let text = text.trim_start_matches("(plugins) ");
         if place.contains(&after) { Some(text) } else { text.strip_prefix(&before) }
     });
-    texts.map(str::to_owned).collect()
+    texts.filter(|line| !is_summary(line)).map(str::to_owned).collect()
 }
 
 /// Returns slices of a series, of about 9 kB each, which differ between studies.

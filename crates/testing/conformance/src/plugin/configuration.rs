@@ -51,6 +51,7 @@ fn options<C: Cloud>() -> Vec<(&'static str, OptionKind)> {
         ("RequestTimeout", OptionKind::Number(1..=LONGEST_TIMEOUT)),
         ("MaxConnections", OptionKind::Number(1..=10_000)),
         ("MaxRetries", OptionKind::Number(0..=1000)),
+        ("OutageTimeout", OptionKind::Number(1..=LONGEST_TIMEOUT)),
         ("TransferPoolSize", OptionKind::Number(1..=1000)),
         ("TransferBufferSize", OptionKind::Number(5..=5120)),
     ];
@@ -170,6 +171,9 @@ fn plugin_without_its_section_is_disabled<C: Cloud>() -> Result<()> {
     let [(LogLevel::Warning, line)] = &orthanc.logs()[..] else { anyhow::bail!("{:#?}", orthanc.logs()) };
     assert!(line.starts_with(C::NAME) && line.contains(C::SECTION) && line.contains("disabled"), "{line}");
     assert_eq!(orthanc.registered(), StorageAreaVersion::None);
+    let description =
+        format!("{} (disabled: the configuration has no section {:?})", C::DESCRIPTION, C::SECTION);
+    assert_eq!(orthanc.description(), Some(description));
     Ok(())
 }
 

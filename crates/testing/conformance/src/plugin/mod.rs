@@ -11,6 +11,7 @@ mod faults;
 mod library;
 mod requests;
 mod resets;
+mod start;
 pub(crate) mod tls;
 mod write_check;
 
@@ -26,6 +27,7 @@ modules![
     library,
     requests,
     resets,
+    start,
     tls,
     write_check
 ];

@@ -87,7 +87,10 @@ pub(super) const MISTAKES: &[Mistake] = &[
         it.environment("SSL_CERT_DIR", "/nowhere")?;
         secured(it, &["127.0.0.1"], 2099, None)
     }),
-    stops(&["failed: StorageAreaAlreadyRegistered (2036)"], |it| {
+    warns(&["the configuration enables another storage plugin, but Orthanc uses only one"], |it| {
+        it.root("DelayedDeletion", json!({"Enable": true}))
+    }),
+    stops(&["another plugin is Orthanc's storage already, and there can be only one"], |it| {
         let library = plugin_library(Plugin::named("aws-s3")?, Profile::Dev)?;
         it.root("DelayedDeletion", json!({"Enable": true}))?;
         it.root("Plugins", json!([plugin_of_debian("libDelayedDeletion.so"), library]))

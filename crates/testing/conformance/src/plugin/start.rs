@@ -1,0 +1,45 @@
+//! What the plugin says about itself when it starts.
+
+use anyhow::{Context, Result};
+use fake_orthanc::LogLevel;
+use serde_json::json;
+
+use crate::Cloud;
+use crate::fixture::{LoadedPlugin, assert_no_secret};
+
+tests! {
+    EveryCloud: start_is_summarized;
+}
+
+fn start_is_summarized<C: Cloud>() -> Result<()> {
+    let options = json!({"RootPath": "archive", "StorageStructure": "legacy"});
+    let plugin = LoadedPlugin::<C>::encrypted_with(&options, &json!({"Format": "A2"}))?;
+    let prefix = format!("{}: version ", C::NAME);
+    let warnings = plugin.orthanc.logs_at(LogLevel::Warning);
+    let summaries: Vec<_> = warnings.iter().filter_map(|line| line.strip_prefix(&prefix)).collect();
+    let [summary] = summaries[..] else { anyhow::bail!("{warnings:#?}") };
+    let facts = [
+        ("bucket", C::URL.to_owned()),
+        ("endpoint", plugin.server.endpoint()),
+        ("root path", "\"archive\"".to_owned()),
+        ("structure", "legacy".to_owned()),
+        ("HybridMode", "Disabled".to_owned()),
+        ("state directory", plugin.orthanc.storage_folder().display().to_string()),
+        // Computed with `openssl kdf` from the key file.
+        ("encryption", "A2 with key 3 (fingerprints 3 = ".to_owned()),
+        ("proxy", "none".to_owned()),
+        ("credentials", String::new()),
+    ];
+    let infos = plugin.lines(LogLevel::Info);
+    for (name, value) in facts {
+        assert!(summary.contains(&format!(", {name} {value}")), "{name}: {summary}");
+        let line = format!("{name}: {value}");
+        assert!(infos.iter().any(|info| info.starts_with(&line)), "{line}: {infos:#?}");
+    }
+    let commit = summary.split_once("(commit ").context("no commit")?.1;
+    assert!(commit.chars().take(12).all(|digit| digit.is_ascii_hexdigit()), "{summary}");
+    assert_no_secret::<C>(&format!("{summary}{infos:?}"), None);
+    let description = format!("{} ({}, HybridMode Disabled)", C::DESCRIPTION, C::URL);
+    assert_eq!(plugin.orthanc.description(), Some(description));
+    plugin.check()
+}
