@@ -218,7 +218,7 @@ fn expiring_credentials_are_renewed() -> Result<()> {
         .set("AWS_CONTAINER_CREDENTIALS_FULL_URI", service.url("/role"))
         .set("AWS_CONTAINER_AUTHORIZATION_TOKEN", "Bearer pod-token");
     machine.works()?;
-    assert_eq!(service.requests().len(), 5);
+    assert_eq!(service.requests().len(), 6, "one for each request to the bucket");
     Ok(())
 }
 
