@@ -17,6 +17,8 @@ const TRANSIENT_REFUSALS: [&str; 5] =
     ["RequestTimeout", "OperationTimedOut", "BadDigest", "XAmzContentChecksumMismatch", "Md5Mismatch"];
 /// S3's error codes with status 400 that concern the credentials.
 const CREDENTIAL_REFUSALS: [&str; 3] = ["ExpiredToken", "InvalidToken", "TokenRefreshRequired"];
+/// Azure's error code for a request over `http://`, with status 400.
+const NEEDS_HTTPS: &str = "AccountRequiresHttps";
 /// S3's error code with status 400 for an object that is too large for one request.
 const TOO_LARGE: &str = "EntityTooLarge";
 
@@ -70,7 +72,12 @@ pub(crate) fn web_page() -> object_store::Error {
 /// missing, cannot be used, or comes from a proxy or a part of the server that knows no better.
 pub(crate) fn may_be_done(error: &object_store::Error, exchange: &Exchange) -> bool {
     match TransportError::find(error) {
-        Some(TransportError::Connect { .. } | TransportError::Certificate { .. }) => false,
+        Some(
+            TransportError::Connect { .. }
+            | TransportError::Certificate { .. }
+            | TransportError::NoTls
+            | TransportError::OnlyTls,
+        ) => false,
         Some(_) => true,
         None if CredentialError::find(error).is_some() => false,
         None => exchange.status.is_some_and(|status| matches!(status, 200..300 | 408 | 500 | 502..600)),
@@ -103,6 +110,7 @@ impl Classified {
 fn from_transport(error: &TransportError) -> Classified {
     let cause = match error {
         TransportError::Certificate { .. } => Cause::Certificate(error.to_string()),
+        TransportError::NoTls | TransportError::OnlyTls => Cause::WrongScheme(error.to_string()),
         _ => Cause::Network(error.to_string()),
     };
     Classified { cause, transient: error.is_transient() }
@@ -114,6 +122,9 @@ fn from_refusal(status: u16, code: &str) -> Classified {
         _ if code == BEING_DELETED => Classified::transient(Cause::BucketBeingDeleted),
         _ if ARCHIVED.contains(&code) => Classified::permanent(Cause::Archived),
         _ if TRANSIENT_REFUSALS.contains(&code) => Classified::transient(Cause::Busy),
+        _ if code == NEEDS_HTTPS => {
+            Classified::permanent(Cause::WrongScheme("the account accepts only https://".to_owned()))
+        }
         _ if code == TOO_LARGE => Classified::permanent(Cause::TooLarge),
         _ if CREDENTIAL_REFUSALS.contains(&code) => Classified::permanent(Cause::Denied),
         404 => Classified::permanent(Cause::NotFound),

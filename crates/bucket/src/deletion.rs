@@ -227,7 +227,9 @@ impl Outage {
 /// Whether the failure is not about one object. Servers can fail with 500 for one object only.
 fn is_outage(error: &StorageError) -> bool {
     match error.cause {
-        Cause::BucketMissing | Cause::NoCredentials(_) | Cause::Certificate(_) => true,
+        Cause::BucketMissing | Cause::NoCredentials(_) | Cause::Certificate(_) | Cause::WrongScheme(_) => {
+            true
+        }
         _ => error.transient && error.status() != Some(500),
     }
 }

@@ -62,6 +62,9 @@ pub enum Cause {
     /// The server's TLS certificate is not trusted.
     #[error("{0}; if your own authority issued it, set HttpsCACertificates to that authority's file")]
     Certificate(String),
+    /// The server was addressed as `http://` and accepts only `https://`, or the reverse.
+    #[error("{0}")]
+    WrongScheme(String),
     /// The server is overloaded or failing for now (429, 5xx).
     #[error("the server is temporarily unavailable")]
     Busy,
@@ -266,6 +269,7 @@ mod tests {
             Cause::NoCredentials(text()),
             Cause::Network(text()),
             Cause::Certificate(text()),
+            Cause::WrongScheme(text()),
             Cause::Busy,
             Cause::Refused,
             Cause::TooLarge,
@@ -289,6 +293,7 @@ mod tests {
             match cause {
                 Cause::NotFound | Cause::BucketMissing | Cause::Denied | Cause::NoCredentials(_) => {}
                 Cause::Network(_) | Cause::Certificate(_) | Cause::Busy | Cause::Refused => {}
+                Cause::WrongScheme(_) => {}
                 Cause::Unconfirmed(_) | Cause::TooLarge => {}
                 Cause::BucketBeingDeleted | Cause::Foreign | Cause::Archived => {}
                 Cause::NoLength | Cause::WrongChecksum(_) => {}

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
@@ -28,6 +29,7 @@ use crate::proxy::proxies;
 use crate::redact::Secrets;
 use crate::redirect::{self, MAX_REDIRECTS, redirect_target};
 use crate::renewal::{Renewable, Renewal};
+use crate::scheme;
 use crate::stall::{Limits, Progress};
 use crate::tls;
 use crate::upload::{Lease, UploadBody, is_lent};
@@ -99,6 +101,8 @@ pub struct CloudHttp {
     secrets: Secrets,
     renewal: Option<Renewal>,
     clock: Option<Arc<Clock>>,
+    /// Whether a server has answered, so that the addresses are right.
+    has_answered: Arc<AtomicBool>,
 }
 
 impl CloudHttp {
@@ -139,6 +143,7 @@ impl CloudHttp {
             secrets: Secrets::default(),
             renewal: None,
             clock: None,
+            has_answered: Arc::default(),
         })
     }
 
@@ -176,7 +181,7 @@ impl CloudHttp {
 
     /// Returns this client for requests to token services.
     pub fn for_tokens(&self) -> TokenHttp {
-        TokenHttp::new(self.clone())
+        TokenHttp::new(Self { has_answered: Arc::default(), ..self.clone() })
     }
 
     /// Sends a request, and sends it again where the server redirects it to.
@@ -204,7 +209,10 @@ impl CloudHttp {
         let (request, lease) = self.prepare(request, &progress).await?;
         let response = tokio::select! {
             response = self.client.execute(request) => {
-                response.map_err(|error| TransportError::from_reqwest(&error).into_http())?
+                match response {
+                    Ok(response) => response,
+                    Err(error) => return Err(self.explain(&uri, &error).await.into_http()),
+                }
             }
             limit = progress.stalled(self.limits) => {
                 return Err(TransportError::Stalled { limit }.into_http());
@@ -214,6 +222,7 @@ impl CloudHttp {
         progress.mark();
 
         let (mut head, incoming) = http::Response::from(response).into_parts();
+        self.has_answered.store(true, Ordering::Relaxed);
         note_answer(head.status, &head.headers);
         if !has_plausible_sizes(&head.headers) {
             return Err(protocol("the size in the server's answer is not plausible"));
@@ -223,10 +232,22 @@ impl CloudHttp {
             asked.mend(&mut head, download)
         } else {
             let body = self.read_refusal(&uri, &head, download).await;
+            if scheme::demands_tls(&uri, head.status, &body) {
+                return Err(TransportError::OnlyTls.into_http());
+            }
             foreign::note_refusal(&asked.method, &head, &body);
             body.into()
         };
         Ok(HttpResponse::from_parts(head, body))
+    }
+
+    async fn explain(&self, uri: &Uri, error: &reqwest::Error) -> TransportError {
+        let error = TransportError::from_reqwest(error);
+        if self.has_answered.load(Ordering::Relaxed) {
+            error
+        } else {
+            Box::pin(scheme::explain(&self.client, uri, error)).await
+        }
     }
 
     /// Converts a request for `reqwest`. Dropping the lease releases the payload.

@@ -27,6 +27,12 @@ pub enum TransportError {
         /// The cause.
         reason: String,
     },
+    /// The server does not speak TLS, and was addressed as `https://`. Retrying does not help.
+    #[error("the server does not speak TLS on this port: use http://, or the port for https://")]
+    NoTls,
+    /// The server speaks nothing but TLS, and was addressed as `http://`. Retrying does not help.
+    #[error("the server speaks only TLS on this port: use https://")]
+    OnlyTls,
     /// The connection ended during an exchange.
     #[error("the connection broke: {reason}")]
     Interrupted {
@@ -57,15 +63,18 @@ impl TransportError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Interrupted { .. } | Self::Stalled { .. } => true,
-            Self::Certificate { .. } | Self::Protocol { .. } => false,
+            Self::Certificate { .. } | Self::NoTls | Self::OnlyTls | Self::Protocol { .. } => false,
         }
     }
 
     /// Classifies an error of `reqwest` by its sources.
     pub(crate) fn from_reqwest(error: &reqwest::Error) -> Self {
         let reason = innermost(error);
-        if let Some(reason) = certificate_refusal(error) {
+        let tls = tls_error(error);
+        if let Some(reason) = tls.and_then(tls::refusal) {
             Self::Certificate { reason }
+        } else if tls.is_some_and(tls::is_not_tls) {
+            Self::NoTls
         } else if error.is_connect() {
             Self::Connect { reason }
         } else if error.is_timeout() || is_broken_connection(error) {
@@ -81,7 +90,9 @@ impl TransportError {
             Self::Connect { .. } => HttpErrorKind::Connect,
             Self::Interrupted { .. } => HttpErrorKind::Interrupted,
             Self::Stalled { .. } => HttpErrorKind::Timeout,
-            Self::Certificate { .. } | Self::Protocol { .. } => HttpErrorKind::Unknown,
+            Self::Certificate { .. } | Self::NoTls | Self::OnlyTls | Self::Protocol { .. } => {
+                HttpErrorKind::Unknown
+            }
         };
         HttpError::new(kind, self)
     }
@@ -130,15 +141,15 @@ pub(crate) fn innermost(error: &(dyn StdError + 'static)) -> String {
     sources(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
-/// Returns why the server's certificate is not trusted, if that is the cause.
-fn certificate_refusal(error: &reqwest::Error) -> Option<String> {
+/// Returns the error of TLS, if that is the cause.
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     sources(error).find_map(|source| {
         // An `io::Error` does not name the error that it wraps as its source.
         let mut inner = source;
         while let Some(wrapped) = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             inner = wrapped;
         }
-        inner.downcast_ref().and_then(tls::refusal)
+        inner.downcast_ref()
     })
 }
 
@@ -173,6 +184,8 @@ mod tests {
         let transport_errors = [
             TransportError::Connect { reason: reason() },
             TransportError::Certificate { reason: reason() },
+            TransportError::NoTls,
+            TransportError::OnlyTls,
             TransportError::Interrupted { reason: reason() },
             TransportError::Stalled { limit: Duration::from_secs(30) },
             TransportError::Protocol { reason: reason() },
@@ -184,6 +197,8 @@ mod tests {
             let variant = match error {
                 TransportError::Connect { .. } => "Connect",
                 TransportError::Certificate { .. } => "Certificate",
+                TransportError::NoTls => "NoTls",
+                TransportError::OnlyTls => "OnlyTls",
                 TransportError::Interrupted { .. } => "Interrupted",
                 TransportError::Stalled { .. } => "Stalled",
                 TransportError::Protocol { .. } => "Protocol",

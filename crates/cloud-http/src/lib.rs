@@ -63,6 +63,7 @@ mod proxy;
 mod redact;
 mod redirect;
 mod renewal;
+mod scheme;
 mod stall;
 mod tls;
 mod upload;

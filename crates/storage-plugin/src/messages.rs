@@ -1,12 +1,13 @@
-//! Snapshots of the messages about failed reads, moves and queries of Orthanc's index.
+//! Snapshots of the messages about failed reads, wrong keys, failed moves and queries of Orthanc's index.
 
 use bucket::{Cause, Operation, StorageError};
-use crypto_envelope::{DecryptError, EnvelopeHeader, Format};
+use crypto_envelope::{DecryptError, EnvelopeHeader, Format, MasterKey};
 use orthanc_ffi::{ErrorCode, OrthancVersion, TargetOverflow};
 use storage_layout::{Attachment, ContentType};
 
 use crate::area::ReadError;
 use crate::area::encryption::UnacceptableForm;
+use crate::area::keys::{KeyError, WrongKey};
 use crate::catalog::{CatalogError, Indexed, Level, Resource};
 use crate::moving::mover::{Failure, MoveError};
 
@@ -49,6 +50,23 @@ fn reads() {
         }
     }
     snapshot("reads", &errors);
+}
+
+#[test]
+fn keys() {
+    let wrong = WrongKey {
+        id: 3,
+        fingerprint: MasterKey::new(&[7; 32]).unwrap().fingerprint(),
+        object: "s3://bucket/.orthanc-object-storage/key-3".to_owned(),
+        expected: "00112233445566778899aabbccddeeff".to_owned(),
+    };
+    let errors = [KeyError::Wrong(wrong), KeyError::Unknown(storage_error()), KeyError::Stopping];
+    for error in &errors {
+        match error {
+            KeyError::Wrong(_) | KeyError::Unknown(_) | KeyError::Stopping => {}
+        }
+    }
+    snapshot("keys", &errors);
 }
 
 #[test]

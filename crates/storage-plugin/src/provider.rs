@@ -33,6 +33,8 @@ pub trait Provider: Send + Sync + 'static {
     const OLDER_SECTION: Option<&'static str> = None;
     /// The server in messages, with its article: `an S3 server`.
     const SERVER: &'static str;
+    /// The option with the server's address, in messages.
+    const ENDPOINT_OPTION: &'static str = "Endpoint";
     /// The permissions to read objects, in messages.
     const READ_PERMISSIONS: &'static str;
     /// The permissions to write objects, in messages.

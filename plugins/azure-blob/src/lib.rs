@@ -54,6 +54,8 @@ impl Provider for Azure {
     const COMMIT: Option<&'static str> = option_env!("ORTHANC_PLUGIN_COMMIT");
     const SECTION: &'static str = env!("ORTHANC_PLUGIN_SECTION");
     const SERVER: &'static str = "an Azure server";
+    const ENDPOINT_OPTION: &'static str =
+        "BlobEndpoint, or where it is not set DefaultEndpointsProtocol in ConnectionString";
     const READ_PERMISSIONS: &'static str = "the role Storage Blob Data Contributor, or the permission to read (r) in \
         the shared access signature";
     const WRITE_PERMISSIONS: &'static str = "the role Storage Blob Data Contributor, or the permissions to create and to \

@@ -32,10 +32,12 @@ pub(crate) struct KeyCheck {
      fingerprint {expected}; configure the earlier key under this id, and a new key under an id of its own"
 )]
 pub(crate) struct WrongKey {
-    id: u32,
-    fingerprint: Fingerprint,
-    object: String,
-    expected: String,
+    pub(crate) id: u32,
+    pub(crate) fingerprint: Fingerprint,
+    /// The note about the key.
+    pub(crate) object: String,
+    /// The fingerprint in the note.
+    pub(crate) expected: String,
 }
 
 /// Why nothing may be encrypted.

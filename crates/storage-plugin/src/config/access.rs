@@ -79,7 +79,7 @@ mod unix {
             Some(folder) => {
                 let folder = quoted(folder);
                 format!(
-                    "Orthanc runs as the user {user}, who may not enter the folder {folder}; run chgrp {group} {folder} \
+                    "Orthanc runs as the user {user}, who may not enter the folder {folder}; move the file to another folder, or run chgrp {group} {folder} \
                      && chmod g+x {folder}"
                 )
             }

@@ -128,6 +128,7 @@ impl Failure {
                         | Cause::NoCredentials(_)
                         | Cause::Network(_)
                         | Cause::Certificate(_)
+                        | Cause::WrongScheme(_)
                         | Cause::Busy
                         | Cause::TimedOut(_)
                         | Cause::DiskFull

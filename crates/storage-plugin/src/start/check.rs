@@ -14,8 +14,9 @@ use crate::runtime::Runtime;
 
 /// Time limit for all checks together.
 const CHECKS: Duration = Duration::from_secs(10);
-/// Retries of what follows the first request: the server has answered.
-const RETRIES: u32 = 2;
+/// Retries of what follows the first request, since the server has answered. When several Orthancs start at once, Google
+/// refuses to write the same object twice within a second.
+const RETRIES: u32 = 4;
 
 /// Checks the bucket, and that attachments can be written and deleted there if `write` is set. Compares the master keys
 /// with those that the bucket's objects were encrypted with.
@@ -38,7 +39,10 @@ pub(crate) fn check<P: Provider>(
         check_write::<P>(runtime, storage, policy(RETRIES));
     }
     match encryption {
-        Some(encryption) => check_keys(runtime, encryption, answers.then(|| policy(RETRIES))),
+        Some(encryption) => {
+            let is_in_time = answers && Instant::now() < deadline;
+            check_keys(runtime, encryption, is_in_time.then(|| policy(RETRIES)))
+        }
         None => Ok(()),
     }
 }
@@ -57,7 +61,11 @@ fn check_read<P: Provider>(
             Ok(true)
         }
         Err(error) if error.cause == Cause::Foreign => {
-            Err(InitializeError::new(format!("{error}; this does not look like {}", P::SERVER)))
+            let advice = format!("this does not look like {}: correct {}", P::SERVER, P::ENDPOINT_OPTION);
+            Err(InitializeError::new(format!("{error}; {advice}")))
+        }
+        Err(error) if matches!(error.cause, Cause::WrongScheme(_)) => {
+            Err(InitializeError::new(format!("{error}; correct {}", P::ENDPOINT_OPTION)))
         }
         Err(error) if error.operation == Operation::Check && error.lacks_permission() => {
             tracing::warn!("{error}; continuing; reading requires {}", P::READ_PERMISSIONS);
@@ -100,7 +108,7 @@ fn required(error: &StorageError, what: &str, permissions: &str) -> String {
     if error.lacks_permission() { format!("; {what} requires {permissions}") } else { String::new() }
 }
 
-/// Compares the master keys with the bucket; in the background if it does not answer now (`policy` is `None`).
+/// Compares the master keys with the bucket; in the background if the server does not answer now (`policy` is `None`).
 fn check_keys(
     runtime: &Runtime,
     encryption: &Arc<Encryption>,

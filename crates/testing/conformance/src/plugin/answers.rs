@@ -101,7 +101,8 @@ fn web_page_prevents_the_start<C: Cloud>() -> Result<()> {
         let server = C::server()?;
         server.faults().push(FaultRule::new(Fault::Odd(page)).on(request::READ).times(usize::MAX));
         let line = refusal::<C, _>(load::<C>(configuration::<C>(section::<C>(&server, &json!({}))))?)?;
-        let expected = format!("this does not look like {}", C::Provider::SERVER);
+        let (server, option) = (C::Provider::SERVER, C::Provider::ENDPOINT_OPTION);
+        let expected = format!("this does not look like {server}: correct {option}");
         assert!(line.contains(C::URL) && line.contains(&expected), "{line}");
     }
     Ok(())

@@ -39,7 +39,6 @@ fn options<C: Cloud>() -> Vec<(&'static str, OptionKind)> {
         ("StateDirectory", OptionKind::Text),
         ("Proxy", OptionKind::Text),
         ("DeletionDelay", OptionKind::Number(0..=LONGEST_DELAY)),
-        ("EnableHttpLogs", OptionKind::Flag),
         ("EnableLegacyUnknownFiles", OptionKind::Flag),
         ("VerifyChecksums", OptionKind::Flag),
         ("MigrationFromFileSystemEnabled", OptionKind::Flag),

@@ -10,6 +10,7 @@ use fake_cloud::BucketServer;
 use fake_orthanc::LogLevel;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
+use storage_plugin::Provider;
 use tempfile::NamedTempFile;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -23,6 +24,7 @@ use crate::fixture::{DICOM, KEY, UUID, configuration, content, done, load, own_l
 tests! {
     EveryCloud:
         configured_authority_is_trusted,
+        wrong_scheme_prevents_the_start,
         untrusted_certificate_prevents_the_start;
     OneCloud:
         configured_certificate_of_the_server_is_trusted,
@@ -141,6 +143,22 @@ fn configured_certificate_of_the_server_is_trusted<C: Cloud>() -> Result<()> {
     let orthanc = load::<C>(secured.configuration(&json!({"HttpsCACertificates": file.path()})))??;
     done(orthanc.create(UUID, DICOM, b"x"))?;
     assert_eq!(secured.server.keys(C::BUCKET), [KEY]);
+    Ok(())
+}
+
+fn wrong_scheme_prevents_the_start<C: Cloud>() -> Result<()> {
+    let secured = Secured::<C>::start(Authority::new("Hospital")?.server(&["127.0.0.1"], 2099)?)?;
+    let plain = secured.server.port();
+    for (endpoint, reason) in [
+        (format!("https://127.0.0.1:{plain}"), "does not speak TLS"),
+        (format!("http://127.0.0.1:{}", secured.front.port), "speaks only TLS"),
+    ] {
+        let line = refusal::<C, _>(load::<C>(configuration::<C>(C::section(&endpoint)))?)?;
+        for fragment in [C::URL, reason, C::Provider::ENDPOINT_OPTION] {
+            assert!(line.contains(fragment), "no {fragment}: {line}");
+        }
+        assert_eq!(secured.server.requests().total, 0);
+    }
     Ok(())
 }
 

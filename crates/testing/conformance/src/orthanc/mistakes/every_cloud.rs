@@ -11,6 +11,7 @@ use super::{Make, Mistake, reports, stops, warns};
 use crate::fixture::request;
 
 pub(super) const MISTAKES: &[Mistake] = &[
+    warns(&["version …, bucket …, endpoint …, credentials …"], |_| Ok(())),
     warns(&["the configuration has no section \"…\""], |it| it.replace(None)),
     stops(&["must be a string"], |it| it.set("RootPath", 7)),
     stops(&["must be true or false"], |it| it.set("VerifyChecksums", "true")),
@@ -74,12 +75,6 @@ pub(super) const MISTAKES: &[Mistake] = &[
     warns(&["continuing, since the server may become available later"], |it| it.answer(Fault::slow_down())),
     warns(&["will contain unencrypted patient data"], |_| Ok(())),
     warns(&["new objects are encrypted in format A1"], |it| it.encrypt(&json!({"Format": "A1"}))),
-    warns(&["new attachments are written to …, not to the bucket"], |it| {
-        it.set("HybridMode", "WriteToFileSystem")
-    }),
-    warns(&["attachments that are not in the bucket are read from …"], |it| {
-        it.set("HybridMode", "WriteToObjectStorage")
-    }),
     stops(&["is missing; it must be [id, \"path of the key file\"]"], |it| {
         it.set("StorageEncryption", json!({"Format": "A2"}))
     }),

@@ -18,7 +18,7 @@ use real_orthanc::StartError;
 use self::document::{Document, is_in};
 use self::setup::Setup;
 use crate::Cloud;
-use crate::fixture::assert_no_secret;
+use crate::fixture::{assert_no_secret, library};
 use crate::orthanc::fixture::{log_lines, slice};
 
 tests! { Newest: each_documented_mistake_has_its_line }
@@ -68,6 +68,8 @@ const fn warns(messages: &'static [&'static str], make: Make) -> Mistake {
 }
 
 fn each_documented_mistake_has_its_line<C: Cloud>() -> Result<()> {
+    // If it cannot be built, that is one error.
+    library::<C>()?;
     let document = Document::read()?;
     let made: BTreeSet<&str> =
         TABLES.iter().flat_map(|(_, table)| *table).flat_map(|mistake| mistake.messages).copied().collect();

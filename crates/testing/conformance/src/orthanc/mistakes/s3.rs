@@ -71,6 +71,13 @@ pub(super) const MISTAKES: &[Mistake] = &[
         it.environment("AWS_ACCESS_KEY_ID", "AKIAHUNTER")?;
         chain(it, "AWS_SECRET_ACCESS_KEY", "hunter2\nhunter2")
     }),
+    stops(&["the server does not speak TLS on this port"], |it| {
+        it.set("Endpoint", format!("https://127.0.0.1:{}", it.server.port()))
+    }),
+    stops(&["the server speaks only TLS on this port"], |it| {
+        secured(it, &["127.0.0.1"], 2099, Some("HttpsCACertificates"))?;
+        it.set("Endpoint", it.option("Endpoint").replace("https:", "http:"))
+    }),
     stops(&["UnknownIssuer"], |it| secured(it, &["127.0.0.1"], 2099, None)),
     stops(&["not valid for name"], |it| secured(it, &["storage.test"], 2099, Some("HttpsCACertificates"))),
     stops(&["certificate expired"], |it| secured(it, &["127.0.0.1"], 2020, Some("HttpsCACertificates"))),
@@ -80,7 +87,10 @@ pub(super) const MISTAKES: &[Mistake] = &[
         it.environment("SSL_CERT_DIR", "/nowhere")?;
         secured(it, &["127.0.0.1"], 2099, None)
     }),
-    stops(&["failed: StorageAreaAlreadyRegistered (2036)"], |it| {
+    warns(&["the configuration enables another storage plugin, but Orthanc uses only one"], |it| {
+        it.root("DelayedDeletion", json!({"Enable": true}))
+    }),
+    stops(&["another plugin is Orthanc's storage already, and there can be only one"], |it| {
         let library = plugin_library(Plugin::named("aws-s3")?, Profile::Dev)?;
         it.root("DelayedDeletion", json!({"Enable": true}))?;
         it.root("Plugins", json!([plugin_of_debian("libDelayedDeletion.so"), library]))

@@ -52,6 +52,11 @@ impl<'a> Setup<'a> {
         Ok(())
     }
 
+    /// Returns an option of the plugin's section.
+    pub(super) fn option(&self, option: &str) -> &str {
+        self.section[option].as_str().unwrap_or_default()
+    }
+
     /// Sets some options of the plugin's section, and removes those that are `null`.
     pub(super) fn change(&mut self, options: &Value) -> Result<()> {
         for (option, value) in options.as_object().into_iter().flatten() {
