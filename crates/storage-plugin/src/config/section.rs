@@ -209,8 +209,9 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Returns the error about a missing option, or about the one that is meant to be it.
-    pub(super) fn missing(&self, option: &str, expected: &str) -> ConfigError {
+    /// Returns the error about a missing option, or about the misspelled one that is meant to be it. The message continues
+    /// with `expected`: "it must be …".
+    pub fn missing(&self, option: &str, expected: &str) -> ConfigError {
         let misspelled = self.check_spelling_of(option).err();
         misspelled.unwrap_or_else(|| self.error(option, format!("is missing; {expected}")))
     }
