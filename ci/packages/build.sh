@@ -43,6 +43,8 @@ flags+=("--remap-path-prefix=$PWD=/workspace" "--remap-path-prefix=$target=/targ
 if [[ $triple = *-windows-* ]]; then
     ci/packages/require.sh gcc-mingw-w64-x86-64 g++-mingw-w64-x86-64 >&2
     cargo+=(build --target "$triple")
+    # aws-lc contains the objects of its assembler code for Windows, so that the assembler NASM is not needed.
+    export AWS_LC_SYS_PREBUILT_NASM=1
     flags+=("-Clink-arg=-Wl,--no-insert-timestamp")
 else
     PATH=$(ci/packages/zig.sh "$target/dist-tools/zig"):$PATH

@@ -10,7 +10,7 @@ use real_orthanc::Postgres;
 use serde_json::json;
 use xshell::cmd;
 
-use super::rooted::Rooted;
+use super::rooted::{Rooted, free_port};
 use super::{Stored, empty_folder, step};
 use crate::system::{dist_folder, output, require, shell};
 
@@ -52,7 +52,12 @@ fn copy(files: Vec<PathBuf>, folder: &Path) -> Result<()> {
 
 /// Starts the image's entry point.
 fn start(root: &Path, variables: &[(&str, String)]) -> Result<Rooted> {
-    Rooted::start(root, "999:999", &[&format!("/{SCRIPTS}/entrypoint")], variables)
+    let port = free_port()?;
+    let mut all = variables.to_vec();
+    all.push(("ORTHANC__HTTP_PORT", port.to_string()));
+    all.push(("ORTHANC__DICOM_SERVER_ENABLED", "false".to_owned()));
+    all.push(("ORTHANC__REGISTERED_USERS", r#"{"demo": "demo"}"#.to_owned()));
+    Rooted::start(root, "999:999", &[&format!("/{SCRIPTS}/entrypoint")], port, &all)
 }
 
 /// Starts two containers, one after the other, that share only a database and a bucket.

@@ -12,7 +12,7 @@ use real_orthanc::workspace::Plugin;
 use serde_json::{Value, json};
 use xshell::cmd;
 
-use super::rooted::Rooted;
+use super::rooted::{Rooted, free_port};
 use super::{Stored, empty_folder, step};
 use crate::dist::{Platform, TOOL};
 use crate::system::{VERSION, dist_folder, output, require, shell, target_folder};
@@ -159,9 +159,21 @@ impl Debian {
         self.run(&["dpkg-query", "--show", "--showformat=${Version} ${db:Status-Status}", package])
     }
 
-    /// Runs Debian's Orthanc with Debian's configuration, as its service does.
+    /// Runs Debian's Orthanc with Debian's configuration, as its service does, on another port and without DICOM.
     fn orthanc(&self) -> Result<Rooted> {
-        Rooted::start(&self.root, "orthanc:orthanc", &["/usr/sbin/Orthanc", "/etc/orthanc/"], &[])
+        let configuration = "/etc/orthanc/orthanc.json";
+        let port = free_port()?;
+        let lines: String = self
+            .read(configuration)?
+            .lines()
+            .map(|line| match line.trim().split_once(" : ") {
+                Some(("\"HttpPort\"", _)) => format!("\"HttpPort\" : {port},\n"),
+                Some(("\"DicomServerEnabled\"", _)) => "\"DicomServerEnabled\" : false,\n".to_owned(),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        self.write(configuration, &lines)?;
+        Rooted::start(&self.root, "orthanc:orthanc", &["/usr/sbin/Orthanc", "/etc/orthanc/"], port, &[])
     }
 }
 

@@ -10,8 +10,13 @@ use anyhow::{Context, Result, ensure};
 use real_orthanc::Client;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// User and password, which are in the environment of the process.
+/// User and password, if Orthanc asks for them.
 const USER: &str = "demo:demo";
+
+/// Returns a port that is free. Another process may take it before Orthanc does; then the proof fails.
+pub(super) fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
 
 /// The process. It is killed when dropped.
 pub(super) struct Rooted {
@@ -29,23 +34,20 @@ impl Drop for Rooted {
 }
 
 impl Rooted {
-    /// Runs a command below `root` as `user` (`USER:GROUP`), and waits until its Orthanc answers.
+    /// Runs a command below `root` as `user` (`USER:GROUP`), and waits until its Orthanc answers on `port`.
     pub(super) fn start(
         root: &Path,
         user: &str,
         command_line: &[&str],
+        port: u16,
         variables: &[(&str, String)],
     ) -> Result<Self> {
-        // Another process may take the port before Orthanc does. Then the proof fails.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = root.join("tmp/orthanc.log");
         let file = File::create(&log)?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", "chroot"]).arg(format!("--userspec={user}")).arg(root);
         command.args(command_line).env_clear();
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        command.env("ORTHANC__HTTP_PORT", port.to_string()).env("ORTHANC__DICOM_SERVER_ENABLED", "false");
-        command.env("ORTHANC__REGISTERED_USERS", r#"{"demo": "demo"}"#);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let process = command.spawn().context("starting Orthanc")?;

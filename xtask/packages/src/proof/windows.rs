@@ -17,6 +17,9 @@ use real_orthanc::workspace::Plugin;
 
 const WINE: &str = "/usr/lib/wine/wine64";
 
+/// A library of Windows that Wine lacks, which lies in the folder of the programs.
+const SHIM: &str = "bcryptprimitives.dll";
+
 /// A folder that an administrator has chosen: it has a blank, and is not the default.
 const ORTHANC: &str = r"C:\My Orthanc";
 /// A connection string with a made-up key, which has all special characters of base64.
@@ -28,7 +31,7 @@ pub(super) fn run() -> Result<()> {
     let folder = empty_folder("windows")?;
     step("Wine starts", || wine(Path::new("wineboot"), &["-i"]))?;
     libraries(&folder)?;
-    installer()?;
+    installer(&folder)?;
     fs::remove_dir_all(folder).context("removing what was installed")
 }
 
@@ -50,12 +53,9 @@ fn prefix() -> Result<PathBuf> {
 fn libraries(folder: &Path) -> Result<()> {
     let program = folder.join("exercise.exe");
     fs::copy(dist::build_exercise(Platform::Windows)?, &program)?;
-    let shim = "ci/windows/bcryptprimitives.c";
+    let source = "ci/windows/bcryptprimitives.c";
     let shell = shell()?;
-    output(cmd!(
-        shell,
-        "x86_64-w64-mingw32-gcc -O2 -shared -o {folder}/bcryptprimitives.dll {shim} -lbcrypt"
-    ))?;
+    output(cmd!(shell, "x86_64-w64-mingw32-gcc -O2 -shared -o {folder}/{SHIM} {source} -lbcrypt"))?;
     let emulator = Emulator {
         command: wine_command,
         path: |path: &Path| format!("Z:{}", path.display()).replace('/', "\\"),
@@ -74,7 +74,7 @@ fn packed(plugin: Plugin) -> Result<Vec<u8>> {
 }
 
 /// Runs the installer silently over an Orthanc that has a plugin already, again, and then the uninstaller.
-fn installer() -> Result<()> {
+fn installer(folder: &Path) -> Result<()> {
     let setup = dist_folder()?.join(dist::installer_name());
     ensure!(setup.is_file(), "the installer is missing; make it with cargo xtask dist --windows");
     let home = prefix()?.join("drive_c/My Orthanc");
@@ -102,6 +102,7 @@ fn installer() -> Result<()> {
     })?;
 
     step("the installed orthanc-envelope makes a key and decrypts what it has encrypted", || {
+        fs::copy(folder.join(SHIM), home.join("ObjectStorage").join(SHIM))?;
         use_tool(&home.join("ObjectStorage"))
     })?;
 
