@@ -19,7 +19,7 @@ use crate::system::{VERSION, dist_folder, output, require, shell, target_folder}
 
 const RELEASES: [&str; 3] = ["bookworm", "trixie", "sid"];
 /// Changes with `clean-debian.sh`, so that folders made in another way are not used.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 /// The version of the packages that an upgrade begins with: this version's, with another sample.
 const BEFORE: &str = "2.9.0";
 /// The folder of the packages in a Debian.
