@@ -17,7 +17,9 @@ new=$folder.new
 trap 'rm -rf "$new"' EXIT
 trap 'exit 1' HUP INT TERM
 rm -rf "$new"
-debootstrap --variant=minbase "$release" "$new" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
+# The Orthanc of Debian unstable needs systemd-tmpfiles, which all machines have, but not this Debian.
+debootstrap --variant=minbase --include=systemd-standalone-tmpfiles "$release" "$new" \
+    ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
 # As in container images, packages start no services.
 printf '#!/bin/sh\nexit 101\n' > "$new/usr/sbin/policy-rc.d"
 chmod 755 "$new/usr/sbin/policy-rc.d"

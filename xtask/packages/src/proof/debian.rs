@@ -19,7 +19,7 @@ use crate::system::{VERSION, dist_folder, output, require, shell, target_folder}
 
 const RELEASES: [&str; 3] = ["bookworm", "trixie", "sid"];
 /// Changes with `clean-debian.sh`, so that folders made in another way are not used.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 /// The version of the packages that an upgrade begins with: this version's, with another sample.
 const BEFORE: &str = "2.9.0";
 /// The folder of the packages in a Debian.
@@ -116,9 +116,16 @@ impl Debian {
 
     /// Runs a program without a terminal and without input. Returns what it prints.
     fn run(&self, program: &[&str]) -> Result<String> {
-        let mut command = Command::new("chroot");
-        command.arg(&self.root).args(program).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
-        let done = command.stdin(Stdio::null()).output().context("starting chroot")?;
+        let mut command = Command::new("unshare");
+        // The scripts of Debian's packages need /proc. The mount ends with the program.
+        command.arg(format!("--mount-proc={}/proc", self.root.display()));
+        command
+            .arg("chroot")
+            .arg(&self.root)
+            .args(program)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .env("LC_ALL", "C");
+        let done = command.stdin(Stdio::null()).output().context("starting unshare")?;
         let printed = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
         ensure!(done.status.success(), "{program:?} failed with {}:\n{printed}", done.status);
         Ok(printed.into_owned())
