@@ -132,6 +132,16 @@ mod unix {
         }
 
         #[test]
+        fn only_missing_permissions_are_explained() {
+            let explained = |kind: ErrorKind| {
+                super::super::explain_unreadable(Path::new("/etc/orthanc/master-1.key"), &kind.into())
+            };
+            let denied = explained(ErrorKind::PermissionDenied);
+            assert!(denied.contains("Orthanc runs as the user ") && denied.contains("; run "), "{denied}");
+            assert_eq!(explained(ErrorKind::NotFound), "entity not found");
+        }
+
+        #[test]
         fn commands_can_be_copied() {
             let account = Account::find(STATUS, "", "imaging:x:111:");
             assert_eq!(
