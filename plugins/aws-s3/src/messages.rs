@@ -25,6 +25,7 @@ fn messages_match_the_snapshot() {
         json!({"Endpoint": "https://host/bucket"}),
         json!({"AccessKey": "hunter2"}),
         json!({"SecretKey": "hunter2"}),
+        json!({"AccessKey": "hunter2", "SecretkKey": "hunter2"}),
         json!({"SessionToken": "hunter2"}),
         json!({"Endpoint": "http://"}),
         json!({"Endpoint": "host:port"}),

@@ -88,12 +88,8 @@ fn credentials(section: &mut Section<'_>) -> Result<Credentials, ConfigError> {
         }
         (None, None) if session_token.is_none() => Ok(Credentials::DefaultChain),
         (None, None) => Err(section.error("SessionToken", "requires AccessKey and SecretKey")),
-        (None, Some(_)) => {
-            Err(section.error("AccessKey", "is missing; it must be set together with SecretKey"))
-        }
-        (Some(_), None) => {
-            Err(section.error("SecretKey", "is missing; it must be set together with AccessKey"))
-        }
+        (None, Some(_)) => Err(section.missing("AccessKey", "it must be set together with SecretKey")),
+        (Some(_), None) => Err(section.missing("SecretKey", "it must be set together with AccessKey")),
     }
 }
 

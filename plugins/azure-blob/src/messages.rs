@@ -33,6 +33,7 @@ fn messages_match_the_snapshot() {
     ];
     let mut sections = vec![
         json!({}),
+        json!({"Connectionstring": "AccountName=hospital;AccountKey=aHVudGVyMg=="}),
         json!({"ConnectionString": 7}),
         json!({"ConnectionString": "AccountName=a", "AccountName": "hospital"}),
         json!({"AccountName": "My Account"}),

@@ -71,7 +71,7 @@ fn account(section: &mut Section<'_>) -> Result<Account, ConfigError> {
             return Err(section.error("AccountName", "must not be set together with ConnectionString"));
         }
         (None, None) => {
-            return Err(section.error("ConnectionString", "is missing; set it or AccountName"));
+            return Err(section.missing("ConnectionString", "set it or AccountName"));
         }
     };
     let endpoint = match blob_endpoint {

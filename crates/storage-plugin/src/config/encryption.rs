@@ -9,7 +9,7 @@ use crypto_envelope::{Format, KeyRing, MasterKey, can_be_shown, parse_key_file};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::access::{explain_unreadable, warn_if_shared};
+use super::files::{explain_unreadable, warn_if_shared};
 use super::section::describe;
 use super::{ConfigError, Section};
 

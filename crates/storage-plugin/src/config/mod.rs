@@ -1,8 +1,8 @@
 //! Reads and checks Orthanc's configuration.
 
-mod access;
 mod common;
 mod encryption;
+mod files;
 mod hybrid;
 #[cfg(test)]
 pub(crate) mod messages;
@@ -12,13 +12,13 @@ mod section;
 mod spelling;
 mod state;
 
-pub use access::explain_unreadable;
 pub(crate) use common::CommonOptions;
 pub(crate) use encryption::EncryptionOptions;
+pub use files::{describe_file, explain_unreadable};
 pub(crate) use hybrid::HybridOptions;
 pub use network::NetworkOptions;
 pub(crate) use network::PROXY;
 pub(crate) use offload::OffloadOptions;
-pub use section::{ConfigError, Secret, Section, describe_file};
+pub use section::{ConfigError, Secret, Section};
 pub(crate) use spelling::resembles;
 pub(crate) use state::StateOptions;

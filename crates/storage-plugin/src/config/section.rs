@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::path::Path;
 
 use serde_json::{Map, Value};
 
@@ -209,8 +208,9 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Returns the error about a missing option, or about the one that is meant to be it.
-    pub(super) fn missing(&self, option: &str, expected: &str) -> ConfigError {
+    /// Returns the error about a missing option, or about the misspelled one that is meant to be it. The message continues
+    /// with `expected`: "it must be …".
+    pub fn missing(&self, option: &str, expected: &str) -> ConfigError {
         let misspelled = self.check_spelling_of(option).err();
         misspelled.unwrap_or_else(|| self.error(option, format!("is missing; {expected}")))
     }
@@ -387,18 +387,6 @@ pub(super) fn describe(value: &Value) -> String {
     }
 }
 
-/// Describes the name of a file for a message. A name that may be the file's content by mistake, such as a key
-/// in JSON, PEM or base64, is not quoted.
-pub fn describe_file(name: &Path) -> String {
-    /// The longest name of a file on the usual file systems.
-    const LONGEST_NAME: usize = 255;
-    let text = name.to_string_lossy();
-    if text.len() > LONGEST_NAME || text.contains(['{', '\n']) {
-        return "a text that is not the name of a file".to_owned();
-    }
-    format!("{name:?}")
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -486,14 +474,6 @@ mod tests {
     #[test]
     fn missing_section_is_none() {
         assert!(Section::find(&configuration(), "Absent").unwrap().is_none());
-    }
-
-    #[test]
-    fn content_instead_of_a_file_is_not_quoted() {
-        assert_eq!(describe_file(Path::new("/etc/key.json")), "\"/etc/key.json\"");
-        for content in ["{\"private_key\": \"hunter2\"}", "-----BEGIN\nhunter2", &"hunter2".repeat(37)] {
-            assert!(!describe_file(Path::new(content)).contains("hunter2"), "{content}");
-        }
     }
 
     #[test]

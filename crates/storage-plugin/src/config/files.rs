@@ -1,7 +1,19 @@
-//! Who may read a file with a key, and the commands that change it.
+//! Files that options name, in messages: their names, who may read those with a key, and the commands that change it.
 
 use std::io;
 use std::path::Path;
+
+/// Describes the name of a file for a message. A name that may be the file's content by mistake, such as a key
+/// in JSON, PEM or base64, is not quoted.
+pub fn describe_file(name: &Path) -> String {
+    /// The longest name of a file on the usual file systems.
+    const LONGEST_NAME: usize = 255;
+    let text = name.to_string_lossy();
+    if text.len() > LONGEST_NAME || text.contains(['{', '\n']) {
+        return "a text that is not the name of a file".to_owned();
+    }
+    format!("{name:?}")
+}
 
 /// Adds to `error`, which occurred when the file was read, as which user Orthanc runs and what to do.
 pub fn explain_unreadable(path: &Path, error: &io::Error) -> String {
@@ -161,6 +173,19 @@ mod unix {
                 advice(&folder.path().join("a"), &account)
                     .starts_with("Orthanc runs as the user orthanc; run chown")
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_instead_of_a_file_is_not_quoted() {
+        assert_eq!(describe_file(Path::new("/etc/key.json")), "\"/etc/key.json\"");
+        for content in ["{\"private_key\": \"hunter2\"}", "-----BEGIN\nhunter2", &"hunter2".repeat(37)] {
+            assert!(!describe_file(Path::new(content)).contains("hunter2"), "{content}");
         }
     }
 }
