@@ -13,6 +13,7 @@ use crate::orthanc::fixture::{Fixture, log_lines, slice, slices};
 tests! {
     OneCloud:
         hidden_archive_is_explained,
+        move_explains_hidden_objects,
         replaced_key_prevents_the_start,
         missing_permissions_are_reported_at_start,
 }
@@ -45,6 +46,19 @@ fn hidden_archive_is_explained<C: Cloud>() -> Result<()> {
         let locations = fixture.rest().get_json(&format!("/object-storage/locations/{}", uploaded.id))?;
         assert!(locations[0].get("Hint").is_none(), "{locations}");
     }
+    Ok(())
+}
+
+fn move_explains_hidden_objects<C: Cloud>() -> Result<()> {
+    let mut fixture = Fixture::<C>::with(&json!({"HybridMode": "WriteToObjectStorage"}))?;
+    let uploaded = fixture.rest().upload(&slice()?)?;
+    let (key, _) = fixture.only_object()?;
+    fixture.start_again_with(&json!({"HybridMode": "WriteToObjectStorage", "StorageStructure": "legacy"}))?;
+    let body = json!({"Resources": [uploaded.id], "TargetStorage": "file-system"}).to_string();
+    assert_eq!(fixture.rest().post("/move-storage", body.as_bytes())?.status, 500);
+    let warnings = fixture.log_lines('W');
+    let expected = format!("is in neither storage, but {}/{key} exists: ", C::URL);
+    assert!(warnings.iter().any(|line| line.contains(&expected)), "{warnings:#?}");
     Ok(())
 }
 
