@@ -86,10 +86,10 @@ pub(super) const MISTAKES: &[Mistake] = &[
         it.environment("SSL_CERT_DIR", "/nowhere")?;
         secured(it, &["127.0.0.1"], 2099, None)
     }),
-    warns(&["the configuration enables another storage plugin, but Orthanc uses only one"], |it| {
+    warns(&["the configuration enables another storage plugin, but Orthanc uses only one: …"], |it| {
         it.root("DelayedDeletion", json!({"Enable": true}))
     }),
-    stops(&["another plugin is Orthanc's storage already, and there can be only one"], |it| {
+    stops(&["another plugin is Orthanc's storage already, and there can be only one: …"], |it| {
         let library = |name| -> Result<_> { Ok(plugin_library(Plugin::named(name)?, Profile::Dev)?) };
         // Its server does not answer, which does not prevent its start.
         let other = json!({"AccountName": "hospital", "AccountKey": "aHVudGVyMg==", "ContainerName": "images",
