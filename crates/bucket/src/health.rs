@@ -80,7 +80,8 @@ impl Health {
         }
         let now = Instant::now();
         let is_known = state.outage.as_ref().is_some_and(|outage| now < outage.warned + QUIET);
-        let since = state.outage.as_ref().map_or(now - silence, |outage| outage.since);
+        let since =
+            state.outage.as_ref().map_or(now.checked_sub(silence).unwrap_or(now), |outage| outage.since);
         let count = state.waiting;
         if !is_known {
             state.outage = Some(Outage { since, warned: now });
@@ -99,10 +100,42 @@ impl Health {
 
     /// Notes that the server has answered a request.
     pub(crate) fn answered(&self) {
-        if self.is_logged.swap(false, Ordering::Relaxed)
+        if self.is_logged.load(Ordering::Relaxed)
+            && self.is_logged.swap(false, Ordering::Relaxed)
             && let Some(outage) = self.state.lock().outage.take()
         {
             tracing::warn!("{} answers again, after {} s", self.bucket, outage.since.elapsed().as_secs());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Cause, Operation};
+
+    #[tokio::test(start_paused = true)]
+    async fn outage_is_logged_every_half_minute_until_it_ends() {
+        let health = Arc::new(Health::new("s3://bucket"));
+        let failed = StorageError::new(Operation::Read, "s3://bucket/name", Cause::Busy);
+        let mut requests: Vec<Option<Waiting>> = (0..50).map(|_| None).collect();
+        let mut warned = Vec::new();
+        let last_warning = || health.state.lock().outage.as_ref().map(|outage| outage.warned);
+        let short = LONG.checked_sub(Duration::from_millis(1)).unwrap();
+        health.retry(&failed, short, Duration::ZERO, &mut requests[0]);
+        assert_eq!((last_warning(), health.state.lock().waiting), (None, 0));
+        for _second in 0..3600 {
+            for waiting in &mut requests {
+                health.retry(&failed, LONG, Duration::ZERO, waiting);
+            }
+            warned.extend(last_warning());
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        warned.dedup();
+        assert_eq!((warned.len(), health.state.lock().waiting), (120, 50));
+        assert_eq!(health.retries(), 1 + 50 * 3600);
+        health.answered();
+        drop(requests);
+        assert_eq!((last_warning(), health.state.lock().waiting), (None, 0));
     }
 }

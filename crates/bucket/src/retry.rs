@@ -70,7 +70,8 @@ pub(crate) struct Attempts {
     work: Duration,
     /// The failure before the present attempt.
     last: Option<Box<StorageError>>,
-    health: Arc<Health>,
+    /// Of requests that a client of Orthanc waits for.
+    health: Option<Arc<Health>>,
     waiting: Option<Waiting>,
     may_be_done: bool,
     renewed: bool,
@@ -102,7 +103,7 @@ impl Attempts {
             patience: policy.patience,
             work: Duration::ZERO,
             last: None,
-            health: Arc::default(),
+            health: None,
             waiting: None,
             may_be_done: false,
             renewed: false,
@@ -111,7 +112,7 @@ impl Attempts {
 
     /// Reports waits and retries to `health`.
     pub(crate) fn reported_to(self, health: &Arc<Health>) -> Self {
-        Self { health: Arc::clone(health), ..self }
+        Self { health: Some(Arc::clone(health)), ..self }
     }
 
     /// Allows the server the time to write an object of `size` bytes before it answers.
@@ -185,7 +186,10 @@ impl Attempts {
             return Err(failed);
         }
         let silence = self.policy.patience.saturating_sub(self.patience);
-        self.health.retry(&failed, silence, pause, &mut self.waiting);
+        match &self.health {
+            Some(health) => health.retry(&failed, silence, pause, &mut self.waiting),
+            None => tracing::info!("{failed}; retrying in {} ms", pause.as_millis()),
+        }
         self.last = Some(Box::new(failed));
         self.retries_left -= 1;
         self.patience -= pause;
@@ -216,7 +220,9 @@ impl Attempts {
 
     fn answered(&mut self) {
         self.waiting = None;
-        self.health.answered();
+        if let Some(health) = &self.health {
+            health.answered();
+        }
     }
 
     /// Restores the full number of retries: a failure after progress is a new failure.
@@ -230,8 +236,8 @@ impl Attempts {
     /// A fresh retry budget with the same deadline.
     pub(crate) fn again(&self, policy: RetryPolicy) -> Self {
         let deadline = self.deadline;
-        let again = Self::new(policy, self.operation, self.object.clone()).reported_to(&self.health);
-        Self { deadline, ..again }
+        let health = self.health.clone();
+        Self { deadline, health, ..Self::new(policy, self.operation, self.object.clone()) }
     }
 
     pub(crate) fn policy(&self) -> RetryPolicy {

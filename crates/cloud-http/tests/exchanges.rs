@@ -181,3 +181,19 @@ async fn endless_redirects_end() {
     assert_eq!(result.unwrap().status(), 307);
     assert_eq!(requests.load(Ordering::SeqCst), 3);
 }
+
+#[tokio::test]
+async fn hanging_handshake_and_unknown_host_are_failed_connections() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("https://127.0.0.1:{}/", listener.local_addr().unwrap().port());
+    for url in [silent.as_str(), "http://no-such-host.invalid/"] {
+        let sent = send(url, Method::PUT, Bytes::from_static(b"body"));
+        let (result, _) = tokio::time::timeout(STALL * 20, sent).await.unwrap();
+        let error = result.unwrap_err();
+        let found = TransportError::find(&error).unwrap();
+        assert!(
+            matches!(found, TransportError::Connect { .. } | TransportError::Stalled { limit: STALL }),
+            "{found:?}"
+        );
+    }
+}

@@ -76,7 +76,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
 
         orthanc_ffi::set_verbose_targets(if provider.network().http_logs { HTTP_LOGS } else { &[] });
         let ranges = ranges(common.encryption.as_ref());
-        let facts = facts::<P>(&connection, &common, absolute(&common.state.directory, orthanc));
+        let facts = facts::<P>(&connection, &common, |path| absolute(path, orthanc));
         facts.log();
         orthanc.set_description(&facts.description::<P>())?;
         let offload = common.hybrid.as_ref().and_then(|options| options.offload.clone()).map(Offload::new);

@@ -1,7 +1,7 @@
 //! What the plugin says about itself: in the log at start, on Orthanc's page of plugins, and in
 //! `GET /object-storage/status`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crypto_envelope::Format;
 use hybrid::Side;
@@ -12,8 +12,12 @@ use crate::config::{CommonOptions, EncryptionOptions};
 use crate::operations::Facts;
 use crate::provider::{Connection, Provider};
 
-/// What follows from the configuration. `state` is the plugin's own folder.
-pub(crate) fn facts<P: Provider>(connection: &Connection, common: &CommonOptions, state: PathBuf) -> Facts {
+/// What follows from the configuration. `absolute` resolves the paths of folders.
+pub(crate) fn facts<P: Provider>(
+    connection: &Connection,
+    common: &CommonOptions,
+    absolute: impl Fn(&Path) -> PathBuf,
+) -> Facts {
     let mode = match common.hybrid.as_ref().map(|options| options.first) {
         None => "Disabled",
         Some(Side::FileSystem) => "WriteToFileSystem",
@@ -33,8 +37,8 @@ pub(crate) fn facts<P: Provider>(connection: &Connection, common: &CommonOptions
         root: common.root.join("").trim_end_matches('/').to_owned(),
         structure,
         mode,
-        files: common.hybrid.as_ref().map(|options| options.directory.clone()),
-        state,
+        files: common.hybrid.as_ref().map(|options| absolute(&options.directory)),
+        state: absolute(&common.state.directory),
         proxy: connection.proxy.clone(),
         credentials: connection.credentials.clone(),
         encryption: common.encryption.as_ref().map_or(Value::Null, encryption),

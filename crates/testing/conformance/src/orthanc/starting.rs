@@ -70,10 +70,8 @@ fn status_shows_configuration_and_last_errors<C: Cloud>() -> Result<()> {
     let status = fixture.rest().get_json("/object-storage/status")?;
     assert_eq!((&status["RootPath"], &status["StorageStructure"]), (&json!("archive"), &json!("flat")));
     assert_eq!((&status["Proxy"], &status["Retries"]), (&Value::Null, &json!(1)), "{status:#}");
-    assert_eq!(
-        status["Endpoint"].as_str().map(|url| url.trim_end_matches('/')),
-        Some(&*fixture.bucket.endpoint())
-    );
+    let endpoint = status["Endpoint"].as_str().unwrap_or_default();
+    ensure!(endpoint.starts_with(&fixture.bucket.endpoint()), "{status:#}");
     ensure!(status["Credentials"].is_string() && status["Commit"].is_string(), "{status:#}");
     let Value::Object(last) = &status["Last"] else { bail!("{status:#}") };
     assert_eq!(last["Read"]["Error"], json!(errors[0]), "{status:#}");

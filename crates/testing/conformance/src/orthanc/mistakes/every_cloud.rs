@@ -11,7 +11,6 @@ use super::{Make, Mistake, reports, stops, warns};
 use crate::fixture::request;
 
 pub(super) const MISTAKES: &[Mistake] = &[
-    warns(&["version …, bucket …, endpoint …, credentials …"], |_| Ok(())),
     warns(&["the configuration has no section \"…\""], |it| it.replace(None)),
     stops(&["must be a string"], |it| it.set("RootPath", 7)),
     stops(&["must be true or false"], |it| it.set("VerifyChecksums", "true")),

@@ -1,7 +1,6 @@
 //! Mistakes that only the plugin for S3 knows, and those about certificates.
 
 use anyhow::Result;
-use real_orthanc::plugin_of_debian;
 use real_orthanc::workspace::{Plugin, Profile, plugin_library};
 use serde_json::json;
 
@@ -87,13 +86,16 @@ pub(super) const MISTAKES: &[Mistake] = &[
         it.environment("SSL_CERT_DIR", "/nowhere")?;
         secured(it, &["127.0.0.1"], 2099, None)
     }),
-    warns(&["the configuration enables another storage plugin, but Orthanc uses only one"], |it| {
+    warns(&["the configuration enables another storage plugin, but Orthanc uses only one: …"], |it| {
         it.root("DelayedDeletion", json!({"Enable": true}))
     }),
-    stops(&["another plugin is Orthanc's storage already, and there can be only one"], |it| {
-        let library = plugin_library(Plugin::named("aws-s3")?, Profile::Dev)?;
-        it.root("DelayedDeletion", json!({"Enable": true}))?;
-        it.root("Plugins", json!([plugin_of_debian("libDelayedDeletion.so"), library]))
+    stops(&["another plugin is Orthanc's storage already, and there can be only one: …"], |it| {
+        let library = |name| -> Result<_> { Ok(plugin_library(Plugin::named(name)?, Profile::Dev)?) };
+        // Its server does not answer, which does not prevent its start.
+        let other = json!({"AccountName": "hospital", "AccountKey": "aHVudGVyMg==", "ContainerName": "images",
+            "BlobEndpoint": "http://127.0.0.1:9"});
+        it.root("AzureBlobStorage", other)?;
+        it.root("Plugins", json!([library("azure-blob")?, library("aws-s3")?]))
     }),
     Mistake {
         is_of_the_plugin: false,
