@@ -26,7 +26,7 @@ fn start_is_summarized<C: Cloud>() -> Result<()> {
         ("HybridMode", "Disabled".to_owned()),
         ("state directory", plugin.orthanc.storage_folder().display().to_string()),
         // Computed with `openssl kdf` from the key file.
-        ("encryption", "A2 with key 3 (fingerprints 3 = ".to_owned()),
+        ("encryption", "A2 with key 3 (fingerprints 3 = 489c08f2cacd31a32fad2e8d52e64722)".to_owned()),
         ("proxy", "none".to_owned()),
         ("credentials", String::new()),
     ];
