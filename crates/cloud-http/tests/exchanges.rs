@@ -184,7 +184,7 @@ async fn endless_redirects_end() {
 
 #[tokio::test]
 async fn hanging_handshake_and_unknown_host_are_failed_connections() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("https://127.0.0.1:{}/", listener.local_addr().unwrap().port());
     for url in [silent.as_str(), "http://no-such-host.invalid/"] {
         let sent = send(url, Method::PUT, Bytes::from_static(b"body"));

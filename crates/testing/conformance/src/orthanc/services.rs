@@ -30,6 +30,8 @@ fn metrics_count_requests<C: Cloud>() -> Result<()> {
         ("create_requests", 1),
         ("create_bytes", file.len()),
         ("create_failures", 0),
+        ("create_running", 0),
+        ("retries", 0),
         ("remove_requests", 1),
         ("deletions_pending", 0),
     ] {
