@@ -241,7 +241,7 @@ impl Bucket {
         let start = Instant::now();
         let size = content.len() as u64;
         let options = self.options.put_options.clone();
-        let mut attempts = self.attempts(Operation::Create, name).for_object_of(size);
+        let mut attempts = self.attempts(Operation::Create, name).asking_for(&self.options.store, path);
         if self.must_split(size) {
             return self.upload_in_parts(name, path, &content, options, attempts).await;
         }

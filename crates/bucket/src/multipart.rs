@@ -100,7 +100,7 @@ impl MultipartUpload<'_> {
         }
         self.bucket.request_size.note_upload_in_parts(part_size.min(content.len() as u64));
         let parts: Vec<PartId> = done.into_iter().flatten().collect();
-        let mut attempts = self.attempts().for_object_of(content.len() as u64);
+        let mut attempts = self.attempts();
         match attempts.run(|| self.store().complete_multipart(self.path, id, parts.clone())).await {
             Ok(_) => Ok(()),
             Err(error) => self.bucket.settle(self.name, self.path, content, &attempts, error).await,

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud_http::{Exchange, Progress, observe};
+use cloud_http::{Exchange, Progress, observe, urgently};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::time::Instant;
 
 use crate::classify::{may_be_done, storage_error, web_page};
 use crate::error::{Cause, Operation, StorageError};
 use crate::health::{Health, Waiting};
 
-/// The bytes of an object that a server confirms in a second, at least.
-const SLOWEST_SERVER: u64 = 5 * 1024 * 1024;
+/// How long a server that has not confirmed an upload may take to answer whether it is there. A quarter of the patience
+/// that is left if that is shorter.
+const ASK: Duration = Duration::from_secs(5);
 
 /// When failed requests are retried, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +23,7 @@ pub struct RetryPolicy {
     pub max_retries: u32,
     /// Time limit for an operation, including all attempts and pauses.
     pub deadline: Duration,
-    /// Maximum time without any progress, in all attempts and pauses together.
+    /// Maximum time without any sign of the server, in all attempts and pauses together.
     pub patience: Duration,
     /// The pause before the first retry; it doubles with each further one.
     pub first_pause: Duration,
@@ -29,7 +32,7 @@ pub struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// Ten retries within 20 minutes, of which 20 seconds without progress, with pauses of 0.1 s to 4 s: an interruption of
+    /// Ten retries within 20 minutes, of which 20 seconds without a sign of the server, with pauses of 0.1 s to 4 s: an interruption of
     /// ten seconds is always survived.
     fn default() -> Self {
         Self {
@@ -66,8 +69,8 @@ pub(crate) struct Attempts {
     pause: Duration,
     /// What is left of the policy's patience.
     patience: Duration,
-    /// How long the server may need to confirm what it has been sent.
-    work: Duration,
+    /// The object to ask for while the server does not confirm that it has stored it.
+    asked: Option<(Arc<dyn ObjectStore>, Path)>,
     /// The failure before the present attempt.
     last: Option<Box<StorageError>>,
     /// Of requests that a client of Orthanc waits for.
@@ -101,7 +104,7 @@ impl Attempts {
             retries_left: policy.max_retries,
             pause: policy.first_pause,
             patience: policy.patience,
-            work: Duration::ZERO,
+            asked: None,
             last: None,
             health: None,
             waiting: None,
@@ -115,9 +118,10 @@ impl Attempts {
         Self { health: Some(Arc::clone(health)), ..self }
     }
 
-    /// Allows the server the time to write an object of `size` bytes before it answers.
-    pub(crate) fn for_object_of(self, size: u64) -> Self {
-        Self { work: Duration::from_secs(size / SLOWEST_SERVER), ..self }
+    /// Waits for the confirmation of an upload as long as the server answers whether it has the object `path`. It may
+    /// have to write to several disks, or to a tape.
+    pub(crate) fn asking_for(self, store: &Arc<dyn ObjectStore>, path: &Path) -> Self {
+        Self { asked: Some((Arc::clone(store), path.clone())), ..self }
     }
 
     /// Makes attempts until one succeeds, one fails permanently, or the policy's limits are reached.
@@ -134,7 +138,7 @@ impl Attempts {
             let progress = Progress::start();
             let answer = tokio::select! {
                 answer = tokio::time::timeout_at(self.deadline, progress.record(observe(attempt()))) => answer,
-                () = progress.silent(self.patience, self.work) => {
+                () = self.silence(&progress) => {
                     self.may_be_done |= progress.has_sent();
                     return Err(self.unanswered(&progress));
                 }
@@ -198,6 +202,30 @@ impl Attempts {
         Ok(())
     }
 
+    /// Returns when there was no sign of the server for as long as the patience lasts.
+    async fn silence(&self, progress: &Progress) {
+        let ask = if self.asked.is_some() { ASK.min(self.patience / 4) } else { Duration::ZERO };
+        loop {
+            progress.silent(self.patience, ask).await;
+            if !progress.has_sent_all() || !self.is_there(ask).await {
+                return;
+            }
+            tracing::info!("{}: the server has not confirmed it yet, but answers; waiting", self.object);
+            progress.mark();
+        }
+    }
+
+    /// Whether the server answers within `limit`, other than that it has a problem.
+    async fn is_there(&self, limit: Duration) -> bool {
+        let Some((store, path)) = &self.asked else { return false };
+        // All connections may wait for such confirmations.
+        let look = Box::pin(urgently(observe(store.head(path))));
+        let answer = tokio::time::timeout(limit, look).await;
+        answer.is_ok_and(|(result, exchange)| {
+            result.is_ok() || exchange.status.is_some_and(|status| status < 500)
+        })
+    }
+
     /// Counts the time since the last progress of an attempt that has ended. An attempt that moved data for longer than the
     /// patience for an outage was not part of one.
     fn count_silence(&mut self, progress: &Progress) {
@@ -237,7 +265,8 @@ impl Attempts {
     pub(crate) fn again(&self, policy: RetryPolicy) -> Self {
         let deadline = self.deadline;
         let health = self.health.clone();
-        Self { deadline, health, ..Self::new(policy, self.operation, self.object.clone()) }
+        let asked = self.asked.clone();
+        Self { deadline, health, asked, ..Self::new(policy, self.operation, self.object.clone()) }
     }
 
     pub(crate) fn policy(&self) -> RetryPolicy {

@@ -1,4 +1,4 @@
-//! Requests that no user waits for.
+//! Requests that come last, since no user waits for them, and requests that come first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ const LOOKS: u32 = 1000;
 
 tokio::task_local! {
     static BACKGROUND: ();
+    static URGENT: ();
 }
 
 /// Runs `operation`, whose requests begin only when a connection is free and no other request waits for one,
@@ -20,9 +21,17 @@ pub async fn in_background<T>(operation: impl Future<Output = T>) -> T {
     BACKGROUND.scope((), operation).await
 }
 
+/// Runs `operation`, whose requests do not wait for one of the limited number of connections. They must be few.
+pub async fn urgently<T>(operation: impl Future<Output = T>) -> T {
+    URGENT.scope((), operation).await
+}
+
 /// Waits for a connection; `None` if there will be none. Other requests get theirs in order, those in the
 /// background after them.
 pub(crate) async fn connection(connections: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    if URGENT.try_with(|()| ()).is_ok() {
+        return Arc::new(Semaphore::new(1)).try_acquire_owned().ok();
+    }
     if BACKGROUND.try_with(|()| ()).is_err() {
         return Arc::clone(connections).acquire_owned().await.ok();
     }

@@ -68,7 +68,7 @@ mod stall;
 mod tls;
 mod upload;
 
-pub use background::in_background;
+pub use background::{in_background, urgently};
 pub use batch::{BatchAnswer, BatchRequest};
 pub use checksum::{Checksum, Hasher, Verifier};
 pub use client::{CloudHttp, HttpOptions, no_retries, small_body};

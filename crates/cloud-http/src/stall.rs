@@ -74,8 +74,8 @@ impl Progress {
         self.0.all_taken.store(false, Ordering::Relaxed);
     }
 
-    /// Records progress.
-    pub(crate) fn mark(&self) {
+    /// Records progress, or another sign of the server.
+    pub fn mark(&self) {
         self.note(self.0.start.elapsed());
         if let Some(client) = self.0.client.get() {
             client.note(client.0.start.elapsed());
@@ -100,7 +100,12 @@ impl Progress {
 
     /// Whether a server may have received a request that is not a read, or a part of it.
     pub fn has_sent(&self) -> bool {
-        self.0.begun.load(Ordering::Relaxed) || self.0.all_taken.load(Ordering::Relaxed)
+        self.0.begun.load(Ordering::Relaxed) || self.has_sent_all()
+    }
+
+    /// Whether the server has all of a request that is not a read, so that it may be at work on it.
+    pub fn has_sent_all(&self) -> bool {
+        self.0.all_taken.load(Ordering::Relaxed)
     }
 
     /// The time from the start to the last progress.
@@ -117,7 +122,7 @@ impl Progress {
     pub(crate) async fn stalled(&self, limits: Limits) -> Duration {
         let begin = Instant::now();
         loop {
-            let is_taken = self.0.all_taken.load(Ordering::Relaxed);
+            let is_taken = self.has_sent_all();
             let limit = if is_taken { limits.answer } else { limits.stall };
             let due = self.last().max(begin) + limit;
             if Instant::now() >= due {
@@ -127,12 +132,12 @@ impl Progress {
         }
     }
 
-    /// Returns when there was no progress for `limit`, and for `work` longer if the server has all of the request. While a
-    /// body is sent, only the client's own limit counts: a line can be slow.
-    pub async fn silent(&self, limit: Duration, work: Duration) {
+    /// Returns when there was no progress for `limit`, or `earlier` if the server has all of the request. While a body is
+    /// sent, only the client's own limit counts: a line can be slow.
+    pub async fn silent(&self, limit: Duration, earlier: Duration) {
         loop {
-            let is_taken = self.0.all_taken.load(Ordering::Relaxed);
-            let due = self.last().checked_add(if is_taken { limit.saturating_add(work) } else { limit });
+            let is_taken = self.has_sent_all();
+            let due = self.last().checked_add(if is_taken { limit.saturating_sub(earlier) } else { limit });
             match due {
                 Some(due) if Instant::now() < due => tokio::time::sleep_until(due).await,
                 Some(_) if is_taken || !self.0.begun.load(Ordering::Relaxed) => return,
@@ -200,17 +205,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_ends_later_if_the_server_has_work() {
+    async fn silence_ends_earlier_if_the_server_has_the_request() {
         let second = Duration::from_secs(1);
         let progress = Progress::start();
         let start = Instant::now();
-        progress.silent(20 * second, 7 * second).await;
+        progress.silent(20 * second, 5 * second).await;
         assert_eq!(start.elapsed(), 20 * second);
         progress.begin();
         progress.taken();
         progress.all_taken();
-        progress.silent(20 * second, 7 * second).await;
-        assert_eq!(start.elapsed(), 47 * second);
+        progress.silent(20 * second, 5 * second).await;
+        assert_eq!(start.elapsed(), 35 * second);
         progress.begin();
         progress.taken();
         let endless = tokio::time::timeout(100 * second, progress.silent(20 * second, second)).await;

@@ -18,6 +18,7 @@ use crate::fixture::{content, request};
 tests! {
     EveryCloud:
         lost_answer_to_an_upload_is_not_a_failure,
+        slow_confirmation_is_waited_for_while_the_server_answers,
         refusal_after_a_lost_answer_is_not_a_failure,
         upload_that_was_not_carried_out_fails,
         lost_completion_is_not_a_failure,
@@ -47,6 +48,28 @@ fn lost_answer_to_an_upload_is_not_a_failure<C: Cloud>() -> Result<()> {
         assert_eq!(counts, (attempts, 1, attempts + 1), "one look, which compares the server's checksum");
         client.assert_stored("object", &content(SIZE));
     }
+    Ok(())
+}
+
+fn slow_confirmation_is_waited_for_while_the_server_answers<C: Cloud>() -> Result<()> {
+    // The question needs a second connection.
+    let options = json!({"OutageTimeout": 1, "MaxConnections": 1, "TransferPoolSize": 1});
+    let slow = Fault::Delay(Duration::from_secs(4));
+    let client = Client::<C>::with(&options)?;
+    client.server.faults().push(FaultRule::new(slow.clone()).on(request::CREATE));
+    client.put("object", content(SIZE))?;
+    client.assert_stored("object", &content(SIZE));
+    let requests = client.server.requests();
+    assert_eq!(requests.of(request::CREATE), 1);
+    ensure!((4..=8).contains(&requests.of(request::HEAD)), "{requests:?}");
+
+    // A server that says nothing else either is given up, however long it may take to confirm.
+    let client = Client::<C>::with(&options)?;
+    always(&client, request::CREATE, slow);
+    always(&client, request::HEAD, Fault::Delay(Duration::from_secs(60)));
+    let error = failed(client.put("object", content(SIZE)))?;
+    assert_eq!(error.cause, Cause::Unanswered(Duration::from_secs(1)));
+    ensure!(error.may_remain, "{error}");
     Ok(())
 }
 
