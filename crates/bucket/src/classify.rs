@@ -233,7 +233,7 @@ mod tests {
         let failed = |source| may_be_done(&generic(source), &Exchange::default());
         assert!(failed(Box::new(TransportError::Interrupted { reason: reason() })));
         assert!(failed(Box::new(TransportError::Stalled { limit: std::time::Duration::ZERO })));
-        assert!(!failed(Box::new(TransportError::Connect { reason: reason() })));
+        assert!(!failed(Box::new(TransportError::Connect { server: String::new(), reason: reason() })));
         assert!(!failed(Box::new(CredentialError { reason: reason(), transient: true })));
         assert!(!failed("no answer at all".into()));
     }

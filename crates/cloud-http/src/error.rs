@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use object_store::client::{HttpError, HttpErrorKind};
+use reqwest::Url;
 
 use crate::tls;
 
@@ -16,9 +17,11 @@ use crate::tls;
 pub enum TransportError {
     /// The connection could not be opened: it was refused or timed out, or the host or network is
     /// unreachable.
-    #[error("cannot connect: {reason}")]
+    #[error("cannot connect to {server}: {reason}")]
     Connect {
-        /// The cause, without the address.
+        /// Host and port, also if a proxy is in between.
+        server: String,
+        /// The cause.
         reason: String,
     },
     /// The server's certificate is not trusted. Retrying does not help.
@@ -76,7 +79,7 @@ impl TransportError {
         } else if tls.is_some_and(tls::is_not_tls) {
             Self::NoTls
         } else if error.is_connect() {
-            Self::Connect { reason }
+            Self::Connect { server: server(error.url()), reason }
         } else if error.is_timeout() || is_broken_connection(error) {
             Self::Interrupted { reason }
         } else {
@@ -132,6 +135,12 @@ pub enum HttpConfigError {
     Client(String),
 }
 
+/// Host and port of a URL, whose path and query may contain a signature.
+fn server(url: Option<&Url>) -> String {
+    let address = |url: &Url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?));
+    url.and_then(address).unwrap_or_else(|| "the server".to_owned())
+}
+
 fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
 }
@@ -182,7 +191,7 @@ mod tests {
     fn messages() {
         let reason = || "connection refused".to_owned();
         let transport_errors = [
-            TransportError::Connect { reason: reason() },
+            TransportError::Connect { server: "host:443".to_owned(), reason: reason() },
             TransportError::Certificate { reason: reason() },
             TransportError::NoTls,
             TransportError::OnlyTls,

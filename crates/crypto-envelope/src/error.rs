@@ -43,6 +43,9 @@ pub enum KeyFileError {
         /// Offset of the first invalid byte in the file, from 0.
         offset: usize,
     },
+    /// The file contains a key in hexadecimal.
+    #[error("the key file must be base64 text, got hexadecimal; convert it with `xxd -r -p FILE | base64`")]
+    Hexadecimal,
     /// The file is base64, but not of 32 bytes.
     #[error(
         "the key file must contain a key of 32 bytes, got {bytes} bytes; create one with \
@@ -265,6 +268,7 @@ mod tests {
         let mut text = String::new();
         append_messages!(text, KeyFileError {
             NotBase64 = KeyFileError::NotBase64 { offset: 9 },
+            Hexadecimal = KeyFileError::Hexadecimal,
             WrongLength = KeyFileError::WrongLength { bytes: 3 },
             Primitive = primitive,
         });

@@ -44,6 +44,11 @@ pub fn parse_key_file(content: &[u8]) -> Result<MasterKey, KeyFileError> {
             _ => return Err(KeyFileError::NotBase64 { offset }),
         }
     }
+    if count == 2 * MasterKey::LEN
+        && content.iter().all(|byte| byte.is_ascii_hexdigit() || byte.is_ascii_whitespace())
+    {
+        return Err(KeyFileError::Hexadecimal);
+    }
     if count != DIGITS || padding > 1 {
         return Err(KeyFileError::WrongLength { bytes: count.saturating_mul(6) / 8 });
     }
@@ -59,16 +64,19 @@ pub fn parse_key_file(content: &[u8]) -> Result<MasterKey, KeyFileError> {
     Ok(MasterKey::new(key.as_ref())?)
 }
 
-/// Shorter names without a folder cannot be a key, not even with several letters missing.
+/// Shorter names cannot be a key, not even with several letters missing.
 const SHORTEST_KEY: usize = 24;
 
 /// Whether a message may show `name`, which was given as the name of a key file but may be a key by mistake:
 /// complete or not, in base64 of any alphabet, which includes `/`, or in hexadecimal. `is_folder` says whether
 /// a folder exists.
 pub fn can_be_shown(name: &str, is_folder: impl FnOnce(&Path) -> bool) -> bool {
+    if name.chars().count() < SHORTEST_KEY {
+        return true;
+    }
     match Path::new(name).parent() {
         None => true,
-        Some(folder) if folder.as_os_str().is_empty() => name.chars().count() < SHORTEST_KEY,
+        Some(folder) if folder.as_os_str().is_empty() => false,
         // The root and `.` exist, but say nothing about the rest.
         Some(folder) => folder.file_name().is_some() && is_folder(folder),
     }

@@ -41,6 +41,13 @@ fn key_file_of_wrong_length_is_refused() {
 }
 
 #[test]
+fn hexadecimal_key_file_is_recognized() {
+    for content in ["0123456789abcdef".repeat(4), format!("{}\r\n", "AB".repeat(32))] {
+        assert_eq!(parse_key_file(content.as_bytes()).unwrap_err(), KeyFileError::Hexadecimal);
+    }
+}
+
+#[test]
 fn base64_errors_contain_an_offset_but_no_key() {
     let bom = [b"\xEF\xBB\xBF", TEXT].concat();
     let two_keys = [TEXT, b"\n", TEXT].concat();
@@ -65,7 +72,7 @@ fn names_that_may_be_keys_are_not_shown() {
     let shown = |name: &str, exists: bool| can_be_shown(name, |_| exists);
     assert!(shown("/etc/orthanc/master.key", true) && shown("keys/master.key", true));
     assert!(shown("", true) && shown("/", true) && shown("master-3.key", false));
-    assert!(!shown("/etc/orthnac/master.key", false) && !shown("keys/master.key", false));
+    assert!(shown("keys/master.key", false) && !shown("/etc/orthnac/master-3.key", false));
     for exists in [false, true] {
         for name in [key, &key[..24], &format!("/{key}"), &format!("./{key}"), &format!("../{key}")] {
             assert!(!shown(name, exists), "{name}");

@@ -231,7 +231,7 @@ mod tests {
     }
 
     fn refused() -> TransportError {
-        TransportError::Connect { reason: "connection refused".to_owned() }
+        TransportError::Connect { server: "host:80".to_owned(), reason: "connection refused".to_owned() }
     }
 
     #[tokio::test(start_paused = true)]
@@ -248,7 +248,8 @@ mod tests {
             (found.to_string(), found.transient)
         };
         let unreachable =
-            "the metadata server cannot be used: cannot connect: connection refused; name a file".to_owned();
+            "the metadata server cannot be used: cannot connect to host:80: connection refused; name a file"
+                .to_owned();
         assert_eq!(fail().await, (unreachable.clone(), false));
         named.get_credential().await.unwrap();
         assert_eq!(fail().await, (unreachable, true));

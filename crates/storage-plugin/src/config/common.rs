@@ -37,6 +37,12 @@ impl CommonOptions {
         let root_path = section.string("RootPath")?.unwrap_or_default();
         let root = RootPath::new(&root_path)
             .map_err(|error| section.error("RootPath", format!("is not valid: {error}")))?;
+        if root_path.contains('\\') || root_path.split('/').any(|folder| folder.trim() != folder) {
+            // Objects that were stored under such a name stay readable.
+            tracing::warn!(
+                "RootPath is {root_path:?}, which has blanks or backslashes; check that they are meant"
+            );
+        }
         let structure = match section.choice("StorageStructure", &["flat", "legacy"])? {
             Some("legacy") => Structure::Legacy,
             _ => Structure::Flat,

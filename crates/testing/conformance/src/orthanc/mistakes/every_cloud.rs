@@ -32,6 +32,9 @@ pub(super) const MISTAKES: &[Mistake] = &[
     warns(&["… is deprecated"], |it| it.set("MigrationFromFileSystemEnabled", true)),
     stops(&["the path must not begin with \"/\""], |it| it.set("RootPath", "/orthanc")),
     stops(&["the path must not contain empty folders"], |it| it.set("RootPath", "orthanc//ct")),
+    warns(&["which has blanks or backslashes; check that they are meant"], |it| {
+        it.set("RootPath", "orthanc ")
+    }),
     stops(&["must name a readable file"], |it| it.root("HttpsCACertificates", "/nowhere/ca.pem")),
     stops(&["must be a PEM file with at least one certificate"], |it| {
         let file = it.keys.write("ca.pem", "hunter2")?;
@@ -87,10 +90,11 @@ pub(super) const MISTAKES: &[Mistake] = &[
         let key = fs::read_to_string(it.keys.path("key-7.b64"))?;
         master(it, &json!([1, key.trim()]))
     }),
-    stops(&["must name a valid key file", "the key file must be base64 text"], |it| {
+    stops(&["must name a valid key file", "the key file must be base64 text, got an invalid byte"], |it| {
         it.key_file("hunter2 is not a key!")
     }),
     stops(&["the key file must contain a key of 32 bytes"], |it| it.key_file("aHVudGVyMg==")),
+    stops(&["the key file must be base64 text, got hexadecimal"], |it| it.key_file(&"b7".repeat(32))),
     stops(&["two master keys have the id …"], |it| {
         let other = json!([3, it.keys.path("key-7.b64")]);
         it.encrypt(&json!({"PreviousMasterKeys": [other]}))
