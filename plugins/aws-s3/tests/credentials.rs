@@ -439,7 +439,8 @@ fn refusal_of_a_credential_service_is_reported() -> Result<()> {
     // The service may recover. So Orthanc starts with a warning, and each of the three uploads fails.
     assert_eq!(outcome.errors.len(), 3, "{:#?}", outcome.errors);
     let lines = outcome.errors.iter().chain(&outcome.warnings);
-    let about_credentials = lines.filter(|line| line.contains("s3://bucket") && line.contains("credentials"));
+    let about_credentials =
+        lines.filter(|line| line.contains("s3://bucket") && line.contains("no credentials"));
     assert_eq!(about_credentials.count(), 4, "{:#?} {:#?}", outcome.errors, outcome.warnings);
     Ok(())
 }
