@@ -29,13 +29,17 @@ pub(crate) struct Health {
 struct State {
     /// Requests that have waited for [`LONG`].
     waiting: usize,
+    /// The last warning about an outage.
+    warned: Option<Instant>,
     outage: Option<Outage>,
 }
 
+/// From the first failure of a request that has waited for [`LONG`] to the next success.
 #[derive(Debug)]
 struct Outage {
     since: Instant,
-    warned: Instant,
+    /// The last failure.
+    last: Instant,
 }
 
 /// A request that has waited for [`LONG`].
@@ -58,7 +62,7 @@ impl Health {
         self.retries.load(Ordering::Relaxed)
     }
 
-    /// Logs the failed attempt of a request that has been without an answer for `silence`, and is sent again after `pause`:
+    /// Logs the failed attempt of a request that has been without success for `silence`, and is sent again after `pause`:
     /// one warning in [`QUIET`] for all requests that have waited for [`LONG`].
     pub(crate) fn retry(
         self: &Arc<Self>,
@@ -79,32 +83,38 @@ impl Health {
             *waiting = Some(Waiting(Arc::clone(self)));
         }
         let now = Instant::now();
-        let is_known = state.outage.as_ref().is_some_and(|outage| now < outage.warned + QUIET);
-        let since =
-            state.outage.as_ref().map_or(now.checked_sub(silence).unwrap_or(now), |outage| outage.since);
-        let count = state.waiting;
+        let outage = state.outage.get_or_insert(Outage { since: now - silence, last: now });
+        outage.last = now;
+        let is_known = state.warned.is_some_and(|warned| now < warned + QUIET);
         if !is_known {
-            state.outage = Some(Outage { since, warned: now });
+            state.warned = Some(now);
             self.is_logged.store(true, Ordering::Relaxed);
         }
         drop(state);
         let seconds = silence.as_secs();
         if is_known {
-            tracing::info!("{failed}; no answer for {seconds} s, retrying in {pause} ms");
+            tracing::info!("{failed}; no success for {seconds} s, retrying in {pause} ms");
         } else {
-            tracing::warn!(
-                "{failed}; no answer for {seconds} s, retrying in {pause} ms; requests that wait: {count}"
-            );
+            tracing::warn!("{failed}; no success for {seconds} s, retrying in {pause} ms");
         }
     }
 
-    /// Notes that the server has answered a request.
+    /// Notes that the server has answered a request. This ends an outage, unless other requests still wait: a server can
+    /// refuse writes and serve reads.
     pub(crate) fn answered(&self) {
-        if self.is_logged.load(Ordering::Relaxed)
-            && self.is_logged.swap(false, Ordering::Relaxed)
-            && let Some(outage) = self.state.lock().outage.take()
-        {
-            tracing::warn!("{} answers again, after {} s", self.bucket, outage.since.elapsed().as_secs());
+        if !self.is_logged.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut state = self.state.lock();
+        if state.waiting > 0 {
+            return;
+        }
+        let ended = state.outage.take();
+        let was_logged = self.is_logged.swap(false, Ordering::Relaxed);
+        drop(state);
+        if let Some(Outage { since, last }) = ended.filter(|_| was_logged) {
+            let seconds = (last - since).as_secs();
+            tracing::warn!("{} answers again, after failures for {seconds} s", self.bucket);
         }
     }
 }
@@ -114,19 +124,23 @@ mod tests {
     use super::*;
     use crate::error::{Cause, Operation};
 
+    fn failed() -> StorageError {
+        StorageError::new(Operation::Read, "s3://bucket/name", Cause::Busy)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn outage_is_logged_every_half_minute_until_it_ends() {
         let health = Arc::new(Health::new("s3://bucket"));
-        let failed = StorageError::new(Operation::Read, "s3://bucket/name", Cause::Busy);
         let mut requests: Vec<Option<Waiting>> = (0..50).map(|_| None).collect();
         let mut warned = Vec::new();
-        let last_warning = || health.state.lock().outage.as_ref().map(|outage| outage.warned);
+        let last_warning = || health.state.lock().warned;
+        let is_out = || health.state.lock().outage.is_some();
         let short = LONG.checked_sub(Duration::from_millis(1)).unwrap();
-        health.retry(&failed, short, Duration::ZERO, &mut requests[0]);
+        health.retry(&failed(), short, Duration::ZERO, &mut requests[0]);
         assert_eq!((last_warning(), health.state.lock().waiting), (None, 0));
         for _second in 0..3600 {
             for waiting in &mut requests {
-                health.retry(&failed, LONG, Duration::ZERO, waiting);
+                health.retry(&failed(), LONG, Duration::ZERO, waiting);
             }
             warned.extend(last_warning());
             tokio::time::advance(Duration::from_secs(1)).await;
@@ -135,7 +149,29 @@ mod tests {
         assert_eq!((warned.len(), health.state.lock().waiting), (120, 50));
         assert_eq!(health.retries(), 1 + 50 * 3600);
         health.answered();
+        assert!(is_out(), "other requests still wait");
         drop(requests);
-        assert_eq!((last_warning(), health.state.lock().waiting), (None, 0));
+        health.answered();
+        assert!(!is_out());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn server_that_serves_only_reads_causes_two_warnings_in_half_a_minute() {
+        let health = Arc::new(Health::new("s3://bucket"));
+        let mut warned = Vec::new();
+        let mut ended = 0;
+        for _second in 0..60 {
+            let mut write = None;
+            health.retry(&failed(), LONG, Duration::ZERO, &mut write);
+            warned.extend(health.state.lock().warned);
+            drop(write);
+            let is_logged = || health.is_logged.load(Ordering::Relaxed);
+            let was_logged = is_logged();
+            health.answered();
+            ended += usize::from(was_logged && !is_logged());
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        warned.dedup();
+        assert_eq!((warned.len(), ended), (2, 2));
     }
 }

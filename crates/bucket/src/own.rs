@@ -13,6 +13,8 @@ use crate::retry::{Attempts, RetryPolicy};
 const FOLDER: &str = ".orthanc-object-storage";
 /// The object that the check at start asks for, writes and deletes.
 const PROBE: &str = "write-check";
+/// The object that the check asks for. It need not exist.
+const READ_PROBE: &str = "orthanc-object-storage-check";
 /// The content of that object.
 const PROBE_CONTENT: &str =
     "This object can be deleted. The Orthanc plugin writes it at start and deletes it at once.\n";
@@ -38,7 +40,8 @@ impl ObjectStorage {
     ///
     /// As [`Bucket::check`].
     pub async fn check(&self, policy: RetryPolicy) -> Result<BucketCheck, StorageError> {
-        self.bucket.check(&self.own_name(PROBE), policy).await
+        // Proxies often refuse names that begin with a dot, and reads of attachments must not depend on that.
+        self.bucket.check(&self.layout.root.join(READ_PROBE), policy).await
     }
 
     /// Checks that attachments can be written and deleted: writes a small object, with the same headers as an attachment,

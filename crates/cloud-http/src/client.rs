@@ -204,7 +204,6 @@ impl CloudHttp {
         note(|exchange| *exchange = Exchange { requests: exchange.requests + 1, ..Exchange::default() });
 
         let asked = Asked::of(&request);
-        progress.begin();
         let uri = request.uri().clone();
         let (request, lease) = self.prepare(request, &progress).await?;
         let response = tokio::select! {
@@ -261,6 +260,7 @@ impl CloudHttp {
         let mut prepared = reqwest::Request::new(head.method, url);
         *prepared.headers_mut() = head.headers;
         let (body, lease) = UploadBody::new(payload, is_lent(), progress.clone()).await?;
+        progress.begin();
         // Part uploads, whose URLs have a query, are excluded: Google does not document the header for them.
         if self.crc32c_of_uploads && *prepared.method() == Method::PUT && prepared.url().query().is_none() {
             prepared.headers_mut().extend(body.google_hash().map(|hash| (checksum::GOOGLE, hash)));

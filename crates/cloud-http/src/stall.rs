@@ -68,8 +68,10 @@ impl Progress {
         progress
     }
 
-    /// Records that another request begins.
+    /// Records that another request begins. The time before, in which this process may have hashed the payload, was not the
+    /// server's.
     pub(crate) fn begin(&self) {
+        self.note(self.0.start.elapsed());
         self.0.begun.store(false, Ordering::Relaxed);
         self.0.all_taken.store(false, Ordering::Relaxed);
     }
@@ -220,6 +222,18 @@ mod tests {
         progress.taken();
         let endless = tokio::time::timeout(100 * second, progress.silent(20 * second, second)).await;
         assert!(endless.is_err(), "a line may be slow");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_before_the_request_is_not_silence() {
+        let second = Duration::from_secs(1);
+        let progress = Progress::start();
+        // The payload is hashed.
+        tokio::time::advance(30 * second).await;
+        progress.begin();
+        let start = Instant::now();
+        progress.silent(20 * second, Duration::ZERO).await;
+        assert_eq!(start.elapsed(), 20 * second);
     }
 
     #[tokio::test(start_paused = true)]

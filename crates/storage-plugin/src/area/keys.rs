@@ -29,7 +29,8 @@ pub(crate) struct KeyCheck {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "master key {id} is not the key that was used under this id: its fingerprint is {fingerprint}, and {object} has the \
-     fingerprint {expected}; configure the earlier key under this id, and a new key under an id of its own"
+     fingerprint {expected}; configure the earlier key under this id, and a new key under an id of its own; if old studies can be read with the \
+     configured key only, delete that object instead"
 )]
 pub(crate) struct WrongKey {
     pub(crate) id: u32,
@@ -83,7 +84,8 @@ impl KeyCheck {
                 && let Err(wrong) = verdict
             {
                 tracing::error!(
-                    "{wrong}; no attachment is stored before Orthanc has been restarted with that key"
+                    "{wrong}; no attachment is stored before Orthanc has been restarted with that key; keep the \
+                     configured key too, since attachments may have been stored on the disk with it"
                 );
             }
         }

@@ -3,6 +3,8 @@
 //! A mistake here stops Orthanc, so that images are never stored unencrypted when encryption is configured.
 //! The C++ plugins log a warning and continue without encryption.
 
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use crypto_envelope::{Format, KeyRing, MasterKey, can_be_shown, parse_key_file};
@@ -21,6 +23,8 @@ const READ_FORMATS: &str = "ReadFormats";
 /// All options, which are also known where encryption is off.
 const OPTIONS: &[&str] =
     &["Enable", MASTER_KEY, PREVIOUS_KEYS, FORMAT, READ_FORMATS, "ReadUnencrypted", "MaxConcurrentInputSize"];
+/// Bytes to read of a key file, which has about 45. More are refused as a wrong length.
+const LONGEST_KEY_FILE: usize = 4096;
 const KEY_ENTRY: &str = "[id, \"path of the key file\"]";
 
 /// How attachments are encrypted.
@@ -146,13 +150,24 @@ fn key_ring(section: &mut Section<'_>) -> Result<KeyRing, ConfigError> {
         .map_err(|error| section.error(PREVIOUS_KEYS, format!("is not valid: {error}")))
 }
 
+/// Reads a key file, but no device or pipe, whose content may never end or never come.
+fn read_key_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let is_file = fs::metadata(path)?.is_file();
+    if !is_file {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut content = Zeroizing::new(Vec::with_capacity(LONGEST_KEY_FILE));
+    File::open(path)?.take(LONGEST_KEY_FILE as u64).read_to_end(&mut content)?;
+    Ok(content)
+}
+
 /// Reads `[id, "path"]`.
 fn master_key(section: &Section<'_>, option: &str, entry: &[Value]) -> Result<(u32, MasterKey), ConfigError> {
     let malformed =
         || section.error(option, format!("must be {KEY_ENTRY} with an id from 0 to {}", u32::MAX));
     let [id, Value::String(path)] = entry else { return Err(malformed()) };
     let id = id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(malformed)?;
-    let content = std::fs::read(path).map(Zeroizing::new).map_err(|error| {
+    let content = read_key_file(Path::new(path)).map_err(|error| {
         // Writing the key itself here is an obvious mistake, and the log must not show it.
         if parse_key_file(path.as_bytes()).is_ok() {
             return section

@@ -77,6 +77,7 @@ fn messages_match_the_snapshot() {
         json!({"MasterKey": [3, key_text]}),
         json!({"MasterKey": [3, &key_text[1..]]}),
         json!({"MasterKey": [3, folder.path().join("no/such/folder.key")]}),
+        json!({"MasterKey": [3, "/dev/zero"]}),
         json!({"MasterKey": [3, "master.key"]}),
         json!(key_text),
         json!("hunter2"),

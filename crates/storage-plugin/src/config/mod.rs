@@ -20,5 +20,5 @@ pub use network::NetworkOptions;
 pub(crate) use network::PROXY;
 pub(crate) use offload::OffloadOptions;
 pub use section::{ConfigError, Secret, Section};
-pub(crate) use spelling::resembles;
+pub(crate) use spelling::{is_comment, resembles};
 pub(crate) use state::StateOptions;

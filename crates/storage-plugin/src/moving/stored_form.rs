@@ -36,12 +36,11 @@ impl StoredForm for Encryption {
     }
 
     fn to_store(&self, attachment: &Attachment, content: StoredContent) -> Result<Bytes, String> {
+        // An envelope on the disk may have been made with a wrong key, too.
+        self.keys.before_move()?;
         let StoredContent { naming, bytes } = content;
         match form(Some(self), naming, &bytes).map_err(|cause| cause.to_string())? {
-            Form::Clear => {
-                self.keys.before_move()?;
-                self.seal(attachment, &bytes).map_err(|error| error.to_string())
-            }
+            Form::Clear => self.seal(attachment, &bytes).map_err(|error| error.to_string()),
             // Content in clear that only begins like an envelope must not be stored as one.
             Form::Envelope(_) if naming == Naming::Either => {
                 match decrypt(self.ring(), attachment.uuid.as_str(), &bytes) {
@@ -94,7 +93,7 @@ mod tests {
         KeyRing::new(3, MasterKey::new(&[7; 32]).unwrap(), []).unwrap()
     }
 
-    async fn form_accepting(read_formats: &[Format], read_unencrypted: bool) -> Arc<dyn StoredForm> {
+    fn encryption(read_formats: &[Format], read_unencrypted: bool) -> Encryption {
         let options = EncryptionOptions {
             ring: ring(),
             format: Format::A2,
@@ -104,7 +103,11 @@ mod tests {
         };
         let bucket = Bucket::new(BucketOptions::new(Arc::new(InMemory::new()), "memory://keys"));
         let objects = ObjectStorage::new(bucket, Layout::default(), false, false);
-        let encryption = Encryption::new(options, objects);
+        Encryption::new(options, objects)
+    }
+
+    async fn form_accepting(read_formats: &[Format], read_unencrypted: bool) -> Arc<dyn StoredForm> {
+        let encryption = encryption(read_formats, read_unencrypted);
         encryption.keys.at_start(RetryPolicy::default()).await.unwrap();
         Arc::new(encryption)
     }
@@ -173,6 +176,19 @@ mod tests {
                 false => copy.start.to_vec(),
             };
             assert_eq!((copy.side, content), (Side::ObjectStorage, dicom.clone()));
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_moved_before_the_keys_are_compared() {
+        let form: Arc<dyn StoredForm> = Arc::new(encryption(&[Format::A1, Format::A2], true));
+        let envelope = encrypt(&ring(), Format::A2, UUID, b"content").unwrap();
+        for file in [&envelope[..], b"content"] {
+            let folder = tempfile::tempdir().unwrap();
+            let (storage, attachment) = storage(&folder, true, true, file, None).await;
+            let error = storage.move_to(&attachment, Side::ObjectStorage, 1, &form).await.unwrap_err();
+            assert!(error.to_string().contains("not been compared"), "{error}");
+            assert_eq!(storage.locate(&attachment, 1).await.unwrap()[0].side, Side::FileSystem);
         }
     }
 

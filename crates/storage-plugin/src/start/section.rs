@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::config::{CommonOptions, ConfigError, NetworkOptions, Section, resembles};
+use crate::config::{CommonOptions, ConfigError, NetworkOptions, Section, is_comment, resembles};
 use crate::provider::Provider;
 
 /// The options that name the bucket, of all clouds.
@@ -19,7 +19,7 @@ pub(crate) fn section<P: Provider>(
     if let Some(section) = Section::find(configuration, P::SECTION)? {
         return Ok(Some(section));
     }
-    if let Some(name) = configuration.keys().find(|name| resembles(name, P::SECTION)) {
+    if let Some(name) = configuration.keys().find(|name| !is_comment(name) && resembles(name, P::SECTION)) {
         let problem = format!("is not a section; did you mean {}?", P::SECTION);
         return Err(Section::root(configuration).error(name, problem));
     }

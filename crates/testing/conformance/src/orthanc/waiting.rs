@@ -69,7 +69,7 @@ fn behind_broken_proxy<C: Cloud>(break_it: impl Fn(&real_orthanc::Proxy)) -> Res
     break_it(&proxy);
     time_failures(&fixture, &uploaded.id)?;
     // One warning about all three, or none if no request was sent twice.
-    let warnings = || fixture.log_lines('W').iter().filter(|line| line.contains("no answer for")).count();
+    let warnings = || fixture.log_lines('W').iter().filter(|line| line.contains("no success for")).count();
     ensure!(warnings() <= 1, "{:#?}", fixture.log_lines('W'));
     let warned = warnings() > 0;
     proxy.mend();
@@ -95,7 +95,7 @@ fn modality_gets_an_answer_from_a_busy_server<C: Cloud>() -> Result<()> {
         fixture.bucket.faults().push(rule);
     }
     time_failures(&fixture, &uploaded.id)?;
-    let waiting = |line: &&String| line.contains("no answer for");
+    let waiting = |line: &&String| line.contains("no success for");
     assert_eq!(fixture.log_lines('W').iter().filter(waiting).count(), 1, "{:#?}", fixture.log_lines('W'));
     Ok(())
 }

@@ -227,6 +227,11 @@ fn misspelled_section_is_refused<C: Cloud>() -> Result<()> {
     let right = with(configuration::<C>(section), &json!({C::SECTION.to_uppercase(): {}, "_MasterKey": 1}));
     trials.orthanc.reset(FakeOrthancOptions::with_configuration(right))?;
     assert_eq!(trials.orthanc.registered(), StorageAreaVersion::Two);
+    for comment in ["_", "//"] {
+        let commented = json!({ format!("{comment}{}", C::SECTION): {} });
+        trials.orthanc.reset(FakeOrthancOptions::with_configuration(commented))?;
+        assert_eq!(trials.orthanc.registered(), StorageAreaVersion::None, "{comment}");
+    }
     Ok(())
 }
 
