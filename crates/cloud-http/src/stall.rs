@@ -137,9 +137,12 @@ impl Progress {
     /// Returns when there was no progress for `limit`, or `earlier` if the server has all of the request. While a body is
     /// sent, only the client's own limit counts: a line can be slow.
     pub async fn silent(&self, limit: Duration, earlier: Duration) {
+        let early = limit.saturating_sub(earlier);
         loop {
+            let is_early = self.last().elapsed() < early;
             let is_taken = self.has_sent_all();
-            let due = self.last().checked_add(if is_taken { limit.saturating_sub(earlier) } else { limit });
+            // The connection may have taken the rest of the request by then.
+            let due = self.last().checked_add(if is_early || is_taken { early } else { limit });
             match due {
                 Some(due) if Instant::now() < due => tokio::time::sleep_until(due).await,
                 Some(_) if is_taken || !self.0.begun.load(Ordering::Relaxed) => return,
@@ -218,6 +221,17 @@ mod tests {
         progress.all_taken();
         progress.silent(20 * second, 5 * second).await;
         assert_eq!(start.elapsed(), 35 * second);
+        // The connection takes the request after the wait has begun.
+        progress.begin();
+        let waiting = tokio::spawn({
+            let progress = progress.clone();
+            async move { progress.silent(20 * second, 5 * second).await }
+        });
+        tokio::task::yield_now().await;
+        progress.taken();
+        progress.all_taken();
+        waiting.await.unwrap();
+        assert_eq!(start.elapsed(), 50 * second);
         progress.begin();
         progress.taken();
         let endless = tokio::time::timeout(100 * second, progress.silent(20 * second, second)).await;
