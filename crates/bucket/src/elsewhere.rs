@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn object_of_another_configuration_is_named_with_the_option() {
+    async fn hidden_object_is_named_with_its_option() {
         let (flat, legacy) = (Structure::Flat, Structure::Legacy);
         for (was, is, options) in [
             (layout("", flat, false), layout("", flat, true), vec!["ReadUnencrypted"]),

@@ -131,7 +131,7 @@ pub enum Cause {
     /// An earlier step of the operation was cancelled.
     #[error("an earlier step was cancelled")]
     Cancelled,
-    /// Orthanc is shutting down, and the operation was broken off.
+    /// Orthanc is shutting down, and the operation was interrupted.
     #[error("Orthanc is shutting down")]
     Stopping,
     /// A task of the operation panicked. The panic hook has logged where.

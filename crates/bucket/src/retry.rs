@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn outage_of_ten_seconds_is_survived_and_one_of_twenty_is_not() {
+    async fn outage_of_ten_seconds_is_survived() {
         for time in [0, 1, 100, 1000, 5000] {
             for _ in 0..20 {
                 let until = time_until_failure(RetryPolicy::default(), Duration::from_millis(time)).await;

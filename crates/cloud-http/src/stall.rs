@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn wait_for_a_connection_is_silent_only_if_no_other_exchange_progresses() {
+    async fn queue_is_silent_only_without_other_progress() {
         let second = Duration::from_secs(1);
         let client = Progress::start();
         let queued = Progress::start().record(async { Progress::of_exchange(&client) }).await;

@@ -183,7 +183,7 @@ async fn endless_redirects_end() {
 }
 
 #[tokio::test]
-async fn hanging_handshake_and_unknown_host_are_failed_connections() {
+async fn hanging_handshake_and_unknown_host_fail() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("https://127.0.0.1:{}/", listener.local_addr().unwrap().port());
     for url in [silent.as_str(), "http://no-such-host.invalid/"] {

@@ -139,7 +139,7 @@ fn what_was_learnt_outlives_a_reset() -> Result<()> {
     plugin.settle();
     plugin.orthanc.reset(fake_orthanc::FakeOrthancOptions::with_configuration(configuration))?;
     assert_eq!(round_trip(&plugin)?, ROUND_TRIP);
-    assert_eq!(learnt(&plugin), [""; 0], "the log begins anew with the reset");
+    assert_eq!(learnt(&plugin), [""; 0], "the log begins again with the reset");
     plugin.check()
 }
 

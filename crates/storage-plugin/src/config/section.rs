@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn misspelled_option_is_found_in_place_of_a_missing_one() {
+    fn missing_option_is_found_misspelled() {
         let Value::Object(configuration) = json!({"S": {"Buckets": 1, "bucketName": "x"}}) else {
             unreachable!()
         };

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::Cloud;
@@ -14,6 +15,7 @@ use crate::orthanc::fixture::Fixture;
 tests! {
     OneCloud:
         older_index_finds_all_objects_that_exist,
+        documented_script_lists_missing_objects,
 }
 
 fn copy_files(from: &Path, to: &Path) -> Result<()> {
@@ -70,4 +72,39 @@ fn older_index_finds_all_objects_that_exist<C: Cloud>() -> Result<()> {
     fixture.rest().delete(&deleted.path)?.ok()?;
     expect_readable(&fixture, &[(fixture.rest().upload(&file)?, file)])?;
     expect_readable(&fixture, &upload(&fixture, 2, 2)?)
+}
+
+/// Runs the script of the documentation for the Orthanc at `url`, with short pages. Returns what it prints.
+fn list_missing(url: &str) -> Result<String> {
+    let document = include_str!("../../../../../docs/operations.md");
+    let (_, part) = document.split_once("\n### What is missing\n").context("no such part")?;
+    let script = part.split("```").nth(1).context("no script")?.trim_start_matches("sh\n");
+    ensure!(script.contains("limit=1000\n"), "no limit in {script}");
+    let script = script.replace("limit=1000\n", "limit=2\n").replace("http://localhost:8042", url);
+    let output = Command::new("sh").args(["-c", &script]).output().context("starting sh")?;
+    let printed = String::from_utf8([output.stdout, output.stderr].concat())?;
+    ensure!(output.status.success(), "{printed}");
+    Ok(printed)
+}
+
+fn documented_script_lists_missing_objects<C: Cloud>() -> Result<()> {
+    let fixture = Fixture::<C>::start()?;
+    let url = fixture.orthanc.url();
+    let end = "All studies were looked at.\n";
+    for study in 1..=2 {
+        upload(&fixture, study, 3)?;
+    }
+    let printed = list_missing(&url)?;
+    ensure!(printed == end, "{printed}");
+
+    let mut objects = fixture.keys();
+    objects.retain(|key| key.ends_with(".dcm"));
+    ensure!(objects.len() == 6, "{objects:?}");
+    for object in &objects {
+        fixture.bucket.remove(C::BUCKET, object);
+    }
+    let printed = list_missing(&url)?;
+    ensure!(printed.matches("Instances ").count() == 6 && printed.ends_with(end), "{printed}");
+    ensure!(objects.iter().all(|object| printed.contains(object)), "{printed}");
+    Ok(())
 }

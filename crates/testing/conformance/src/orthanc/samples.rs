@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::marker::PhantomData;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -25,7 +26,7 @@ tests! {
         documented_samples_work;
     OneCloud:
         documented_options_of_orthanc_work,
-        misspelled_sample_is_found,
+        faulty_samples_are_found,
 }
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
@@ -244,11 +245,15 @@ impl<C: Cloud> Samples<C> {
     }
 }
 
-/// Checks that Orthanc has logged no error, and that the plugin knows all options.
+/// Warnings about mistakes in the configuration.
+const MISTAKES: [&str; 4] =
+    ["unknown option", "deprecated", "options at the root of the configuration", "other users can access"];
+
+/// Checks that Orthanc has logged no error, and the plugin no warning about a mistake in the configuration.
 fn expect_clean_log<C: Cloud>(log: &str) -> Result<()> {
     let warnings = log_lines::<C>(log, 'W');
-    let unknown = warnings.iter().find(|line| line.contains("unknown option") || line.contains("deprecated"));
-    ensure!(unknown.is_none(), "{unknown:?}");
+    let mistake = warnings.iter().find(|line| MISTAKES.iter().any(|mistake| line.contains(mistake)));
+    ensure!(mistake.is_none(), "{mistake:?}");
     let error = log.lines().find(|line| line.starts_with('E'));
     ensure!(error.is_none(), "{error:?}");
     Ok(())
@@ -316,13 +321,28 @@ fn documented_options_of_orthanc_work<C: Cloud>() -> Result<()> {
 }
 
 /// The other tests can fail.
-fn misspelled_sample_is_found<C: Cloud>() -> Result<()> {
+fn faulty_samples_are_found<C: Cloud>() -> Result<()> {
     let samples = Samples::<C>::new()?;
-    let mut sample = packaged::<C>(C::SAMPLE_VARIANTS[0])?;
+    let sample = packaged::<C>(C::SAMPLE_VARIANTS[0])?;
     samples.check(&sample)?;
+    let fails = |text: String, reason: &str| -> Result<()> {
+        let sample = Sample { place: String::new(), text };
+        let Err(error) = samples.check(&sample) else { bail!("passes: {}", sample.text) };
+        ensure!(format!("{error:#}").contains(reason), "{error:#}");
+        Ok(())
+    };
     let bucket = format!("\"{}\"", C::BUCKET_OPTION);
-    sample.text = sample.text.replace(&bucket, &format!("\"VirtualAdressing\": true, {bucket}"));
-    let Err(error) = samples.check(&sample) else { bail!("a misspelled option passes") };
-    ensure!(format!("{error:#}").contains("VirtualAdressing"), "{error:#}");
-    Ok(())
+    let misspelled = format!("\"VirtualAdressing\": true, {bucket}");
+    fails(sample.text.replace(&bucket, &misspelled), "VirtualAdressing")?;
+    let section = format!("\"{}\"", C::SECTION);
+    let at_the_root = format!("\"StorageStructure\": \"flat\", {section}");
+    fails(sample.text.replace(&section, &at_the_root), "at the root")?;
+    let with_key = documented()?
+        .into_iter()
+        .find(|sample| {
+            sample.sets(C::SECTION).is_ok_and(|is_set| is_set) && sample.text.contains("master-1.key")
+        })
+        .context("no sample has a key")?;
+    fs::set_permissions(samples.files.path("master-1.key"), fs::Permissions::from_mode(0o644))?;
+    fails(with_key.text, "other users can access")
 }

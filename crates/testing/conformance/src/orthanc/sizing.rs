@@ -1,11 +1,13 @@
 //! The memory and threads of `docs/sizing.md`. The test prints the figures, and fails if they are far off.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use real_orthanc::dicom::Study;
 use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::Keys;
+use crate::fixture::{Keys, within};
 use crate::hybrid::support::encryption;
 use crate::orthanc::fixture::{Fixture, at_once};
 
@@ -25,8 +27,22 @@ fn peak<C: Cloud>(fixture: &Fixture<C>, work: impl FnOnce() -> Result<()>) -> Re
     Ok(fixture.orthanc.peak_memory_bytes()?.saturating_sub(before) / 1_000_000)
 }
 
-/// Returns the memory for storing files of `megabytes` at once, and, in another Orthanc, for reading them.
-fn peaks<C: Cloud>(changes: Option<&Value>, clients: u64, megabytes: u32) -> Result<[u64; 2]> {
+/// The plugin's threads.
+const THREADS: u64 = 3;
+/// Threads that hash or decrypt end when they are idle for ten seconds.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// What an Orthanc needs.
+#[derive(Debug, Default)]
+struct Needs {
+    /// Memory in MB: for storing files, and, in another Orthanc, for reading them.
+    memory: [u64; 2],
+    /// Threads afterwards.
+    threads: u64,
+}
+
+/// Measures an Orthanc that stores and reads files of `megabytes` at once, until it has at most `threads`.
+fn measure<C: Cloud>(changes: Option<&Value>, clients: u64, megabytes: u32, threads: u64) -> Result<Needs> {
     let mut fixture = Fixture::<C>::configured(changes.unwrap_or(&Value::Null), |builder| match changes {
         Some(_) => builder,
         None => builder.without_section(C::SECTION),
@@ -50,8 +66,8 @@ fn peaks<C: Cloud>(changes: Option<&Value>, clients: u64, megabytes: u32) -> Res
         })?;
         Ok(())
     })?;
-    println!("threads: {}", fixture.orthanc.thread_count()?);
-    Ok([stored, read])
+    within(IDLE, || fixture.orthanc.thread_count().is_ok_and(|count| count <= threads));
+    Ok(Needs { memory: [stored, read], threads: fixture.orthanc.thread_count()? })
 }
 
 fn memory_and_threads_are_as_documented<C: Cloud>() -> Result<()> {
@@ -64,15 +80,18 @@ fn memory_and_threads_are_as_documented<C: Cloud>() -> Result<()> {
         ("A2", Some(section("A2"))),
     ];
     for (clients, megabytes) in [(1, 200), (CLIENTS, 10)] {
-        let mut built_in = [0; 2];
+        let mut built_in = Needs::default();
         for (name, changes) in &configurations {
-            let measured = peaks::<C>(changes.as_ref(), clients, megabytes)?;
-            println!("{clients} × {megabytes} MB, {name}: store {} MB, read {} MB", measured[0], measured[1]);
+            let threads = changes.as_ref().map_or(u64::MAX, |_| built_in.threads + THREADS);
+            let measured = measure::<C>(changes.as_ref(), clients, megabytes, threads)?;
+            println!("{clients} × {megabytes} MB, {name}: {measured:?}");
+            ensure!(measured.threads <= threads, "{measured:?}, and {built_in:?} without the plugin");
             if changes.is_none() {
                 built_in = measured;
+                continue;
             }
             let total = clients * u64::from(megabytes);
-            for (measured, built_in) in measured.iter().zip(built_in) {
+            for (measured, built_in) in measured.memory.iter().zip(built_in.memory) {
                 ensure!(
                     *measured < built_in + total + 100,
                     "{measured} MB, and {built_in} MB without the plugin"

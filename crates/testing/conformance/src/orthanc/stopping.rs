@@ -1,4 +1,4 @@
-//! Orthanc stops within seconds, whatever the plugin is doing.
+//! Orthanc stops within seconds at any time.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -59,7 +59,7 @@ fn stop_ends_everything_that_waits_for_the_server<C: Cloud>() -> Result<()> {
             stop_in_time(&mut fixture)?;
             for request in reads.into_iter().chain([store, locations, moving]) {
                 let answer = request.join().map_err(|_| anyhow!("panicked"))?;
-                ensure!(failed(answer), "a request that was broken off is reported as done");
+                ensure!(failed(answer), "an interrupted request is reported as done");
             }
             Ok(())
         })?;
@@ -72,7 +72,7 @@ fn stop_ends_everything_that_waits_for_the_server<C: Cloud>() -> Result<()> {
         for job in jobs.as_array().into_iter().flatten().filter_map(|job| job.as_str()) {
             fixture.rest().wait_job(job, Duration::from_secs(60))?;
         }
-        ensure!(fixture.keys().is_empty(), "the store that was broken off has left {:?}", fixture.keys());
+        ensure!(fixture.keys().is_empty(), "the interrupted store has left {:?}", fixture.keys());
         crate::hybrid::support::move_to(&fixture, "object-storage", &[&study])?;
     }
     Ok(())

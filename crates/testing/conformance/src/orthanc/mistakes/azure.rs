@@ -81,6 +81,7 @@ pub(super) const MISTAKES: &[Mistake] = &[
     warns(&["did not exist and was created"], |it| {
         it.change(&json!({"ContainerName": "new", "CreateContainerIfNotExists": true}))
     }),
+    stops(&["the account accepts only https://"], |it| it.refuse(400, "AccountRequiresHttps")),
     stops(&["Entra ID refused the request"], |it| {
         let entra = SmallServer::start(|_| (401, "{\"error\": \"invalid_client\"}".to_owned()))?;
         it.environment("AZURE_AUTHORITY_HOST", entra.url("/"))?;

@@ -66,10 +66,13 @@ pub(super) const MISTAKES: &[Mistake] = &[
     stops(&["the answer does not come from the storage server", "this does not look like …"], |it| {
         it.answer(Fault::Odd(Odd::WebPage(200)))
     }),
-    reports(&["continuing, but attachments cannot be stored in the bucket"], |it| it.deny(request::CREATE)),
-    warns(&["continuing; objects of deleted attachments will remain in the bucket"], |it| {
-        it.deny(request::REMOVE)
+    reports(&["continuing, but attachments cannot be stored in the bucket", "storing requires …"], |it| {
+        it.deny(request::CREATE)
     }),
+    warns(
+        &["continuing; objects of deleted attachments will remain in the bucket", "deleting requires …"],
+        |it| it.deny(request::REMOVE),
+    ),
     warns(&["this object of an earlier start cannot be replaced"], |it| {
         it.server.insert(BUCKET, ".orthanc-object-storage/write-check", "x");
         it.deny(request::CREATE)

@@ -47,14 +47,16 @@ pub(super) const MISTAKES: &[Mistake] = &[
         it.change(&json!({"AccessKey": null, "SecretKey": null, "SessionToken": "hunter2"}))
     }),
     stops(&["requires \"ServerSideEncryption\": \"aws:kms\""], |it| it.set("KmsKeyId", "key")),
-    stops(&["InvalidAccessKeyId"], |it| it.set("AccessKey", "AKIAHUNTER")),
+    stops(&["access denied", "InvalidAccessKeyId"], |it| it.set("AccessKey", "AKIAHUNTER")),
     stops(&["SignatureDoesNotMatch"], |it| it.set("SecretKey", "hunter2")),
     stops(&["InvalidToken"], |it| it.set("SessionToken", "hunter2")),
     stops(&["ExpiredToken"], |it| it.refuse(400, "ExpiredToken")),
     stops(&["RequestTimeTooSkewed"], |it| it.refuse(403, "RequestTimeTooSkewed")),
     warns(&["AccessDenied", "continuing; reading requires …"], |it| it.deny(request::READ)),
-    stops(&["set AccessKey and SecretKey, or …"], |it| chain(it, "AWS_EC2_METADATA_DISABLED", "true")),
-    // Outside EC2, whatever the network makes of the address of its metadata service.
+    stops(&["no credentials: …", "set AccessKey and SecretKey, or …"], |it| {
+        chain(it, "AWS_EC2_METADATA_DISABLED", "true")
+    }),
+    // Outside EC2, also if something answers at the address of its metadata service.
     stops(&["set AccessKey and SecretKey, or …"], |it| {
         it.change(&json!({"AccessKey": null, "SecretKey": null}))
     }),
@@ -77,7 +79,9 @@ pub(super) const MISTAKES: &[Mistake] = &[
         secured(it, &["127.0.0.1"], 2099, Some("HttpsCACertificates"))?;
         it.set("Endpoint", it.option("Endpoint").replace("https:", "http:"))
     }),
-    stops(&["UnknownIssuer"], |it| secured(it, &["127.0.0.1"], 2099, None)),
+    stops(&["the server's TLS certificate is not trusted", "UnknownIssuer"], |it| {
+        secured(it, &["127.0.0.1"], 2099, None)
+    }),
     stops(&["not valid for name"], |it| secured(it, &["storage.test"], 2099, Some("HttpsCACertificates"))),
     stops(&["certificate expired"], |it| secured(it, &["127.0.0.1"], 2020, Some("HttpsCACertificates"))),
     stops(&["it has no subjectAltName"], |it| secured(it, &[], 2099, Some("HttpsCACertificates"))),
