@@ -119,9 +119,13 @@ fn installer(folder: &Path) -> Result<()> {
         installed_sample_is_ours(&home, "aws-s3")
     })?;
 
-    step("the uninstaller removes our files and restores the former plugin", || {
+    step("the uninstaller removes our files, restores the former plugin and keeps a key", || {
         wine(Path::new(&format!(r"{ORTHANC}\ObjectStorage\uninstall.exe")), &["/S"])?;
-        wait_until_removed(&home.join("ObjectStorage"))?;
+        wait_until_removed(&home.join("ObjectStorage/licenses"))?;
+        for name in ["LICENSE", "docs", "orthanc-envelope.exe", "uninstall.exe"] {
+            ensure!(!home.join("ObjectStorage").join(name).exists(), "{name} is left");
+        }
+        ensure!(home.join("ObjectStorage/master.key").is_file(), "the key was deleted");
         ensure!(fs::read_to_string(&azure)? == "the C++ plugin", "the former plugin is not restored");
         let left = fs::read_dir(home.join("Plugins"))?.count();
         ensure!(left == 1, "{left} files are left in Plugins");
