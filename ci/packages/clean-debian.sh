@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a minimal Debian in FOLDER, with Orthanc's packages downloaded but not installed. The folder appears when it is
+# Makes a minimal Debian in FOLDER, with the packages of Orthanc and lintian downloaded but not installed. The folder appears when it is
 # complete, and is kept as it is.
 #
 #     clean-debian.sh RELEASE FOLDER
@@ -27,5 +27,5 @@ chmod 755 "$new/usr/sbin/policy-rc.d"
 echo 'Acquire::Check-Valid-Until "false";' > "$new/etc/apt/apt.conf.d/90-kept"
 chroot "$new" apt-get --quiet --error-on=any update
 DEBIAN_FRONTEND=noninteractive chroot "$new" \
-    apt-get --quiet --yes --no-install-recommends --download-only install ca-certificates orthanc
+    apt-get --quiet --yes --no-install-recommends --download-only install ca-certificates orthanc lintian
 mv "$new" "$folder"

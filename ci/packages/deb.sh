@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs a Debian package from FOLDER, which has its files and DEBIAN/control. Adds the conffiles, the checksums and the
-# size. The same files give the same bytes: they belong to root, and their time is SOURCE_DATE_EPOCH.
+# Packs a Debian package from FOLDER, which has its files and DEBIAN/control. Adds the checksums and the size. The
+# same files give the same bytes: they belong to root, and their time is SOURCE_DATE_EPOCH.
 #
 #     deb.sh FOLDER PACKAGE.deb
 set -euo pipefail
@@ -13,12 +13,6 @@ find . -type f -exec chmod 644 {} +
 find . -type f -path './usr/bin/*' -exec chmod 755 {} +
 # preinst, postinst, prerm and postrm
 find DEBIAN -name 'p*' -exec chmod 755 {} +
-if [ -d etc ]; then
-    # Configurations contain keys.
-    find etc -type f -exec chmod 640 {} +
-    find etc -type f -printf '/%p\n' | sort > DEBIAN/conffiles
-    chmod 644 DEBIAN/conffiles
-fi
 size=$(du --summarize --apparent-size --block-size=1024 --exclude=DEBIAN . | cut --fields=1)
 sed --in-place "s/^Architecture: .*/&\nInstalled-Size: $size/" DEBIAN/control
 find usr -type f -print0 | sort --zero-terminated | xargs --null md5sum > DEBIAN/md5sums

@@ -16,7 +16,15 @@ if [ ! -f "$complete" ]; then
     echo "downloading ${packages[*]} (about 100 MB)" >&2
     rm --recursive --force "$1"
     python3 -m venv "$1"
-    "$1/bin/pip" install --quiet "${packages[@]}" >&2
+    # The hashes are those of the files for Linux on x86-64 and ARM: nothing else may link what is shipped.
+    "$1/bin/pip" install --quiet --no-deps --only-binary :all: --require-hashes --requirement /dev/stdin >&2 << REQUIREMENTS
+${packages[0]} \
+    --hash=sha256:484412e39e4c6039474535ce97ee75a22bab22d58233056f8ec8a8f9034bb957 \
+    --hash=sha256:6942e4320f7b05d8fb29e0a8ce5670bcbb3d254275100b85b5b7c86552f9a744
+${packages[1]} \
+    --hash=sha256:97079827064a7492cce5541ceb438ae8003ce1e54e399676da2d62fb7a5dc08b \
+    --hash=sha256:d2804f94f54f7fcf8169f4b212a619ad688a4e2e6592e976f0cf2e58e2cd8af3
+REQUIREMENTS
     touch "$complete"
 fi
 echo "$1/bin"

@@ -78,12 +78,15 @@ Page custom AskForContainer KeepContainer
 !macroend
 
 ; Removes one plugin and restores the former DLL. The configuration remains, since it describes where the images are.
+; $R8 becomes 1 if there is no former DLL: Orthanc's next start would use its own storage.
 !macro RemovePlugin DLL
     ReadRegStr $0 HKLM "${UNINSTALL_KEY}" "${DLL}"
     ${If} $0 != ""
         Delete "$INSTDIR\Plugins\${DLL}"
         ${If} ${FileExists} "$INSTDIR\Plugins\${DLL}${FORMER}"
             Rename "$INSTDIR\Plugins\${DLL}${FORMER}" "$INSTDIR\Plugins\${DLL}"
+        ${Else}
+            StrCpy $R8 1
         ${EndIf}
     ${EndIf}
 !macroend
@@ -140,12 +143,29 @@ Section "Uninstall"
         Abort "The registry does not contain the folder of the plugins"
     ${EndIf}
     Call un.StopOrthanc
+    StrCpy $R8 0
     !insertmacro RemovePlugin "OrthancAzureBlobStorage.dll"
     !insertmacro RemovePlugin "OrthancAwsS3Storage.dll"
     !insertmacro RemovePlugin "OrthancGoogleCloudStorage.dll"
-    RMDir /r "$INSTDIR\ObjectStorage"
+    ; Files that are not ours remain: an encryption key may have been created here.
+    Delete "$INSTDIR\ObjectStorage\LICENSE"
+    Delete "$INSTDIR\ObjectStorage\orthanc-envelope.exe"
+    Delete "$INSTDIR\ObjectStorage\uninstall.exe"
+    RMDir /r "$INSTDIR\ObjectStorage\docs"
+    RMDir /r "$INSTDIR\ObjectStorage\licenses"
+    RMDir "$INSTDIR\ObjectStorage"
     DeleteRegKey HKLM "${UNINSTALL_KEY}"
-    Call un.StartOrthanc
+    ${If} $R8 == 0
+        Call un.StartOrthanc
+    ${Else}
+        ; Orthanc is stopped, and remains so.
+        DetailPrint "Orthanc is not started: without a plugin, it would store new images unencrypted on the local disk"
+        StrCpy $1 "If Orthanc's configuration still has the section of a removed plugin, Orthanc would store new images UNENCRYPTED ON THE LOCAL DISK, and could read none of those in the bucket."
+        ${If} $R9 == 1
+            StrCpy $1 "$1$\r$\n$\r$\nThe service Orthanc was stopped, and is not started again."
+        ${EndIf}
+        MessageBox MB_OK|MB_ICONEXCLAMATION "$1$\r$\n$\r$\nBefore Orthanc starts again, install the plugins again, or keep the service from starting: sc config Orthanc start= disabled" /SD IDOK
+    ${EndIf}
 SectionEnd
 
 ; $R9 is 1 if Orthanc's service was running. Only then is the service started again.

@@ -104,11 +104,23 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).with_context(|| format!("copying {}", from.display())).map(drop)
 }
 
+/// How a key is created, in the samples and in those for Windows.
+const KEY_COMMANDS: (&str, &str) = (
+    "The commands that create the key are in install.md.",
+    "Create the key with: orthanc-envelope keygen C:\\Orthanc\\master-1.key",
+);
+
 /// Returns the commented sample of a plugin's configuration.
 pub(crate) fn sample(plugin: Plugin, platform: Platform) -> Result<String> {
     let path = workspace()?.join("plugins").join(plugin.package()).join(plugin.sample());
     let sample = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(if platform == Platform::Windows { sample.replace("/etc/orthanc/", "C:/Orthanc/") } else { sample })
+    Ok(if platform == Platform::Windows {
+        // The commands in install.md are Linux's.
+        let (linux, windows) = KEY_COMMANDS;
+        sample.replace("/etc/orthanc/", "C:/Orthanc/").replace(linux, windows)
+    } else {
+        sample
+    })
 }
 
 #[cfg(test)]
@@ -135,6 +147,15 @@ mod tests {
             let sample = sample(plugin, Platform::LinuxX86).unwrap();
             let text: String = sample.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
             assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), serde_json::json!({}), "{plugin:?}");
+        }
+    }
+
+    #[test]
+    fn sample_for_windows_names_its_own_command() {
+        for plugin in Plugin::all() {
+            let sample = sample(plugin, Platform::Windows).unwrap();
+            assert!(sample.contains("orthanc-envelope keygen") && !sample.contains("install.md"), "{sample}");
+            assert!(!sample.contains("/etc/"), "{sample}");
         }
     }
 

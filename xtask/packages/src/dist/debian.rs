@@ -32,7 +32,7 @@ pub(crate) fn plugin(
     tree.folder("usr/share/orthanc/plugins")?;
     let link = tree.root().join("usr/share/orthanc/plugins").join(&file);
     std::os::unix::fs::symlink(format!("../../../lib/orthanc/{file}"), link)?;
-    tree.write(&format!("etc/orthanc/{}", plugin.sample()), &contents::sample(plugin, platform)?)?;
+    tree.write(&format!("usr/share/{name}/{}", plugin.sample()), &contents::sample(plugin, platform)?)?;
     for (document, text) in contents::documents()? {
         tree.write(&format!("usr/share/doc/{name}/{document}"), &text)?;
     }
@@ -45,7 +45,6 @@ pub(crate) fn plugin(
     for script in ["preinst", "postinst", "prerm", "postrm"] {
         tree.write(&format!("DEBIAN/{script}"), &template(script, &facts)?)?;
     }
-    tree.write(&format!("usr/share/lintian/overrides/{name}"), &template("lintian-overrides", &facts)?)?;
     let (section, title, sample) = (plugin.section(), plugin.title(), plugin.sample());
     let control = format!(
         "Section: science\n\
@@ -170,7 +169,7 @@ mod tests {
     #[test]
     fn every_placeholder_of_the_scripts_is_replaced() {
         let facts = [("@PACKAGE@", ""), ("@LIBRARY@", ""), ("@SAMPLE@", ""), ("@SECTION@", "")];
-        for script in ["preinst", "postinst", "prerm", "postrm", "lintian-overrides"] {
+        for script in ["preinst", "postinst", "prerm", "postrm"] {
             let text = template(script, &facts).unwrap();
             assert!(!text.contains('@'), "{text}");
         }

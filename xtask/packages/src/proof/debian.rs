@@ -19,9 +19,11 @@ use crate::system::{VERSION, dist_folder, output, require, shell, target_folder}
 
 const RELEASES: [&str; 3] = ["bookworm", "trixie", "sid"];
 /// Changes with `clean-debian.sh`, so that folders made in another way are not used.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 3;
 /// The version of the packages that an upgrade begins with: this version's, with another sample.
 const BEFORE: &str = "2.9.0";
+/// A version from before the first release: the library itself is in Orthanc's folder, and the sample is a conffile.
+const FIRST: &str = "0.1.0";
 /// The folder of the packages in a Debian.
 const PACKAGES: &str = "/packages";
 const PLUGINS: &str = "usr/share/orthanc/plugins";
@@ -29,9 +31,8 @@ const PLUGINS: &str = "usr/share/orthanc/plugins";
 const FOREIGN: &str = "the C++ plugin";
 
 pub(super) fn run() -> Result<()> {
-    require(&["debootstrap", "lintian"])?;
+    require(&["debootstrap"])?;
     let packages = empty_folder("debian-packages")?;
-    step("lintian finds no errors and no warnings", lintian)?;
     collect_packages(&packages)?;
     for release in RELEASES {
         println!("Debian {release}:");
@@ -41,40 +42,61 @@ pub(super) fn run() -> Result<()> {
         step("a library of another package is kept, and follows that package", || {
             library_of_another_package(&debian)
         })?;
+        for answer in [None, Some("--force-confnew"), Some("--force-confold")] {
+            step(&format!("an edited conffile survives an upgrade and a purge ({answer:?})"), || {
+                edited_conffile_is_kept(&debian, answer)
+            })?;
+        }
+        // The last step, since it installs more packages.
+        step("lintian finds no errors and no warnings", || lintian(&debian))?;
         fs::remove_dir_all(&debian.root).context("removing the Debian")?;
     }
     fs::remove_dir_all(&packages).context("removing the packages")
 }
 
-fn lintian() -> Result<()> {
-    let shell = shell()?;
-    let packages = shell.read_dir(dist_folder()?)?;
-    let packages: Vec<_> =
-        packages.into_iter().filter(|file| file.extension().is_some_and(|end| end == "deb")).collect();
-    ensure!(!packages.is_empty(), "the packages are missing; make them with cargo xtask dist --linux");
-    let options = ["--allow-root", "--fail-on", "error,warning", "--tag-display-limit", "0"];
-    output(cmd!(shell, "lintian {options...} {packages...}")).map(drop)
+/// Runs this Debian's lintian on all packages of this version, for each processor.
+fn lintian(debian: &Debian) -> Result<()> {
+    debian.apt(&["install", "lintian"])?;
+    let packages = shell()?.read_dir(debian.path(PACKAGES))?.into_iter().filter_map(|file| {
+        let name = file.file_name()?.to_string_lossy().into_owned();
+        name.contains(&format!("_{VERSION}_")).then(|| format!("{PACKAGES}/{name}"))
+    });
+    let mut command: Vec<String> =
+        ["lintian", "--allow-root", "--fail-on", "error,warning", "--tag-display-limit", "0"]
+            .map(Into::into)
+            .into();
+    command.extend(packages);
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    debian.run(&command).map(drop)
 }
 
-/// Collects the packages that are tried: of this version, and of the one before.
+/// Collects the packages that are tried: all of this version, and those of the processor in former versions.
 fn collect_packages(folder: &Path) -> Result<()> {
     let shell = shell()?;
+    for file in shell.read_dir(dist_folder()?)? {
+        if file.extension().is_some_and(|end| end == "deb") {
+            shell.copy_file(&file, folder)?;
+        }
+    }
     let names = Plugin::all().into_iter().map(Plugin::distribution).chain([TOOL]);
     for name in names {
         let package = dist_folder()?.join(format!("{name}_{VERSION}_amd64.deb"));
-        shell.copy_file(&package, folder).with_context(|| format!("copying {}", package.display()))?;
         let tree = tempfile::tempdir()?;
         let tree = tree.path();
-        output(cmd!(shell, "dpkg-deb --raw-extract {package} {tree}"))?;
-        let control = fs::read_to_string(tree.join("DEBIAN/control"))?;
-        let version = format!("Version: {VERSION}\n");
-        fs::write(tree.join("DEBIAN/control"), control.replace(&version, &format!("Version: {BEFORE}\n")))?;
-        if let Ok(samples) = shell.read_dir(tree.join("etc/orthanc")) {
+        output(cmd!(shell, "dpkg-deb --raw-extract {package} {tree}"))
+            .context("the packages are missing; make them with cargo xtask dist --linux")?;
+        renumber(tree, VERSION, BEFORE)?;
+        if let Ok(samples) = shell.read_dir(tree.join("usr/share").join(name)) {
             for sample in samples {
                 fs::write(&sample, format!("// Version {BEFORE}\n{}", fs::read_to_string(&sample)?))?;
             }
         }
         build(tree, &folder.join(format!("{name}_{BEFORE}_amd64.deb")))?;
+        if name == Plugin::named("aws-s3")?.distribution() {
+            renumber(tree, BEFORE, FIRST)?;
+            make_first(tree, Plugin::named("aws-s3")?)?;
+            build(tree, &folder.join(format!("{name}_{FIRST}_amd64.deb")))?;
+        }
     }
     for version in ["1", "2"] {
         let tree = tempfile::tempdir()?;
@@ -90,6 +112,29 @@ fn collect_packages(folder: &Path) -> Result<()> {
         build(tree.path(), &folder.join(format!("other-plugin_{version}_amd64.deb")))?;
     }
     Ok(())
+}
+
+fn renumber(tree: &Path, from: &str, to: &str) -> Result<()> {
+    let path = tree.join("DEBIAN/control");
+    let control = fs::read_to_string(&path)?;
+    Ok(fs::write(path, control.replace(&format!("Version: {from}\n"), &format!("Version: {to}\n")))?)
+}
+
+/// Changes a package to its form before the first release.
+fn make_first(tree: &Path, plugin: Plugin) -> Result<()> {
+    let library = Platform::LinuxX86.library(plugin);
+    fs::rename(tree.join("usr/lib/orthanc").join(&library), tree.join(PLUGINS).join(&library))?;
+    let samples = tree.join("etc/orthanc");
+    fs::create_dir_all(&samples)?;
+    fs::rename(
+        tree.join("usr/share").join(plugin.distribution()).join(plugin.sample()),
+        samples.join(plugin.sample()),
+    )?;
+    for script in ["preinst", "postinst", "prerm", "postrm"] {
+        fs::remove_file(tree.join("DEBIAN").join(script))?;
+    }
+    fs::write(tree.join("DEBIAN/conffiles"), format!("/etc/orthanc/{}\n", plugin.sample()))?;
+    Ok(fs::write(tree.join("DEBIAN/triggers"), "activate-await orthanc-restart-trigger\n")?)
 }
 
 fn build(tree: &Path, package: &Path) -> Result<()> {
@@ -138,9 +183,7 @@ impl Debian {
 
     /// Installs a package of this version or another one.
     fn install(&self, name: &str, version: &str) -> Result<String> {
-        // The administrator has edited the sample, and wants to keep that.
-        let keep = "-oDpkg::Options::=--force-confold";
-        self.apt(&["install", keep, &format!("{PACKAGES}/{name}_{version}_amd64.deb")])
+        self.apt(&["install", &format!("{PACKAGES}/{name}_{version}_amd64.deb")])
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -200,12 +243,14 @@ fn life_of_a_plugin(debian: &Debian) -> Result<()> {
     let plugin = Plugin::named("aws-s3")?;
     let name = plugin.distribution();
     let library = format!("/{PLUGINS}/{}", Platform::LinuxX86.library(plugin));
-    let former = format!("{library}.before");
+    let backup = format!("{library}.before");
+    let former = format!("{library}.before.1");
     let sample = format!("/etc/orthanc/{}", plugin.sample());
     let key = "/etc/orthanc/master-1.key";
 
     step("apt installs the version before, Orthanc and the tool; a library in the way is kept", || {
         debian.write(&library, FOREIGN)?;
+        debian.write(&backup, "an administrator's backup")?;
         let printed = debian.install(name, BEFORE)?;
         ensure_restarts(&printed, 1)?;
         ensure!(printed.contains(&former), "the kept library is not named:\n{printed}");
@@ -241,17 +286,21 @@ fn life_of_a_plugin(debian: &Debian) -> Result<()> {
             study.check(&debian.orthanc()?.rest)
         })?;
     }
-    step("its removal warns, does not restart Orthanc, and brings the library back", || {
-        let printed = debian.apt(&["remove", name])?;
-        ensure_restarts(&printed, 0)?;
-        for text in ["WARNING", &sample, "UNENCRYPTED", "systemctl disable --now orthanc", &library] {
-            ensure!(printed.contains(text), "the warning lacks {text}:\n{printed}");
-        }
-        ensure!(debian.read(&library)? == FOREIGN, "the former library is not restored");
-        ensure!(!debian.path(&former).exists(), "{former} is left");
-        ensure!(debian.read(&sample)? == configuration, "{sample} has changed");
-        Ok(())
-    })?;
+    step(
+        "its removal names the library that takes over, which is back, and does not restart Orthanc",
+        || {
+            let printed = debian.apt(&["remove", name])?;
+            ensure_restarts(&printed, 0)?;
+            for text in ["WARNING", &sample, "library from before", "Rolling back", &library] {
+                ensure!(printed.contains(text), "the warning lacks {text}:\n{printed}");
+            }
+            ensure!(!printed.contains("UNENCRYPTED"), "the former library would be used:\n{printed}");
+            ensure!(debian.read(&library)? == FOREIGN, "the former library is not restored");
+            ensure!(!debian.path(&former).exists(), "{former} is left");
+            ensure!(debian.read(&sample)? == configuration, "{sample} has changed");
+            Ok(())
+        },
+    )?;
     step("installed again, it keeps that library again and uses the bucket", || {
         ensure_restarts(&debian.install(name, VERSION)?, 1)?;
         ensure!(debian.read(&former)? == FOREIGN, "{former} has changed");
@@ -261,15 +310,56 @@ fn life_of_a_plugin(debian: &Debian) -> Result<()> {
         orthanc.rest.wait_for_deletions(Duration::from_secs(60))?;
         ensure_objects(&server, 0)
     })?;
-    step("a purge deletes the configuration, and no key", || {
+    step("a purge keeps the configuration, the key and the backup", || {
         let printed = debian.apt(&["purge", name, TOOL])?;
-        ensure!(printed.contains("apt purge"), "the warning does not mention the configuration:\n{printed}");
-        ensure!(!debian.path(&sample).exists(), "{sample} is left");
+        ensure!(printed.contains(&format!("{sample} is kept")), "the kept file is not named:\n{printed}");
+        ensure!(debian.read(&sample)? == configuration, "{sample} has changed");
         ensure!(debian.read(key)? == "a key", "the key file has changed");
         ensure!(debian.read(&library)? == FOREIGN, "the former library is not restored");
-        fs::remove_file(debian.path(&library))?;
+        ensure!(debian.read(&backup)? == "an administrator's backup", "{backup} has changed");
+        for path in [&library, &backup, &sample] {
+            fs::remove_file(debian.path(path))?;
+        }
         nothing_is_left(debian, plugin)
     })
+}
+
+/// Upgrades from a package whose sample is a conffile, with an option of dpkg about conffiles, and removes it; then
+/// installs the package over the file, as after the archive's installation.
+fn edited_conffile_is_kept(debian: &Debian, answer: Option<&str>) -> Result<()> {
+    let plugin = Plugin::named("aws-s3")?;
+    let name = plugin.distribution();
+    let sample = format!("/etc/orthanc/{}", plugin.sample());
+    let configuration = json!({ plugin.section(): {} }).to_string();
+    let option = answer.map(|answer| format!("-oDpkg::Options::={answer}"));
+    let install = |version: &str| {
+        let package = format!("{PACKAGES}/{name}_{version}_amd64.deb");
+        debian.apt(&["install"].into_iter().chain(option.as_deref()).chain([&*package]).collect::<Vec<_>>())
+    };
+    let ensure_kept = || {
+        ensure!(debian.read(&sample)? == configuration, "{sample} has changed");
+        Ok(())
+    };
+    install(FIRST)?;
+    debian.write(&sample, &configuration)?;
+    for version in [BEFORE, VERSION] {
+        ensure_restarts(&install(version)?, 1)?;
+        ensure_kept()?;
+        let link = debian.path(&format!("{PLUGINS}/{}", Platform::LinuxX86.library(plugin)));
+        ensure!(link.is_symlink(), "{} must be a link", link.display());
+    }
+    let printed = debian.apt(&["remove", name])?;
+    for text in ["WARNING", &sample, "UNENCRYPTED", "systemctl disable --now orthanc"] {
+        ensure!(printed.contains(text), "the warning lacks {text}:\n{printed}");
+    }
+    debian.apt(&["purge", name])?;
+    ensure_kept()?;
+    ensure_restarts(&install(VERSION)?, 1)?;
+    ensure_kept()?;
+    debian.apt(&["purge", name])?;
+    ensure_kept()?;
+    fs::remove_file(debian.path(&sample))?;
+    nothing_is_left(debian, plugin)
 }
 
 fn ensure_objects(server: &BucketServer, expected: usize) -> Result<()> {
@@ -318,7 +408,7 @@ fn files_are_in_place(debian: &Debian, plugin: Plugin) -> Result<()> {
 fn nothing_is_left(debian: &Debian, plugin: Plugin) -> Result<()> {
     let diversions = debian.run(&["dpkg-divert", "--list", "*Orthanc*"])?;
     ensure!(diversions.is_empty(), "diversions are left: {diversions}");
-    for folder in ["etc", "usr", "var/lib/dpkg/info"] {
+    for folder in ["etc", "usr", "var/lib"] {
         for entry in walkdir::WalkDir::new(debian.path(folder)) {
             let entry = entry?;
             let path = entry.path().to_string_lossy();
@@ -343,6 +433,11 @@ fn unused_plugin(debian: &Debian) -> Result<()> {
     fs::remove_file(debian.path(&copy))?;
     let printed = debian.install(name, BEFORE)?;
     ensure!(!printed.contains("WARNING"), "{printed}");
+    let sample = debian.read(&format!("/etc/orthanc/{}", plugin.sample()))?;
+    ensure!(
+        sample.starts_with(&format!("// Version {BEFORE}\n")),
+        "the sample is not the new one:\n{sample}"
+    );
     let printed = debian.apt(&["purge", name])?;
     ensure!(!printed.contains("WARNING"), "{printed}");
     ensure_restarts(&printed, 0)?;

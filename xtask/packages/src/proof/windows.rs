@@ -119,9 +119,13 @@ fn installer(folder: &Path) -> Result<()> {
         installed_sample_is_ours(&home, "aws-s3")
     })?;
 
-    step("the uninstaller removes our files and restores the former plugin", || {
+    step("the uninstaller removes our files, restores the former plugin and keeps a key", || {
         wine(Path::new(&format!(r"{ORTHANC}\ObjectStorage\uninstall.exe")), &["/S"])?;
-        wait_until_removed(&home.join("ObjectStorage"))?;
+        wait_until_removed(&home.join("ObjectStorage/licenses"))?;
+        for name in ["LICENSE", "docs", "orthanc-envelope.exe", "uninstall.exe"] {
+            ensure!(!home.join("ObjectStorage").join(name).exists(), "{name} is left");
+        }
+        ensure!(home.join("ObjectStorage/master.key").is_file(), "the key was deleted");
         ensure!(fs::read_to_string(&azure)? == "the C++ plugin", "the former plugin is not restored");
         let left = fs::read_dir(home.join("Plugins"))?.count();
         ensure!(left == 1, "{left} files are left in Plugins");
@@ -135,7 +139,31 @@ fn installer(folder: &Path) -> Result<()> {
         installed_sample_is_ours(&elsewhere, "azure-blob")?;
         wine(Path::new(r"C:\Elsewhere\ObjectStorage\uninstall.exe"), &["/S"])?;
         wait_until_removed(&elsewhere.join("Plugins/OrthancAzureBlobStorage.dll"))
+    })?;
+
+    step("the uninstaller starts the service Orthanc again only with a former plugin", || {
+        service_is_started_only_with_a_plugin(&setup)
     })
+}
+
+fn service_is_started_only_with_a_plugin(setup: &Path) -> Result<()> {
+    // One of Wine's own programs stands in for Orthanc.
+    let program = r"C:\windows\system32\spoolsv.exe";
+    wine(Path::new("sc"), &["create", "Orthanc", "binPath=", program])?;
+    for (has_former, expected) in [(false, "STOPPED"), (true, "RUNNING")] {
+        if has_former {
+            fs::write(prefix()?.join("drive_c/Elsewhere/Plugins/OrthancAzureBlobStorage.dll"), "former")?;
+        }
+        wine(Path::new("net"), &["start", "Orthanc"])?;
+        wine(setup, &["/S", "/COMPONENTS=azure", r"/D=C:\Elsewhere"])?;
+        // With this option, the program ends when everything is done.
+        let uninstaller = Path::new(r"C:\Elsewhere\ObjectStorage\uninstall.exe");
+        wine(uninstaller, &["/S", r"_?=C:\Elsewhere\ObjectStorage"])?;
+        let shell = shell()?;
+        let state = output(wine_command(&shell, Path::new("sc"))?.args(["query", "Orthanc"]))?;
+        ensure!(state.contains(expected), "the service must be {expected}:\n{state}");
+    }
+    wine(Path::new("sc"), &["delete", "Orthanc"])
 }
 
 /// Encrypts and decrypts a file in the folder of the installed program.
