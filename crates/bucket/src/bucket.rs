@@ -211,7 +211,11 @@ impl Bucket {
 
     async fn probe(&self, name: &str, policy: RetryPolicy) -> Result<BucketCheck, StorageError> {
         let path = self.path(Operation::Check, name)?;
-        let attempts = |operation| Attempts::new(policy, operation, self.options.url.clone());
+        let start = Instant::now();
+        let attempts = |operation| {
+            let deadline = policy.deadline.saturating_sub(start.elapsed());
+            Attempts::new(RetryPolicy { deadline, ..policy }, operation, self.options.url.clone())
+        };
         let probed = attempts(Operation::Check).run(|| self.options.store.get(&path)).await;
         match (probed, &self.options.create) {
             (Err(error), Some(bucket)) if error.cause == Cause::BucketMissing => {

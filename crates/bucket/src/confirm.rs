@@ -84,6 +84,7 @@ impl Bucket {
             Comparison::NoChecksum => {}
         }
         let left = within(end.saturating_duration_since(Instant::now()));
+        let left = RetryPolicy { patience: LOOK.min(left.patience), ..left };
         let attempts = Attempts::new(left, Operation::Read, self.object_url(name));
         let mut download =
             self.download(path.clone(), ReadRange::Whole, Verification::default(), attempts).await?;

@@ -60,7 +60,7 @@ pub enum Cause {
     #[error("{0}")]
     Network(String),
     /// The server's TLS certificate is not trusted.
-    #[error("{0}; if your own authority issued it, set HttpsCACertificates to that authority's file")]
+    #[error("{0}")]
     Certificate(String),
     /// The server was addressed as `http://` and accepts only `https://`, or the reverse.
     #[error("{0}")]

@@ -66,7 +66,8 @@ impl MultipartUpload<'_> {
         part_size: u64,
     ) -> Result<(), StorageError> {
         let begin = || self.store().create_multipart_opts(self.path, create.clone());
-        let (id, _) = self.attempts().run(begin).await?;
+        // With the patience that a single request has left: there was no progress since.
+        let (id, _) = self.deadline.again(self.bucket.retry()).run(begin).await?;
         self.bucket.note(|journal, name, id| journal.began(name, id), self.name, &id).await;
         let result = self.upload(content, &id, part_size).await;
         let aborted = match &result {
@@ -126,9 +127,11 @@ impl MultipartUpload<'_> {
         self.bucket.multipart()
     }
 
-    /// Returns the attempts for one request.
+    /// Returns the attempts for one request after the first.
     fn attempts(&self) -> Attempts {
-        self.deadline.again(self.bucket.retry())
+        let mut attempts = self.deadline.again(self.bucket.retry());
+        attempts.made_progress();
+        attempts
     }
 }
 
@@ -212,7 +215,8 @@ impl ParallelDownload {
         let store = Arc::clone(&self.store);
         let path = self.path.clone();
         let object = self.object.clone();
-        let attempts = attempts.again(self.policy);
+        let mut attempts = attempts.again(self.policy);
+        attempts.made_progress();
         let mut task = AbortOnDrop(tokio::spawn(async move {
             let mut download =
                 Download::start(store, path, ReadRange::Range(range), Verification::default(), attempts)

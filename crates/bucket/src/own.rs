@@ -55,9 +55,20 @@ impl ObjectStorage {
         let name = self.own_name(PROBE);
         let options = bucket.options.put_options.clone();
         if let Err(error) = bucket.put_once(&name, PROBE_CONTENT.into(), options, policy).await {
-            // A retention policy keeps the object of an earlier check.
-            let is_there = !error.transient && bucket.clone().with_retry(policy).head(&name).await.is_ok();
-            return if is_there { Ok(WriteCheck::NotReplaced(error)) } else { Err(error) };
+            if error.transient {
+                return Err(error);
+            }
+            // Without a refusal, the answer is not that of an upload: only the object shows what it was.
+            if error.answer.is_some() {
+                // A retention policy keeps the object of an earlier check.
+                let is_there = bucket.clone().with_retry(policy).head(&name).await.is_ok();
+                return if is_there { Ok(WriteCheck::NotReplaced(error)) } else { Err(error) };
+            }
+            match self.read_note(PROBE, policy).await? {
+                Some(content) if content == PROBE_CONTENT => {}
+                Some(_) => return Err(StorageError { cause: Cause::Foreign, transient: true, ..error }),
+                None => return Err(error),
+            }
         }
         let path = bucket.path(Operation::Remove, &name)?;
         let deleted = bucket.delete_path(&path, policy).await;
@@ -84,6 +95,20 @@ impl ObjectStorage {
             }
         }
         Ok(Some(content.into()))
+    }
+
+    /// Whether the server has something under each name, so that it is no storage server.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or refuses.
+    pub async fn has_everything(&self, policy: RetryPolicy) -> Result<bool, StorageError> {
+        let absent = format!("absent-{:032x}", rand::random::<u128>());
+        match self.read_note(&absent, policy).await {
+            Ok(content) => Ok(content.is_some()),
+            Err(error) if matches!(error.cause, Cause::Damaged(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes a note, unless there is one. Returns the content that the note has now: another client may have written

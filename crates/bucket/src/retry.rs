@@ -261,12 +261,13 @@ impl Attempts {
         self.waiting = None;
     }
 
-    /// A fresh retry budget with the same deadline.
+    /// A fresh number of retries with the same deadline, and with what is left of the patience.
     pub(crate) fn again(&self, policy: RetryPolicy) -> Self {
         let deadline = self.deadline;
+        let patience = self.patience.min(policy.patience);
         let health = self.health.clone();
         let asked = self.asked.clone();
-        Self { deadline, health, asked, ..Self::new(policy, self.operation, self.object.clone()) }
+        Self { deadline, patience, health, asked, ..Self::new(policy, self.operation, self.object.clone()) }
     }
 
     pub(crate) fn policy(&self) -> RetryPolicy {
@@ -353,6 +354,23 @@ mod tests {
         attempts.pause_after(after(61)).await.unwrap_err();
         attempts.pause_after(after(u64::MAX)).await.unwrap_err();
         assert!(start.elapsed() < Duration::from_secs(41), "a pause past the deadline fails at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_is_handed_over() {
+        let policy = RetryPolicy::default();
+        let mut attempts = Attempts::new(policy, Operation::Create, "name".to_owned());
+        let busy = attempts.error(Cause::Busy, true);
+        let retry_after = Some(Duration::from_secs(15));
+        attempts.pause_after(Failure { error: busy, retry_after }).await.unwrap();
+        let start = Instant::now();
+        let mut again = attempts.again(policy);
+        let error = again.run(std::future::pending::<object_store::Result<()>>).await.unwrap_err();
+        assert_eq!((error.cause, start.elapsed().as_secs()), (Cause::Unanswered(policy.patience), 5));
+        let mut again = attempts.again(policy);
+        again.made_progress();
+        again.run(std::future::pending::<object_store::Result<()>>).await.unwrap_err();
+        assert_eq!(start.elapsed().as_secs(), 25);
     }
 
     #[tokio::test(start_paused = true)]

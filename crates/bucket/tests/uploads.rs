@@ -35,6 +35,8 @@ enum Fault {
     NoAnswer,
     /// As `NoAnswer`, and then another object of the same size has the name.
     NoAnswerAndReplaced,
+    /// The connection breaks after an object was stored, which can only be looked up, not read.
+    NoAnswerToReads,
     /// Nothing is stored, and there is no answer.
     Stalled,
     /// The connection breaks while an object is being sent, and parts are stalled.
@@ -77,6 +79,7 @@ impl Store {
     async fn after(&self, path: &Path) -> Result<()> {
         match &self.fault {
             Fault::NoAnswer => std::future::pending().await,
+            Fault::NoAnswerToReads => Err(broken()),
             Fault::NoAnswerAndReplaced => {
                 let size = self.memory.head(path).await?.size;
                 let other = vec![7; usize::try_from(size).unwrap()];
@@ -98,13 +101,17 @@ fn refused() -> object_store::Error {
     object_store::Error::NotSupported { source: "refused".into() }
 }
 
+fn broken() -> object_store::Error {
+    let source = Box::new(TransportError::Interrupted { reason: "test".to_owned() });
+    object_store::Error::Generic { store: "test", source }
+}
+
 #[async_trait]
 impl ObjectStore for Store {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         if let Fault::Breaking = self.fault {
             tokio::time::sleep(SECOND * 2 / 5).await;
-            let source = Box::new(TransportError::Interrupted { reason: "test".to_owned() });
-            return Err(object_store::Error::Generic { store: "test", source });
+            return Err(broken());
         }
         self.before().await;
         let result = self.memory.put_opts(path, payload, options).await?;
@@ -122,6 +129,9 @@ impl ObjectStore for Store {
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         self.heads.fetch_add(usize::from(options.head), Ordering::Relaxed);
+        if matches!(self.fault, Fault::NoAnswerToReads) && !options.head {
+            std::future::pending::<()>().await;
+        }
         self.memory.get_opts(path, options).await
     }
 
@@ -221,6 +231,16 @@ async fn lost_confirmation_of_a_whole_object_is_success() {
         assert_eq!(store.heads.load(Ordering::Relaxed), 1, "{size}");
         assert!(stored(&bucket).await == content(size).bytes(), "{size}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn look_at_the_bytes_has_a_short_patience() {
+    let store = Store::with(Fault::NoAnswerToReads);
+    let options = BucketOptions::new(Arc::<Store>::clone(&store), "memory://bucket");
+    let retry = RetryPolicy { max_retries: 0, ..options.retry };
+    let start = Instant::now();
+    Bucket::new(BucketOptions { retry, ..options }).put(NAME, content(1000)).await.unwrap_err();
+    assert_eq!(start.elapsed().as_secs(), 5);
 }
 
 #[tokio::test(start_paused = true)]

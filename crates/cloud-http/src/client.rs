@@ -25,7 +25,7 @@ use crate::exchange::{Exchange, note};
 use crate::foreign;
 use crate::lifetime::TokenHttp;
 use crate::mend::Asked;
-use crate::proxy::proxies;
+use crate::proxy::{self, proxies};
 use crate::redact::Secrets;
 use crate::redirect::{self, MAX_REDIRECTS, redirect_target};
 use crate::renewal::{Renewable, Renewal};
@@ -103,6 +103,7 @@ pub struct CloudHttp {
     clock: Option<Arc<Clock>>,
     /// Whether a server has answered, so that the addresses are right.
     has_answered: Arc<AtomicBool>,
+    proxies: Arc<proxy::Rules>,
 }
 
 impl CloudHttp {
@@ -126,7 +127,8 @@ impl CloudHttp {
         {
             builder = builder.tcp_user_timeout(options.connect_timeout);
         }
-        for proxy in proxies(options.proxy.as_deref(), |name| std::env::var(name).ok())? {
+        let rules = proxy::Rules::new(options.proxy.as_deref(), |name| std::env::var(name).ok());
+        for proxy in proxies(&rules, options.proxy.as_deref())? {
             builder = builder.proxy(proxy);
         }
         let client = builder.build().map_err(|error| HttpConfigError::Client(innermost(&error)))?;
@@ -144,6 +146,7 @@ impl CloudHttp {
             renewal: None,
             clock: None,
             has_answered: Arc::default(),
+            proxies: Arc::new(rules),
         })
     }
 
@@ -241,11 +244,22 @@ impl CloudHttp {
     }
 
     async fn explain(&self, uri: &Uri, error: &reqwest::Error) -> TransportError {
-        let error = TransportError::from_reqwest(error);
-        if self.has_answered.load(Ordering::Relaxed) {
-            error
-        } else {
-            Box::pin(scheme::explain(&self.client, uri, error)).await
+        let has_answered = self.has_answered.load(Ordering::Relaxed);
+        let secure_proxy = || {
+            let proxy = proxy::used(&self.proxies, &uri.to_string());
+            proxy.filter(|proxy| proxy.starts_with("https://"))
+        };
+        match TransportError::from_reqwest(error) {
+            // A load balancer or a firewall answers in its place for a while.
+            TransportError::NoTls if has_answered => TransportError::connect(error, innermost(error)),
+            TransportError::NoTls => secure_proxy().map_or(TransportError::NoTls, |proxy| {
+                let reason = format!(
+                    "the proxy {proxy}, or the server behind it, does not speak TLS: use http:// for the one that does not"
+                );
+                TransportError::connect(error, reason)
+            }),
+            error if has_answered => error,
+            error => Box::pin(scheme::explain(&self.client, uri, error)).await,
         }
     }
 

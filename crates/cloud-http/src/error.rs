@@ -79,12 +79,17 @@ impl TransportError {
         } else if tls.is_some_and(tls::is_not_tls) {
             Self::NoTls
         } else if error.is_connect() {
-            Self::Connect { server: server(error.url()), reason }
+            Self::connect(error, reason)
         } else if error.is_timeout() || is_broken_connection(error) {
             Self::Interrupted { reason }
         } else {
             Self::Protocol { reason }
         }
+    }
+
+    /// The error of a connection that could not be opened.
+    pub(crate) fn connect(error: &reqwest::Error, reason: String) -> Self {
+        Self::Connect { server: server(error.url()), reason }
     }
 
     /// Converts the error for `object_store`, which ignores the kind because its retries are off.

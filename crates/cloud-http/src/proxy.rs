@@ -1,5 +1,7 @@
 //! Which requests go through a proxy.
 
+use std::fmt;
+
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{NoProxy, Proxy};
 
@@ -22,7 +24,7 @@ const METADATA_SERVICES: [&str; 6] = [
 
 /// The proxies of a client, and the hosts that are reached without one. Strings are empty if there is none.
 #[derive(Default)]
-struct Rules {
+pub(crate) struct Rules {
     http: String,
     https: String,
     all: String,
@@ -32,7 +34,7 @@ struct Rules {
 impl Rules {
     /// The proxy of `option`, none if it is empty; if it is missing, those of the environment, whose variables
     /// have the same meaning as for `reqwest`.
-    fn new(option: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Self {
+    pub(crate) fn new(option: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Self {
         let either = |upper, lower| variable(upper).or_else(|| variable(lower)).unwrap_or_default();
         let mut direct = vec![NEVER_PROXIED.to_owned(), either("NO_PROXY", "no_proxy")];
         direct.extend(METADATA_SERVICES.iter().filter_map(|name| unencrypted_host(&variable(name)?)));
@@ -51,12 +53,15 @@ impl Rules {
     }
 }
 
+impl fmt::Debug for Rules {
+    /// Omits the addresses, which may contain passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rules(…)")
+    }
+}
+
 /// Returns the proxies of a client, of which the first that applies to a request is used.
-pub(crate) fn proxies(
-    option: Option<&str>,
-    variable: impl Fn(&str) -> Option<String>,
-) -> Result<Vec<Proxy>, HttpConfigError> {
-    let rules = Rules::new(option, variable);
+pub(crate) fn proxies(rules: &Rules, option: Option<&str>) -> Result<Vec<Proxy>, HttpConfigError> {
     let exclude = |proxy: Proxy| proxy.no_proxy(NoProxy::from_string(&rules.direct));
     let all = Proxy::all(&rules.all);
     if option.is_some_and(|option| !option.is_empty()) {
@@ -75,7 +80,8 @@ pub fn proxy_for(option: Option<&str>, server: &str) -> Option<String> {
     used(&Rules::new(option, |name| std::env::var(name).ok()), server)
 }
 
-fn used(rules: &Rules, server: &str) -> Option<String> {
+/// As [`proxy_for`], by the rules of a client.
+pub(crate) fn used(rules: &Rules, server: &str) -> Option<String> {
     let matcher = Matcher::builder()
         .http(rules.http.as_str())
         .https(rules.https.as_str())
@@ -114,6 +120,13 @@ mod tests {
 
     use super::*;
 
+    fn proxies_of(
+        option: Option<&str>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Vec<Proxy>, HttpConfigError> {
+        proxies(&Rules::new(option, variable), option)
+    }
+
     /// A proxy that answers every request itself, and records its first line.
     struct SmallProxy {
         url: String,
@@ -144,7 +157,7 @@ mod tests {
             let rules = Rules::new(option.then_some(self.url.as_str()), variable);
             let described = urls.iter().filter(|url| used(&rules, url).is_some()).count();
             let mut builder = reqwest::Client::builder().timeout(Duration::from_millis(500)).no_proxy();
-            for proxy in proxies(option.then_some(self.url.as_str()), variable).unwrap() {
+            for proxy in proxies_of(option.then_some(self.url.as_str()), variable).unwrap() {
                 builder = builder.proxy(proxy);
             }
             let client = builder.build().unwrap();
@@ -241,9 +254,9 @@ mod tests {
             assert_eq!(proxy.seen(false, variables, &urls).await, expected, "{variables:?}");
         }
         let environment = |name: &str| (name == "ALL_PROXY").then(|| proxy.url.clone());
-        assert!(proxies(Some(""), environment).unwrap().is_empty());
+        assert!(proxies_of(Some(""), environment).unwrap().is_empty());
         assert_eq!(used(&Rules::new(Some(""), environment), "http://storage.test/"), None);
-        let invalid = proxies(Some("http://"), |_| None).unwrap_err();
+        let invalid = proxies_of(Some("http://"), |_| None).unwrap_err();
         assert!(matches!(invalid, HttpConfigError::Proxy));
     }
 

@@ -162,6 +162,13 @@ pub(crate) fn refusal(error: &Error) -> Option<String> {
         _ if is_of_webpki(error, "UnsupportedCertVersion") => {
             "it is of version 1; issue one of version 3 with the host as subjectAltName".to_owned()
         }
+        _ if is_authority(error) => {
+            "it is self-signed; set HttpsCACertificates to the certificate itself".to_owned()
+        }
+        CertificateError::UnknownIssuer => format!(
+            "{error}; if your own authority issued it, set HttpsCACertificates to that authority's file, and if it is \
+             self-signed, to the certificate itself"
+        ),
         _ => error.to_string(),
     })
 }

@@ -101,6 +101,35 @@ async fn server_without_tls_is_recognized() {
     }
 }
 
+const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+
+#[tokio::test]
+async fn proxy_without_tls_is_not_taken_for_the_server() {
+    let proxy = Server::start(false, PLAIN).await;
+    for scheme in ["http", "https"] {
+        let address = Some(format!("https://orthanc:hunter2@{}", proxy.address));
+        let client = CloudHttp::new(&HttpOptions { proxy: address, ..HttpOptions::default() }).unwrap();
+        let url = format!("{scheme}://storage.test/bucket/object");
+        let answer = client.call(Request::get(url).body(HttpRequestBody::empty()).unwrap()).await;
+        let error = answer.err().unwrap();
+        let found = TransportError::find(&error).unwrap();
+        assert!(found.is_transient(), "{found:?}");
+        let text = found.to_string();
+        assert!(text.contains(&format!("the proxy https://{}, or", proxy.address)), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn missing_tls_of_a_server_that_has_answered_passes() {
+    let plain = Server::start(false, PLAIN).await;
+    let healthy = Server::start(false, OK).await;
+    let client = CloudHttp::new(&HttpOptions::default()).unwrap();
+    assert_eq!(healthy.request(&client, "http").await, None);
+    let error = plain.request(&client, "https").await.unwrap();
+    assert!(error.starts_with("Connect {"), "{error}");
+}
+
 #[tokio::test]
 async fn other_failures_keep_their_cause() {
     for (plain, expected) in [(&b""[..], "Interrupted"), (b"SSH-2.0-OpenSSH_9.2\r\n", "Protocol")] {

@@ -24,8 +24,8 @@ pub struct TokenService {
     pub advice: &'static str,
     /// Maximum time to get credentials.
     pub limit: Duration,
-    /// Whether the service must exist, according to the configuration or this machine.
-    pub must_exist: fn() -> bool,
+    /// Whether the service may exist, according to the configuration and this machine.
+    pub may_exist: fn() -> bool,
 }
 
 impl TokenService {
@@ -38,8 +38,8 @@ impl TokenService {
 /// Credentials from a token service. Failures become a [`CredentialError`] that names the service and the
 /// remedy.
 ///
-/// A service that has never returned credentials, cannot be reached and need not exist most likely does not exist on
-/// this machine, so this error is permanent. Not reaching another one is a transient error. A refusal is transient only if its HTTP status says so.
+/// Not reaching a service that has never returned credentials, and that does not exist on this machine as far as that is
+/// known, is a permanent error. Not reaching another one is a transient error. A refusal is transient only if its HTTP status says so.
 pub struct NamedCredentials<C> {
     provider: Provider<C>,
     service: TokenService,
@@ -62,7 +62,7 @@ impl<C: fmt::Debug + Send + Sync + 'static> NamedCredentials<C> {
         match (unreachable, refused) {
             (Some(failure), _) => CredentialError {
                 reason: self.service.message(failure),
-                transient: known || (self.service.must_exist)(),
+                transient: known || (self.service.may_exist)(),
             },
             (None, Some(status)) => CredentialError {
                 reason: self.service.message("refused the request"),
@@ -240,7 +240,7 @@ mod tests {
         let provider = Arc::new(Scripted(Mutex::new(script)));
         let limit = Duration::from_secs(5);
         let service =
-            TokenService { name: "the metadata server", advice: "name a file", limit, must_exist: || false };
+            TokenService { name: "the metadata server", advice: "name a file", limit, may_exist: || false };
         let named = NamedCredentials::new(provider, service);
         let fail = async || {
             let error = named.get_credential().await.unwrap_err();
@@ -260,9 +260,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failure_of_a_service_that_must_exist_is_transient() {
+    async fn failure_of_a_service_that_may_exist_is_transient() {
         let provider = Arc::new(Scripted(Mutex::new(vec![Err(refused())])));
-        let service = TokenService { name: "a", advice: "b", limit: Duration::MAX, must_exist: || true };
+        let service = TokenService { name: "a", advice: "b", limit: Duration::MAX, may_exist: || true };
         let error = NamedCredentials::new(provider, service).get_credential().await.unwrap_err();
         assert!(CredentialError::find(&error).unwrap().transient);
     }
@@ -274,7 +274,7 @@ mod tests {
             name: "Entra ID",
             advice: "check AZURE_CLIENT_ID",
             limit: Duration::MAX,
-            must_exist: || true,
+            may_exist: || true,
         };
         let named = NamedCredentials::<()>::new(provider, service);
         let error =

@@ -21,9 +21,17 @@ pub enum CloudMachine {
 }
 
 impl CloudMachine {
-    /// Whether this is such a machine. Containers see the firmware, too. On other systems than Linux, this is not known.
-    pub fn is_this(self) -> bool {
-        self.is_described_in(Path::new(FIRMWARE))
+    /// Whether this is such a machine. Containers see the firmware, too. `None` if it cannot be read: on other systems than
+    /// Linux, and in some sandboxes.
+    pub fn is_this(self) -> Option<bool> {
+        self.is_shown_in(Path::new(FIRMWARE))
+    }
+
+    fn is_shown_in(self, firmware: &Path) -> Option<bool> {
+        let is_readable = ["sys_vendor", "product_name"].iter().any(|file| {
+            std::fs::read_to_string(firmware.join(file)).is_ok_and(|text| !text.trim().is_empty())
+        });
+        if self.is_described_in(firmware) { Some(true) } else { is_readable.then_some(false) }
     }
 
     fn is_described_in(self, firmware: &Path) -> bool {
@@ -78,6 +86,12 @@ mod tests {
             let found: Vec<_> =
                 ALL.into_iter().filter(|cloud| cloud.is_described_in(folder.path())).collect();
             assert_eq!(found, Vec::from_iter(expected), "{files:?}");
+            // Nothing is known without firmware.
+            let other = (!files.is_empty()).then_some(false);
+            for cloud in ALL {
+                let expected = if Some(cloud) == expected { Some(true) } else { other };
+                assert_eq!(cloud.is_shown_in(folder.path()), expected, "{cloud:?} {files:?}");
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -31,6 +32,8 @@ pub(crate) struct CredentialChain {
     client: reqwest::Client,
     /// The lock also ensures that one task renews the credentials while the others wait.
     current: Mutex<Option<Current>>,
+    /// Whether this chain or one before it has returned credentials.
+    has_answered: Arc<AtomicBool>,
 }
 
 struct Current {
@@ -43,8 +46,14 @@ impl CredentialChain {
     /// only when credentials are needed.
     pub(crate) fn reloading(region: &str, client: reqwest::Client) -> Arc<Reloading<AwsCredential>> {
         let region = region.to_owned();
+        let has_answered = Arc::<AtomicBool>::default();
         let new = move || {
-            Arc::new(Self { region: region.clone(), client: client.clone(), current: Mutex::default() })
+            Arc::new(Self {
+                region: region.clone(),
+                client: client.clone(),
+                current: Mutex::default(),
+                has_answered: Arc::clone(&has_answered),
+            })
         };
         Arc::new(Reloading::new(new(), move || Ok(new())))
     }
@@ -70,6 +79,11 @@ impl CredentialChain {
             .any(|name| variable(name).is_some())
         {
             "the container's credential service".to_owned()
+        } else if variable("AWS_EC2_METADATA_DISABLED")
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        {
+            return "AWS credential chain, without EC2 instance metadata (AWS_EC2_METADATA_DISABLED)"
+                .to_owned();
         } else {
             "EC2 instance metadata".to_owned()
         };
@@ -87,8 +101,12 @@ impl CredentialChain {
         };
         let credentials = match provider.provide_credentials().await {
             Ok(credentials) => credentials,
-            Err(error) => return Err(explain(&error, client.metadata(), CloudMachine::Aws.is_this())),
+            Err(error) => {
+                let known = self.has_answered.load(Ordering::Relaxed);
+                return Err(explain(&error, client.metadata(), CloudMachine::Aws.is_this(), known));
+            }
         };
+        self.has_answered.store(true, Ordering::Relaxed);
         Ok(Current { expiry: credentials.expiry(), credential: Arc::new(convert(&credentials)?) })
     }
 }
@@ -150,12 +168,20 @@ fn permanent(reason: &str) -> CredentialError {
 /// services.
 ///
 /// EC2's metadata service is asked if nothing else is configured. Outside EC2, no failure to get credentials from there is
-/// transient, neither silence nor the answer of another cloud's metadata service at the same address.
-pub(crate) fn explain(error: &CredentialsError, metadata: Metadata, is_ec2: bool) -> CredentialError {
+/// transient, neither silence nor the answer of another cloud's metadata service at the same address. Every failure is
+/// transient if there were credentials before (`known`).
+pub(crate) fn explain(
+    error: &CredentialsError,
+    metadata: Metadata,
+    is_ec2: Option<bool>,
+    known: bool,
+) -> CredentialError {
     const MISSING: &str = "set AccessKey and SecretKey, or provide credentials in the environment, the shared AWS files or the machine's role";
     let (reason, transient) = match error {
-        _ if metadata != Metadata::NotAsked && !is_ec2 => (MISSING, false),
-        _ if metadata == Metadata::Silent => ("the metadata service of EC2 did not answer", true),
+        _ if metadata != Metadata::NotAsked && is_ec2 == Some(false) => (MISSING, false),
+        _ if metadata == Metadata::Silent => {
+            ("the metadata service of EC2 did not answer; outside EC2, set AccessKey and SecretKey", true)
+        }
         CredentialsError::CredentialsNotLoaded(_) => (MISSING, false),
         CredentialsError::ProviderTimedOut(_) => ("the credential service did not answer in time", true),
         CredentialsError::InvalidConfiguration(_) => {
@@ -166,7 +192,7 @@ pub(crate) fn explain(error: &CredentialsError, metadata: Metadata, is_ec2: bool
         }
         _ => ("the AWS credential chain failed", true),
     };
-    CredentialError { reason: reason.to_owned(), transient }
+    CredentialError { reason: reason.to_owned(), transient: transient || known }
 }
 
 #[cfg(test)]
@@ -183,15 +209,25 @@ mod tests {
             CredentialsError::unhandled("test"),
         ] {
             for metadata in [Metadata::Silent, Metadata::Answered] {
-                let outside = explain(&error, metadata, false);
+                let outside = explain(&error, metadata, Some(false), false);
                 assert!(!outside.transient && outside.reason.starts_with(advice), "{error:?}: {outside}");
+                assert!(explain(&error, metadata, Some(false), true).transient, "{error:?}");
             }
-            assert!(explain(&error, Metadata::Silent, true).transient, "{error:?}");
+            for machine in [Some(true), None] {
+                assert!(explain(&error, Metadata::Silent, machine, false).transient, "{error:?}");
+            }
         }
-        // The machine has no role.
-        let without_role = explain(&CredentialsError::not_loaded("test"), Metadata::Answered, true);
-        assert!(!without_role.transient && without_role.reason.starts_with(advice), "{without_role}");
+        for machine in [Some(true), None] {
+            // The machine has no role.
+            let error = CredentialsError::not_loaded("test");
+            let without_role = explain(&error, Metadata::Answered, machine, false);
+            assert!(!without_role.transient && without_role.reason.starts_with(advice), "{without_role}");
+            // The service is overloaded.
+            let error = CredentialsError::provider_error("test");
+            assert!(explain(&error, Metadata::Answered, machine, false).transient);
+        }
         // A service that is configured, such as that of ECS.
-        assert!(explain(&CredentialsError::provider_error("test"), Metadata::NotAsked, false).transient);
+        let error = CredentialsError::provider_error("test");
+        assert!(explain(&error, Metadata::NotAsked, Some(false), false).transient);
     }
 }

@@ -56,10 +56,11 @@ fn messages_match_the_snapshot() {
         ("ProviderError", CredentialsError::provider_error("hunter2")),
         ("Unhandled", CredentialsError::unhandled("hunter2")),
     ] {
-        let explained = credentials::explain(&error, Metadata::NotAsked, false);
+        let explained = credentials::explain(&error, Metadata::NotAsked, Some(false), false);
         writeln!(snapshot, "{name}\n    {explained}").unwrap();
     }
-    let silent = credentials::explain(&CredentialsError::not_loaded("hunter2"), Metadata::Silent, true);
+    let error = CredentialsError::not_loaded("hunter2");
+    let silent = credentials::explain(&error, Metadata::Silent, None, false);
     writeln!(snapshot, "the metadata service is silent\n    {silent}").unwrap();
     insta::with_settings!({
         snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/testing/messages"),

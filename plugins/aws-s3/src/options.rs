@@ -79,8 +79,8 @@ impl Options {
 }
 
 fn credentials(section: &mut Section<'_>) -> Result<Credentials, ConfigError> {
-    let access_key = section.secret("AccessKey")?;
-    let secret_key = section.secret("SecretKey")?;
+    let access_key = key(section, "AccessKey")?;
+    let secret_key = key(section, "SecretKey")?;
     let session_token = section.secret("SessionToken")?;
     match (access_key, secret_key) {
         (Some(access_key), Some(secret_key)) => {
@@ -91,6 +91,19 @@ fn credentials(section: &mut Section<'_>) -> Result<Credentials, ConfigError> {
         (None, Some(_)) => Err(section.missing("AccessKey", "it must be set together with SecretKey")),
         (Some(_), None) => Err(section.missing("SecretKey", "it must be set together with AccessKey")),
     }
+}
+
+/// Returns a key. An empty one must not mean the default chain, which can belong to another account.
+fn key(section: &mut Section<'_>, option: &'static str) -> Result<Option<Secret>, ConfigError> {
+    let key = section.secret(option)?;
+    if key.is_none() && section.has(option) {
+        return Err(section.error(
+            option,
+            "must not be empty; a value \"${NAME}\" is empty if Orthanc's environment has no variable NAME; for the AWS \
+             default credential chain, remove AccessKey and SecretKey",
+        ));
+    }
+    Ok(key)
 }
 
 fn protection(section: &mut Section<'_>) -> Result<Option<Protection>, ConfigError> {

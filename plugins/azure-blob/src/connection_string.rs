@@ -194,6 +194,17 @@ mod tests {
     }
 
     #[test]
+    fn path_of_a_host_with_the_account_is_a_container() {
+        let text = |host: &str| {
+            format!(
+                "AccountName=hospital;BlobEndpoint=https://{host}/hospital;SharedAccessSignature=?{SIGNATURE}"
+            )
+        };
+        assert!(parse(&text("storage.test")).is_ok());
+        assert!(parse(&text("hospital.blob.core.windows.net")).is_err());
+    }
+
+    #[test]
     fn development_storage_is_the_local_emulator() {
         let account = parse("UseDevelopmentStorage=true").unwrap();
         assert_eq!(account.name, "devstoreaccount1");

@@ -25,7 +25,7 @@ const CLIENT_SECRET: TokenService = TokenService {
     name: "Entra ID",
     advice: "check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET",
     limit: Duration::from_secs(30),
-    must_exist: || true,
+    may_exist: || true,
 };
 const WORKLOAD_IDENTITY: TokenService = TokenService {
     advice: "check AZURE_TENANT_ID, AZURE_CLIENT_ID and the file that AZURE_FEDERATED_TOKEN_FILE names",
@@ -37,14 +37,14 @@ const MANAGED_IDENTITY: TokenService = TokenService {
     advice: "set ConnectionString or AccountKey, or give this machine an identity that may use the container",
     // This limit and the next together are below the limit of the check at start.
     limit: Duration::from_secs(4),
-    must_exist: || variable(IDENTITY_ENDPOINT).is_some() || CloudMachine::Azure.is_this(),
+    may_exist: || variable(IDENTITY_ENDPOINT).is_some() || CloudMachine::Azure.is_this() != Some(false),
 };
 const COMMAND_LINE: TokenService = TokenService {
     name: "the Azure CLI",
     advice: "run az login as the user that Orthanc runs as",
     // The program `az` itself calls Entra ID, so allow as long.
     limit: Duration::from_secs(30),
-    must_exist: || false,
+    may_exist: || false,
 };
 /// All of these services.
 #[cfg(test)]

@@ -21,9 +21,9 @@ pub(crate) fn parse(text: &str, account: Option<&str>) -> Option<Url> {
     let in_host = matches!(url.host(), Some(Host::Domain(domain)) if domain.contains(".blob."));
     let is_account = match account {
         Some(account) => path == account,
-        None => !in_host && !path.contains('/'),
+        None => !path.contains('/'),
     };
-    (path.is_empty() || is_account).then_some(url)
+    (path.is_empty() || is_account && !in_host).then_some(url)
 }
 
 /// Whether `name` is a valid account name: 3 to 24 lowercase letters and digits.

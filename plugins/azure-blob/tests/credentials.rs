@@ -270,7 +270,10 @@ fn missing_identity_prevents_the_start() -> Result<()> {
     let server = Server::start()?;
     let machine = Machine::new()?;
     let program = azure_cli(&machine, "", 1)?;
-    let machine = machine.set("PATH", search_path(&program));
+    // One that does not answer would prevent the start only on a machine that is known to be elsewhere.
+    let service = SmallServer::start(|_| (400, String::new()))?;
+    let machine =
+        machine.set("IDENTITY_ENDPOINT", service.url("/msi/token")).set("PATH", search_path(&program));
     expect_one_error(&server.run(&machine)?, &["the managed identity service", "az login", "AccountKey"])
 }
 

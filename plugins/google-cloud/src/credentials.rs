@@ -22,15 +22,15 @@ use crate::service_account::{self, ServiceAccount};
 
 const OPTION: &str = "`GoogleCloudStorage.ServiceAccountFile`";
 const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
-/// The environment variable with the name of a service of Cloud Run, whose firmware is not Google's.
-const CLOUD_RUN: &str = "K_SERVICE";
+/// The environment variables with the name of a service and of a job of Cloud Run, whose firmware is not Google's.
+const CLOUD_RUN: [&str; 2] = ["K_SERVICE", "CLOUD_RUN_JOB"];
 /// The credentials file in gcloud's folder.
 const GCLOUD_FILE: &str = "application_default_credentials.json";
 const TOKEN_SERVICE: TokenService = TokenService {
     name: "Google's token service",
     advice: "run gcloud auth application-default login again",
     limit: Duration::from_secs(30),
-    must_exist: || true,
+    may_exist: || true,
 };
 /// The metadata server answers at once or does not exist.
 const METADATA_SERVER: TokenService = TokenService {
@@ -38,7 +38,10 @@ const METADATA_SERVER: TokenService = TokenService {
     advice: "set ServiceAccountFile, or attach a service account to this machine",
     // Shorter than the limit of the check at start.
     limit: Duration::from_secs(6),
-    must_exist: || CloudMachine::Google.is_this() || std::env::var_os(CLOUD_RUN).is_some(),
+    may_exist: || {
+        CloudMachine::Google.is_this() != Some(false)
+            || CLOUD_RUN.iter().any(|name| std::env::var_os(name).is_some())
+    },
 };
 /// Both services.
 #[cfg(test)]

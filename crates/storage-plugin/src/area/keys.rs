@@ -6,11 +6,13 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bucket::{ObjectStorage, RetryPolicy, StorageError};
+use bucket::{Cause, ObjectStorage, Operation, RetryPolicy, StorageError};
 use bytes::Bytes;
 use crypto_envelope::{Fingerprint, KeyRing, MasterKey};
 use hybrid::Side;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::runtime::Runtime;
 
@@ -23,6 +25,8 @@ pub(crate) struct KeyCheck {
     objects: ObjectStorage,
     ring: KeyRing,
     verdict: OnceLock<Result<(), WrongKey>>,
+    /// Held while the keys are compared, so that the stores that wait for it share one comparison.
+    comparing: Mutex<()>,
 }
 
 /// A master key that is not the one whose id it has.
@@ -55,7 +59,7 @@ pub(crate) enum KeyError {
 
 impl KeyCheck {
     pub(crate) fn new(objects: ObjectStorage, ring: KeyRing) -> Self {
-        Self { objects, ring, verdict: OnceLock::new() }
+        Self { objects, ring, verdict: OnceLock::new(), comparing: Mutex::default() }
     }
 
     /// Compares the keys at start.
@@ -76,10 +80,19 @@ impl KeyCheck {
         }
     }
 
-    /// Compares the keys, unless that has been done.
+    /// Compares the keys, unless that has been done. Waits for a comparison that is running, as long as for a server that
+    /// does not answer.
     async fn later(&self) -> Result<(), KeyError> {
+        let policy = self.objects.retry();
+        let start = Instant::now();
+        let Ok(_turn) = tokio::time::timeout(policy.patience, self.comparing.lock()).await else {
+            let error =
+                StorageError::new(Operation::Read, self.objects.url(), Cause::Unanswered(policy.patience));
+            return Err(KeyError::Unknown(StorageError { transient: true, ..error }));
+        };
         if self.verdict.get().is_none() {
-            let verdict = self.compare(self.objects.retry()).await?;
+            let patience = policy.patience.saturating_sub(start.elapsed());
+            let verdict = self.compare(RetryPolicy { patience, ..policy }).await?;
             if self.verdict.set(verdict.clone()).is_ok()
                 && let Err(wrong) = verdict
             {
@@ -142,6 +155,10 @@ impl KeyCheck {
             };
             let object = self.objects.note_url(&note);
             let Some(expected) = recorded(id, &content) else {
+                if self.objects.has_everything(policy).await.unwrap_or(false) {
+                    let foreign = StorageError::new(Operation::Read, object, Cause::Foreign);
+                    return Err(StorageError { transient: true, ..foreign });
+                }
                 tracing::error!(
                     "{object} is damaged, so it is not known whether master key {id} is the one used before; if it is, \
                      delete that object"

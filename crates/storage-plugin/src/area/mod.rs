@@ -111,6 +111,10 @@ impl Failure {
 impl Area {
     /// Encrypts an attachment if encryption is on, and stores it.
     fn store(&self, place: Place, attachment: Attachment, content: Bytes) -> Result<(), Failure> {
+        // Before memory is reserved, which this store would hold while it waits for the server.
+        if let Some(encryption) = &self.encryption {
+            self.expect_right_keys(encryption, &place, &attachment)?;
+        }
         let stopping = || StorageError::new(Operation::Create, place.name(&attachment), Cause::Stopping);
         // Held until the upload has ended.
         let reserve = |encryption: &Arc<Encryption>| {
@@ -127,7 +131,6 @@ impl Area {
                 Payload::Lent(content)
             }
             Some(encryption) => {
-                self.expect_right_keys(encryption, &place, &attachment)?;
                 encryption.seal(&attachment, &content).map(Payload::Owned).map_err(|error| {
                     let error = format!("cannot store {}: {error}", place.name(&attachment));
                     Failure::new(&error, ErrorCode::STORAGE_AREA_PLUGIN)

@@ -36,15 +36,54 @@ pub(crate) fn check<P: Provider>(
     };
     let answers = check_read::<P>(runtime, storage, policy(0))?;
     if answers && write {
-        check_write::<P>(runtime, storage, policy(RETRIES));
+        let checked = storage.clone();
+        let policy = policy(RETRIES);
+        let check = async move { checked.check_write(policy).await };
+        report_write_check::<P>(runtime.run(within(deadline, storage.clone(), check)));
     }
-    match encryption {
-        Some(encryption) => {
-            let is_in_time = answers && Instant::now() < deadline;
-            check_keys(runtime, encryption, is_in_time.then(|| policy(RETRIES)))
+    let Some(encryption) = encryption else { return Ok(()) };
+    if answers && Instant::now() < deadline {
+        let keys = Arc::clone(&encryption.keys);
+        let policy = policy(RETRIES);
+        let check = async move { keys.at_start(policy).await };
+        match runtime.run(within(deadline, storage.clone(), check)) {
+            Ok(()) | Err(KeyError::Stopping) => return Ok(()),
+            Err(KeyError::Wrong(error)) => return Err(InitializeError::new(error.to_string())),
+            Err(KeyError::Unknown(error)) => tracing::warn!(
+                "{}; continuing; the master keys will be compared with the bucket later",
+                without_option(error)
+            ),
         }
-        None => Ok(()),
     }
+    compare_later(runtime, encryption);
+    Ok(())
+}
+
+/// Runs a check, which consists of several requests with a limit of their own, until `deadline`.
+async fn within<T, E: From<StorageError>>(
+    deadline: Instant,
+    storage: ObjectStorage,
+    check: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    tokio::time::timeout_at(deadline, check).await.unwrap_or_else(|_elapsed| {
+        let error = StorageError::new(Operation::Check, storage.url(), not_in_time());
+        Err(StorageError { transient: true, ..error }.into())
+    })
+}
+
+/// Replaces the message that names the option `RequestTimeout`, which is not the limit here.
+fn without_option(error: StorageError) -> StorageError {
+    match error.cause {
+        Cause::TimedOut(_) => StorageError { cause: not_in_time(), ..error },
+        _ => error,
+    }
+}
+
+fn not_in_time() -> Cause {
+    Cause::Network(format!(
+        "the server has not answered within the {} s that all checks at start may take",
+        CHECKS.as_secs()
+    ))
 }
 
 /// Sends one request. Returns whether the server answers it.
@@ -54,7 +93,7 @@ fn check_read<P: Provider>(
     policy: RetryPolicy,
 ) -> Result<bool, InitializeError> {
     let checked = storage.clone();
-    match runtime.run(async move { checked.check(policy).await }) {
+    match runtime.run(async move { checked.check(policy).await }).map_err(without_option) {
         Ok(BucketCheck::Found) => Ok(true),
         Ok(BucketCheck::Created) => {
             tracing::warn!("{} did not exist and was created: check that it is private", storage.url());
@@ -79,13 +118,13 @@ fn check_read<P: Provider>(
     }
 }
 
-/// Writes and deletes a small object. No failure prevents the start: reads may work.
-fn check_write<P: Provider>(runtime: &Runtime, storage: &ObjectStorage, policy: RetryPolicy) {
-    let checked = storage.clone();
-    match runtime.run(async move { checked.check_write(policy).await }) {
+/// Logs what the check has found. No failure prevents the start: reads may work.
+fn report_write_check<P: Provider>(checked: Result<WriteCheck, StorageError>) {
+    match checked.map_err(without_option) {
         Ok(WriteCheck::Done) => {}
         Ok(WriteCheck::NotDeleted(error)) => tracing::warn!(
-            "{error}; continuing; objects of deleted attachments will remain in the bucket{}",
+            "{}; continuing; objects of deleted attachments will remain in the bucket{}",
+            without_option(error.clone()),
             required(&error, "deleting", P::DELETE_PERMISSIONS)
         ),
         Ok(WriteCheck::NotReplaced(error)) => tracing::warn!(
@@ -108,22 +147,8 @@ fn required(error: &StorageError, what: &str, permissions: &str) -> String {
     if error.lacks_permission() { format!("; {what} requires {permissions}") } else { String::new() }
 }
 
-/// Compares the master keys with the bucket; in the background if the server does not answer now (`policy` is `None`).
-fn check_keys(
-    runtime: &Runtime,
-    encryption: &Arc<Encryption>,
-    policy: Option<RetryPolicy>,
-) -> Result<(), InitializeError> {
-    if let Some(policy) = policy {
-        let keys = Arc::clone(&encryption.keys);
-        match runtime.run(async move { keys.at_start(policy).await }) {
-            Ok(()) | Err(KeyError::Stopping) => return Ok(()),
-            Err(KeyError::Wrong(error)) => return Err(InitializeError::new(error.to_string())),
-            Err(KeyError::Unknown(error)) => {
-                tracing::warn!("{error}; continuing; the master keys will be compared with the bucket later");
-            }
-        }
-    }
+/// Compares the master keys with the bucket in the background.
+fn compare_later(runtime: &Runtime, encryption: &Arc<Encryption>) {
     let keys = Arc::clone(&encryption.keys);
     let stop = runtime.stop().clone();
     runtime.handle().spawn(async move {
@@ -132,5 +157,4 @@ fn check_keys(
             () = stop.signal() => {}
         }
     });
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The comparison of the master keys with those that were used before.
 
-use std::fs;
 use std::time::Duration;
+use std::{fs, thread};
 
 use anyhow::Result;
 use crypto_envelope::{Format, encrypt, parse_key_file};
@@ -23,6 +23,7 @@ tests! {
     OneCloud:
         wrong_key_is_found_when_the_server_answers,
         right_key_is_accepted_when_the_server_answers,
+        waiting_stores_share_one_comparison,
         keys_are_not_compared_without_permission,
         damaged_note_is_reported_and_kept,
 }
@@ -126,6 +127,31 @@ fn right_key_is_accepted_when_the_server_answers<C: Cloud>() -> Result<()> {
     // Without a store, the keys are compared in the background.
     let plugin = without_server::<C>(C::server()?, Keys::new()?, &json!({}))?;
     eventually("the note", Duration::from_secs(60), || plugin.object(NOTE).is_ok())?;
+    plugin.check()
+}
+
+fn waiting_stores_share_one_comparison<C: Cloud>() -> Result<()> {
+    let plugin = without_server::<C>(C::server()?, Keys::new()?, &json!({}))?;
+    let slow = Fault::Delay(Duration::from_secs(2));
+    plugin.server.faults().push(FaultRule::new(slow).on(request::READ).times(usize::MAX));
+    thread::scope(|scope| {
+        let stores: Vec<_> = (1..=4)
+            .map(|number| {
+                scope.spawn({
+                    let plugin = &plugin;
+                    move || plugin.orthanc.create(&uuid(number), DICOM, b"x")
+                })
+            })
+            .collect();
+        for store in stores {
+            assert!(matches!(store.join(), Ok(Ok(()))));
+        }
+    });
+    assert_eq!(
+        plugin.server.requests().of(request::READ),
+        2,
+        "the note is asked for, written, and read again"
+    );
     plugin.check()
 }
 

@@ -12,8 +12,9 @@ use crate::Cloud;
 use crate::fixture::codes::STORAGE_AREA_PLUGIN;
 use crate::fixture::{
     DICOM, KEY, Keys, LoadedPlugin, UUID, configuration, encrypted_configuration, eventually, load,
-    object_url, own_lines, request, section,
+    object_url, own_lines, request, section, with,
 };
+use crate::small_server::SmallServer;
 
 tests! {
     EveryCloud:
@@ -23,6 +24,8 @@ tests! {
         check_can_be_switched_off,
         refused_header_is_found_at_the_start,
         checks_share_one_deadline,
+        slow_answers_share_one_deadline,
+        server_that_has_everything_is_no_storage_server,
 }
 
 const PROBE: &str = ".orthanc-object-storage/write-check";
@@ -105,10 +108,46 @@ fn checks_share_one_deadline<C: Cloud>() -> Result<()> {
     let orthanc = load::<C>(configuration)??;
     let warnings = own_lines::<C>(&orthanc.logs(), LogLevel::Warning);
     let has = |text: &str| warnings.iter().any(|line| line.contains(text));
-    assert!(has("may become available later"), "{warnings:#?}");
+    assert!(has("the 10 s that all checks at start may take; continuing"), "{warnings:#?}");
+    assert!(!has("RequestTimeout"), "{warnings:#?}");
     // With time of its own, the comparison of the keys would have waited for the note.
     assert!(!has("compared with the bucket later"), "{warnings:#?}");
     let note = ".orthanc-object-storage/key-3";
     eventually("the note", Duration::from_secs(60), || server.object(C::BUCKET, note).is_some())?;
+    Ok(())
+}
+
+fn slow_answers_share_one_deadline<C: Cloud>() -> Result<()> {
+    let server = C::server()?;
+    // Each is within the limit, but not both.
+    for operation in [request::CREATE, request::REMOVE] {
+        let slow = Fault::Delay(Duration::from_secs(6));
+        server.faults().push(FaultRule::new(slow).on(operation).times(usize::MAX));
+    }
+    let orthanc = load::<C>(configuration::<C>(section::<C>(&server, &json!({}))))??;
+    let warnings = own_lines::<C>(&orthanc.logs(), LogLevel::Warning);
+    let is_about_time = |line: &&String| line.contains("the 10 s that all checks at start may take");
+    assert_eq!(warnings.iter().filter(is_about_time).count(), 1, "{warnings:#?}");
+    Ok(())
+}
+
+fn server_that_has_everything_is_no_storage_server<C: Cloud>() -> Result<()> {
+    let other = SmallServer::start(|_| (200, "{}".to_owned()))?;
+    let keys = Keys::new()?;
+    let encryption = json!({"StorageEncryption": keys.section(&json!({}))});
+    let orthanc = load::<C>(configuration::<C>(with(C::section(&other.url("")), &encryption)))??;
+    let logs = orthanc.logs();
+    let errors = own_lines::<C>(&logs, LogLevel::Error);
+    let [line] = &errors[..] else { anyhow::bail!("{errors:#?}") };
+    for fragment in [&object_url::<C>(PROBE), "the answer does not come from the storage server"] {
+        assert!(line.contains(fragment), "{fragment} {line}");
+    }
+    let warnings = own_lines::<C>(&logs, LogLevel::Warning);
+    let is_about_the_key = |line: &&String| {
+        line.contains("the answer does not come from the storage server")
+            && line.contains("the master keys will be compared with the bucket later")
+    };
+    assert_eq!(warnings.iter().filter(is_about_the_key).count(), 1, "{warnings:#?}");
+    assert!(!warnings.iter().any(|line| line.contains("retention policy")), "{warnings:#?}");
     Ok(())
 }

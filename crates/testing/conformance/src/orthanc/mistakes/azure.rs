@@ -96,6 +96,8 @@ pub(super) const MISTAKES: &[Mistake] = &[
         identity(it, "RootPath", "")
     }),
     stops(&["the Azure CLI …"], |it| {
+        let service = SmallServer::start(|_| (400, String::new()))?;
+        it.environment("IDENTITY_ENDPOINT", service.url("/msi/token"))?;
         let program = it.keys.write("az", "#!/bin/sh\nexit 1\n")?;
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
         let folder = Path::new(&program).parent().context("no folder")?.display();

@@ -25,6 +25,9 @@ pub(super) const MISTAKES: &[Mistake] = &[
     }),
     stops(&["is not an option; did you mean …?"], |it| it.set("MasterKeys", "hunter2")),
     stops(&["is not an option; did you mean …?"], |it| it.encrypt(&json!({"ReadUnencrypt": true}))),
+    stops(&["is not an option; did you mean …?"], |it| {
+        it.set("Encryption", json!({"MasterKey": [1, "hunter2"]}))
+    }),
     warns(&["options at the root of the configuration, which have no effect there: …"], |it| {
         it.root("RootPath", "x")
     }),

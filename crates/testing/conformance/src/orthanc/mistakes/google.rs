@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::setup::Setup;
 use super::{Mistake, stops};
+use crate::small_server::SmallServer;
 
 pub(super) const MISTAKES: &[Mistake] = &[
     stops(&["cannot be read"], |it| it.set("ServiceAccountFile", "/nowhere/key.json")),
@@ -22,9 +23,10 @@ pub(super) const MISTAKES: &[Mistake] = &[
     }),
     stops(&["must contain a service account key"], |it| account(it, &user("hunter2").to_string())),
     stops(&["the metadata server …"], |it| {
-        // No service listens at this address.
-        it.environment("GCE_METADATA_HOST", "127.0.0.1:9")?;
-        it.environment("GCE_METADATA_IP", "127.0.0.1:9")?;
+        // This machine has no service account.
+        let service = SmallServer::start(|_| (404, String::new()))?;
+        it.environment("GCE_METADATA_HOST", service.url("").trim_start_matches("http://"))?;
+        it.keep(service);
         it.change(&json!({"ServiceAccountFile": null}))
     }),
     stops(&["Google's token service …"], |it| {

@@ -3,11 +3,12 @@
 use anyhow::Result;
 use real_orthanc::workspace::{Plugin, Profile, plugin_library};
 use serde_json::json;
+use tokio_rustls::rustls::ServerConfig;
 
 use super::setup::Setup;
 use super::{Mistake, stops, warns};
 use crate::fixture::request;
-use crate::plugin::tls::{Authority, TlsFront};
+use crate::plugin::tls::{Authority, TlsFront, self_signed};
 
 pub(super) const MISTAKES: &[Mistake] = &[
     stops(&["is not a section; did you mean …?"], |it| {
@@ -43,6 +44,9 @@ pub(super) const MISTAKES: &[Mistake] = &[
         it.set("SecretKey", "hunter2\nhunter2")
     }),
     stops(&["is missing; it must be set together with …"], |it| it.change(&json!({"AccessKey": null}))),
+    stops(&["must not be empty; a value \"${NAME}\" is empty if …"], |it| {
+        it.change(&json!({"AccessKey": "${NO_SUCH_KEY}", "SecretKey": "${NO_SUCH_KEY}"}))
+    }),
     stops(&["requires AccessKey and SecretKey"], |it| {
         it.change(&json!({"AccessKey": null, "SecretKey": null, "SessionToken": "hunter2"}))
     }),
@@ -55,10 +59,6 @@ pub(super) const MISTAKES: &[Mistake] = &[
     warns(&["AccessDenied", "continuing; reading requires …"], |it| it.deny(request::READ)),
     stops(&["no credentials: …", "set AccessKey and SecretKey, or …"], |it| {
         chain(it, "AWS_EC2_METADATA_DISABLED", "true")
-    }),
-    // Outside EC2, also if something answers at the address of its metadata service.
-    stops(&["set AccessKey and SecretKey, or …"], |it| {
-        it.change(&json!({"AccessKey": null, "SecretKey": null}))
     }),
     stops(&["the AWS configuration (files or environment) is not valid"], |it| {
         let file = it.keys.write("config", "[profile hospital\n")?;
@@ -81,6 +81,10 @@ pub(super) const MISTAKES: &[Mistake] = &[
     }),
     stops(&["the server's TLS certificate is not trusted", "UnknownIssuer"], |it| {
         secured(it, &["127.0.0.1"], 2099, None)
+    }),
+    stops(&["it is self-signed; set HttpsCACertificates to the certificate itself"], |it| {
+        let (config, _) = self_signed()?;
+        front(it, config)
     }),
     stops(&["not valid for name"], |it| secured(it, &["storage.test"], 2099, Some("HttpsCACertificates"))),
     stops(&["certificate expired"], |it| secured(it, &["127.0.0.1"], 2020, Some("HttpsCACertificates"))),
@@ -121,11 +125,18 @@ fn chain(it: &mut Setup<'_>, variable: &'static str, value: &str) -> Result<()> 
 /// the file of its authority.
 fn secured(it: &mut Setup<'_>, names: &[&str], until: i32, option: Option<&'static str>) -> Result<()> {
     let authority = Authority::new("Hospital")?;
-    let front = TlsFront::start(authority.server(names, until)?, it.server.port())?;
-    it.set("Endpoint", format!("https://127.0.0.1:{}", front.port))?;
+    front(it, authority.server(names, until)?)?;
     if let Some(option) = option {
         it.root(option, authority.file.path().display().to_string())?;
     }
-    it.keep((authority, front));
+    it.keep(authority);
+    Ok(())
+}
+
+/// Puts TLS with this certificate in front of the server.
+fn front(it: &mut Setup<'_>, config: ServerConfig) -> Result<()> {
+    let front = TlsFront::start(config, it.server.port())?;
+    it.set("Endpoint", format!("https://127.0.0.1:{}", front.port))?;
+    it.keep(front);
     Ok(())
 }
