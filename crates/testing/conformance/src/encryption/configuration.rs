@@ -78,7 +78,7 @@ fn mistakes_are_refused<C: Cloud>() -> Result<()> {
         (master(json!([1.5, key[1]])), ".MasterKey", "4294967295"),
         (master(json!("key")), ".MasterKey", "[id, "),
         (master(json!([3, missing])), ".MasterKey", &missing),
-        (master(json!([3, keys.path("")])), ".MasterKey", "Is a directory"),
+        (master(json!([3, keys.path("")])), ".MasterKey", "it is not a regular file"),
         (master(json!([3, short])), ".MasterKey", "3 bytes"),
         (master(json!([3, long])), ".MasterKey", "33 bytes"),
         (master(json!([3, empty])), ".MasterKey", "0 bytes"),
