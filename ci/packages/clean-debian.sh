@@ -1,22 +1,14 @@
 #!/bin/sh
-# Makes a minimal Debian in FOLDER, with the packages of Orthanc and lintian downloaded but not installed. The folder appears when it is
-# complete, and is kept as it is.
+# Makes a minimal Debian in FOLDER, with the packages of Orthanc and lintian downloaded but not installed. An existing
+# folder is kept as it is.
 #
 #     clean-debian.sh RELEASE FOLDER
 set -eu
 
 release=$1
 folder=$2
-mkdir -p "$(dirname "$folder")"
-exec 9> "$folder.lock"
-flock 9
-if [ -e "$folder" ]; then
-    exit
-fi
-new=$folder.new
-trap 'rm -rf "$new"' EXIT
-trap 'exit 1' HUP INT TERM
-rm -rf "$new"
+# shellcheck source=crates/testing/orthanc-roots/once.sh
+. "$(dirname "$0")/../../crates/testing/orthanc-roots/once.sh"
 # The Orthanc of Debian unstable needs systemd-tmpfiles, which all machines have, but not this Debian.
 debootstrap --variant=minbase --include=systemd-standalone-tmpfiles "$release" "$new" \
     ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}

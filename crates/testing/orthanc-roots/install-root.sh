@@ -3,22 +3,13 @@
 # release's Orthanc: install-root.sh RELEASE FOLDER PACKAGE…
 #
 # Nothing is installed, mounted or run as root: the programs use the release's own loader and libraries by path.
-# The folder appears when it is complete. Of several calls at once, one makes it and the others wait.
 set -eu
 release=$1
 folder=$2
 shift 2
 
-mkdir -p "$(dirname "$folder")"
-exec 9> "$folder.lock"
-flock 9
-if [ -e "$folder" ]; then
-    exit
-fi
-new=$folder.new
-trap 'rm -rf "$new"' EXIT
-trap 'exit 1' HUP INT TERM
-rm -rf "$new"
+# shellcheck source=crates/testing/orthanc-roots/once.sh
+. "$(dirname "$0")/once.sh"
 mkdir -p "$new/apt/lists/partial" "$new/apt/archives/partial"
 
 mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)}
