@@ -3,7 +3,6 @@
 mod locations;
 pub(crate) mod metrics;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use orthanc_ffi::{Method, Orthanc, OrthancError, RestAnswer, RestFailure, RestRequest};
@@ -15,32 +14,7 @@ use crate::context::Context;
 use crate::moving::move_storage;
 use crate::moving::mover::Mover;
 use crate::offload::Offload;
-
-/// What follows from the configuration: see [`crate::start::summary`].
-#[derive(Debug)]
-pub(crate) struct Facts {
-    pub(crate) version: &'static str,
-    pub(crate) commit: Option<&'static str>,
-    pub(crate) provider: &'static str,
-    pub(crate) bucket: String,
-    pub(crate) endpoint: String,
-    pub(crate) region: Option<String>,
-    /// `RootPath`, without a slash at its end.
-    pub(crate) root: String,
-    /// `StorageStructure`, as spelled in the configuration.
-    pub(crate) structure: &'static str,
-    /// `HybridMode`, as spelled in the configuration.
-    pub(crate) mode: &'static str,
-    /// `StorageDirectory` in the hybrid modes.
-    pub(crate) files: Option<PathBuf>,
-    pub(crate) state: PathBuf,
-    /// Without its password.
-    pub(crate) proxy: Option<String>,
-    /// Where the credentials come from.
-    pub(crate) credentials: String,
-    /// Format, key ids and fingerprints; null without encryption.
-    pub(crate) encryption: Value,
-}
+use crate::start::summary::{EncryptionFacts, Facts};
 
 /// What the routes need to answer.
 pub(crate) struct Routes {
@@ -90,7 +64,7 @@ impl Routes {
             "HybridMode": facts.mode,
             "Proxy": facts.proxy,
             "Credentials": facts.credentials,
-            "Encryption": facts.encryption,
+            "Encryption": facts.encryption.as_ref().map(EncryptionFacts::to_json),
             "Retries": storage.objects().retries(),
             "UptimeSeconds": self.metrics.uptime(),
             "Requests": self.metrics.to_json(),

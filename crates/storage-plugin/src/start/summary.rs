@@ -1,18 +1,56 @@
 //! What the plugin says about itself: in the log at start, on Orthanc's page of plugins, and in
 //! `GET /object-storage/status`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crypto_envelope::Format;
+use crypto_envelope::{Fingerprint, Format};
 use hybrid::Side;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use storage_layout::Structure;
 
 use crate::config::{CommonOptions, EncryptionOptions};
-use crate::operations::Facts;
 use crate::provider::{Connection, Provider};
 
-/// What follows from the configuration. `absolute` resolves the paths of folders.
+/// What follows from the configuration.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) version: &'static str,
+    pub(crate) commit: Option<&'static str>,
+    pub(crate) provider: &'static str,
+    pub(crate) bucket: String,
+    pub(crate) endpoint: String,
+    pub(crate) region: Option<String>,
+    /// `RootPath`, without a slash at its end.
+    pub(crate) root: String,
+    /// `StorageStructure`, as spelled in the configuration.
+    pub(crate) structure: &'static str,
+    /// `HybridMode`, as spelled in the configuration.
+    pub(crate) mode: &'static str,
+    /// `StorageDirectory` in the hybrid modes.
+    pub(crate) files: Option<PathBuf>,
+    pub(crate) state: PathBuf,
+    /// Without its password.
+    pub(crate) proxy: Option<String>,
+    /// Where the credentials come from.
+    pub(crate) credentials: String,
+    /// `None` without client-side encryption.
+    pub(crate) encryption: Option<EncryptionFacts>,
+}
+
+/// How attachments are encrypted.
+#[derive(Debug)]
+pub(crate) struct EncryptionFacts {
+    format: Format,
+    /// The id of the key for new objects.
+    current: u32,
+    /// Those of all keys, by id.
+    fingerprints: BTreeMap<u32, Fingerprint>,
+    read_formats: Vec<Format>,
+    read_unencrypted: bool,
+}
+
+/// Collects the facts. `absolute` resolves the paths of folders.
 pub(crate) fn facts<P: Provider>(
     connection: &Connection,
     common: &CommonOptions,
@@ -41,23 +79,44 @@ pub(crate) fn facts<P: Provider>(
         state: absolute(&common.state.directory),
         proxy: connection.proxy.clone(),
         credentials: connection.credentials.clone(),
-        encryption: common.encryption.as_ref().map_or(Value::Null, encryption),
+        encryption: common.encryption.as_ref().map(EncryptionFacts::of),
     }
 }
 
-fn encryption(options: &EncryptionOptions) -> Value {
-    let fingerprint = |id: u32| {
-        let key = options.ring.get(id).ok()?;
-        Some((id.to_string(), Value::String(key.fingerprint().to_string())))
-    };
-    json!({
-        "Format": options.format.to_string(),
-        "MasterKeyId": options.ring.current_id(),
-        "KeyIds": options.ring.ids().collect::<Vec<_>>(),
-        "Fingerprints": options.ring.ids().filter_map(fingerprint).collect::<Map<_, _>>(),
-        "ReadFormats": options.read_formats.iter().map(Format::to_string).collect::<Vec<_>>(),
-        "ReadUnencrypted": options.read_unencrypted,
-    })
+impl EncryptionFacts {
+    fn of(options: &EncryptionOptions) -> Self {
+        let fingerprint = |id: u32| Some((id, options.ring.get(id).ok()?.fingerprint()));
+        Self {
+            format: options.format,
+            current: options.ring.current_id(),
+            fingerprints: options.ring.ids().filter_map(fingerprint).collect(),
+            read_formats: options.read_formats.clone(),
+            read_unencrypted: options.read_unencrypted,
+        }
+    }
+
+    /// The field `Encryption` of `GET /object-storage/status`.
+    pub(crate) fn to_json(&self) -> Value {
+        let fingerprints: BTreeMap<_, _> = self
+            .fingerprints
+            .iter()
+            .map(|(id, fingerprint)| (id.to_string(), fingerprint.to_string()))
+            .collect();
+        json!({
+            "Format": self.format.to_string(),
+            "MasterKeyId": self.current,
+            "KeyIds": self.fingerprints.keys().collect::<Vec<_>>(),
+            "Fingerprints": fingerprints,
+            "ReadFormats": self.read_formats.iter().map(Format::to_string).collect::<Vec<_>>(),
+            "ReadUnencrypted": self.read_unencrypted,
+        })
+    }
+
+    fn line(&self) -> String {
+        let keys = self.fingerprints.iter().map(|(id, fingerprint)| format!("{id} = {fingerprint}"));
+        let keys: Vec<_> = keys.collect();
+        format!("{} with key {} (fingerprints {})", self.format, self.current, keys.join(", "))
+    }
 }
 
 impl Facts {
@@ -87,21 +146,11 @@ impl Facts {
             ("structure", self.structure.to_owned()),
             ("HybridMode", mode),
             ("state directory", self.state.display().to_string()),
-            ("encryption", self.encryption_line()),
+            ("encryption", self.encryption.as_ref().map_or_else(|| "off".to_owned(), EncryptionFacts::line)),
             ("proxy", or_none(&self.proxy)),
             ("credentials", self.credentials.clone()),
         ]);
         lines
-    }
-
-    fn encryption_line(&self) -> String {
-        let Value::Object(fields) = &self.encryption else { return "off".to_owned() };
-        let keys = fields["Fingerprints"].as_object().into_iter().flatten();
-        let keys =
-            keys.map(|(id, fingerprint)| format!("{id} = {}", fingerprint.as_str().unwrap_or_default()));
-        let keys: Vec<_> = keys.collect();
-        let format = fields["Format"].as_str().unwrap_or_default();
-        format!("{format} with key {} (fingerprints {})", fields["MasterKeyId"], keys.join(", "))
     }
 
     /// The plugin's description in Orthanc.
