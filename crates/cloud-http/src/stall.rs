@@ -22,6 +22,8 @@ pub struct Progress(Arc<State>);
 #[derive(Debug)]
 struct State {
     start: Instant,
+    /// Milliseconds from `start` to the beginning of the present request.
+    began: AtomicU64,
     /// Milliseconds from `start` to the last progress.
     last: AtomicU64,
     /// Whether the connection has taken a part of a request's body.
@@ -49,6 +51,7 @@ impl Progress {
     pub fn start() -> Self {
         Self(Arc::new(State {
             start: Instant::now(),
+            began: AtomicU64::default(),
             last: AtomicU64::default(),
             begun: AtomicBool::default(),
             all_taken: AtomicBool::default(),
@@ -72,6 +75,7 @@ impl Progress {
     /// server's.
     pub(crate) fn begin(&self) {
         self.note(self.0.start.elapsed());
+        self.0.began.store(self.0.last.load(Ordering::Relaxed), Ordering::Relaxed);
         self.0.begun.store(false, Ordering::Relaxed);
         self.0.all_taken.store(false, Ordering::Relaxed);
     }
@@ -110,14 +114,15 @@ impl Progress {
         self.0.all_taken.load(Ordering::Relaxed)
     }
 
-    /// The time from the start to the last progress.
+    /// The time from the beginning of the present request to the last progress.
     pub fn moved_for(&self) -> Duration {
-        Duration::from_millis(self.0.last.load(Ordering::Relaxed))
+        let last = self.0.last.load(Ordering::Relaxed);
+        Duration::from_millis(last.saturating_sub(self.0.began.load(Ordering::Relaxed)))
     }
 
     /// When the last progress was.
     pub fn last(&self) -> Instant {
-        self.0.start + self.moved_for()
+        self.0.start + Duration::from_millis(self.0.last.load(Ordering::Relaxed))
     }
 
     /// Returns when a request that begins now has been without progress for one of the limits, and which.
@@ -248,6 +253,7 @@ mod tests {
         let start = Instant::now();
         progress.silent(20 * second, Duration::ZERO).await;
         assert_eq!(start.elapsed(), 20 * second);
+        assert_eq!(progress.moved_for(), Duration::ZERO, "nothing was moved");
     }
 
     #[tokio::test(start_paused = true)]

@@ -28,7 +28,7 @@ struct Server {
 }
 
 impl Server {
-    /// Answers a TLS handshake if `tls` is set, and sends `plain` to whoever does not begin one.
+    /// Answers a TLS handshake if `tls` is set, and sends `plain` to clients that do not begin one.
     async fn start(tls: bool, plain: &'static [u8]) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate =
