@@ -11,14 +11,14 @@ use crate::retry::{Attempts, RetryPolicy};
 
 /// The folder of the plugin's own objects, below the root path.
 const FOLDER: &str = ".orthanc-object-storage";
-/// The object that the check at start asks for, writes and deletes.
-const PROBE: &str = "write-check";
-/// The object that the check asks for. It need not exist.
+/// The object that the check at start asks for, in the root path. It need not exist.
 const READ_PROBE: &str = "orthanc-object-storage-check";
-/// The content of that object.
+/// The object that the check at start writes and deletes.
+const PROBE: &str = "write-check";
+/// The content of [`PROBE`].
 const PROBE_CONTENT: &str =
     "This object can be deleted. The Orthanc plugin writes it at start and deletes it at once.\n";
-/// Maximum size of a note, in bytes. Something else has a larger object's name.
+/// Maximum size of a note, in bytes. A larger object with its name is not a note.
 const LONGEST_NOTE: usize = 4096;
 
 /// The result of [`ObjectStorage::check_write`].

@@ -1,4 +1,4 @@
-//! Encryption in chunks: the same bytes as the second implementation makes with the same keys, whatever the chunks.
+//! Encryption in chunks: the same bytes as the second implementation makes with the same keys, however the content is divided.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;

@@ -63,7 +63,7 @@ impl Console {
         self.update(|progress| progress.done.bytes += bytes);
     }
 
-    /// Counts a file, whatever became of it.
+    /// Counts a file, also one that failed.
     pub(crate) fn finish_file(&self) {
         self.update(|progress| progress.done.files += 1);
     }
