@@ -6,7 +6,7 @@
 #
 # The input is the secrets: objects from file name to content, or null if the file cannot be read. A secret whose name is
 # a variable is that variable. The variable ORTHANC__AWS_S3_STORAGE__SECRET_KEY_SECRET names the secret that is
-# ORTHANC__AWS_S3_STORAGE__SECRET_KEY.
+# ORTHANC__AWS_S3_STORAGE__SECRET_KEY. The option clientSecret is no such name, but CLIENT_SECRET_SECRET is.
 
 # Names that cannot be derived from their words.
 def names: {
@@ -14,11 +14,20 @@ def names: {
   POSTGRESQL: "PostgreSQL",
   HTTPS_CA_CERTIFICATES: "HttpsCACertificates",
   KEEP_FREE_MB: "KeepFreeMB",
-  MAX_FILE_SYSTEM_MB: "MaxFileSystemMB",
+  MAX_CACHE_MB: "MaxCacheMB",
+  MAX_PENDING_MB: "MaxPendingMB",
   STORE_MD5_FOR_ATTACHMENTS: "StoreMD5ForAttachments"
 };
 
 def name: names[.] // (split("_") | map(.[0:1] + (.[1:] | ascii_downcase)) | join(""));
+
+# The options of AzureKeyVault begin with a small letter: kid, clientId.
+def path:
+  . / "__"
+  | map(name)
+  | if .[-2] == "AzureKeyVault" then .[-1] |= (.[0:1] | ascii_downcase) + .[1:] else . end;
+
+def names_secret: endswith("_SECRET") and (endswith("__CLIENT_SECRET") | not);
 
 def value:
   . as $variable
@@ -32,7 +41,7 @@ def variables: to_entries[] | select(.key | startswith("ORTHANC__"));
 (add // {}) as $secrets
 | [
     ($secrets | variables | .secret = .key),
-    (env | variables | if .key | endswith("_SECRET") then {key: .key[:-7], secret: .value} else . end)
+    (env | variables | if .key | names_secret then {key: .key[:-7], secret: .value} else . end)
   ]
 | map(
     .secret as $name
@@ -51,4 +60,4 @@ def variables: to_entries[] | select(.key | startswith("ORTHANC__"));
       RemoteAccessAllowed: true,
       AuthenticationEnabled: true
     };
-    setpath($variable.key[9:] / "__" | map(name); $variable | value))
+    setpath($variable.key[9:] | path; $variable | value))

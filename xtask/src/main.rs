@@ -39,7 +39,10 @@ demo [OPTIONS]
     Show a plugin at work: a real Orthanc stores a study in a bucket on this machine, loses the bucket for ten
     seconds, is killed and restarted, and returns every file byte for byte.
     --plugin NAME         aws-s3, azure-blob or google-cloud (aws-s3)
+    --provider NAME       the same by its cloud: s3, azure or google
     --encryption FORMAT   none, A1 or A2 (A2)
+    --key-vault           show a master key in Azure Key Vault instead: what the vault is asked, a new version of the
+                          key, an outage of the vault, and a blob of the earlier Key Vault plugin
     --dicom DIR           store the DICOM files in DIR instead of a generated study
     --slices N            slices of the generated CT series (300)
     --megabytes N         size of the generated multi-frame (100)
@@ -55,6 +58,10 @@ bench [OPTIONS]
     --quick               2 rounds of 100 and 1
     --reading             compare Orthanc's options for reading whole studies instead, 20 ms from the bucket, in a
                           real Orthanc with the plugin for DICOMweb (ORTHANC_PROGRAM selects another Orthanc)
+    --write-back          measure the mode WriteBack instead, 20 ms from the bucket, with Orthanc 1.13
+                          (ORTHANC_PROGRAM selects another Orthanc). The files are in the folder for temporary files
+                          (TMPDIR), which must be on a disk
+    --key-service         compare a master key in a key service with one in a file instead (google-cloud)
 
 dist [OPTIONS]
     Build the release files in target/dist: archives, Debian packages, Windows installer, checksums, bills of
@@ -127,6 +134,9 @@ fn demo(options: &Demo) -> Result<()> {
 /// Measures the plugin as it is shipped: the release build, with the features of that package alone.
 fn bench(options: &Bench) -> Result<()> {
     install::for_plugin(options.plugin)?;
+    if options.write_back {
+        install::newest_orthanc()?;
+    }
     eprintln!(
         "Compiling the {} plugin for release, then the benchmark (the first time, about ten minutes on two cores)",
         options.plugin

@@ -23,6 +23,8 @@ pub struct Demo {
     pub clients: usize,
     /// `A1` or `A2`, or none.
     pub encryption: Option<&'static str>,
+    /// Whether the master key is in a key vault.
+    pub key_vault: bool,
     /// Whether to keep running until Ctrl-C.
     pub keep: bool,
 }
@@ -40,16 +42,19 @@ impl Demo {
             megabytes: 100,
             clients: 4,
             encryption: Some("A2"),
+            key_vault: false,
             keep: false,
         };
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("plugin") => options.plugin = plugin(&arguments.value()?.string()?)?,
+                Long("provider") => options.plugin = provider(&arguments.value()?.string()?)?,
                 Long("dicom") => options.dicom = Some(arguments.value()?.into()),
                 Long("slices") => options.slices = arguments.value()?.parse()?,
                 Long("megabytes") => options.megabytes = arguments.value()?.parse()?,
                 Long("clients") => options.clients = arguments.value()?.parse()?,
                 Long("encryption") => options.encryption = encryption(&arguments.value()?.string()?)?,
+                Long("key-vault") => options.key_vault = true,
                 Long("keep") => options.keep = true,
                 other => bail!(other.unexpected()),
             }
@@ -58,6 +63,12 @@ impl Demo {
         ensure!(options.slices + options.megabytes > 0, "--slices and --megabytes must not both be 0");
         let folder = options.dicom.as_deref();
         ensure!(folder.is_none_or(std::path::Path::is_dir), "--dicom must be a folder, got {folder:?}");
+        if options.key_vault {
+            let Self { plugin, encryption, .. } = options;
+            ensure!(plugin == "azure-blob", "--key-vault requires --plugin azure-blob, got {plugin}");
+            let encryption = encryption.unwrap_or("none");
+            ensure!(encryption == "A2", "--key-vault requires --encryption A2, got {encryption}");
+        }
         Ok(options)
     }
 }
@@ -75,6 +86,10 @@ pub struct Bench {
     pub large: u64,
     /// Whether to compare Orthanc's options for reading many files at once instead.
     pub reading: bool,
+    /// Whether to measure the mode `WriteBack` instead.
+    pub write_back: bool,
+    /// Whether to compare master keys in a file and in a key service instead.
+    pub key_service: bool,
 }
 
 impl Bench {
@@ -83,7 +98,15 @@ impl Bench {
     /// # Errors
     /// If an option is unknown or its value wrong.
     pub fn parse(mut arguments: lexopt::Parser) -> Result<Self> {
-        let mut options = Self { plugin: PLUGINS[0], rounds: 5, instances: 400, large: 3, reading: false };
+        let mut options = Self {
+            plugin: PLUGINS[0],
+            rounds: 5,
+            instances: 400,
+            large: 3,
+            reading: false,
+            write_back: false,
+            key_service: false,
+        };
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("plugin") => options.plugin = plugin(&arguments.value()?.string()?)?,
@@ -91,10 +114,14 @@ impl Bench {
                 Long("instances") => options.instances = arguments.value()?.parse()?,
                 Long("large") => options.large = arguments.value()?.parse()?,
                 Long("reading") => options.reading = true,
+                Long("write-back") => options.write_back = true,
+                Long("key-service") => options.key_service = true,
                 Long("quick") => options = Self { rounds: 2, instances: 100, large: 1, ..options },
                 other => bail!(other.unexpected()),
             }
         }
+        let has_service = !options.key_service || options.plugin == "google-cloud";
+        ensure!(has_service, "--key-service requires --plugin google-cloud");
         let nothing = options.rounds == 0 || options.instances == 0 || options.large == 0;
         ensure!(!nothing, "--rounds, --instances and --large must be at least 1");
         Ok(options)
@@ -105,6 +132,14 @@ fn plugin(name: &str) -> Result<&'static str> {
     match PLUGINS.into_iter().find(|plugin| *plugin == name) {
         Some(plugin) => Ok(plugin),
         None => bail!("--plugin must be one of {}, got {name}", PLUGINS.join(", ")),
+    }
+}
+
+/// The plugin of a cloud: `s3`, `azure` or `google`.
+fn provider(name: &str) -> Result<&'static str> {
+    match ["s3", "azure", "google"].iter().zip(PLUGINS).find(|(cloud, _)| **cloud == name) {
+        Some((_, plugin)) => Ok(plugin),
+        None => bail!("--provider must be one of s3, azure, google, got {name}"),
     }
 }
 
@@ -141,8 +176,32 @@ mod tests {
     }
 
     #[test]
+    fn plugins_are_named_by_their_clouds_too() {
+        for (cloud, plugin) in [("s3", "aws-s3"), ("azure", "azure-blob"), ("google", "google-cloud")] {
+            assert_eq!(demo(&["--provider", cloud]).unwrap().plugin, plugin);
+        }
+    }
+
+    #[test]
+    fn key_vault_belongs_to_azure_and_a2() {
+        assert!(demo(&["--key-vault", "--provider", "azure"]).unwrap().key_vault);
+        assert!(!demo(&["--plugin", "azure-blob"]).unwrap().key_vault);
+        for (arguments, expected) in [
+            (&["--key-vault"][..], "--key-vault requires --plugin azure-blob, got aws-s3"),
+            (&["--provider", "google", "--key-vault"], "requires --plugin azure-blob, got google-cloud"),
+            (&["--provider", "azure", "--key-vault", "--encryption", "A1"], "--encryption A2, got A1"),
+            (&["--provider", "azure", "--key-vault", "--encryption", "none"], "--encryption A2, got none"),
+        ] {
+            let error = demo(arguments).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
     fn errors_name_the_option_and_the_value() {
-        for (option, value) in [("--plugin", "s3"), ("--encryption", "A3"), ("--dicom", "/no/such")] {
+        for (option, value) in
+            [("--plugin", "s3"), ("--provider", "aws"), ("--encryption", "A3"), ("--dicom", "/no/such")]
+        {
             let error = demo(&[option, value]).unwrap_err().to_string();
             assert!(error.contains(option) && error.contains(value), "{error}");
         }

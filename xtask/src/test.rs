@@ -191,6 +191,9 @@ impl Tests {
             return Ok(Outcome { passed, conformance: Columns::default(), closing });
         }
         let mut command = self.cargo(&["nextest", "run", "--workspace"]);
+        if self.long {
+            command.args(["--run-ignored", "all"]);
+        }
         if stderr().is_terminal() {
             command.args(["--color", "always"]);
         }
@@ -218,7 +221,7 @@ impl Tests {
         let servers = Servers::start()?;
         let runner = if has_nextest() { &["nextest", "run"][..] } else { &["test", "--no-fail-fast"] };
         let mut command = self.cargo(runner);
-        command.args(["--workspace", "--test", "servers"]).args(arguments);
+        command.args(["--workspace", "--test", "servers", "--test", "moto"]).args(arguments);
         xtask::run(command.env(SERVERS_VARIABLE, servers.folder()))
     }
 

@@ -12,9 +12,10 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
 
 use crate::bulk::{BulkDelete, BulkSupport};
+use crate::confirm::Receipt;
 use crate::dialect::Dialect;
 use crate::download::{Download, ReadRange, Verification, without_placeholder};
-use crate::error::{Cause, Operation, StorageError};
+use crate::error::{Cause, Operation, StorageError, found};
 use crate::health::Health;
 use crate::journal::UploadJournal;
 use crate::multipart::MultipartUpload;
@@ -239,9 +240,15 @@ impl Bucket {
             Payload::Owned(content) => self.upload(name, &path, content).await,
             Payload::Lent(content) => with_lent_payload(self.upload(name, &path, content)).await,
         }
+        .map(drop)
     }
 
-    async fn upload(&self, name: &str, path: &Path, content: Bytes) -> Result<(), StorageError> {
+    pub(crate) async fn upload(
+        &self,
+        name: &str,
+        path: &Path,
+        content: Bytes,
+    ) -> Result<Receipt, StorageError> {
         let start = Instant::now();
         let size = content.len() as u64;
         let options = self.options.put_options.clone();
@@ -251,24 +258,28 @@ impl Bucket {
         }
         let breaks = Breaks::new(&self.request_size, size);
         let put = || self.options.store.put_opts(path, content.clone().into(), options.clone());
-        if let Err(error) = attempts.run(async || breaks.count(hashing(content.len(), put()).await)).await {
-            let result = if breaks.note(&error) {
-                let how_long = if error.cause == Cause::TooLarge { "from now on" } else { "for a while" };
-                tracing::warn!("{error}; sending this and larger objects in parts {how_long}");
-                self.upload_in_parts(name, path, &content, options, attempts.again(self.retry)).await
-            } else {
-                Err(error)
-            };
-            return match result {
-                Ok(()) => Ok(()),
-                Err(error) => Box::pin(self.settle(name, path, &content, &attempts, error)).await,
-            };
-        }
+        let answer = attempts.run(async || breaks.count(hashing(content.len(), put()).await)).await;
+        let (stored, exchange) = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                let result = if breaks.note(&error) {
+                    let how_long = if error.cause == Cause::TooLarge { "from now on" } else { "for a while" };
+                    tracing::warn!("{error}; sending this and larger objects in parts {how_long}");
+                    self.upload_in_parts(name, path, &content, options, attempts.again(self.retry)).await
+                } else {
+                    Err(error)
+                };
+                return match result {
+                    Ok(receipt) => Ok(receipt),
+                    Err(error) => Box::pin(self.settle(name, path, &content, &attempts, error)).await,
+                };
+            }
+        };
         self.request_size.note_accepted(size);
         if size >= LARGE {
             self.uploads.record_one(size, start.elapsed());
         }
-        Ok(())
+        Ok(Receipt::Sums { checksum: exchange.checksum, e_tag: stored.e_tag })
     }
 
     /// Whether to upload an object of `size` bytes in parts.
@@ -287,13 +298,13 @@ impl Bucket {
         content: &Bytes,
         options: PutOptions,
         deadline: Attempts,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Receipt, StorageError> {
         let start = Instant::now();
         let upload = MultipartUpload { bucket: self, name, path, deadline };
         // Rare, and large: Orthanc's threads, which create these futures, have stacks of 100 kB.
-        Box::pin(upload.run(content, options)).await?;
+        let receipt = Box::pin(upload.run(content, options)).await?;
         self.uploads.record_several(content.len() as u64, start.elapsed());
-        Ok(())
+        Ok(receipt)
     }
 
     /// Begins to read `name`, or a range of it.
@@ -308,6 +319,24 @@ impl Bucket {
         let on_request = in_answer && self.options.checksums_on_request && answers();
         let verification = Verification { in_answer, on_request };
         self.download(path, range, verification, self.attempts(Operation::Read, name)).await
+    }
+
+    /// Reads a whole object of at most `limit` bytes; `None` if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), or [`Cause::Damaged`] if it is larger.
+    pub(crate) async fn get_small(&self, name: &str, limit: usize) -> Result<Option<Bytes>, StorageError> {
+        let Some(mut download) = found(self.get(name, ReadRange::Whole).await)? else { return Ok(None) };
+        let mut content = Vec::new();
+        while let Some(chunk) = download.next().await? {
+            content.extend_from_slice(&chunk);
+            if content.len() > limit {
+                let cause = Cause::Damaged(format!("it has more than {limit} bytes"));
+                return Err(StorageError::new(Operation::Read, self.object_url(name), cause));
+            }
+        }
+        Ok(Some(content.into()))
     }
 
     /// As [`get`](Self::get), for content that proves its own integrity: a range is not compared with a checksum.

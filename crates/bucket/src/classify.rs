@@ -12,9 +12,16 @@ const BUCKET_MISSING: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
 const BEING_DELETED: &str = "ContainerBeingDeleted";
 /// Error codes for reads of objects in an archive tier: S3 (with status 403), Azure (with 409).
 const ARCHIVED: [&str; 3] = ["InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"];
-/// Error codes of transient failures with a status below 500: the body arrived too slowly or corrupted.
-const TRANSIENT_REFUSALS: [&str; 5] =
-    ["RequestTimeout", "OperationTimedOut", "BadDigest", "XAmzContentChecksumMismatch", "Md5Mismatch"];
+/// Error codes of transient failures with a status below 500: the body arrived too slowly or corrupted, or AWS KMS
+/// (with status 400) gets too many requests.
+const TRANSIENT_REFUSALS: [&str; 6] = [
+    "RequestTimeout",
+    "OperationTimedOut",
+    "BadDigest",
+    "XAmzContentChecksumMismatch",
+    "Md5Mismatch",
+    "ThrottlingException",
+];
 /// S3's error codes with status 400 that concern the credentials.
 const CREDENTIAL_REFUSALS: [&str; 3] = ["ExpiredToken", "InvalidToken", "TokenRefreshRequired"];
 /// Azure's error code for a request over `http://`, with status 400.
@@ -244,6 +251,7 @@ mod tests {
             assert!(refused(status, "").transient, "{status}");
         }
         assert!(refused(400, "RequestTimeout").transient);
+        assert!(refused(400, "ThrottlingException").transient);
         for status in [400, 401, 403, 404, 405, 409, 412, 416, 501] {
             assert!(!refused(status, "").transient, "{status}");
         }

@@ -1,4 +1,4 @@
-//! Looks whether an object is what was sent, after the server's confirmation was lost.
+//! Checks that an object equals what was sent, after the server's confirmation was lost or where a copy depends on it.
 
 use std::time::Duration;
 
@@ -22,17 +22,62 @@ const RETRIES: u32 = 2;
 /// Bytes to hash at a time. The hash can be cancelled in between.
 const PIECE: usize = 16 * 1024 * 1024;
 
+/// What is known of an object after its upload.
+#[derive(Debug)]
+pub(crate) enum Receipt {
+    /// The object was compared with what was sent.
+    Compared,
+    /// The sums in the server's answer, which are those of the whole object.
+    Sums { checksum: Option<Checksum>, e_tag: Option<String> },
+    /// Nothing about the content: the answer to an upload in parts.
+    None,
+}
+
 impl Bucket {
-    /// Whether the server has an object `name` with the size and checksum of `content`. `false` if the server
-    /// keeps no checksums.
+    /// As [`put`](Self::put), and compares the object with `content`: by the checksum in the server's answer or, with
+    /// further requests, as [`has`](Self::has) does.
     ///
     /// # Errors
     ///
-    /// If the server does not answer.
-    pub async fn is_confirmed(&self, name: &str, content: &Bytes) -> Result<bool, StorageError> {
+    /// [`Cause::CopyDamaged`] if the object is a different one, and the errors of [`put`](Self::put) and
+    /// [`has`](Self::has).
+    pub async fn put_confirmed(&self, name: &str, content: Bytes) -> Result<(), StorageError> {
+        let path = self.path(Operation::Create, name)?;
+        let is_confirmed = match self.upload(name, &path, content.clone()).await? {
+            Receipt::Compared => true,
+            Receipt::Sums { checksum, e_tag } => {
+                self.compare_sums(checksum, e_tag.as_deref(), &content).await == Comparison::Equal
+            }
+            Receipt::None => false,
+        };
+        // A sum that differs may be of something else: of the answer itself, for example.
+        let may_remain = |error| StorageError { may_remain: true, ..error };
+        if is_confirmed || Box::pin(self.has(name, &content)).await.map_err(may_remain)? {
+            return Ok(());
+        }
+        let error = StorageError::new(Operation::Create, self.object_url(name), Cause::CopyDamaged);
+        Err(StorageError { may_remain: true, ..error })
+    }
+
+    /// Whether the bucket has an object `name` with this content: by size and checksum, or byte for byte if the server
+    /// has no checksum.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or refuses.
+    pub async fn has(&self, name: &str, content: &Bytes) -> Result<bool, StorageError> {
         let path = self.path(Operation::Read, name)?;
-        let mut attempts = self.attempts(Operation::Read, name);
-        Ok(self.compare(&path, content, &mut attempts).await? == Comparison::Equal)
+        let attempts = || self.attempts(Operation::Read, name);
+        let is_equal = match self.compare(&path, content, &mut attempts()).await {
+            Ok(Comparison::Equal) => Ok(true),
+            Ok(Comparison::Different) => Ok(false),
+            Ok(Comparison::NoChecksum) => self.reads_as(path, content, attempts()).await,
+            Err(error) => Err(error),
+        };
+        match is_equal {
+            Err(error) if error.cause == Cause::NotFound => Ok(false),
+            result => result,
+        }
     }
 
     /// Decides about an upload that failed with `error`: it has succeeded if the server may have carried out
@@ -44,14 +89,14 @@ impl Bucket {
         content: &Bytes,
         attempts: &Attempts,
         error: StorageError,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Receipt, StorageError> {
         if !attempts.may_be_done() {
             return Err(error);
         }
         let found = match self.is_whole(name, path, content, attempts.deadline()).await {
             Ok(true) => {
                 tracing::info!("{} is stored, although its confirmation was lost: {error}", error.object);
-                return Ok(());
+                return Ok(Receipt::Compared);
             }
             Ok(false) => "the object in the bucket is a different one".to_owned(),
             Err(look) if look.cause == Cause::NotFound => "the object is not in the bucket".to_owned(),
@@ -63,8 +108,7 @@ impl Bucket {
         Err(StorageError { cause, may_remain: true, ..error })
     }
 
-    /// Whether the object is `content`. Without a checksum of the server, each byte is compared: an older
-    /// object can have the same size.
+    /// As [`has`](Self::has), within a short time. A missing object is an error.
     async fn is_whole(
         &self,
         name: &str,
@@ -85,9 +129,13 @@ impl Bucket {
         }
         let left = within(end.saturating_duration_since(Instant::now()));
         let left = RetryPolicy { patience: LOOK.min(left.patience), ..left };
-        let attempts = Attempts::new(left, Operation::Read, self.object_url(name));
-        let mut download =
-            self.download(path.clone(), ReadRange::Whole, Verification::default(), attempts).await?;
+        self.reads_as(path.clone(), content, Attempts::new(left, Operation::Read, self.object_url(name)))
+            .await
+    }
+
+    /// Reads an object back and compares each byte: another object can have the same size.
+    async fn reads_as(&self, path: Path, content: &Bytes, attempts: Attempts) -> Result<bool, StorageError> {
+        let mut download = self.download(path, ReadRange::Whole, Verification::default(), attempts).await?;
         let mut rest = &content[..];
         while let Some(chunk) = download.next().await? {
             match rest.strip_prefix(&chunk[..]) {
@@ -112,10 +160,28 @@ impl Bucket {
         if object.size != content.len() as u64 {
             return Ok(Comparison::Different);
         }
-        let checksum = exchange.checksum.filter(|_| self.options.verify_checksums);
-        let Some(checksum) = checksum else { return Ok(Comparison::NoChecksum) };
-        let is_equal = matches(checksum, content).await;
-        Ok(if is_equal { Comparison::Equal } else { Comparison::Different })
+        Ok(self.compare_sums(exchange.checksum, object.e_tag.as_deref(), content).await)
+    }
+
+    /// Compares what a server says about a whole object with `content`.
+    async fn compare_sums(
+        &self,
+        checksum: Option<Checksum>,
+        e_tag: Option<&str>,
+        content: &Bytes,
+    ) -> Comparison {
+        if !self.options.verify_checksums {
+            return Comparison::NoChecksum;
+        }
+        if let Some(checksum) = checksum {
+            let is_equal = matches(checksum, content).await;
+            return if is_equal { Comparison::Equal } else { Comparison::Different };
+        }
+        // The MD5 takes less time than reading the object back, which would be next.
+        match e_tag.and_then(Checksum::of_e_tag) {
+            Some(md5) if matches(md5, content).await => Comparison::Equal,
+            _ => Comparison::NoChecksum,
+        }
     }
 }
 

@@ -21,6 +21,10 @@ pub enum Operation {
     Abort,
     /// Moving an attachment from one storage to the other.
     Move,
+    /// Wrapping a file key in a key service.
+    WrapKey,
+    /// Unwrapping a file key in a key service.
+    UnwrapKey,
 }
 
 impl fmt::Display for Operation {
@@ -33,6 +37,8 @@ impl fmt::Display for Operation {
             Self::Remove => "delete",
             Self::Abort => "delete the parts of an unfinished upload of",
             Self::Move => "move",
+            Self::WrapKey => "wrap a file key with",
+            Self::UnwrapKey => "unwrap a file key with",
         })
     }
 }
@@ -237,6 +243,19 @@ impl StorageError {
     }
 }
 
+/// `None` for what does not exist.
+///
+/// # Errors
+///
+/// All other errors.
+pub fn found<T>(result: Result<T, StorageError>) -> Result<Option<T>, StorageError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.cause == Cause::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot {} {}: {}", self.operation, self.object, self.cause)?;
@@ -320,6 +339,8 @@ mod tests {
                 Operation::Remove,
                 Operation::Abort,
                 Operation::Move,
+                Operation::WrapKey,
+                Operation::UnwrapKey,
             ]
             .map(|operation| StorageError::new(operation, object, Cause::Busy)),
         );

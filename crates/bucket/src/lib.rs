@@ -47,7 +47,7 @@ pub use bulk::{BulkDelete, Deletion};
 pub use dialect::Dialect;
 pub use download::{Download, ReadRange};
 pub use elsewhere::Seeker;
-pub use error::{Answer, Cause, Operation, StorageError};
+pub use error::{Answer, Cause, Operation, StorageError, found};
 pub use journal::UploadJournal;
 pub use object_storage::{Described, Found, Naming, ObjectStorage};
 pub use own::WriteCheck;

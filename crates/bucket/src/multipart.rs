@@ -13,6 +13,7 @@ use object_store::{MultipartId, ObjectMeta, ObjectStore, PutMultipartOptions, Pu
 use tokio::task::JoinHandle;
 
 use crate::bucket::Bucket;
+use crate::confirm::Receipt;
 use crate::download::{Download, ReadRange, Verification};
 use crate::error::StorageError;
 use crate::request_size::Breaks;
@@ -38,7 +39,7 @@ pub(crate) struct MultipartUpload<'a> {
 
 impl MultipartUpload<'_> {
     /// Uploads `content`. Begins again if the server turns out to understand another dialect, or smaller parts only.
-    pub(crate) async fn run(&self, content: &Bytes, options: PutOptions) -> Result<(), StorageError> {
+    pub(crate) async fn run(&self, content: &Bytes, options: PutOptions) -> Result<Receipt, StorageError> {
         let PutOptions { tags, attributes, .. } = options;
         let create = PutMultipartOptions { tags, attributes, ..PutMultipartOptions::default() };
         let mut may_remain = false;
@@ -46,7 +47,7 @@ impl MultipartUpload<'_> {
             let dialect = self.bucket.dialect_changes();
             let part_size = self.part_size(content);
             let error = match self.attempt(content, create.clone(), part_size).await {
-                Ok(()) => return Ok(()),
+                Ok(receipt) => return Ok(receipt),
                 Err(error) => error,
             };
             may_remain |= error.may_remain;
@@ -64,14 +65,14 @@ impl MultipartUpload<'_> {
         content: &Bytes,
         create: PutMultipartOptions,
         part_size: u64,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Receipt, StorageError> {
         let begin = || self.store().create_multipart_opts(self.path, create.clone());
         // With the patience that a single request has left: there was no progress since.
         let (id, _) = self.deadline.again(self.bucket.retry()).run(begin).await?;
         self.bucket.note(|journal, name, id| journal.began(name, id), self.name, &id).await;
         let result = self.upload(content, &id, part_size).await;
         let aborted = match &result {
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
             Err(_) => self.bucket.abort(self.name, self.path, &id).await,
         };
         match aborted {
@@ -81,7 +82,12 @@ impl MultipartUpload<'_> {
         result
     }
 
-    async fn upload(&self, content: &Bytes, id: &MultipartId, part_size: u64) -> Result<(), StorageError> {
+    async fn upload(
+        &self,
+        content: &Bytes,
+        id: &MultipartId,
+        part_size: u64,
+    ) -> Result<Receipt, StorageError> {
         let connections = self.bucket.transfer().connections;
         let size = usize::try_from(part_size).unwrap_or(usize::MAX);
         let mut waiting = (0..content.len()).step_by(size).enumerate();
@@ -103,7 +109,7 @@ impl MultipartUpload<'_> {
         let parts: Vec<PartId> = done.into_iter().flatten().collect();
         let mut attempts = self.attempts();
         match attempts.run(|| self.store().complete_multipart(self.path, id, parts.clone())).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(Receipt::None),
             Err(error) => self.bucket.settle(self.name, self.path, content, &attempts, error).await,
         }
     }

@@ -8,7 +8,7 @@ use storage_layout::{Attachment, Layout, Structure};
 use crate::bucket::{Bucket, Payload};
 use crate::download::{Download, ReadRange};
 use crate::elsewhere::Searches;
-use crate::error::{Cause, Operation, StorageError};
+use crate::error::{Cause, Operation, StorageError, found};
 use crate::retry::RetryPolicy;
 
 /// The attachments of one Orthanc in a bucket.
@@ -18,6 +18,7 @@ pub struct ObjectStorage {
     pub(crate) layout: Layout,
     legacy_unknown_files: bool,
     read_unencrypted: bool,
+    key_vault_blobs: bool,
     pub(crate) searches: Searches,
 }
 
@@ -30,7 +31,14 @@ pub enum Naming {
     Clear,
     /// Envelopes and content in clear have the same names, so that the content decides.
     Either,
+    /// The content was encrypted by the earlier plugin for Azure Key Vault.
+    KeyVault,
 }
+
+/// What is added to the name of an encrypted blob of the earlier plugin for Azure Key Vault.
+const SIDECAR: &str = ".info";
+/// Maximum size of a sidecar, in bytes.
+const LONGEST_SIDECAR: usize = 64 * 1024;
 
 /// An object that is being read.
 #[derive(Debug)]
@@ -41,6 +49,8 @@ pub struct Found {
     pub naming: Naming,
     /// The object's name.
     pub name: String,
+    /// With [`Naming::KeyVault`]: the sidecar, a JSON document with the wrapped key.
+    pub sidecar: Option<Bytes>,
 }
 
 /// What is known of an object whose content has not been asked for.
@@ -63,7 +73,14 @@ impl ObjectStorage {
     /// them (`EnableLegacyUnknownFiles`). With `read_unencrypted`, attachments stored before encryption was
     /// switched on are accepted (`ReadUnencrypted`).
     pub fn new(bucket: Bucket, layout: Layout, legacy_unknown_files: bool, read_unencrypted: bool) -> Self {
-        Self { bucket, layout, legacy_unknown_files, read_unencrypted, searches: Searches::default() }
+        let searches = Searches::default();
+        Self { bucket, layout, legacy_unknown_files, read_unencrypted, key_vault_blobs: false, searches }
+    }
+
+    /// The same attachments, and those that the earlier plugin for Azure Key Vault stored.
+    #[must_use]
+    pub fn with_key_vault_blobs(self) -> Self {
+        Self { key_vault_blobs: true, ..self }
     }
 
     /// The same attachments with another retry policy.
@@ -105,6 +122,11 @@ impl ObjectStorage {
         }
     }
 
+    /// Whether new objects are encrypted.
+    pub fn encrypts(&self) -> bool {
+        self.layout.encrypted
+    }
+
     /// The name of the object that `attachment` is written to.
     pub fn object_name(&self, attachment: &Attachment) -> String {
         self.layout.object_name(attachment)
@@ -125,6 +147,40 @@ impl ObjectStorage {
         self.bucket.put(&self.object_name(attachment), content).await
     }
 
+    /// Stores an attachment, and compares size and checksum of the object with `content`; see
+    /// [`Bucket::put_confirmed`]. `encrypted` says whether the content is an envelope, which decides about the object's
+    /// name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bucket::put_confirmed`].
+    pub async fn create_confirmed(
+        &self,
+        attachment: &Attachment,
+        encrypted: bool,
+        content: Bytes,
+    ) -> Result<(), StorageError> {
+        self.bucket.put_confirmed(&self.name_of(attachment, encrypted), content).await
+    }
+
+    /// Whether the bucket has the object that [`create_confirmed`](Self::create_confirmed) stores; see [`Bucket::has`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Bucket::has`].
+    pub async fn has(
+        &self,
+        attachment: &Attachment,
+        encrypted: bool,
+        content: &Bytes,
+    ) -> Result<bool, StorageError> {
+        self.bucket.has(&self.name_of(attachment, encrypted), content).await
+    }
+
+    fn name_of(&self, attachment: &Attachment, encrypted: bool) -> String {
+        Layout { encrypted, ..self.layout.clone() }.object_name(attachment)
+    }
+
     /// Begins to read an attachment: one request, and one more for each further name that its object may
     /// have.
     ///
@@ -134,12 +190,19 @@ impl ObjectStorage {
     pub async fn read(&self, attachment: &Attachment, range: ReadRange) -> Result<Found, StorageError> {
         let mut missing = None;
         for (name, naming) in self.names(attachment) {
+            // Before the blob, which would occupy a connection meanwhile, and which is deleted before its sidecar.
+            let sidecar = if naming == Naming::KeyVault { self.sidecar(&name).await? } else { None };
             let opened = match naming {
                 Naming::Envelope => self.bucket.get_sealed(&name, range.clone()).await,
-                Naming::Clear | Naming::Either => self.bucket.get(&name, range.clone()).await,
+                Naming::Clear | Naming::Either | Naming::KeyVault => {
+                    self.bucket.get(&name, range.clone()).await
+                }
             };
             match opened {
-                Ok(download) => return Ok(Found { download, naming, name }),
+                Ok(download) => {
+                    let naming = of_blob(naming, sidecar.is_some());
+                    return Ok(Found { download, naming, name, sidecar });
+                }
                 // The regular name comes first, so its error is the one to report.
                 Err(error) if error.cause == Cause::NotFound => missing = missing.or(Some(error)),
                 Err(error) => return Err(error),
@@ -157,23 +220,22 @@ impl ObjectStorage {
     /// If the server does not answer, or refuses.
     pub async fn describe(&self, attachment: &Attachment) -> Result<Option<Described>, StorageError> {
         for (name, naming) in self.names(attachment) {
-            match self.bucket.head(&name).await {
-                Ok((size, version)) => return Ok(Some(Described { name, naming, size, version })),
-                Err(error) if error.cause == Cause::NotFound => {}
-                Err(error) => return Err(error),
+            let has_sidecar = naming == Naming::KeyVault && self.has_sidecar(&name).await?;
+            if let Some((size, version)) = found(self.bucket.head(&name).await)? {
+                let naming = of_blob(naming, has_sidecar);
+                return Ok(Some(Described { name, naming, size, version }));
             }
         }
         Ok(None)
     }
 
-    /// Whether the server's checksum confirms that the object of `attachment` is `content`. `false` if the
-    /// server has no checksum, or a different one.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
-    pub async fn is_confirmed(&self, attachment: &Attachment, content: &Bytes) -> Result<bool, StorageError> {
-        self.bucket.is_confirmed(&self.object_name(attachment), content).await
+    /// The sidecar of a blob of the earlier plugin for Azure Key Vault; `None` if it has none.
+    async fn sidecar(&self, name: &str) -> Result<Option<Bytes>, StorageError> {
+        self.bucket.get_small(&sidecar_of(name), LONGEST_SIDECAR).await
+    }
+
+    async fn has_sidecar(&self, name: &str) -> Result<bool, StorageError> {
+        Ok(found(self.bucket.head(&sidecar_of(name)).await)?.is_some())
     }
 
     /// Deletes an attachment under each name that its object may have, with one request for each.
@@ -182,10 +244,18 @@ impl ObjectStorage {
     ///
     /// If the bucket does not confirm a deletion.
     pub async fn remove(&self, attachment: &Attachment) -> Result<(), StorageError> {
-        for (name, _) in self.names(attachment) {
+        let names = self.names(attachment).into_iter().map(|(name, _)| name);
+        for name in names.chain(self.sidecars(attachment)) {
             self.bucket.delete(&name).await?;
         }
         Ok(())
+    }
+
+    /// The names of the sidecars that an attachment may have. They must be deleted after the blobs: a blob without sidecar
+    /// is taken for content in clear.
+    fn sidecars(&self, attachment: &Attachment) -> Vec<String> {
+        let names = self.key_vault_blobs.then(|| attachment.key_vault_names());
+        names.into_iter().flatten().map(|name| sidecar_of(&name)).collect()
     }
 
     /// Aborts an upload in parts that has begun earlier; see [`Bucket::abort_upload`].
@@ -201,13 +271,32 @@ impl ObjectStorage {
     /// result for each attachment, in their order.
     pub async fn remove_many(&self, attachments: &[Attachment]) -> Vec<Result<(), StorageError>> {
         let names = |attachment| self.names(attachment).into_iter().map(|(name, _)| name).collect();
-        self.remove_names(attachments.iter().map(names).collect()).await
+        self.remove_with_sidecars(attachments, attachments.iter().map(names).collect()).await
     }
 
     /// Deletes attachments as [`remove_many`](Self::remove_many) does, also under the names that their objects
     /// have with another structure, or with encryption on or off.
     pub async fn remove_everywhere(&self, attachments: &[Attachment]) -> Vec<Result<(), StorageError>> {
-        self.remove_names(attachments.iter().map(|attachment| self.every_name(attachment)).collect()).await
+        let names = attachments.iter().map(|attachment| self.every_name(attachment));
+        self.remove_with_sidecars(attachments, names.collect()).await
+    }
+
+    /// Deletes the objects of each attachment, and then the sidecars of those whose objects were deleted.
+    async fn remove_with_sidecars(
+        &self,
+        attachments: &[Attachment],
+        lists: Vec<Vec<String>>,
+    ) -> Vec<Result<(), StorageError>> {
+        let removed = self.remove_names(lists).await;
+        if !self.key_vault_blobs {
+            return removed;
+        }
+        let sidecars = attachments.iter().zip(&removed).map(|(attachment, removed)| match removed {
+            Ok(()) => self.sidecars(attachment),
+            Err(_) => Vec::new(),
+        });
+        let sidecars = self.remove_names(sidecars.collect()).await;
+        removed.into_iter().zip(sidecars).map(|(removed, sidecar)| removed.and(sidecar)).collect()
     }
 
     /// Deletes lists of objects. The result of a list is that of all its objects.
@@ -232,8 +321,9 @@ impl ObjectStorage {
                 .chain(names.clone())
                 .collect::<Vec<_>>()
         });
+        let key_vault = self.key_vault_blobs.then(|| attachment.key_vault_names());
         // In the legacy structure, encrypted objects have the same names.
-        names.collect::<BTreeSet<_>>().into_iter().collect()
+        names.chain(key_vault.into_iter().flatten()).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The names that an attachment's object may have, the regular one first.
@@ -246,6 +336,9 @@ impl ObjectStorage {
         }
         let old = |(name, naming): &(String, _)| Some((self.backslash_name(layout, name)?, *naming));
         names.extend(names.iter().filter_map(old).collect::<Vec<_>>());
+        if self.key_vault_blobs {
+            names.extend(attachment.key_vault_names().map(|name| (name, Naming::KeyVault)));
+        }
         names
     }
 
@@ -260,6 +353,16 @@ impl ObjectStorage {
     }
 }
 
+/// What is known of the content of an object with this naming. Blobs of the earlier plugin for Azure Key Vault are
+/// encrypted if they have a sidecar.
+fn of_blob(naming: Naming, has_sidecar: bool) -> Naming {
+    if naming == Naming::KeyVault && !has_sidecar { Naming::Clear } else { naming }
+}
+
+fn sidecar_of(name: &str) -> String {
+    format!("{name}{SIDECAR}")
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -269,6 +372,74 @@ mod tests {
 
     use super::*;
     use crate::bucket::BucketOptions;
+
+    #[tokio::test]
+    async fn content_decides_about_the_name_of_a_confirmed_object() {
+        let attachment = Attachment::new("fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", ContentType::DICOM).unwrap();
+        for configured in [false, true] {
+            let bucket = Bucket::new(BucketOptions::new(Arc::new(InMemory::new()), "memory://bucket"));
+            let layout = Layout { encrypted: configured, ..Layout::default() };
+            let objects = ObjectStorage::new(bucket, layout, false, true);
+            for encrypted in [false, true] {
+                let content = Bytes::from(format!("encrypted: {encrypted}"));
+                assert!(!objects.has(&attachment, encrypted, &content).await.unwrap());
+                objects.create_confirmed(&attachment, encrypted, content.clone()).await.unwrap();
+                assert!(objects.has(&attachment, encrypted, &content).await.unwrap());
+            }
+            for (suffix, size) in [(".dcm", 16), (".dcm.enc", 15)] {
+                let name = format!("{}{suffix}", attachment.uuid);
+                assert_eq!(objects.bucket.head(&name).await.unwrap().0, size, "{name}, {configured}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn blobs_of_the_earlier_key_vault_plugin_are_found_and_removed() {
+        let uuid = "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11";
+        // In the blobs, Orthanc has called the types of users unknown.
+        for (content_type, in_name, encrypted) in
+            [(1024, 0, false), (1024, 0, true), (1024, 1024, true), (1, 1, false), (1, 1, true)]
+        {
+            let attachment = Attachment::new(uuid, ContentType(content_type)).unwrap();
+            let (name, sidecar) = (format!("{uuid}-{in_name}"), format!("{uuid}-{in_name}.info"));
+            let bucket = Bucket::new(BucketOptions::new(Arc::new(InMemory::new()), "memory://bucket"));
+            // That plugin knew no root path.
+            let layout = Layout { root: RootPath::new("a/b").unwrap(), encrypted: true, ..Layout::default() };
+            let without = ObjectStorage::new(bucket, layout, false, false);
+            let with = without.clone().with_key_vault_blobs();
+            let put = async |name: &str| without.bucket.put(name, Payload::Owned("x".into())).await.unwrap();
+            put(&name).await;
+            if encrypted {
+                put(&sidecar).await;
+            }
+            let naming = if encrypted { Naming::KeyVault } else { Naming::Clear };
+            let error = without.read(&attachment, ReadRange::Whole).await.unwrap_err();
+            assert_eq!(error.cause, Cause::NotFound);
+            let found = with.read(&attachment, ReadRange::Whole).await.unwrap();
+            assert_eq!((found.name, found.naming), (name.clone(), naming));
+            let described = with.describe(&attachment).await.unwrap().unwrap();
+            assert_eq!((described.name, described.naming), (name.clone(), naming));
+            assert_eq!(found.sidecar.as_deref(), encrypted.then_some(&b"x"[..]));
+
+            // A new object has precedence.
+            with.create(&attachment, Payload::Owned("new".into())).await.unwrap();
+            let found = with.read(&attachment, ReadRange::Whole).await.unwrap();
+            assert_eq!(found.naming, Naming::Envelope);
+            with.remove_many(&[attachment]).await.into_iter().collect::<Result<(), _>>().unwrap();
+            assert!(with.describe(&attachment).await.unwrap().is_none());
+            put(&name).await;
+            put(&sidecar).await;
+            with.remove(&attachment).await.unwrap();
+            assert!(with.bucket.head(&sidecar).await.is_err());
+            put(&name).await;
+            put(&sidecar).await;
+            with.remove_everywhere(&[attachment]).await.into_iter().collect::<Result<(), _>>().unwrap();
+            assert!(with.bucket.head(&name).await.is_err() && with.bucket.head(&sidecar).await.is_err());
+            put(&sidecar).await;
+            without.remove_everywhere(&[attachment]).await.into_iter().collect::<Result<(), _>>().unwrap();
+            assert!(with.bucket.head(&sidecar).await.is_ok(), "not a name of this configuration");
+        }
+    }
 
     #[tokio::test]
     async fn objects_of_windows_are_found_and_removed() {

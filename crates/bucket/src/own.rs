@@ -4,7 +4,6 @@ use bytes::Bytes;
 use object_store::{PutMode, PutOptions};
 
 use crate::bucket::{Bucket, BucketCheck};
-use crate::download::ReadRange;
 use crate::error::{Cause, Operation, StorageError};
 use crate::object_storage::ObjectStorage;
 use crate::retry::{Attempts, RetryPolicy};
@@ -82,19 +81,7 @@ impl ObjectStorage {
     /// If the server does not answer, or refuses; [`Cause::Damaged`] if the object is too large for a note.
     pub async fn read_note(&self, note: &str, policy: RetryPolicy) -> Result<Option<Bytes>, StorageError> {
         let bucket = self.bucket.clone().with_retry(policy);
-        let mut download = match bucket.get(&self.own_name(note), ReadRange::Whole).await {
-            Err(error) if error.cause == Cause::NotFound => return Ok(None),
-            opened => opened?,
-        };
-        let mut content = Vec::new();
-        while let Some(chunk) = download.next().await? {
-            content.extend_from_slice(&chunk);
-            if content.len() > LONGEST_NOTE {
-                let cause = Cause::Damaged(format!("it has more than {LONGEST_NOTE} bytes"));
-                return Err(StorageError::new(Operation::Read, self.note_url(note), cause));
-            }
-        }
-        Ok(Some(content.into()))
+        bucket.get_small(&self.own_name(note), LONGEST_NOTE).await
     }
 
     /// Whether the server has something under each name, so that it is no storage server.

@@ -55,6 +55,31 @@ impl RetryPolicy {
             ..self
         }
     }
+
+    /// Makes attempts of a small request to another service than the bucket's, such as a key service, until one
+    /// succeeds, one fails permanently, or the limits are reached. In total, they last no longer than the patience.
+    ///
+    /// # Errors
+    ///
+    /// The error of the last attempt. Its object is `target`, which the messages name after the operation.
+    pub async fn request<T, F>(
+        self,
+        operation: Operation,
+        target: String,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, StorageError>
+    where
+        F: Future<Output = object_store::Result<T>>,
+    {
+        let policy = Self { deadline: self.deadline.min(self.patience), ..self };
+        let answer = Attempts::new(policy, operation, target).run(attempt).await;
+        answer.map(|(value, _)| value).map_err(|error| match error.cause {
+            Cause::TimedOut(limit) if limit < self.deadline => {
+                StorageError { cause: Cause::Unanswered(limit), ..error }
+            }
+            _ => error,
+        })
+    }
 }
 
 /// The attempts of one operation on one object.
@@ -328,6 +353,19 @@ mod tests {
             .await;
         assert_eq!(result.unwrap_err().cause, Cause::NotFound);
         assert_eq!(made.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_to_another_service_ends_with_the_patience() {
+        let policy = RetryPolicy::default();
+        let cause = async |policy: RetryPolicy| {
+            let silence = std::future::pending::<object_store::Result<()>>;
+            policy.request(Operation::WrapKey, "service".to_owned(), silence).await.unwrap_err().cause
+        };
+        let start = Instant::now();
+        assert_eq!(cause(policy).await, Cause::Unanswered(policy.patience));
+        assert_eq!(start.elapsed(), policy.patience);
+        assert_eq!(cause(policy.patient()).await, Cause::TimedOut(policy.deadline));
     }
 
     #[tokio::test(start_paused = true)]

@@ -35,6 +35,8 @@ enum Fault {
     NoAnswer,
     /// As `NoAnswer`, and then another object of the same size has the name.
     NoAnswerAndReplaced,
+    /// Each request that stores an object is answered, and then another object of the same size has the name.
+    Replaced,
     /// The connection breaks after an object was stored, which can only be looked up, not read.
     NoAnswerToReads,
     /// Nothing is stored, and there is no answer.
@@ -53,6 +55,7 @@ struct Store {
     fault: Fault,
     events: Arc<Mutex<Vec<String>>>,
     heads: AtomicUsize,
+    reads: AtomicUsize,
 }
 
 impl Store {
@@ -75,15 +78,20 @@ impl Store {
         }
     }
 
+    async fn replace(&self, path: &Path) -> Result<()> {
+        let size = self.memory.head(path).await?.size;
+        let other = vec![7; usize::try_from(size).unwrap()];
+        self.memory.put(path, other.into()).await.map(drop)
+    }
+
     /// Called after an object was stored.
     async fn after(&self, path: &Path) -> Result<()> {
         match &self.fault {
             Fault::NoAnswer => std::future::pending().await,
             Fault::NoAnswerToReads => Err(broken()),
+            Fault::Replaced => self.replace(path).await,
             Fault::NoAnswerAndReplaced => {
-                let size = self.memory.head(path).await?.size;
-                let other = vec![7; usize::try_from(size).unwrap()];
-                self.memory.put(path, other.into()).await?;
+                self.replace(path).await?;
                 std::future::pending().await
             }
             _ => Ok(()),
@@ -129,6 +137,7 @@ impl ObjectStore for Store {
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         self.heads.fetch_add(usize::from(options.head), Ordering::Relaxed);
+        self.reads.fetch_add(usize::from(!options.head), Ordering::Relaxed);
         if matches!(self.fault, Fault::NoAnswerToReads) && !options.head {
             std::future::pending::<()>().await;
         }
@@ -230,6 +239,26 @@ async fn lost_confirmation_of_a_whole_object_is_success() {
         bucket.put(NAME, content(size)).await.unwrap();
         assert_eq!(store.heads.load(Ordering::Relaxed), 1, "{size}");
         assert!(stored(&bucket).await == content(size).bytes(), "{size}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn object_without_a_checksum_is_read_back() {
+    for size in SIZES {
+        for (fault, is_equal) in [(Fault::None, true), (Fault::NoAnswer, true), (Fault::Replaced, false)] {
+            let store = Store::with(fault);
+            let bucket = bucket(&store, SECOND);
+            let result = bucket.put_confirmed(NAME, content(size).bytes().clone()).await;
+            let requests = [&store.heads, &store.reads].map(|count| count.load(Ordering::Relaxed));
+            assert_eq!(requests, [1, 1], "{size} with {:?}", store.fault);
+            match result {
+                Ok(()) => assert!(is_equal, "{size}"),
+                Err(error) => {
+                    assert!(!is_equal, "{size}: {error}");
+                    assert_eq!((&error.cause, error.may_remain), (&Cause::CopyDamaged, true));
+                }
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use object_store::client::{HttpError, HttpRequest, HttpResponse};
 
-use crate::client::small_body;
+use crate::document::small_body;
 use crate::error_body;
 use crate::exchange::Refusal;
 use crate::redact::Secrets;

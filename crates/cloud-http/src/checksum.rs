@@ -5,9 +5,13 @@
 //! | S3 | `x-amz-checksum-crc64nvme`, if requested with `x-amz-checksum-mode` | CRC-64/NVME, big-endian |
 //! | Google | `x-goog-hash: crc32c=…` | CRC-32C (Castagnoli), big-endian |
 //! | Azure | `x-ms-blob-content-md5` with ranges, otherwise `Content-MD5` | MD5, only of blobs that were stored with one request |
+//! | Azure, when it has stored a blob | `x-ms-content-crc64` | CRC-64/NVME, little-endian |
 //!
 //! All are in base64 and cover the whole object. Google and Azure send them with ranges too, where they are useless
 //! unless the range is the whole object. S3 does not; see [`Hasher`].
+//!
+//! All three clouds also send them when they have stored an object with one request. The answers to the requests of an
+//! upload in parts have checksums of something else: in Azure's last one, for example, of the list of parts.
 
 use std::fmt;
 
@@ -19,6 +23,7 @@ use md5::{Digest as _, Md5};
 
 const AMAZON: HeaderName = HeaderName::from_static("x-amz-checksum-crc64nvme");
 const AZURE: HeaderName = HeaderName::from_static("content-md5");
+const AZURE_STORED: HeaderName = HeaderName::from_static("x-ms-content-crc64");
 const AZURE_RANGE: HeaderName = HeaderName::from_static("x-ms-blob-content-md5");
 /// Google's header for checksums in requests and responses.
 pub(crate) const GOOGLE: HeaderName = HeaderName::from_static("x-goog-hash");
@@ -41,6 +46,9 @@ impl Checksum {
         if let Some(bytes) = value(AMAZON) {
             return Some(Self::Crc64Nvme(u64::from_be_bytes(bytes)));
         }
+        if let Some(bytes) = value(AZURE_STORED) {
+            return Some(Self::Crc64Nvme(u64::from_le_bytes(bytes)));
+        }
         let google = headers.get_all(GOOGLE).iter().filter_map(|value| value.to_str().ok());
         let hashes = google.flat_map(|value| value.split(','));
         if let Some(bytes) =
@@ -50,6 +58,12 @@ impl Checksum {
         }
         let azure = headers.get(AZURE_RANGE).or_else(|| headers.get(AZURE))?;
         decode::<16>(azure.to_str().ok()?).map(Self::Md5)
+    }
+
+    /// Returns the MD5 that an `ETag` may be. S3's is one if the object was stored in one request and not encrypted by
+    /// the server with a key of KMS. If it is something else, the object has a different MD5.
+    pub fn of_e_tag(e_tag: &str) -> Option<Self> {
+        hexadecimal(e_tag).map(Self::Md5)
     }
 
     /// Returns the name of the algorithm.
@@ -137,8 +151,8 @@ pub struct Hasher {
 }
 
 impl Hasher {
-    /// Begins with the object of this `ETag`. S3's is the MD5 of objects that were stored in one request and not
-    /// encrypted by the server with a key of KMS. MD5 is slow, so that `with_md5` should be false for large objects.
+    /// Begins with the object of this `ETag`, which may be an MD5 (see [`Checksum::of_e_tag`]). MD5 is slow, so that
+    /// `with_md5` should be false for large objects.
     pub fn new(e_tag: Option<&str>, with_md5: bool) -> Self {
         let expected = e_tag.and_then(hexadecimal).filter(|_| with_md5);
         Self {
@@ -221,6 +235,7 @@ mod tests {
             answer(&[(AMAZON, BASE64.encode(CRC64_NVME.to_be_bytes()))]),
             answer(&[(GOOGLE, format!("crc32c={},md5={md5}", BASE64.encode(CRC32C.to_be_bytes())))]),
             answer(&[(AZURE, md5.to_owned())]),
+            answer(&[(AZURE, md5.to_owned()), (AZURE_STORED, "iJh5CoYUi64=".to_owned())]),
         ];
         let names = answers.map(|headers| {
             let checksum = Checksum::of_answer(&headers).unwrap();
@@ -229,7 +244,7 @@ mod tests {
             assert!(!is_right(checksum, b""), "{checksum}");
             checksum.to_string()
         });
-        assert_eq!(names, ["CRC-64/NVME", "CRC-32C", "MD5"]);
+        assert_eq!(names, ["CRC-64/NVME", "CRC-32C", "MD5", "CRC-64/NVME"]);
     }
 
     #[test]
@@ -253,6 +268,9 @@ mod tests {
             (Some("\"+5f9e794323b453885f5181f1b624d0b\"".to_owned()), true, false),
             (None, true, false),
         ] {
+            let is_md5 =
+                e_tag.as_deref().and_then(Checksum::of_e_tag).is_some_and(|md5| is_right(md5, CHECK));
+            assert_eq!(is_md5 && with_md5, expected, "{e_tag:?}");
             let mut hasher = Hasher::new(e_tag.as_deref(), with_md5);
             CHECK.chunks(4).for_each(|chunk| hasher.update(chunk));
             assert_eq!(hasher.fits_e_tag(), expected, "{e_tag:?}");

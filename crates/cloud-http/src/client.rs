@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, RETRY_AFTER};
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use object_store::client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService};
 use object_store::{ClientOptions, RetryConfig};
 use tokio::sync::Semaphore;
@@ -38,8 +38,8 @@ use crate::upload::{Lease, UploadBody, is_lent};
 const MAX_ERROR_BODY: usize = 64 * 1024;
 /// The longest pause that a server may ask for (`Retry-After`).
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
-/// Maximum number of bytes to read of a document, such as the answer to the deletion of 1,000 objects.
-const MAX_DOCUMENT: usize = 8 * 1024 * 1024;
+/// Maximum time until a key service answers. It has little to do, so that another attempt is better than a longer wait.
+const KEY_SERVICE_ANSWER: Duration = Duration::from_secs(10);
 const USER_AGENT: &str = concat!("orthanc-object-storage/", env!("CARGO_PKG_VERSION"));
 
 /// Options of a [`CloudHttp`].
@@ -95,6 +95,8 @@ pub struct CloudHttp {
     client: reqwest::Client,
     connections: Arc<Semaphore>,
     limits: Limits,
+    /// Maximum number of redirects of one request.
+    redirects: usize,
     /// The last progress of any exchange.
     progress: Progress,
     crc32c_of_uploads: bool,
@@ -140,6 +142,7 @@ impl CloudHttp {
                 answer: options.answer_limit,
                 download: options.connect_timeout,
             },
+            redirects: MAX_REDIRECTS,
             progress: Progress::start(),
             crc32c_of_uploads: false,
             secrets: Secrets::default(),
@@ -187,12 +190,22 @@ impl CloudHttp {
         TokenHttp::new(Self { has_answered: Arc::default(), ..self.clone() })
     }
 
+    /// Returns this client for requests to a key service: it follows no redirect, since a file key must not reach another
+    /// server than the one in the configuration, and does not wait long for an answer.
+    #[must_use]
+    pub fn for_key_service(self) -> Self {
+        let [stall, answer] =
+            [self.limits.stall, self.limits.answer].map(|limit| limit.min(KEY_SERVICE_ANSWER));
+        let limits = Limits { stall, answer, ..self.limits };
+        Self { limits, redirects: 0, ..self }
+    }
+
     /// Sends a request, and sends it again where the server redirects it to.
     async fn follow(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         // These signatures contain the host.
         let is_of_aws = |value: &HeaderValue| value.as_bytes().starts_with(b"AWS4-");
         let is_bound = request.headers().get(AUTHORIZATION).is_some_and(is_of_aws);
-        for _ in 0..if is_bound { 0 } else { MAX_REDIRECTS } {
+        for _ in 0..if is_bound { 0 } else { self.redirects } {
             let response = self.exchange(request.clone()).await?;
             let Some(target) = redirect_target(request.uri(), &response) else { return Ok(response) };
             *request.uri_mut() = target;
@@ -356,25 +369,13 @@ async fn beginning(download: DownloadBody) -> Bytes {
     body.freeze()
 }
 
-/// Reads the body of a response that is a document, not an object.
-///
-/// # Errors
-///
-/// Fails if the connection breaks, or the body is larger than any document of the clouds.
-pub async fn small_body(response: HttpResponse) -> Result<Bytes, HttpError> {
-    match Limited::new(response.into_body(), MAX_DOCUMENT).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) => {
-            Err(error.downcast().map_or_else(|_| protocol("the answer is too large"), |error| *error))
-        }
-    }
-}
-
 fn note_answer(status: StatusCode, headers: &HeaderMap) {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     note(|exchange| {
         exchange.status = Some(status.as_u16());
         exchange.request_id = text("x-amz-request-id")
+            // Services other than S3.
+            .or_else(|| text("x-amzn-requestid"))
             .or_else(|| text("x-ms-request-id"))
             .or_else(|| text("x-guploader-uploadid"));
         exchange.retry_after =
@@ -405,7 +406,7 @@ fn has_plausible_sizes(headers: &HeaderMap) -> bool {
     numbers.filter(|digits| !digits.is_empty()).all(|digits| digits.parse::<i64>().is_ok())
 }
 
-fn protocol(reason: &str) -> HttpError {
+pub(crate) fn protocol(reason: &str) -> HttpError {
     TransportError::Protocol { reason: reason.to_owned() }.into_http()
 }
 

@@ -78,7 +78,9 @@ fn of_json(body: &Map<String, Value>, secrets: &Secrets) -> Refusal {
     let reason = inner.get("errors").and_then(|errors| errors.pointer("/0/reason")).and_then(Value::as_str);
     let code = reason.map(str::to_owned).or_else(|| text(inner, &["code", "error", "status", "__type"]));
     let message = text(inner, &["message", "error_description", "detail", "title", "error"]);
-    let code = code.as_deref().and_then(name);
+    // AWS may put a namespace before the code.
+    let without_namespace = |code: &str| code.rsplit('#').next().and_then(name);
+    let code = code.as_deref().and_then(without_namespace);
     Refusal {
         message: message.map(|text| secrets.one_line(&text)).filter(|line| Some(line) != code.as_ref()),
         code,
@@ -248,6 +250,11 @@ mod tests {
                 some("AuthorizationFailure", "No"),
             ),
             ("{\"Code\":\"AccessDenied\",\"Message\":\"No\",\"Key\":\"x\"}", some("AccessDenied", "No")),
+            ("{\"__type\":\"DisabledException\",\"message\":\"No\"}", some("DisabledException", "No")),
+            (
+                "{\"__type\":\"com.amazon.coral.service#AccessDeniedException\",\"Message\":\"No\"}",
+                some("AccessDeniedException", "No"),
+            ),
             ("{\"message\":\"no Route matched\"}", message("no Route matched")),
             ("{\"error\":\"upstream is down\"}", message("upstream is down")),
             ("{\"title\":\"Denied\",\"status\":403,\"detail\":\"Not you\"}", message("Not you")),

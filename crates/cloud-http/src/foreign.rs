@@ -17,14 +17,15 @@ use crate::redact::one_line;
 const AZURE_CODE: &str = "x-ms-error-code";
 /// Beginnings of the names of headers that only storage services send.
 const SERVICE_HEADERS: [&str; 4] = ["x-amz", "x-ms-", "x-goog-", "x-guploader-"];
-/// Codes of a service's 404: of S3 and of Google's XML, of Azure, of Google's JSON.
-const NOT_FOUND: [&str; 7] = [
+/// Codes of a service's 404: of S3 and of Google's XML, of Azure and its key vaults, of Google's JSON.
+const NOT_FOUND: [&str; 8] = [
     "NoSuchKey",
     "NoSuchVersion",
     "NoSuchUpload",
     "NoSuchBucket",
     "BlobNotFound",
     "ContainerNotFound",
+    "KeyNotFound",
     "notFound",
 ];
 

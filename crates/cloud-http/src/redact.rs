@@ -128,10 +128,25 @@ fn without_keys(text: &str) -> String {
         let end = after.find(|letter| !is_key_letter(letter)).unwrap_or(after.len());
         let (run, remaining) = after.split_at(end);
         clean.push_str(before);
-        clean.push_str(if run.split(['-', '.']).any(looks_like_a_key) { GAP } else { run });
+        let is_key = run.split(['-', '.']).any(looks_like_a_key) || run.split('.').any(is_base64url);
+        let is_secret = is_key && !is_name_of_google(run);
+        clean.push_str(if is_secret { GAP } else { run });
         rest = remaining;
     }
     clean + rest
+}
+
+/// Whether `text` is the resource name of a key in Google Cloud KMS or of a version of it.
+fn is_name_of_google(text: &str) -> bool {
+    text.starts_with("projects/") && text.contains("/keyRings/")
+}
+
+/// Whether `text` looks like a key in base64url, whose dashes are not those between words: a fifth are capital letters.
+fn is_base64url(text: &str) -> bool {
+    let letters = text.replace('-', "");
+    let count = |is: fn(&u8) -> bool| letters.bytes().filter(is).count();
+    let is_mixed = count(u8::is_ascii_digit) > 0 && count(u8::is_ascii_lowercase) > 0;
+    is_mixed && count(u8::is_ascii_uppercase) * 5 >= letters.len() && looks_like_a_key(&letters)
 }
 
 /// Whether `text` is a long string of capital letters and digits, or of mixed characters without words: the kind
@@ -195,6 +210,7 @@ mod tests {
             ("no key GK31c2f218a2e44f485b94239e", "no key …"),
             ("signature 'aHVudGVyMg8S4J3nkM2wHk9q/1yAcXQ2JtVw6Zk0b5E=' differs", "signature '…' differs"),
             ("hash 6d5a1c1bb7f0c0c2a0f1de1f0e5d3c2b1a09f8e7", "hash …"),
+            ("value rK2w-bD9xQ-Lk_3Zt-a8VhPq-7Yc-uEoN1s-gT4m-Jf0 is wrong", "value … is wrong"),
             ("bad Authorization: Bearer ya29.hunter2", "bad Authorization: … …"),
             ("Bearer hunter2 expired", "Bearer … expired"),
             ("Basic authentication is off", "Basic authentication is off"),
@@ -209,9 +225,31 @@ mod tests {
             ("sig=hunter2\"", "sig=…\""),
             ("Server used following string to sign: 'PUT hunter2", "Server used following string to sign…"),
             ("the CanonicalRequest was GET", "the CanonicalRequest…"),
+            (
+                "projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1 is not enabled.",
+                "projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1 is not enabled.",
+            ),
         ] {
             assert_eq!(one_line(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn keys_in_base64url_are_removed() {
+        // Deterministic: xorshift.
+        let mut state = 1_u64;
+        let mut random = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state >> 32).unwrap()
+        };
+        let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut key = || (0..43).map(|_| char::from(letters[random() % 64])).collect::<String>();
+        let is_kept = |key: String| one_line(&key) == key;
+        let kept = (0..10_000).filter(|_| is_kept(key())).count();
+        // Nobody can tell them from words.
+        assert!(kept < 50, "{kept}");
     }
 
     #[test]
@@ -227,6 +265,10 @@ mod tests {
             "AADSTS700016: Application with identifier '8d5a7f1e-2b3c-4d5e-8f90-a1b2c3d4e5f6' was not found",
             "The authorization header is malformed; the region 'us-east-1' is wrong; expecting 'eu-central-1'",
             "no object fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11.dcm",
+            "no object Hospital-A/fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11.dcm",
+            "RequestId:8D5A7F1E-2B3C-4D5E-8F90-A1B2C3D4E5F6 Time:2026-11-27T02:19:00.1234567Z",
+            "arn:aws:kms:eu-central-1:111122223333:key/8d5a7f1e-2b3c-4d5e-8f90-a1b2c3d4e5f6 is disabled",
+            "InvalidSAS-Token2 for AES256-GCM-SHA384 and RSA-OAEP-256",
             "Zugriff verweigert: ungültig",
         ] {
             assert_eq!(one_line(text), text);

@@ -65,14 +65,15 @@ pub(crate) struct A1Sealer {
 impl A1Sealer {
     /// Appends the header.
     pub(crate) fn new(ring: &KeyRing, envelope: &mut Vec<u8>) -> Result<Self, EncryptError> {
+        let (key_id, master_key) = ring.current().ok_or(EncryptError::KeyService)?;
         let data_key = Secret::random()?;
         let mut iv = Zeroizing::new([0; IV_LEN]);
         fill_random(iv.as_mut())?;
 
         let mut header = [0; HEADER_LEN];
-        let mask = ring.current().a1_mask();
+        let mask = master_key.a1_mask();
         header[..2].copy_from_slice(&Format::A1.magic());
-        header[2..6].copy_from_slice(&ring.current_id().to_le_bytes());
+        header[2..6].copy_from_slice(&key_id.to_le_bytes());
         header[6..38].copy_from_slice(iv.as_ref());
         header[38..].copy_from_slice(data_key.as_ref());
         apply_mask(&mut header[6..38], mask);

@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 
 use thiserror::Error;
 
+use crate::a2::header::Service;
+
 /// The cryptographic library failed although its input was valid: out of memory, no entropy, or a bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error(
@@ -82,7 +84,7 @@ pub enum HeaderError {
     SegmentSize(u8),
     /// The key wrap algorithm is unknown.
     #[error(
-        "the key wrap algorithm in the A2 header must be 1 or 2, got {0}; the object is damaged or was written by a \
+        "the key wrap algorithm in the A2 header must be 1 to 4, got {0}; the object is damaged or was written by a \
          newer version"
     )]
     WrapAlgorithm(u8),
@@ -97,10 +99,11 @@ pub enum HeaderError {
         /// The length of the wrapped key, in bytes.
         len: usize,
     },
-    /// The wrapped key of algorithm 2 is not a key identifier and a ciphertext, or its master key id is not
-    /// 0.
-    #[error("the Key Vault wrapped key in the A2 header is malformed; the object is damaged")]
-    MalformedKeyVaultWrap,
+    /// The field of a key service is not a key's name and a ciphertext, or the master key id is not 0.
+    #[error(
+        "the A2 header says that the file key is wrapped by {0}, but is malformed; the object is damaged"
+    )]
+    MalformedServiceWrap(Service),
 }
 
 /// A range is not within the plaintext, or ends before it starts.
@@ -123,6 +126,10 @@ pub enum EncryptError {
     /// A2 requires the attachment's UUID.
     #[error(transparent)]
     InvalidUuid(#[from] InvalidUuid),
+    /// The current key is in a key service: use
+    /// [`encrypt_a2_with_file_key`](crate::encrypt_a2_with_file_key) with a key of [`FileKeys`](crate::FileKeys).
+    #[error("the current master key is in a key service, and no file key was wrapped there")]
+    KeyService,
     /// The given wrapped key does not fit in a header.
     #[error("cannot write the A2 header: {0}")]
     Header(#[from] HeaderError),
@@ -210,15 +217,17 @@ pub enum DecryptError {
         /// The attachment's UUID.
         uuid: String,
     },
-    /// The file key is wrapped by Azure Key Vault, which this crate does not call. Unwrap the key there, then
-    /// use [`A2Opener::with_file_key`](crate::A2Opener::with_file_key).
+    /// The file key is wrapped by a key service, and has not been unwrapped. Unwrap it with
+    /// [`FileKeys::unwrap`](crate::FileKeys::unwrap), and keep it during the decryption.
     #[error(
-        "the file key is wrapped by Azure Key Vault ({kid}), which is not available here; configure the key vault, or \
-         unwrap the key there first"
+        "the file key is wrapped by {service}{}, which is not configured; configure it in MasterKey or \
+         PreviousMasterKeys, or unwrap the key there yourself", with_key(.key)
     )]
-    KeyVaultNotAvailable {
-        /// The vault key's identifier, a URL without secrets.
-        kid: String,
+    NotUnwrapped {
+        /// The service.
+        service: Service,
+        /// The name of its key, which is no secret; empty for AWS.
+        key: String,
     },
     /// The range is not within the plaintext.
     #[error(transparent)]
@@ -241,11 +250,35 @@ impl DecryptError {
     }
 }
 
+/// The name of a key for a message, if there is one. Those in headers and sidecars may be anything, also long or with
+/// line ends.
+pub(crate) fn with_key(key: &str) -> String {
+    const LONGEST: usize = 250;
+    if key.is_empty() {
+        return String::new();
+    }
+    let mut shown: String = key.chars().filter(|letter| !letter.is_control()).take(LONGEST).collect();
+    if shown.len() < key.len() {
+        shown.push('…');
+    }
+    format!(" ({shown})")
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Write as _;
 
     use super::*;
+    use crate::cbc::CbcError;
+
+    #[test]
+    fn names_of_keys_are_short_and_of_one_line() {
+        assert_eq!(with_key(""), "");
+        let kid = "https://name.vault.azure.net/keys/images/0123456789abcdef0123456789abcdef";
+        assert_eq!(with_key(kid), format!(" ({kid})"));
+        assert_eq!(with_key("images\r\nE1127 forged"), " (imagesE1127 forged…)");
+        assert_eq!(with_key(&"ä".repeat(60_000)), format!(" ({}…)", "ä".repeat(250)));
+    }
 
     /// Appends one line per variant. The match has no wildcard, so a new variant must be listed to compile.
     macro_rules! append_messages {
@@ -263,7 +296,7 @@ mod tests {
     fn messages() {
         let primitive = PrimitiveFailed("draw random bytes");
         let header = HeaderError::SegmentSize(11);
-        let kid = "https://example.vault.azure.net/keys/key/1".to_owned();
+        let key = "https://example.vault.azure.net/keys/key/1".to_owned();
         let uuid = "6a3e9a74-3a2c-4b7e-9d0a-1f6f5c1d2e3b".to_owned();
         let mut text = String::new();
         append_messages!(text, KeyFileError {
@@ -275,12 +308,13 @@ mod tests {
         append_messages!(text, KeyRingError { DuplicateId = KeyRingError::DuplicateId { id: 3 }, });
         append_messages!(text, HeaderError {
             SegmentSize = HeaderError::SegmentSize(11),
-            WrapAlgorithm = HeaderError::WrapAlgorithm(3),
+            WrapAlgorithm = HeaderError::WrapAlgorithm(5),
             WrappedKeyLength = HeaderError::WrappedKeyLength { algorithm: 1, len: 41 },
-            MalformedKeyVaultWrap = HeaderError::MalformedKeyVaultWrap,
+            MalformedServiceWrap = HeaderError::MalformedServiceWrap(Service::AzureKeyVault),
         });
         append_messages!(text, EncryptError {
             InvalidUuid = InvalidUuid,
+            KeyService = EncryptError::KeyService,
             Header = header.clone(),
             TooLarge = EncryptError::TooLarge { len: 1 << 40 },
             AlreadyFailed = EncryptError::AlreadyFailed,
@@ -297,11 +331,16 @@ mod tests {
             A1NotAuthentic = DecryptError::A1NotAuthentic { key_id: 3 },
             WrappedKeyNotAuthentic = DecryptError::WrappedKeyNotAuthentic { key_id: 3 },
             SegmentNotAuthentic = DecryptError::SegmentNotAuthentic { segment: 1, segments: 3, uuid },
-            KeyVaultNotAvailable = DecryptError::KeyVaultNotAvailable { kid },
+            NotUnwrapped = DecryptError::NotUnwrapped { service: Service::AzureKeyVault, key },
             Range = RangeError { start: 5, end: 12, plaintext_len: 10 },
             Target = DecryptError::target("the disk is full"),
             AlreadyFailed = DecryptError::AlreadyFailed,
             Primitive = primitive,
+        });
+        append_messages!(text, CbcError {
+            Info = CbcError::Info("/cek/key/iv"),
+            Length = CbcError::Length { expected: 32, got: 16 },
+            NotDecrypted = CbcError::NotDecrypted,
         });
         insta::with_settings!({
             snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/messages"),

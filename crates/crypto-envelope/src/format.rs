@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::a1;
-use crate::a2::header::{A2Header, KeyWrap};
+use crate::a2::header::{A2Header, KeyWrap, Service};
 use crate::a2::layout::{A2Geometry, A2Layout};
 use crate::error::DecryptError;
 
@@ -48,8 +48,17 @@ impl fmt::Display for Format {
 pub struct EnvelopeHeader {
     /// The format.
     pub format: Format,
-    /// Id of the master key (0 for A2 with Key Vault).
+    /// Id of the master key (0 for A2 with a key service).
     pub key_id: u32,
+    /// The service that wraps the file key, if `identify` got seven bytes or more.
+    pub service: Option<Service>,
+}
+
+impl EnvelopeHeader {
+    /// Id of the master key; `None` if it is in a key service.
+    pub fn master_key_id(&self) -> Option<u32> {
+        self.service.is_none().then_some(self.key_id)
+    }
 }
 
 /// Recognizes an envelope by its first [`IDENTIFY_LEN`] bytes; `start` may be longer.
@@ -60,7 +69,9 @@ pub fn identify(start: &[u8]) -> Option<EnvelopeHeader> {
     let [a, version, key_id @ ..] = *start.first_chunk::<IDENTIFY_LEN>()?;
     let format = [Format::A1, Format::A2].into_iter().find(|format| format.magic() == [a, version])?;
     let key_id = u32::from_le_bytes(key_id);
-    Some(EnvelopeHeader { format, key_id })
+    let algorithm = start.get(IDENTIFY_LEN).filter(|_| format == Format::A2 && key_id == 0);
+    let service = algorithm.and_then(|algorithm| Service::of_algorithm(*algorithm));
+    Some(EnvelopeHeader { format, key_id, service })
 }
 
 /// Everything that an envelope reveals without a key. Nothing of it is verified, because verification
@@ -69,7 +80,7 @@ pub fn identify(start: &[u8]) -> Option<EnvelopeHeader> {
 pub struct Inspection {
     /// The format.
     pub format: Format,
-    /// Id of the master key (0 for A2 with Key Vault).
+    /// Id of the master key (0 for A2 with a key service).
     pub key_id: u32,
     /// Length of the envelope, in bytes.
     pub envelope_len: u64,
@@ -88,10 +99,10 @@ pub struct EnvelopeDetails {
     pub segment_size: u64,
     /// Number of segments.
     pub segments: u64,
-    /// 1: AES-256-KWP under the master key; 2: Azure Key Vault.
-    pub wrap_algorithm: u8,
-    /// The vault key's identifier, for algorithm 2 if `start` contained the whole header.
-    pub key_vault_kid: Option<String>,
+    /// The service that wraps the file key; `None` for the master key.
+    pub service: Option<Service>,
+    /// The name of the service's key, if `start` contained the whole header; empty for AWS.
+    pub service_key: Option<String>,
 }
 
 /// Reads the properties of an envelope of `envelope_len` bytes from its first [`INSPECT_LEN`] bytes or more.
@@ -100,7 +111,7 @@ pub struct EnvelopeDetails {
 /// [`DecryptError::NotAnEnvelope`], [`DecryptError::Truncated`] if `start` is too short,
 /// [`DecryptError::Header`] and [`DecryptError::InvalidLength`].
 pub fn inspect(start: &[u8], envelope_len: u64) -> Result<Inspection, DecryptError> {
-    let EnvelopeHeader { format, key_id } = identify(start).ok_or(DecryptError::NotAnEnvelope)?;
+    let EnvelopeHeader { format, key_id, .. } = identify(start).ok_or(DecryptError::NotAnEnvelope)?;
     match format {
         Format::A1 => Ok(Inspection {
             format,
@@ -116,8 +127,8 @@ pub fn inspect(start: &[u8], envelope_len: u64) -> Result<Inspection, DecryptErr
                 received: start.len() as u64,
             })?;
             let layout = A2Layout::new(fixed.geometry, envelope_len)?;
-            let key_vault_kid = match A2Header::parse(start)?.as_ref().map(A2Header::wrap) {
-                Some(KeyWrap::KeyVault { kid, .. }) => Some(kid.to_owned()),
+            let service_key = match A2Header::parse(start)?.as_ref().map(A2Header::wrap) {
+                Some(KeyWrap::Service(wrap)) => Some(wrap.key.to_owned()),
                 _ => None,
             };
             Ok(Inspection {
@@ -129,8 +140,8 @@ pub fn inspect(start: &[u8], envelope_len: u64) -> Result<Inspection, DecryptErr
                 details: Some(EnvelopeDetails {
                     segment_size: layout.segment_size(),
                     segments: layout.segments(),
-                    wrap_algorithm: fixed.wrap_algorithm,
-                    key_vault_kid,
+                    service: fixed.service,
+                    service_key,
                 }),
             })
         }

@@ -7,6 +7,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
+use crate::a2::opener::FileKey;
 use crate::error::{KeyFileError, PrimitiveFailed};
 use crate::key_ring::MasterKey;
 use crate::primitives::Secret;
@@ -28,6 +29,18 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// # Errors
 /// [`KeyFileError`] if the content is not base64 of exactly 32 bytes. The error contains no key material.
 pub fn parse_key_file(content: &[u8]) -> Result<MasterKey, KeyFileError> {
+    Ok(MasterKey::new(parse(content)?.as_ref())?)
+}
+
+/// Reads a file key that a key service has unwrapped, in the same form as a key file.
+///
+/// # Errors
+/// As [`parse_key_file`].
+pub fn parse_file_key(content: &[u8]) -> Result<FileKey, KeyFileError> {
+    parse(content).map(|key| FileKey::new(key.as_ref()))
+}
+
+fn parse(content: &[u8]) -> Result<Secret, KeyFileError> {
     let mut digits = Zeroizing::new([0; DIGITS]);
     let mut count = 0;
     let mut padding = 0;
@@ -61,7 +74,7 @@ pub fn parse_key_file(content: &[u8]) -> Result<MasterKey, KeyFileError> {
     }
     let mut key = Secret::zeroed();
     key.as_mut().copy_from_slice(&decoded[..MasterKey::LEN]);
-    Ok(MasterKey::new(key.as_ref())?)
+    Ok(key)
 }
 
 /// Shorter names cannot be a key, not even with several letters missing.

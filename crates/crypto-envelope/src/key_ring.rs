@@ -5,7 +5,9 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::a2::opener::FileKey;
 use crate::error::{KeyRingError, PrimitiveFailed, UnknownKeyId};
+use crate::file_keys::FileKeys;
 use crate::primitives::{KEY_LEN, Secret, ctr_key_stream, hkdf_sha256};
 
 /// `info` of the HKDF that derives A2's wrapping key from a master key.
@@ -89,14 +91,18 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// The configured master keys: the current one, which encrypts, and the previous ones, which only decrypt.
+/// The configured master keys: the current one, which encrypts, and the previous ones, which only decrypt. Each is
+/// either here or in a key service.
 ///
 /// Clones share the keys.
 #[derive(Clone)]
 pub struct KeyRing {
-    current_id: u32,
-    current: Arc<MasterKey>,
-    keys: Arc<BTreeMap<u32, Arc<MasterKey>>>,
+    /// `None` if the current key is in a key service.
+    current_id: Option<u32>,
+    keys: Arc<BTreeMap<u32, MasterKey>>,
+    file_keys: Option<Arc<FileKeys>>,
+    /// A file key that was unwrapped elsewhere.
+    unwrapped: Option<Arc<FileKey>>,
 }
 
 impl KeyRing {
@@ -109,19 +115,46 @@ impl KeyRing {
         current: MasterKey,
         previous: impl IntoIterator<Item = (u32, MasterKey)>,
     ) -> Result<Self, KeyRingError> {
-        let current = Arc::new(current);
-        let mut keys = BTreeMap::from([(current_id, Arc::clone(&current))]);
-        for (id, key) in previous {
-            match keys.entry(id) {
-                Entry::Occupied(_) => return Err(KeyRingError::DuplicateId { id }),
-                Entry::Vacant(free) => free.insert(Arc::new(key)),
-            };
-        }
-        Ok(Self { current_id, current, keys: Arc::new(keys) })
+        let keys = collect(std::iter::once((current_id, current)).chain(previous))?;
+        Ok(Self { current_id: Some(current_id), keys: Arc::new(keys), file_keys: None, unwrapped: None })
     }
 
-    /// Returns the id of the key that encrypts new envelopes.
-    pub fn current_id(&self) -> u32 {
+    /// Creates a ring whose current key is in a key service, which wraps the file keys of new envelopes.
+    ///
+    /// # Errors
+    /// [`KeyRingError::DuplicateId`] if two keys have the same id.
+    pub fn of_service(
+        file_keys: Arc<FileKeys>,
+        previous: impl IntoIterator<Item = (u32, MasterKey)>,
+    ) -> Result<Self, KeyRingError> {
+        let keys = collect(previous)?;
+        Ok(Self { current_id: None, keys: Arc::new(keys), file_keys: Some(file_keys), unwrapped: None })
+    }
+
+    /// Creates a ring that only opens envelopes of key services which have this file key, unwrapped elsewhere.
+    pub fn of_file_key(file_key: FileKey) -> Self {
+        let keys = Arc::default();
+        Self { current_id: None, keys, file_keys: None, unwrapped: Some(Arc::new(file_key)) }
+    }
+
+    /// The same keys, and previous ones that are in key services.
+    #[must_use]
+    pub fn with_previous_services(self, file_keys: Arc<FileKeys>) -> Self {
+        Self { file_keys: Some(file_keys), ..self }
+    }
+
+    /// Returns the file keys that key services have wrapped, if any are configured.
+    pub fn file_keys(&self) -> Option<&Arc<FileKeys>> {
+        self.file_keys.as_ref()
+    }
+
+    /// Returns the file key that was unwrapped elsewhere.
+    pub(crate) fn unwrapped(&self) -> Option<&FileKey> {
+        self.unwrapped.as_deref()
+    }
+
+    /// Returns the id of the key that encrypts new envelopes; `None` if it is in a key service.
+    pub fn current_id(&self) -> Option<u32> {
         self.current_id
     }
 
@@ -135,15 +168,27 @@ impl KeyRing {
     /// # Errors
     /// [`UnknownKeyId`], which contains the id and the configured ids.
     pub fn get(&self, id: u32) -> Result<&MasterKey, UnknownKeyId> {
-        self.keys
-            .get(&id)
-            .map(Arc::as_ref)
-            .ok_or_else(|| UnknownKeyId { id, configured: self.ids().collect() })
+        self.keys.get(&id).ok_or_else(|| UnknownKeyId { id, configured: self.ids().collect() })
     }
 
-    pub(crate) fn current(&self) -> &MasterKey {
-        &self.current
+    /// Returns the current key and its id; `None` if it is in a key service.
+    pub(crate) fn current(&self) -> Option<(u32, &MasterKey)> {
+        let id = self.current_id?;
+        Some((id, self.keys.get(&id)?))
     }
+}
+
+fn collect(
+    all: impl IntoIterator<Item = (u32, MasterKey)>,
+) -> Result<BTreeMap<u32, MasterKey>, KeyRingError> {
+    let mut keys = BTreeMap::new();
+    for (id, key) in all {
+        match keys.entry(id) {
+            Entry::Occupied(_) => return Err(KeyRingError::DuplicateId { id }),
+            Entry::Vacant(free) => free.insert(key),
+        };
+    }
+    Ok(keys)
 }
 
 impl fmt::Debug for KeyRing {
@@ -151,7 +196,8 @@ impl fmt::Debug for KeyRing {
         f.debug_struct("KeyRing")
             .field("current_id", &self.current_id)
             .field("ids", &self.ids().collect::<Vec<_>>())
-            .finish_non_exhaustive()
+            .field("file_keys", &self.file_keys)
+            .finish()
     }
 }
 

@@ -8,7 +8,8 @@
 //!   be read. An A2 envelope is bound to its attachment's UUID.
 //!
 //! Each envelope is encrypted under a random *data key* (in A2, a *file key* from which the content key is
-//! derived). The envelope contains this key, encrypted under a *master key* of the [`KeyRing`].
+//! derived). The envelope contains this key, encrypted under a *master key* of the [`KeyRing`], or *wrapped* by a
+//! [`KeyService`].
 //!
 //! The crate does no I/O and starts no threads. Encryption takes a slice and returns a buffer ([`encrypt`],
 //! [`encrypt_into`]), or is incremental ([`Encryptor`]). Decryption is incremental: the caller pushes bytes as
@@ -60,35 +61,41 @@
 
 mod a1;
 mod a2;
+mod cbc;
 mod decryptor;
 mod encryptor;
 mod error;
+mod file_keys;
 mod format;
 mod key_file;
 mod key_ring;
 mod long_iv_gcm;
 mod primitives;
 mod recognize;
+mod service;
 mod target;
 
 pub use a1::A1Decryptor;
 pub use a2::decryptor::A2Decryptor;
-pub use a2::header::{A2Header, HeaderReader, KeyWrap};
+pub use a2::header::{A2Header, HeaderReader, KeyWrap, Service, ServiceWrap};
 pub use a2::layout::{A2Geometry, A2Layout, RangePlan, speculative_header_len};
 pub use a2::opener::{A2Opener, FileKey};
 pub use a2::range::A2RangeDecryptor;
 pub use a2::sealer::{a2_envelope_len, encrypt_a2_with_file_key};
+pub use cbc::{CbcError, CbcInfo};
 pub use decryptor::{Decryptor, decrypt, encrypt, encrypt_into};
 pub use encryptor::Encryptor;
 pub use error::{
     DecryptError, EncryptError, HeaderError, InvalidUuid, KeyFileError, KeyRingError, PrimitiveFailed,
     RangeError, UnknownKeyId,
 };
+pub use file_keys::{FileKeyOptions, FileKeys, WrappedFileKey};
 pub use format::{
     EnvelopeDetails, EnvelopeHeader, Format, IDENTIFY_LEN, INSPECT_LEN, Inspection, envelope_len, identify,
     inspect,
 };
-pub use key_file::{can_be_shown, new_key_file, parse_key_file};
+pub use key_file::{can_be_shown, new_key_file, parse_file_key, parse_key_file};
 pub use key_ring::{Fingerprint, KeyRing, MasterKey};
 pub use recognize::{RECOGNIZE_LEN, recognize};
+pub use service::{KeyService, KeyServiceError, Wrapped};
 pub use target::{PlaintextTarget, RevocableTarget, SliceTarget};

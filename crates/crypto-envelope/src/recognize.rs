@@ -26,8 +26,7 @@ const A1_RANDOM: Range<usize> = IDENTIFY_LEN..a1::HEADER_LEN;
 const SALT: Range<usize> = A2Header::FIXED_LEN - SALT_LEN..A2Header::FIXED_LEN;
 /// The wrap algorithm of A2 for which the wrapped key is random and has [`KWP_LEN`] bytes.
 const MASTER_KEY: u8 = 1;
-/// The wrap algorithms of key services, whose envelopes have the master key id 0. This release does not write
-/// 3 and 4, but a later one may.
+/// The wrap algorithms of key services, whose envelopes have the master key id 0.
 const KEY_SERVICES: std::ops::RangeInclusive<u8> = 2..=4;
 
 /// Recognizes an envelope by its first [`RECOGNIZE_LEN`] bytes (all bytes of shorter content); `start` may be
@@ -52,7 +51,10 @@ const KEY_SERVICES: std::ops::RangeInclusive<u8> = 2..=4;
 pub fn recognize(start: &[u8], ring: Option<&KeyRing>) -> Option<EnvelopeHeader> {
     let start = &start[..start.len().min(RECOGNIZE_LEN)];
     let header = identify(start)?;
-    let has_key = ring.is_some_and(|ring| ring.get(header.key_id).is_ok());
+    let has_key = ring.is_some_and(|ring| match header.service {
+        Some(_) => ring.file_keys().is_some(),
+        None => ring.get(header.key_id).is_ok(),
+    });
     let possible = match header.format {
         Format::A1 => start.len() as u64 >= a1::OVERHEAD,
         Format::A2 => is_possible_a2(header.key_id, start),

@@ -9,8 +9,8 @@ use common::reference::A2Parts;
 use common::{KEY_ID, MASTER, OTHER_UUID, UUID, plaintext, ring, wrong_ring};
 use crypto_envelope::{
     A2Decryptor, A2Geometry, A2Header, A2Layout, A2Opener, A2RangeDecryptor, DecryptError, EncryptError,
-    FileKey, Format, HeaderReader, KeyWrap, RangeError, a2_envelope_len, decrypt, encrypt,
-    encrypt_a2_with_file_key, envelope_len, inspect, speculative_header_len,
+    FileKey, Format, HeaderReader, KeyWrap, RangeError, Service, ServiceWrap, a2_envelope_len, decrypt,
+    encrypt, encrypt_a2_with_file_key, envelope_len, inspect, speculative_header_len,
 };
 use proptest::prelude::{Strategy, any, proptest};
 use proptest::{prop_assert, prop_assert_eq};
@@ -208,8 +208,16 @@ fn interrupted_download_can_be_resumed() {
 }
 
 #[test]
-fn key_vault_envelope_opens_with_its_file_key() {
-    let wrap = KeyWrap::KeyVault { kid: "https://v.vault.azure.net/keys/k/1", wrapped: &[3; 256] };
+fn envelope_of_a_key_service_opens_with_its_file_key() {
+    let key = "https://v.vault.azure.net/keys/k/1";
+    for service in [Service::AzureKeyVault, Service::GoogleKms] {
+        opens_with_its_file_key(ServiceWrap { service, key, wrapped: &[3; 256] });
+    }
+    opens_with_its_file_key(ServiceWrap { service: Service::AwsKms, key: "", wrapped: &[3; 150] });
+}
+
+fn opens_with_its_file_key(service_wrap: ServiceWrap<'_>) {
+    let wrap = KeyWrap::Service(service_wrap);
     let file_key = FileKey::new(&[8; 32]);
     let plaintext = plaintext(S + 1);
     let envelope = encrypt_a2_with_file_key(&wrap, &file_key, UUID, &plaintext).unwrap();
@@ -217,10 +225,16 @@ fn key_vault_envelope_opens_with_its_file_key() {
     let inspection = inspect(&envelope, envelope.len() as u64).unwrap();
     assert_eq!((inspection.key_id, inspection.plaintext_len), (0, plaintext.len() as u64));
     let details = inspection.details.unwrap();
-    assert_eq!(details.key_vault_kid.as_deref(), Some("https://v.vault.azure.net/keys/k/1"));
-    assert_eq!((details.wrap_algorithm, details.segments, details.segment_size), (2, 2, 65536));
+    assert_eq!(
+        (details.service, details.service_key.as_deref()),
+        (Some(service_wrap.service), Some(service_wrap.key))
+    );
+    assert_eq!(
+        (envelope[6], details.segments, details.segment_size),
+        (service_wrap.service.algorithm(), 2, 65536)
+    );
     let error = decrypt(&ring(), UUID, &envelope).unwrap_err();
-    assert!(matches!(&error, DecryptError::KeyVaultNotAvailable { kid } if kid.ends_with("/k/1")));
+    assert!(matches!(&error, DecryptError::NotUnwrapped { key, .. } if key == service_wrap.key));
 
     // The header is longer than that of an envelope under a master key.
     let (mut start, mut rest) = envelope.split_at(usize::try_from(speculative_header_len()).unwrap());
@@ -236,13 +250,13 @@ fn key_vault_envelope_opens_with_its_file_key() {
 }
 
 #[test]
-fn malformed_key_vault_field_is_refused() {
+fn malformed_field_of_a_key_service_is_refused() {
     let file_key = FileKey::random().unwrap();
     let long = "k".repeat(70_000);
     for (kid, wrapped) in
         [("", [1; 9].as_slice()), ("k", &[]), (long.as_str(), &[1]), (&long[..65_530], &[1; 9])]
     {
-        let wrap = KeyWrap::KeyVault { kid, wrapped };
+        let wrap = KeyWrap::Service(ServiceWrap { service: Service::AzureKeyVault, key: kid, wrapped });
         let outcome = encrypt_a2_with_file_key(&wrap, &file_key, UUID, b"");
         assert!(matches!(outcome, Err(EncryptError::Header(_))));
     }

@@ -7,7 +7,8 @@ use std::iter;
 
 use common::{KEY_ID, UUID, plaintext, ring};
 use crypto_envelope::{
-    FileKey, Format, KeyRing, KeyWrap, MasterKey, RECOGNIZE_LEN, encrypt, encrypt_a2_with_file_key, recognize,
+    FileKey, FileKeyOptions, FileKeys, Format, KeyRing, KeyWrap, MasterKey, RECOGNIZE_LEN, Service,
+    ServiceWrap, encrypt, encrypt_a2_with_file_key, recognize,
 };
 
 /// Numbers that look random, the same in each run.
@@ -40,6 +41,19 @@ fn begins(format: &str, id: u32, rest: &[u8]) -> Vec<u8> {
     [format.as_bytes(), &id.to_le_bytes(), rest].concat()
 }
 
+/// The name of a key in a service may look like anything.
+#[test]
+fn envelope_of_a_configured_service_is_not_taken_for_dicom() {
+    let service = Service::AzureKeyVault;
+    let name = format!("{}DICM", "x".repeat(84));
+    let wrap = KeyWrap::Service(ServiceWrap { service, key: &name, wrapped: &[7; 256] });
+    let envelope = encrypt_a2_with_file_key(&wrap, &FileKey::new(&[1; 32]), UUID, b"content").unwrap();
+    assert_eq!(&envelope[128..132], b"DICM");
+    let keys = FileKeys::new(None, [], FileKeyOptions { decay: 1, pool: 1 });
+    let ring = KeyRing::of_service(keys, []).unwrap();
+    assert!(recognize(start(&envelope), Some(&ring)).is_some());
+}
+
 #[test]
 fn every_envelope_is_recognized() {
     let mut numbers = Numbers(1);
@@ -67,7 +81,8 @@ fn every_envelope_is_recognized() {
 #[test]
 fn envelopes_of_key_services_are_recognized() {
     let kid = "https://example.vault.azure.net/keys/key/1";
-    let wrap = KeyWrap::KeyVault { kid, wrapped: &plaintext(256) };
+    let wrapped = &plaintext(256);
+    let wrap = KeyWrap::Service(ServiceWrap { service: Service::AzureKeyVault, key: kid, wrapped });
     for round in 0..1000 {
         let file_key = FileKey::random().unwrap();
         let mut envelope = encrypt_a2_with_file_key(&wrap, &file_key, UUID, &vec![0; round]).unwrap();

@@ -5,7 +5,7 @@ _orthanc_envelope() {
     COMPREPLY=()
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case $word in
-            keygen | inspect | encrypt | decrypt)
+            keygen | inspect | wrapped-key | encrypt | decrypt)
                 command=$word
                 break
                 ;;
@@ -23,13 +23,13 @@ _orthanc_envelope() {
     if [[ $current == -* ]]; then
         case $command in
             encrypt) options='--key --format --uuid --force --skip-existing --quiet --help' ;;
-            decrypt) options='--key --uuid --force --skip-existing --quiet --help' ;;
+            decrypt) options='--key --unwrapped-key --uuid --force --skip-existing --quiet --help' ;;
             '') options='--help --version' ;;
             *) options='--help' ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current")
     elif [[ -z $command ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'keygen inspect encrypt decrypt' -- "$current")
+        mapfile -t COMPREPLY < <(compgen -W 'keygen inspect wrapped-key encrypt decrypt' -- "$current")
     else
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "${current#:}")

@@ -11,16 +11,18 @@ function __orthanc_envelope_keys
     end
 end
 
-set -l commands keygen inspect encrypt decrypt
+set -l commands keygen inspect wrapped-key encrypt decrypt
 set -l without "not __fish_seen_subcommand_from $commands"
 set -l writes '__fish_seen_subcommand_from encrypt decrypt'
 
 complete -c orthanc-envelope -n "$without" -f
 complete -c orthanc-envelope -n "$without" -a keygen -d 'Write a new master key'
 complete -c orthanc-envelope -n "$without" -a inspect -d 'Print format, key id and sizes'
+complete -c orthanc-envelope -n "$without" -a wrapped-key -d 'Print the key that a key service has wrapped'
 complete -c orthanc-envelope -n "$without" -a encrypt -d 'Encrypt files'
 complete -c orthanc-envelope -n "$without" -a decrypt -d 'Verify and decrypt files'
 complete -c orthanc-envelope -n "$writes" -l key -x -a '(__orthanc_envelope_keys)' -d 'Master key, ID:FILE'
+complete -c orthanc-envelope -n '__fish_seen_subcommand_from decrypt' -l unwrapped-key -r -d 'Unwrapped file key'
 complete -c orthanc-envelope -n '__fish_seen_subcommand_from encrypt' -l format -x -a 'A1 A2' -d 'Format of the envelopes'
 complete -c orthanc-envelope -n "$writes" -l uuid -x -d "The attachment's UUID"
 complete -c orthanc-envelope -n "$writes" -l force -d 'Replace files that exist'

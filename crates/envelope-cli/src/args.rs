@@ -17,6 +17,10 @@ Reads and writes the encrypted files of Orthanc's object storage plugins, withou
   orthanc-envelope encrypt --key ID:FILE [OPTIONS] IN... OUT
   orthanc-envelope decrypt --key ID:FILE [--key ID:FILE]... [OPTIONS] IN... OUT
       decrypt uses the key whose id is in IN
+  orthanc-envelope wrapped-key IN
+      prints the file key that a key service has wrapped, in base64, for the service to unwrap
+  orthanc-envelope decrypt --unwrapped-key FILE [OPTIONS] IN... OUT
+      FILE has the unwrapped file key in base64
 
   --format A1|A2   of encrypt; A1 by default, as in the plugins
   --uuid UUID      of the attachment, if the name of the only IN does not contain it; A2 is bound to it
@@ -80,10 +84,29 @@ pub(crate) struct Files {
 pub(crate) enum Command {
     Help,
     Version,
-    Keygen { out: PathBuf },
-    Inspect { inputs: Vec<PathBuf> },
-    Encrypt { key: KeyArgument, format: Format, files: Files },
-    Decrypt { keys: Vec<KeyArgument>, files: Files },
+    Keygen {
+        out: PathBuf,
+    },
+    Inspect {
+        inputs: Vec<PathBuf>,
+    },
+    WrappedKey {
+        input: PathBuf,
+    },
+    Encrypt {
+        key: KeyArgument,
+        format: Format,
+        files: Files,
+    },
+    Decrypt {
+        keys: Vec<KeyArgument>,
+        files: Files,
+    },
+    /// With a file key that a key service has unwrapped.
+    DecryptUnwrapped {
+        key: PathBuf,
+        files: Files,
+    },
 }
 
 pub(crate) fn parse(parser: lexopt::Parser) -> anyhow::Result<Command> {
@@ -98,6 +121,7 @@ pub(crate) fn parse(parser: lexopt::Parser) -> anyhow::Result<Command> {
 struct Given {
     words: Vec<OsString>,
     keys: Vec<KeyArgument>,
+    unwrapped_key: Option<PathBuf>,
     format: Option<Format>,
     uuid: Option<String>,
     force: bool,
@@ -114,6 +138,7 @@ fn collect(mut parser: lexopt::Parser) -> anyhow::Result<Command> {
             Short('h') | Long("help") => return Ok(Command::Help),
             Short('V') | Long("version") => return Ok(Command::Version),
             Long("key") => given.keys.push(key_argument(&parser.value()?.string()?)?),
+            Long("unwrapped-key") => given.unwrapped_key = Some(parser.value()?.into()),
             Long("format") => given.format = Some(format_argument(&parser.value()?.string()?)?),
             Long("uuid") => given.uuid = Some(parser.value()?.string()?),
             Long("force") => given.force = true,
@@ -147,6 +172,12 @@ impl Given {
                 }
                 Ok(Command::Inspect { inputs: paths })
             }
+            Some("wrapped-key") => {
+                self.refuse_options_of_others("wrapped-key", false, false)?;
+                let [input] = <[PathBuf; 1]>::try_from(paths)
+                    .map_err(|_| usage("wrapped-key requires exactly one IN"))?;
+                Ok(Command::WrappedKey { input })
+            }
             Some("encrypt") => {
                 self.refuse_options_of_others("encrypt", true, true)?;
                 let [key] = <[KeyArgument; 1]>::try_from(std::mem::take(&mut self.keys))
@@ -157,10 +188,14 @@ impl Given {
             Some("decrypt") => {
                 self.refuse_options_of_others("decrypt", true, false)?;
                 let keys = std::mem::take(&mut self.keys);
-                if keys.is_empty() {
-                    return Err(usage("decrypt requires at least one --key"));
+                match self.unwrapped_key.take() {
+                    Some(_) if !keys.is_empty() => Err(usage("--key and --unwrapped-key exclude each other")),
+                    Some(key) => Ok(Command::DecryptUnwrapped { key, files: self.files(paths)? }),
+                    None if keys.is_empty() => {
+                        Err(usage("decrypt requires at least one --key, or --unwrapped-key"))
+                    }
+                    None => Ok(Command::Decrypt { keys, files: self.files(paths)? }),
                 }
-                Ok(Command::Decrypt { keys, files: self.files(paths)? })
             }
             _ => Err(usage(format!("unknown command{}", shown(&command)))),
         }
@@ -174,6 +209,7 @@ impl Given {
     ) -> anyhow::Result<()> {
         for (name, is_given, is_accepted) in [
             ("--key", !self.keys.is_empty(), uses_keys),
+            ("--unwrapped-key", self.unwrapped_key.is_some(), command == "decrypt"),
             ("--format", self.format.is_some(), has_format),
             ("--uuid", self.uuid.is_some(), uses_keys),
             ("--force", self.force, uses_keys),

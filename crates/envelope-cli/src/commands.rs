@@ -1,10 +1,12 @@
-//! The commands: keygen, inspect, encrypt and decrypt.
+//! The commands: keygen, inspect, wrapped-key, encrypt and decrypt.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use crypto_envelope::{DecryptError, inspect, new_key_file};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use crypto_envelope::{A2Header, DecryptError, KeyWrap, inspect, new_key_file};
 
 use crate::args::{Command, HELP};
 use crate::batch::convert;
@@ -12,7 +14,7 @@ use crate::console::{Console, shown};
 use crate::convert::{Work, is_envelope};
 use crate::failures::Failures;
 use crate::input::Input;
-use crate::keys::read_ring;
+use crate::keys::{read_ring, read_unwrapped};
 use crate::output::write_new_secret;
 use crate::walk::walk;
 
@@ -28,7 +30,11 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Encrypt { key, format, files } => {
             convert(&Work::Encrypt { ring: read_ring(&[key])?, format }, &files)
         }
+        Command::WrappedKey { input } => print_wrapped_key(&input),
         Command::Decrypt { keys, files } => convert(&Work::Decrypt { ring: read_ring(&keys)? }, &files),
+        Command::DecryptUnwrapped { key, files } => {
+            convert(&Work::Decrypt { ring: read_unwrapped(&key)? }, &files)
+        }
     }
 }
 
@@ -58,6 +64,18 @@ fn inspect_all(inputs: &[PathBuf]) -> anyhow::Result<()> {
     failures.into_result(summary)
 }
 
+/// Prints the file key that a key service has wrapped, in base64.
+fn print_wrapped_key(file: &Path) -> anyhow::Result<()> {
+    let start = Input::open(file)?.read_up_to(LONGEST_HEADER)?;
+    let wrapped =
+        A2Header::parse(&start).with_context(|| shown(file))?.and_then(|header| match header.wrap() {
+            KeyWrap::Service(wrap) => Some(STANDARD.encode(wrap.wrapped)),
+            KeyWrap::MasterKey { .. } => None,
+        });
+    let wrapped = wrapped.with_context(|| format!("{}: no key service has wrapped the key", shown(file)))?;
+    print(&format!("{wrapped}\n"))
+}
+
 fn inspect_one(file: &Path) -> anyhow::Result<String> {
     let name = shown(file);
     let mut input = Input::open(file)?;
@@ -74,9 +92,9 @@ fn inspect_one(file: &Path) -> anyhow::Result<String> {
     let details = match found.details {
         None => String::new(),
         Some(details) => {
-            let wrap = match details.key_vault_kid {
-                Some(kid) => format!("key wrapped by Azure Key Vault {kid}"),
-                None => "key wrapped with AES-256-KWP".to_owned(),
+            let wrap = match (details.service, details.service_key) {
+                (Some(service), Some(key)) => format!("key wrapped by {service} {key}").trim_end().to_owned(),
+                _ => "key wrapped with AES-256-KWP".to_owned(),
             };
             format!(", segments {} of {} bytes, {wrap}", details.segments, details.segment_size)
         }

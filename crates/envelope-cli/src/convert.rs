@@ -199,6 +199,10 @@ impl Converter<'_> {
     fn decrypt(&self, ring: &KeyRing, input: &Path, output: &Path) -> anyhow::Result<()> {
         self.decrypt_envelope(ring, input, output).map_err(|error| match error.downcast::<DecryptError>() {
             Ok(DecryptError::InvalidUuid(error)) => usage(error.to_string()),
+            Ok(error @ DecryptError::NotUnwrapped { .. }) => {
+                const ADVICE: &str = "unwrap the output of wrapped-key there, and use --unwrapped-key";
+                anyhow::Error::from(error).context(format!("{}: {ADVICE}", shown(input)))
+            }
             Ok(DecryptError::Target(error)) => {
                 let error = error.downcast::<io::Error>();
                 let error = error.map_or_else(anyhow::Error::from_boxed, |error| anyhow::Error::from(*error));

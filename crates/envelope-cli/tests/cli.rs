@@ -4,8 +4,10 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
 use common::{Bench, OTHER, UUID, plaintext};
+use crypto_envelope::{FileKey, KeyWrap, Service, ServiceWrap, encrypt_a2_with_file_key};
 
 fn snapshot(name: &str, messages: &str) {
     insta::with_settings!({
@@ -48,6 +50,49 @@ fn both_formats_work_with_files_and_pipes() {
         let arguments = ["decrypt", "--key", "1:one.key", "--uuid", UUID, "-", "-"];
         let plain = bench.run(&arguments, &envelope.stdout);
         assert!(plain.status.success() && plain.stdout == plaintext());
+    }
+}
+
+#[test]
+fn key_that_a_service_has_unwrapped_decrypts() {
+    let bench = Bench::new();
+    let name = format!("{UUID}.dcm.enc");
+    let file_key = FileKey::new(&[7; 32]);
+    for (service, key) in
+        [(Service::AzureKeyVault, "https://v.vault.azure.net/keys/k/1"), (Service::AwsKms, "")]
+    {
+        let wrap = KeyWrap::Service(ServiceWrap { service, key, wrapped: b"wrapped" });
+        let envelope = encrypt_a2_with_file_key(&wrap, &file_key, UUID, &plaintext()).unwrap();
+        fs::write(bench.path(&name), envelope).unwrap();
+        let found = String::from_utf8(bench.done(&["inspect", &name])).unwrap();
+        assert!(found.trim_end().ends_with(format!("key wrapped by {service} {key}").trim_end()), "{found}");
+        assert_eq!(bench.done(&["wrapped-key", &name]), b"d3JhcHBlZA==\n");
+        let error = bench.fails(3, &["decrypt", "--key", "1:one.key", &name, "out"]);
+        assert!(error.contains("--unwrapped-key") && error.contains(&service.to_string()), "{error}");
+
+        fs::copy(bench.path("one.key"), bench.path("other.key")).unwrap();
+        write_private(&bench.path("file.key"), b"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n");
+        bench.fails(3, &["decrypt", "--unwrapped-key", "other.key", &name, "out"]);
+        assert!(!bench.path("out").exists());
+        bench.done(&["decrypt", "--unwrapped-key", "file.key", "--force", &name, "out"]);
+        assert!(bench.read("out") == plaintext());
+        fs::remove_file(bench.path("out")).unwrap();
+    }
+    bench.done(&["encrypt", "--key", "1:one.key", "--format", "A2", "--force", "plain", &name]);
+    let error = bench.fails(1, &["wrapped-key", &name]);
+    assert!(error.contains("no key service"), "{error}");
+    bench.fails(3, &["decrypt", "--unwrapped-key", "file.key", &name, "out"]);
+    bench.fails(2, &["decrypt", "--unwrapped-key", "file.key", "--key", "1:one.key", &name, "out"]);
+    bench.fails(2, &["decrypt", "--unwrapped-key", "plain", &name, "out"]);
+}
+
+/// Writes a file that only its owner may read.
+fn write_private(path: &Path, content: &[u8]) {
+    fs::write(path, content).unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 }
 

@@ -35,9 +35,9 @@ fn commands(help: &str) -> BTreeSet<&str> {
 fn man_page_and_completions_are_complete() {
     let help = help();
     let expected = options(&help);
-    assert_eq!(expected.len(), 8, "{expected:?}");
+    assert_eq!(expected.len(), 9, "{expected:?}");
     let commands = commands(&help);
-    assert_eq!(commands.len(), 4, "{commands:?}");
+    assert_eq!(commands.len(), 5, "{commands:?}");
     let fish = file("completions/orthanc-envelope.fish");
     let fish: String = fish.lines().filter(|line| line.starts_with("complete ")).collect();
     for (name, text) in [
@@ -83,7 +83,10 @@ fn bash_completes_commands_options_and_files() {
     for (words, expected) in [
         (&["d"][..], &["decrypt"][..]),
         (&["--v"], &["--version"]),
-        (&["decrypt", "--"], &["--force", "--help", "--key", "--quiet", "--skip-existing", "--uuid"]),
+        (
+            &["decrypt", "--"],
+            &["--force", "--help", "--key", "--quiet", "--skip-existing", "--unwrapped-key", "--uuid"],
+        ),
         (&["keygen", "--"], &["--help"]),
         (&["encrypt", "--format", ""], &["A1", "A2"]),
         (&["decrypt", "--key", "3"], &[]),

@@ -24,7 +24,7 @@ struct Entry {
 
 /// A position in the queue for one attachment.
 #[derive(Debug)]
-struct Ticket {
+pub(crate) struct Ticket {
     claims: Claims,
     uuid: AttachmentUuid,
     entry: Arc<Entry>,
@@ -66,14 +66,15 @@ impl Claims {
         }
     }
 
-    fn ticket(&self, uuid: AttachmentUuid) -> Ticket {
+    /// A position in the queue, which remembers a deletion until it is dropped.
+    pub(crate) fn ticket(&self, uuid: AttachmentUuid) -> Ticket {
         let entry = Arc::clone(self.0.lock().entry(uuid).or_default());
         Ticket { claims: self.clone(), uuid, entry }
     }
 }
 
 impl Ticket {
-    async fn claim(self) -> Claim {
+    pub(crate) async fn claim(self) -> Claim {
         let turn = Arc::clone(&self.entry.turn).lock_owned().await;
         Claim { _turn: turn, ticket: self }
     }

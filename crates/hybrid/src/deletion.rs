@@ -85,7 +85,7 @@ impl DeletionWorker {
 
     /// Works until the future is dropped. Markers whose attachments have not been deleted by then remain.
     pub async fn run(self) {
-        tokio::join!(self.sync_markers(), self.delete());
+        tokio::join!(self.sync_markers(), self.adopt(), self.delete());
     }
 
     /// Syncs new markers to the disk, and those that an earlier process may not have synced.
@@ -114,7 +114,6 @@ impl DeletionWorker {
         let mut complaint = Complaint::default();
         let mut next_abort = Instant::now();
         loop {
-            self.adopt().await;
             if Instant::now() >= next_abort && !self.abort_uploads().await {
                 next_abort = Instant::now() + HOUR;
             }
@@ -143,10 +142,20 @@ impl DeletionWorker {
         }
     }
 
+    /// Takes over the work of Orthancs that have ended.
     async fn adopt(&self) {
-        let state = Arc::clone(&self.state);
-        if let Err(error) = blocking(move || state.adopt()).await {
-            tracing::info!("cannot look for unfinished work in {}: {error}", self.state.folder().display());
+        loop {
+            let state = Arc::clone(&self.state);
+            let local = self.storage.local().cloned();
+            let adopt =
+                move || state.adopt(|folder| local.as_ref().map_or(Ok(()), |local| local.take_over(folder)));
+            if let Err(error) = blocking(adopt).await {
+                tracing::info!(
+                    "cannot look for unfinished work in {}: {error}",
+                    self.state.folder().display()
+                );
+            }
+            sleep(TICK).await;
         }
     }
 
@@ -215,7 +224,7 @@ impl DeletionWorker {
     /// Deletes attachments, first their files and then their objects, and removes the markers.
     async fn remove(&self, batch: Batch, pass: &mut Pass) {
         let Batch { markers, inherited } = batch;
-        let in_files = self.storage.files().is_some();
+        let in_files = self.storage.files().is_some() || self.storage.local().is_some();
         let mut results = Results::new();
         for (markers, inherited) in [(markers, false), (inherited, true)] {
             let claimed = self.claim(markers, pass);
@@ -255,9 +264,13 @@ impl DeletionWorker {
         claimed: Vec<(Marker, Claim)>,
     ) -> (Vec<(Marker, Claim)>, Vec<Result<(), StorageError>>) {
         let files = self.files.clone();
+        let local = self.storage.local().cloned();
         // The thread keeps the claims while it works, even if this future is dropped.
         blocking(move || {
-            let remove = |(marker, _): &(Marker, Claim)| files.remove(&marker.attachment.uuid).map(drop);
+            let remove = |(marker, _): &(Marker, Claim)| {
+                let pending = local.as_ref().map_or(Ok(()), |local| local.remove(&marker.attachment));
+                files.remove(&marker.attachment.uuid).map(drop).and(pending)
+            };
             let removed = claimed.iter().map(remove).collect();
             (claimed, removed)
         })

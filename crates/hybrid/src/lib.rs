@@ -20,7 +20,7 @@
 //!     folder: &Path,
 //!     form: Arc<dyn StoredForm>,
 //! ) -> Result<(), Box<dyn Error>> {
-//!     let files = FileStorage::new(folder, FileStorageOptions { sync: true, note_use: None });
+//!     let files = FileStorage::new(folder, FileStorageOptions { sync: true });
 //!     let attachment = Attachment::new("6a3e9a74-3a2c-4b7e-9d0a-1f6f5c1d2e3b", ContentType::DICOM)?;
 //!     files.create(&attachment.uuid, b"DICM")?;
 //!
@@ -41,13 +41,18 @@ mod place;
 mod source;
 mod state;
 mod storage;
+mod write_back;
 
 pub use budget::{MemoryBudget, MemoryPermit};
 pub use deletion::DeletionWorker;
-pub use files::{FileInfo, FileReader, FileStorage, FileStorageOptions};
+pub use files::{FileReader, FileStorage, FileStorageOptions};
 pub use locate::StoredCopy;
-pub use moves::{MoveOutcome, StoredContent, StoredForm};
+pub use moves::{MoveOutcome, StoredForm};
 pub use place::{Place, Side};
-pub use source::{Head, Source, Version};
-pub use state::{DeletionMarkers, Purpose, StateDirectory};
+pub use source::{Head, Source, StoredContent, Version};
+pub use state::{Abandoned, DeletionMarkers, Purpose, StateDirectory};
 pub use storage::HybridStorage;
+pub use write_back::{
+    CacheTotals, Keeper, Keeping, NotFlushed, NotPending, UploadWorker, WriteBack, WriteBackOptions,
+    WriteBackTotals,
+};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bucket::{Cause, Described, ReadRange, StorageError};
+use bucket::{Cause, Described, ReadRange, StorageError, found};
 use bytes::Bytes;
 use storage_layout::Attachment;
 
@@ -58,7 +58,7 @@ async fn archived(place: &Place, attachment: &Attachment) -> Result<Option<Store
     let Place::ObjectStorage(objects) = place else { return Ok(None) };
     let copy = objects.describe(attachment).await?.map(|Described { name, naming, size, version }| {
         let version = Version::Object(version.map(Arc::from));
-        let head = Head { name, naming, size, range: 0..0, version };
+        let head = Head { name, naming, size, range: 0..0, sidecar: None, version };
         StoredCopy { side: place.side(), head, start: Bytes::new(), archived: true }
     });
     Ok(copy)
@@ -76,13 +76,4 @@ async fn open_start(
         opened => opened,
     };
     found(opened)
-}
-
-/// `None` for an attachment that does not exist.
-pub(crate) fn found<T>(result: Result<T, StorageError>) -> Result<Option<T>, StorageError> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.cause == Cause::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }

@@ -7,24 +7,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bucket::{Cause, Naming, Operation, ReadRange, StorageError, blocking};
+use bucket::{Cause, Naming, Operation, ReadRange, StorageError, blocking, found};
 use bytes::Bytes;
 use storage_layout::Attachment;
 
 use crate::claims::Claim;
-use crate::locate::found;
 use crate::place::{Place, Side};
-use crate::source::Source;
+use crate::source::{Source, StoredContent};
 use crate::storage::HybridStorage;
-
-/// Content as it is stored, in clear or encrypted.
-#[derive(Debug, Clone)]
-pub struct StoredContent {
-    /// What the name of the object or file says about the content.
-    pub naming: Naming,
-    /// The bytes.
-    pub bytes: Bytes,
-}
 
 /// Knows the form, in clear or encrypted, in which attachments are to be stored. The functions may block for
 /// a while.
@@ -46,6 +36,43 @@ pub trait StoredForm: Send + Sync + fmt::Debug {
     /// The reason why the content must not be stored.
     fn to_store(&self, attachment: &Attachment, content: StoredContent) -> Result<Bytes, String>;
 
+    /// Whether the content is an envelope.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check).
+    fn is_envelope(&self, content: &StoredContent) -> Result<bool, String> {
+        self.check(content)?;
+        Ok(content.naming == Naming::Envelope)
+    }
+
+    /// Whether pending attachments may be stored in the bucket now. Quick.
+    ///
+    /// # Errors
+    ///
+    /// The reason to try again later.
+    fn may_upload(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Checks an envelope that is read from the disk or the bucket.
+    ///
+    /// # Errors
+    ///
+    /// Why it is damaged. An envelope under an unknown key is not.
+    fn verify(&self, _attachment: &Attachment, _envelope: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Encrypts content in clear; `None` if encryption is off.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be encrypted.
+    fn seal(&self, _attachment: &Attachment, _content: &[u8]) -> Result<Option<Bytes>, String> {
+        Ok(None)
+    }
+
     /// Whether two stored contents with different bytes are the same attachment.
     fn is_same(&self, attachment: &Attachment, one: &StoredContent, other: &StoredContent) -> bool;
 }
@@ -60,7 +87,7 @@ pub enum MoveOutcome {
     },
     /// The attachment was in the target only.
     AlreadyThere,
-    /// The attachment is in neither place.
+    /// The attachment is in no place.
     Missing,
     /// Orthanc is deleting the attachment.
     Removed,
@@ -82,6 +109,11 @@ impl HybridStorage {
     ) -> Result<MoveOutcome, StorageError> {
         // Twice the size: the bytes read, and those that they are compared with or encrypted to.
         let _memory = self.budget.acquire(size.saturating_mul(2)).await;
+        if let Some(local) = self.local()
+            && let Some(outcome) = self.move_local(local, attachment, target, form).await?
+        {
+            return Ok(outcome);
+        }
         let claim = Arc::new(self.claims.for_move(attachment.uuid).await);
         let source = self.place(target.other());
         let target = self.place(target);
@@ -104,8 +136,7 @@ impl Move {
             return Ok(MoveOutcome::Removed);
         }
         let Some(source) = self.open(&self.source).await? else { return self.without_source().await };
-        let naming = source.head().naming;
-        let content = StoredContent { naming, bytes: source.read_to_end().await? };
+        let content = source.into_content().await?;
         if self.claim.is_removed() {
             return Ok(MoveOutcome::Removed);
         }
@@ -145,7 +176,7 @@ impl Move {
         }
     }
 
-    /// Writes the copy and verifies it: by the server's checksum if there is one, otherwise by reading it
+    /// Writes the copy and verifies it: an object by the server's checksum if there is one, otherwise by reading it
     /// back.
     async fn copy(&self, content: StoredContent) -> Result<(), StorageError> {
         let form = Arc::clone(&self.form);
@@ -153,9 +184,7 @@ impl Move {
         let converted = blocking(move || form.to_store(&attachment, content)).await;
         let stored = converted.map_err(|reason| self.error(&self.source, Cause::NotAcceptable(reason)))?;
         self.target.create(&self.attachment, stored.clone(), Arc::clone(&self.claim)).await?;
-        if let Place::ObjectStorage(objects) = &self.target
-            && objects.is_confirmed(&self.attachment, &stored).await?
-        {
+        if self.target.side() == Side::ObjectStorage {
             return Ok(());
         }
         if let Some(copy) = self.open(&self.target).await?
@@ -168,13 +197,12 @@ impl Move {
 
     /// Fails unless `copy`, found in the target, is the same attachment as the source.
     async fn expect_same(&self, content: &StoredContent, copy: Source) -> Result<(), StorageError> {
-        let naming = copy.head().naming;
         if copy.equals(&content.bytes).await? {
             return Ok(());
         }
         let differ = || self.error(&self.target, Cause::CopiesDiffer);
         let copy = self.open(&self.target).await?.ok_or_else(differ)?;
-        let copy = StoredContent { naming, bytes: copy.read_to_end().await? };
+        let copy = copy.into_content().await?;
         let form = Arc::clone(&self.form);
         let attachment = self.attachment;
         let content = content.clone();

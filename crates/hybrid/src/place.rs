@@ -1,29 +1,34 @@
-//! The two places, with the same operations for both.
+//! The places, with the same operations for all.
 
 use std::fmt;
 use std::sync::Arc;
 
-use bucket::{Naming, ObjectStorage, Payload, ReadRange, StorageError, blocking};
+use bucket::{Cause, Naming, ObjectStorage, Operation, ReadRange, StorageError, blocking};
 use bytes::Bytes;
 use storage_layout::Attachment;
 
-use crate::files::FileStorage;
+use crate::files::{FileReader, FileStorage};
 use crate::source::Source;
+use crate::write_back::WriteBack;
 
-/// Names one of the two places.
+/// Names a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
     /// The bucket.
     ObjectStorage,
     /// The files under `StorageDirectory`.
     FileSystem,
+    /// The files in the state directory that are on their way to the bucket.
+    Pending,
+    /// The files in the state directory that are also in the bucket.
+    Cache,
 }
 
 impl Side {
-    /// The opposite side.
+    /// The opposite side of a move. What is pending or cached is on the bucket's side.
     pub fn other(self) -> Self {
         match self {
-            Self::ObjectStorage => Self::FileSystem,
+            Self::ObjectStorage | Self::Pending | Self::Cache => Self::FileSystem,
             Self::FileSystem => Self::ObjectStorage,
         }
     }
@@ -33,6 +38,8 @@ impl Side {
         match self {
             Self::ObjectStorage => "object-storage",
             Self::FileSystem => "file-system",
+            Self::Pending => "pending",
+            Self::Cache => "cached",
         }
     }
 }
@@ -58,14 +65,30 @@ pub enum Place {
         /// What is known about their content, since their names say nothing.
         naming: Naming,
     },
+    /// The pending files in the state directory.
+    Pending {
+        /// The files.
+        files: Arc<WriteBack>,
+        /// What the name of a new file says about its content.
+        naming: Naming,
+    },
+    /// The cache in the state directory.
+    Cache {
+        /// The files.
+        files: Arc<WriteBack>,
+        /// What is known about the content that may be served.
+        naming: Naming,
+    },
 }
 
 impl Place {
-    /// Which of the two places this is.
+    /// Which place this is.
     pub fn side(&self) -> Side {
         match self {
             Self::ObjectStorage(_) => Side::ObjectStorage,
             Self::FileSystem { .. } => Side::FileSystem,
+            Self::Pending { .. } => Side::Pending,
+            Self::Cache { .. } => Side::Cache,
         }
     }
 
@@ -73,7 +96,9 @@ impl Place {
     pub fn naming(&self) -> Naming {
         match self {
             Self::ObjectStorage(objects) => objects.naming(),
-            Self::FileSystem { naming, .. } => *naming,
+            Self::FileSystem { naming, .. } | Self::Pending { naming, .. } | Self::Cache { naming, .. } => {
+                *naming
+            }
         }
     }
 
@@ -82,6 +107,8 @@ impl Place {
         match self {
             Self::ObjectStorage(objects) => objects.object_url(attachment),
             Self::FileSystem { files, .. } => files.name(&attachment.uuid),
+            Self::Pending { files, .. } => files.path(attachment, false),
+            Self::Cache { files, .. } => files.path(attachment, true),
         }
     }
 
@@ -93,13 +120,31 @@ impl Place {
     pub async fn open(&self, attachment: &Attachment, range: ReadRange) -> Result<Source, StorageError> {
         match self {
             Self::ObjectStorage(objects) => objects.read(attachment, range).await.map(Source::object),
-            Self::FileSystem { files, naming } => {
-                let files = files.clone();
-                let uuid = attachment.uuid;
-                let naming = *naming;
-                blocking(move || Source::file(files.open(&uuid)?, naming, &range)).await
+            Self::FileSystem { .. } | Self::Pending { .. } | Self::Cache { .. } => {
+                let place = self.clone();
+                let attachment = *attachment;
+                blocking(move || {
+                    let (file, naming) = place.open_file(&attachment)?;
+                    Source::file(file, naming, &range)
+                })
+                .await
             }
         }
+    }
+
+    /// Opens an attachment's file, on a thread that may block. Fails for the bucket, which has no files.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](bucket::Cause::NotFound) if the attachment is not in this place.
+    pub fn open_file(&self, attachment: &Attachment) -> Result<(FileReader, Naming), StorageError> {
+        let found = match self {
+            Self::ObjectStorage(_) => None,
+            Self::FileSystem { files, naming } => Some((files.open(&attachment.uuid)?, *naming)),
+            Self::Pending { files, .. } => files.open_pending(attachment)?,
+            Self::Cache { files, naming } => files.open_cached(attachment, *naming),
+        };
+        found.ok_or_else(|| StorageError::new(Operation::Read, self.name(attachment), Cause::NotFound))
     }
 
     /// Stores an attachment, so that it survives a power failure. `guard` is held until no thread works on the
@@ -111,7 +156,9 @@ impl Place {
         guard: Arc<impl Send + Sync + 'static>,
     ) -> Result<(), StorageError> {
         match self {
-            Self::ObjectStorage(objects) => objects.create(attachment, Payload::Owned(content)).await,
+            Self::ObjectStorage(objects) => {
+                objects.create_confirmed(attachment, objects.encrypts(), content).await
+            }
             Self::FileSystem { files, .. } => {
                 let files = files.clone();
                 let uuid = attachment.uuid;
@@ -121,13 +168,16 @@ impl Place {
                 })
                 .await
             }
+            Self::Pending { .. } | Self::Cache { .. } => {
+                Err(self.not_a_target(Operation::Create, attachment))
+            }
         }
     }
 
     /// Makes an attachment that may have been written without a sync survive a power failure.
     pub(crate) async fn make_durable(&self, attachment: &Attachment) -> Result<(), StorageError> {
         match self {
-            Self::ObjectStorage(_) => Ok(()),
+            Self::ObjectStorage(_) | Self::Pending { .. } | Self::Cache { .. } => Ok(()),
             Self::FileSystem { files, .. } => {
                 let files = files.clone();
                 let uuid = attachment.uuid;
@@ -153,6 +203,15 @@ impl Place {
                 })
                 .await
             }
+            Self::Pending { .. } | Self::Cache { .. } => {
+                Err(self.not_a_target(Operation::Remove, attachment))
+            }
         }
+    }
+
+    /// Moves have the bucket and the files under `StorageDirectory` as their sides.
+    fn not_a_target(&self, operation: Operation, attachment: &Attachment) -> StorageError {
+        let cause = Cause::Other("the state directory is no side of a move".to_owned());
+        StorageError::new(operation, self.name(attachment), cause)
     }
 }

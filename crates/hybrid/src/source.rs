@@ -23,6 +23,8 @@ pub struct Head {
     pub size: u64,
     /// The range that is read.
     pub range: Range<u64>,
+    /// With [`Naming::KeyVault`], of an object that is read: its sidecar.
+    pub sidecar: Option<Bytes>,
     /// Identifies the object or file among those that have had or will have this name.
     pub version: Version,
 }
@@ -53,6 +55,17 @@ impl Head {
     }
 }
 
+/// Content as it is stored, in clear or encrypted.
+#[derive(Debug, Clone)]
+pub struct StoredContent {
+    /// What the name of the object or file says about the content.
+    pub naming: Naming,
+    /// With [`Naming::KeyVault`]: the sidecar.
+    pub sidecar: Option<Bytes>,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
 /// An open attachment, or a range of one.
 #[derive(Debug)]
 pub struct Source {
@@ -70,12 +83,13 @@ enum Origin {
 impl Source {
     /// An object in the bucket.
     pub(crate) fn object(found: Found) -> Self {
-        let Found { download, naming, name } = found;
+        let Found { download, naming, name, sidecar } = found;
         let head = Head {
             name,
             naming,
             size: download.object_size(),
             range: download.range(),
+            sidecar,
             version: Version::Object(download.version().map(Arc::from)),
         };
         Self { head, bytes: Origin::Object(Box::new(download)) }
@@ -116,6 +130,12 @@ impl Source {
                 bytes
             }
         }
+    }
+
+    /// All bytes, with what is known of them.
+    pub(crate) async fn into_content(self) -> Result<StoredContent, StorageError> {
+        let (naming, sidecar) = (self.head.naming, self.head.sidecar.clone());
+        Ok(StoredContent { naming, sidecar, bytes: self.read_to_end().await? })
     }
 
     /// All bytes, in one piece.
@@ -182,7 +202,8 @@ mod tests {
         let bucket = Bucket::new(BucketOptions::new(store, "memory://bucket"));
         for size in [7, 1 << 62, u64::MAX] {
             let download = bucket.get("name", ReadRange::Whole).await.unwrap();
-            let found = Found { download, naming: Naming::Clear, name: "name".to_owned() };
+            let name = "name".to_owned();
+            let found = Found { download, naming: Naming::Clear, name, sidecar: None };
             let mut source = Source::object(found);
             source.head.range = 0..size;
             let read = source.read_to_end().await;

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bucket::{Cause, ObjectStorage, RetryPolicy, StorageError};
+use bucket::{Cause, ObjectStorage, RetryPolicy, StorageError, blocking};
 use storage_layout::Attachment;
 
 use crate::budget::MemoryBudget;
 use crate::claims::Claims;
 use crate::files::FileStorage;
 use crate::place::{Place, Side};
+use crate::write_back::{Keeper, WriteBack};
 
 /// Bytes that all moves together may hold. A larger attachment is moved alone.
 const MOVES: u64 = 64 * 1024 * 1024;
@@ -20,6 +21,7 @@ pub struct HybridStorage {
     objects: ObjectStorage,
     files: Option<FileStorage>,
     first: Side,
+    local: Option<Arc<WriteBack>>,
     pub(crate) claims: Claims,
     pub(crate) budget: MemoryBudget,
     reads_from_second: Arc<AtomicU64>,
@@ -32,6 +34,7 @@ impl HybridStorage {
             objects,
             files: None,
             first: Side::ObjectStorage,
+            local: None,
             claims: Claims::default(),
             budget: MemoryBudget::new(MOVES),
             reads_from_second: Arc::default(),
@@ -43,6 +46,13 @@ impl HybridStorage {
         Self { files: Some(files), first, ..Self::objects_only(objects) }
     }
 
+    /// The same attachments, with those that are pending or cached. In the mode `WriteBack`, new ones become pending.
+    #[must_use]
+    pub fn with_local(self, local: Arc<WriteBack>) -> Self {
+        let first = if local.is_mode() { Side::Pending } else { self.first };
+        Self { local: Some(local), first, ..self }
+    }
+
     /// The same attachments with another retry policy for the bucket.
     #[must_use]
     pub fn with_retry(self, retry: RetryPolicy) -> Self {
@@ -51,9 +61,15 @@ impl HybridStorage {
 
     /// The place on one side; the bucket if there is only the bucket.
     pub fn place(&self, side: Side) -> Place {
-        match (side, &self.files) {
-            (Side::FileSystem, Some(files)) => {
+        match (side, &self.files, &self.local) {
+            (Side::FileSystem, Some(files), _) => {
                 Place::FileSystem { files: files.clone(), naming: self.objects.file_naming() }
+            }
+            (Side::Pending, _, Some(local)) => {
+                Place::Pending { files: Arc::clone(local), naming: self.objects.naming() }
+            }
+            (Side::Cache, _, Some(local)) => {
+                Place::Cache { files: Arc::clone(local), naming: self.objects.file_naming() }
             }
             _ => Place::ObjectStorage(self.objects.clone()),
         }
@@ -71,8 +87,26 @@ impl HybridStorage {
 
     /// The places that an attachment may be in, in the order in which they are read.
     pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
-        let second = self.files.is_some().then(|| self.place(self.first.other()));
-        std::iter::once(self.first_place()).chain(second)
+        let local = self.local.iter().flat_map(|_| [Side::Pending, Side::Cache]);
+        let stored = [Some(self.first_stored()), self.files.is_some().then(|| self.first.other())];
+        local.chain(stored.into_iter().flatten()).map(|side| self.place(side))
+    }
+
+    /// The side that is read first after the pending and cached files.
+    fn first_stored(&self) -> Side {
+        if self.first == Side::FileSystem { Side::FileSystem } else { Side::ObjectStorage }
+    }
+
+    /// The pending and cached attachments, if there is a state directory.
+    pub fn local(&self) -> Option<&Arc<WriteBack>> {
+        self.local.as_ref()
+    }
+
+    /// Prepares a copy for the cache of an attachment, before it is read from the bucket. `None` unless reads are
+    /// kept.
+    pub fn keeper(&self, attachment: &Attachment) -> Option<Keeper> {
+        let local = self.local.as_ref().filter(|local| local.keeps_reads())?;
+        Some(Keeper::new(Arc::clone(local), *attachment, self.claims.ticket(attachment.uuid)))
     }
 
     /// The bucket.
@@ -90,18 +124,75 @@ impl HybridStorage {
         self.reads_from_second.load(Ordering::Relaxed)
     }
 
-    /// Calls `read` with the first place, and with the second if the first does not have the attachment or
-    /// fails.
+    /// Calls `read` with one place after the other until one has the attachment.
     ///
     /// # Errors
     ///
-    /// [`Cause::NotFound`] if neither place has the attachment; otherwise the error of the place that failed.
+    /// [`Cause::NotFound`] if no place has the attachment; otherwise the error of a place that failed.
     pub fn read<T>(
         &self,
         attachment: &Attachment,
         mut read: impl FnMut(Place) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        let error = match read(self.first_place()) {
+        let Some(local) = &self.local else { return self.read_stored(attachment, read) };
+        let unreadable = match self.read_local(local, attachment, &mut read) {
+            Ok(Some(value)) => return Ok(value),
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
+        match self.read_stored(attachment, &mut read) {
+            // It may have become pending in this Orthanc, which takes over the work of others, in the meantime.
+            Err(error) if error.cause == Cause::NotFound => match unreadable {
+                Some(unreadable) => Err(unreadable),
+                None => self.read_local(local, attachment, &mut read)?.ok_or(error),
+            },
+            result => result,
+        }
+    }
+
+    /// Calls `read` with the pending and the cached attachments; `None` if neither has the attachment.
+    ///
+    /// # Errors
+    ///
+    /// The error of a pending attachment.
+    fn read_local<T>(
+        &self,
+        local: &WriteBack,
+        attachment: &Attachment,
+        read: &mut impl FnMut(Place) -> Result<T, StorageError>,
+    ) -> Result<Option<T>, StorageError> {
+        let mut unreadable = None;
+        if local.may_be_pending(attachment) {
+            match read(self.place(Side::Pending)) {
+                Ok(value) => return Ok(Some(value)),
+                Err(error) if error.cause == Cause::NotFound => {}
+                Err(error) if error.cause == Cause::OutOfRange => return Err(error),
+                Err(error) => unreadable = Some(error),
+            }
+        }
+        if local.has_cache() {
+            match read(self.place(Side::Cache)) {
+                Ok(value) => return Ok(Some(value)),
+                Err(error) if error.cause == Cause::NotFound => {}
+                Err(error) => {
+                    // A file that was cut off has too few bytes for a range that Orthanc knows to exist.
+                    tracing::warn!("{error}; the file is discarded and the attachment read from the bucket");
+                    local.discard_cached(attachment);
+                }
+            }
+        }
+        unreadable.map_or(Ok(None), Err)
+    }
+
+    /// Calls `read` with the first of bucket and file system, and with the second if the first does not have the
+    /// attachment or fails.
+    fn read_stored<T>(
+        &self,
+        attachment: &Attachment,
+        mut read: impl FnMut(Place) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let first = || self.place(self.first_stored());
+        let error = match read(first()) {
             Err(error) if self.files.is_some() && error.cause != Cause::OutOfRange => error,
             result => return result,
         };
@@ -109,7 +200,7 @@ impl HybridStorage {
         let second = self.place(self.first.other());
         let name = second.name(attachment);
         if missing {
-            tracing::info!("{} does not exist; trying {name}", self.first_place().name(attachment));
+            tracing::info!("{} does not exist; trying {name}", first().name(attachment));
         } else {
             tracing::warn!("{error}; trying {name}");
         }
@@ -119,7 +210,7 @@ impl HybridStorage {
                 Ok(value)
             }
             // A move may have reached the first place in the meantime.
-            Err(second) if missing && second.cause == Cause::NotFound => read(self.first_place()),
+            Err(second) if missing && second.cause == Cause::NotFound => read(first()),
             Err(second) if second.cause == Cause::NotFound => Err(error),
             Err(second) if missing => Err(second),
             Err(second) => {
@@ -135,13 +226,27 @@ impl HybridStorage {
     ///
     /// If the attachment may still be in one of them. The other is cleared nevertheless.
     pub async fn remove(&self, attachment: &Attachment) -> Result<(), StorageError> {
-        if self.files.is_none() {
+        if self.files.is_none() && self.local.is_none() {
             return self.objects.remove(attachment).await;
         }
         let claim = Arc::new(self.claims.for_removal(attachment.uuid).await);
-        let from_files = self.place(Side::FileSystem).remove(attachment, Arc::clone(&claim)).await;
+        let from_files = self.remove_files(attachment, Arc::clone(&claim)).await;
         let from_objects = self.objects.remove(attachment).await;
         both(from_files, from_objects)
+    }
+
+    async fn remove_files(
+        &self,
+        attachment: &Attachment,
+        guard: Arc<impl Send + Sync + 'static>,
+    ) -> Result<(), StorageError> {
+        let (local, files, attachment) = (self.local.clone(), self.files.clone(), *attachment);
+        blocking(move || {
+            let _guard = guard;
+            let pending = local.map_or(Ok(()), |local| local.remove(&attachment));
+            files.map_or(Ok(()), |files| files.remove(&attachment.uuid).map(drop)).and(pending)
+        })
+        .await
     }
 
     /// Makes the move of an attachment in progress, if any, end early, because Orthanc has deleted it.

@@ -57,11 +57,15 @@ fn state(root: &std::path::Path) -> Arc<StateDirectory> {
     Arc::new(StateDirectory::open(&root.join("state"), &purpose).unwrap())
 }
 
+fn has_file(files: &FileStorage, attachment: &Attachment) -> bool {
+    files.open(&attachment.uuid).is_ok()
+}
+
 impl Fixture {
     fn new(bulk_delete: Option<Arc<dyn BulkDelete>>) -> Self {
         let store = Arc::new(InMemory::new());
         let root = tempfile::tempdir().unwrap();
-        let options = FileStorageOptions { sync: false, note_use: None };
+        let options = FileStorageOptions { sync: false };
         let files = FileStorage::new(root.path().join("files"), options);
         files.check_writable().unwrap();
         let objects = objects(&store, Layout::default(), bulk_delete);
@@ -82,7 +86,7 @@ impl Fixture {
 
     /// Whether an attachment is in the file system and in the bucket.
     async fn places(&self, attachment: &Attachment) -> (bool, bool) {
-        let file = self.storage.files().unwrap().info(&attachment.uuid).unwrap().is_some();
+        let file = has_file(&self.files, attachment);
         let object = self.storage.objects().read(attachment, ReadRange::Whole).await;
         assert!(object.as_ref().err().is_none_or(|error| error.cause == Cause::NotFound), "{object:?}");
         (file, object.is_ok())
@@ -150,9 +154,8 @@ async fn files_are_deleted_while_the_bucket_is_silent() {
         Arc::clone(&fixture.state),
         Duration::ZERO,
     );
-    let has_file = |attachment: &Attachment| fixture.files.info(&attachment.uuid).unwrap().is_some();
     let files_are_gone = async {
-        while attachments.iter().any(has_file) {
+        while attachments.iter().any(|attachment| has_file(&fixture.files, attachment)) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -5,7 +5,6 @@
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, SystemTime};
 
 use bucket::{Cause, Naming, ReadRange};
 use hybrid::{FileStorage, FileStorageOptions};
@@ -18,7 +17,7 @@ fn uuid(number: u32) -> AttachmentUuid {
 }
 
 fn storage(root: &Path) -> FileStorage {
-    FileStorage::new(root, FileStorageOptions { sync: true, note_use: None })
+    FileStorage::new(root, FileStorageOptions { sync: true })
 }
 
 fn read(files: &FileStorage, uuid: &AttachmentUuid, range: &ReadRange) -> Result<Vec<u8>, Cause> {
@@ -132,24 +131,6 @@ fn only_abandoned_temporary_files_are_deleted() {
     storage(folder.path()).clear_up();
     let left: Vec<_> = fs::read_dir(&temporary).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["alive"]);
-}
-
-#[test]
-fn use_is_recorded_at_most_once_per_interval() {
-    let folder = tempfile::tempdir().unwrap();
-    let hour = Duration::from_secs(3600);
-    let files = FileStorage::new(folder.path(), FileStorageOptions { sync: false, note_use: Some(hour) });
-    files.create(&uuid(0x1122_0000), b"x").unwrap();
-    let path = folder.path().join("11/22").join(uuid(0x1122_0000).as_str());
-    let last_used = |ago: Duration| {
-        let file = fs::File::options().write(true).open(&path).unwrap();
-        let set = SystemTime::now() - ago;
-        file.set_modified(set).unwrap();
-        files.open_for_use(&uuid(0x1122_0000)).unwrap();
-        files.info(&uuid(0x1122_0000)).unwrap().unwrap().last_used.duration_since(set).unwrap()
-    };
-    assert_eq!(last_used(hour / 2), Duration::ZERO);
-    assert!(last_used(hour * 2) > hour);
 }
 
 #[test]

@@ -70,8 +70,6 @@ pub mod service {
 
 /// Values of an `OrthancPluginChangeType`.
 pub mod change_type {
-    /// Orthanc has started.
-    pub const ORTHANC_STARTED: i32 = 10;
     /// Orthanc is about to stop.
     pub const ORTHANC_STOPPED: i32 = 11;
 }

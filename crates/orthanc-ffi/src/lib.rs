@@ -63,7 +63,6 @@ mod target;
 mod threads;
 mod version;
 
-pub use change::Change;
 pub use entry::{InitializeError, Plugin};
 pub use error::{ContentType, ErrorCode, OrthancError};
 pub use job::{Job, JobStep, StopReason};

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 
 use crate::abi::{self, service};
-use crate::change::ChangeHandler;
+use crate::change::StopHandler;
 use crate::error::{ErrorCode, OrthancError};
 use crate::job::{JobSlot, Unserializer};
 use crate::metrics::RefreshMetrics;
@@ -63,7 +63,7 @@ pub(crate) struct Registrations {
     pub(crate) routes: Vec<Arc<Handler>>,
     pub(crate) unserializer: Option<Arc<Unserializer>>,
     pub(crate) jobs: HashMap<usize, Arc<JobSlot>>,
-    pub(crate) on_change: Option<Arc<ChangeHandler>>,
+    pub(crate) on_stop: Option<Arc<StopHandler>>,
     pub(crate) metrics: Option<Arc<RefreshMetrics>>,
 }
 

@@ -74,7 +74,6 @@ fn constants(facts: &mut Facts) {
         ("OrthancPluginHttpMethod_Post", http_method::POST),
         ("OrthancPluginHttpMethod_Put", http_method::PUT),
         ("OrthancPluginHttpMethod_Delete", http_method::DELETE),
-        ("OrthancPluginChangeType_OrthancStarted", change_type::ORTHANC_STARTED),
         ("OrthancPluginChangeType_OrthancStopped", change_type::ORTHANC_STOPPED),
         ("OrthancPluginJobStepStatus_Success", job_step::SUCCESS),
         ("OrthancPluginJobStepStatus_Failure", job_step::FAILURE),

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use orthanc_ffi::abi::{self, change_type, http_method, job_step, job_stop, service};
 use orthanc_ffi::{
-    Change, InitializeError, Job, JobStep, Orthanc, Plugin, RestAnswer, RestFailure, RestRequest, StopReason,
-    entry,
+    InitializeError, Job, JobStep, Orthanc, Plugin, RestAnswer, RestFailure, RestRequest, StopReason, entry,
 };
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
@@ -150,10 +149,7 @@ impl Plugin for TestPlugin {
     fn initialize(orthanc: &Orthanc) -> Result<Self, InitializeError> {
         let rest_orthanc = orthanc.clone();
         orthanc.register_rest("/test/(.*)/(.*)", move |request| answer(&rest_orthanc, request))?;
-        orthanc.register_on_change(|change| match change {
-            Change::OrthancStarted => panic!("literal"),
-            Change::OrthancStopped => resume_panic(),
-        })?;
+        orthanc.register_on_stop(|| panic!("literal"))?;
         orthanc.register_job_unserializer(|job_type, saved| match job_type {
             "Panic" => panic!("literal"),
             "Faults" => Some(Box::new(Faults {
@@ -373,10 +369,8 @@ fn change_callback_panic_is_logged() {
     // SAFETY: Orthanc passes null for changes that do not concern a resource.
     let signal = |change| unsafe { on_change(change, 0, ptr::null()) };
     assert_eq!(signal(0), 0, "other changes are not passed on");
-    assert_eq!(signal(change_type::ORTHANC_STARTED), PLUGIN);
-    assert_panic_line(1, "a change", ": literal");
     assert_eq!(signal(change_type::ORTHANC_STOPPED), PLUGIN);
-    assert_panic_line(2, "a thread of the plugin", ": literal");
+    assert_panic_line(1, "a change", ": literal");
 }
 
 #[test]

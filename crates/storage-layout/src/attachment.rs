@@ -1,6 +1,7 @@
 //! Attachments: a UUID and a content type.
 
 use std::fmt;
+use std::iter;
 
 use crate::Error;
 
@@ -66,6 +67,8 @@ impl ContentType {
     pub const DICOM_AS_JSON: Self = Self(2);
     /// The header of a DICOM file, which ends before the pixel data.
     pub const DICOM_UNTIL_PIXEL_DATA: Self = Self(3);
+    /// The smallest user-defined type.
+    const FIRST_OF_USERS: Self = Self(1024);
 
     /// Returns the extension of a flat object name.
     pub(crate) fn extension(self) -> &'static str {
@@ -110,6 +113,16 @@ impl Attachment {
     /// The same as [`AttachmentUuid::new`].
     pub fn new(uuid: &str, content_type: ContentType) -> Result<Self, Error> {
         Ok(Self { uuid: AttachmentUuid::new(uuid)?, content_type })
+    }
+
+    /// Returns the names, `{uuid}-{type}`, that the attachment may have in the root of the container in which the earlier
+    /// plugin for Azure Key Vault stored it. If it is encrypted, there is a second blob with the ending `.info`.
+    ///
+    /// Orthanc tells a storage plugin that a user-defined type is unknown, but its REST API names the type.
+    pub fn key_vault_names(&self) -> impl Iterator<Item = String> {
+        let as_stored = (self.content_type >= ContentType::FIRST_OF_USERS).then_some(ContentType::UNKNOWN);
+        let types = iter::once(self.content_type).chain(as_stored);
+        types.map(|content_type| format!("{}-{}", self.uuid, content_type.0))
     }
 }
 

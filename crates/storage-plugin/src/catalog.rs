@@ -181,16 +181,6 @@ impl Catalog {
         Ok(None)
     }
 
-    /// A resource and everything below it. Empty if the resource no longer exists.
-    pub(crate) fn with_descendants(&self, resource: &Resource) -> Result<Vec<Resource>, CatalogError> {
-        let Some(children) = self.children(resource)? else { return Ok(Vec::new()) };
-        let mut resources = vec![resource.clone()];
-        for child in children {
-            resources.extend(self.with_descendants(&child)?);
-        }
-        Ok(resources)
-    }
-
     /// The resources directly below this one. `None` if the resource no longer exists, which is not looked
     /// up for instances.
     pub(crate) fn children(&self, resource: &Resource) -> Result<Option<Vec<Resource>>, CatalogError> {
@@ -238,6 +228,15 @@ impl Catalog {
             Some(Indexed { resource: resource.clone(), name: name.to_owned(), attachment, size })
         };
         parsed().map(Some).ok_or(CatalogError::Unexpected(path))
+    }
+
+    /// The size of all attachments of a resource and of everything below it, in bytes. 0 if the resource no longer
+    /// exists.
+    pub(crate) fn size(&self, resource: &Resource) -> Result<u64, CatalogError> {
+        let path = format!("{}/statistics", resource.path());
+        let Some(answer) = self.get(&path)? else { return Ok(0) };
+        let size = answer["DiskSize"].as_str().and_then(|size| size.parse().ok());
+        size.ok_or(CatalogError::Unexpected(path))
     }
 
     /// Whether the attachment still exists.

@@ -12,7 +12,6 @@
 //! | `area` | the storage area's callbacks: create, read (`area/read`), remove; encryption |
 //! | `moving` | `/move-storage`: request, job, moves |
 //! | `operations` | `/object-storage/…`: status, locations, metrics |
-//! | `offload` | moves unused studies to the bucket |
 //!
 //! The plugin of another cloud:
 //!
@@ -55,7 +54,6 @@ mod machine;
 #[cfg(test)]
 mod messages;
 mod moving;
-mod offload;
 mod operations;
 mod plugin;
 mod provider;

@@ -1,15 +1,15 @@
 //! Snapshots of the messages about failed reads, wrong keys, failed moves and queries of Orthanc's index.
 
 use bucket::{Cause, Operation, StorageError};
-use crypto_envelope::{DecryptError, EnvelopeHeader, Format, MasterKey};
+use crypto_envelope::{DecryptError, EnvelopeHeader, Format, KeyServiceError, MasterKey, Service};
 use orthanc_ffi::{ErrorCode, OrthancVersion, TargetOverflow};
 use storage_layout::{Attachment, ContentType};
 
 use crate::area::ReadError;
-use crate::area::encryption::UnacceptableForm;
+use crate::area::encryption::{OpenError, UnacceptableForm};
 use crate::area::keys::{KeyError, WrongKey};
 use crate::catalog::{CatalogError, Indexed, Level, Resource};
-use crate::moving::mover::{Failure, MoveError};
+use crate::moving::mover::{Failure, MoveError, Unavailable};
 
 fn storage_error() -> StorageError {
     StorageError::new(Operation::Read, "s3://bucket/OBJECT", Cause::Busy)
@@ -29,12 +29,16 @@ fn failure(error: Option<StorageError>) -> Box<Failure> {
 #[test]
 fn reads() {
     let object = || "s3://bucket/OBJECT".to_owned();
-    let header = EnvelopeHeader { format: Format::A2, key_id: 3 };
+    let header = EnvelopeHeader { format: Format::A2, key_id: 3, service: None };
+    let of_service = EnvelopeHeader { key_id: 0, service: Some(Service::AwsKms), ..header };
     let errors = [
         ReadError::Storage(storage_error()),
         ReadError::Interrupted(storage_error()),
         ReadError::Envelope { object: object(), cause: DecryptError::NotAnEnvelope },
+        ReadError::Key { object: object(), cause: KeyServiceError::Unavailable("…".to_owned()).into() },
+        ReadError::Key { object: object(), cause: OpenError::Stopping },
         ReadError::Form { object: object(), cause: UnacceptableForm::Encrypted(header) },
+        ReadError::Form { object: object(), cause: UnacceptableForm::Encrypted(of_service) },
         ReadError::Form { object: object(), cause: UnacceptableForm::Format(Format::A1) },
         ReadError::Form { object: object(), cause: UnacceptableForm::Unencrypted },
         ReadError::OutOfRange { object: object(), range: 5..12, size: Some(10) },
@@ -45,7 +49,7 @@ fn reads() {
     for error in &errors {
         match error {
             ReadError::Storage(_) | ReadError::Interrupted(_) | ReadError::Envelope { .. } => {}
-            ReadError::Form { .. } | ReadError::OutOfRange { .. } => {}
+            ReadError::Key { .. } | ReadError::Form { .. } | ReadError::OutOfRange { .. } => {}
             ReadError::Overflow { .. } | ReadError::NoMemory(..) => {}
         }
     }
@@ -57,13 +61,19 @@ fn keys() {
     let wrong = WrongKey {
         id: 3,
         fingerprint: MasterKey::new(&[7; 32]).unwrap().fingerprint(),
-        object: "s3://bucket/.orthanc-object-storage/key-3".to_owned(),
+        note: "s3://bucket/.orthanc-object-storage/key-3".to_owned(),
         expected: "00112233445566778899aabbccddeeff".to_owned(),
     };
-    let errors = [KeyError::Wrong(wrong), KeyError::Unknown(storage_error()), KeyError::Stopping];
+    let errors = [
+        KeyError::Wrong(wrong),
+        KeyError::Unknown(storage_error()),
+        KeyError::NeverCompared { id: 3, error: storage_error() },
+        KeyError::Stopping,
+    ];
     for error in &errors {
         match error {
-            KeyError::Wrong(_) | KeyError::Unknown(_) | KeyError::Stopping => {}
+            KeyError::Wrong(_) | KeyError::Unknown(_) => {}
+            KeyError::NeverCompared { .. } | KeyError::Stopping => {}
         }
     }
     snapshot("keys", &errors);
@@ -72,14 +82,14 @@ fn keys() {
 #[test]
 fn moves() {
     let errors = [
-        MoveError::Failed(failure(Some(storage_error()))),
-        MoveError::Failed(failure(None)),
         MoveError::Several { count: 3, first: failure(None).to_string() },
         MoveError::GaveUp { done: 5, instances: 50, count: 16, first: failure(Some(storage_error())) },
-        MoveError::Unindexed(storage_error()),
         MoveError::Catalog(CatalogError::Unexpected("/instances/ID".to_owned())),
         MoveError::Catalog(CatalogError::TooOld(OrthancVersion::new(1, 9, 0))),
-        MoveError::NotHybrid,
+        MoveError::Unavailable(Unavailable::NotHybrid),
+        MoveError::Unavailable(Unavailable::NotWriteBack),
+        MoveError::Unavailable(Unavailable::NoCache),
+        MoveError::TooLarge { bytes: 20 << 30, capacity: 10 << 30 },
         MoveError::Panicked,
         MoveError::Stopped,
     ];
@@ -91,8 +101,11 @@ fn moves() {
                 | CatalogError::TooOld(_)
                 | CatalogError::Stopped,
             ) => {}
-            MoveError::Failed(_) | MoveError::Several { .. } | MoveError::GaveUp { .. } => {}
-            MoveError::Unindexed(_) | MoveError::NotHybrid | MoveError::Panicked | MoveError::Stopped => {}
+            MoveError::Several { .. } | MoveError::GaveUp { .. } => {}
+            MoveError::Unavailable(
+                Unavailable::NotHybrid | Unavailable::NotWriteBack | Unavailable::NoCache,
+            ) => {}
+            MoveError::TooLarge { .. } | MoveError::Panicked | MoveError::Stopped => {}
         }
     }
     snapshot("moves", &errors);

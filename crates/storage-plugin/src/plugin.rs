@@ -7,19 +7,18 @@ use std::sync::Arc;
 
 use bucket::{Bucket, ObjectStorage};
 use crypto_envelope::Format;
-use hybrid::{DeletionWorker, FileStorage, FileStorageOptions, StoredForm};
+use hybrid::{DeletionWorker, FileStorage, FileStorageOptions, StoredForm, UploadWorker};
 use orthanc_ffi::{InitializeError, Orthanc, OrthancError, Plugin, Ranges};
 use serde_json::Value;
 
 use crate::area::deletion::Deletions;
 use crate::area::encryption::Encryption;
-use crate::area::{Area, KnownClear};
-use crate::config::{CommonOptions, EncryptionOptions};
+use crate::area::{Area, Copies, DirectStores, KnownClear};
+use crate::config::EncryptionOptions;
 use crate::context::Context;
 use crate::moving::mover::Mover;
 use crate::moving::stored_form::Unchanged;
-use crate::moving::{JOB_TYPE, resume};
-use crate::offload::Offload;
+use crate::moving::{Task, resume};
 use crate::operations::Routes;
 use crate::operations::metrics::Metrics;
 use crate::provider::{Provider, ProviderContext, c_str};
@@ -27,13 +26,13 @@ use crate::runtime::Runtime;
 use crate::start::background::Background;
 use crate::start::check::check;
 use crate::start::others;
-use crate::start::section::{check_names, section, warn_of_missing};
+use crate::start::section::{check_names, common, is_enabled, section, warn_of_missing};
 use crate::start::storage::{absolute, state_directory, storage};
 use crate::start::summary::{disabled, facts};
 use crate::stop::Stop;
 
 /// For files that are only deleted.
-const UNSYNCED: FileStorageOptions = FileStorageOptions { sync: false, note_use: None };
+const UNSYNCED: FileStorageOptions = FileStorageOptions { sync: false };
 
 /// The crates below whose log lines go into Orthanc's log.
 const LOG_TARGETS: &[&str] =
@@ -62,13 +61,18 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         };
         let Some(mut section) = section::<P>(&configuration)? else {
             warn_of_missing::<P>(&configuration)?;
-            orthanc.set_description(&disabled::<P>())?;
+            let reason = format!("the configuration has no section {:?}", P::SECTION);
+            orthanc.set_description(&disabled::<P>(&reason))?;
             return Ok(Self { _background: None, _provider: PhantomData });
         };
+        if !is_enabled::<P>(&mut section)? {
+            orthanc.set_description(&disabled::<P>("EnableStorage is false"))?;
+            return Ok(Self { _background: None, _provider: PhantomData });
+        }
 
-        let common = CommonOptions::read(&mut section, &configuration)?;
         let runtime = runtime(P::SECTION, orthanc)?;
         let provider = ProviderContext::read::<P>(&mut section, &configuration, runtime.handle())?;
+        let common = common::<P>(&mut section, &configuration, &provider)?;
         let mut connection = P::connect(&mut section, &provider)?;
         connection.bucket.verify_checksums = common.verify_checksums;
         check_names(&section, &configuration)?;
@@ -79,13 +83,12 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let facts = facts::<P>(&connection, &common, |path| absolute(path, orthanc));
         facts.log();
         orthanc.set_description(&facts.description::<P>())?;
-        let offload = common.hybrid.as_ref().and_then(|options| options.offload.clone()).map(Offload::new);
         let deletion_delay = common.state.deletion_delay;
         let check_write = common.check_write;
         let bucket = Bucket::new(connection.bucket);
         let state = state_directory(&bucket, &common, orthanc)?;
         let removable = FileStorage::new(absolute(&common.state.storage_directory, orthanc), UNSYNCED);
-        let (storage, encryption) = storage(bucket, common, state.as_ref(), orthanc)?;
+        let (storage, encryption) = storage(bucket, common, state.as_ref(), orthanc, runtime.stop())?;
         check::<P>(&runtime, storage.objects(), check_write, encryption.as_ref())?;
 
         let patient = provider.network().retry.patient();
@@ -105,19 +108,18 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let mover = Mover::new(context, form(encryption.as_ref()));
         let worker =
             state.clone().map(|state| DeletionWorker::new(storage.clone(), removable, state, deletion_delay));
-        let background = Background::start(&mover, state, worker, offload.clone())?;
+        let uploads = storage
+            .local()
+            .map(|local| UploadWorker::new(storage.clone(), Arc::clone(local), form(encryption.as_ref())));
+        let background = Background::start(&mover.context, state, worker, uploads)?;
         register_jobs(orthanc, &mover)?;
-        let routes = Routes {
-            mover,
-            facts,
-            metrics: Arc::clone(&metrics),
-            deletions: deletions.clone(),
-            offload: offload.clone(),
-        };
+        let routes = Routes { mover, facts, metrics: Arc::clone(&metrics), deletions: deletions.clone() };
         routes.register(orthanc)?;
         register_metrics(orthanc, &metrics, &deletions, storage.objects().clone())?;
         let clear = KnownClear::default();
-        let area = Area { storage, encryption, clear, deletions, runtime, metrics, offload };
+        let direct_stores = DirectStores::default();
+        let copies = Copies::default();
+        let area = Area { storage, encryption, clear, copies, deletions, runtime, metrics, direct_stores };
         orthanc
             .register_storage_area(Arc::new(area), ranges)
             .map_err(|error| others::explain::<P>(error, &configuration))?;
@@ -133,13 +135,13 @@ fn runtime(name: &str, orthanc: &Orthanc) -> Result<Runtime, InitializeError> {
         .map_err(|error| InitializeError::new(format!("cannot start threads: {error}")))
 }
 
-/// Registers the job type, so that Orthanc can restore saved jobs. If hybrid storage has been switched off
-/// since, they fail with an error that says so.
+/// Registers the job types, so that Orthanc can restore saved jobs. If the mode has been changed since, they fail
+/// with an error that says so.
 fn register_jobs(orthanc: &Orthanc, mover: &Mover) -> Result<(), OrthancError> {
-    let mover = mover.context.storage.files().is_some().then(|| mover.clone());
+    let mover = mover.clone();
     orthanc.register_job_unserializer(move |job_type, saved| {
-        let job = (job_type == JOB_TYPE).then(|| resume(mover.clone(), saved))??;
-        Some(Box::new(job))
+        let task = Task::of(job_type)?;
+        Some(Box::new(resume(task, saved, |target| mover.for_job(task, target))?))
     })
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bucket::BucketOptions;
 use cloud_http::{CloudHttp, HttpConfigError, HttpOptions, proxy_for};
+use crypto_envelope::KeyService;
 use object_store::multipart::MultipartStore;
 use object_store::{ObjectStore, PutOptions};
 use orthanc_ffi::InitializeError;
@@ -41,6 +42,10 @@ pub trait Provider: Send + Sync + 'static {
     const WRITE_PERMISSIONS: &'static str;
     /// The permissions to delete objects, in messages.
     const DELETE_PERMISSIONS: &'static str;
+    /// The cloud's key service in the option `MasterKey`, such as `AwsKms`, if it has one.
+    const KEY_SERVICE: Option<&'static str> = None;
+    /// Whether the earlier plugin for Azure Key Vault stored attachments in this cloud, whose options and blobs are read.
+    const HAS_KEY_VAULT_BLOBS: bool = false;
     /// An alternative name of the option `EnableHttpLogs`.
     const HTTP_LOG_OPTION: Option<&'static str> = None;
 
@@ -53,6 +58,21 @@ pub trait Provider: Send + Sync + 'static {
         section: &mut Section<'_>,
         context: &ProviderContext<'_>,
     ) -> Result<Connection, InitializeError>;
+
+    /// Reads the options of a key in the cloud's key service, and returns a client. `own` is the plugin's section,
+    /// whose credentials are used unless `service` has others. Does not send a request.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the configuration is not valid.
+    fn key_service(
+        service: &mut Section<'_>,
+        own: &mut Section<'_>,
+        context: &ProviderContext<'_>,
+    ) -> Result<Arc<dyn KeyService>, InitializeError> {
+        let _ = (own, context);
+        Err(InitializeError::new(format!("{} is not supported", service.name())))
+    }
 }
 
 /// A cloud's bucket, and what the log and `status` say about the way to it.

@@ -37,7 +37,7 @@ impl Endpoint {
         let configured = section.non_empty(ENDPOINT)?.filter(|endpoint| !endpoint.trim().is_empty());
         let is_amazon = configured.is_none();
         check_region(section, region, is_amazon)?;
-        let text = configured.unwrap_or_else(|| amazon(region));
+        let text = configured.unwrap_or_else(|| amazon("s3", region));
         let url = endpoint_option(section, ENDPOINT, &text)?;
         let is_named = match (url.host(), chosen) {
             (Some(Host::Domain(domain)), _) => !is_local(domain),
@@ -107,7 +107,7 @@ impl Endpoint {
 }
 
 /// Checks the region, which is part of signatures, and of the host names of Amazon.
-fn check_region(section: &Section<'_>, region: &str, is_amazon: bool) -> Result<(), ConfigError> {
+pub(crate) fn check_region(section: &Section<'_>, region: &str, is_amazon: bool) -> Result<(), ConfigError> {
     const EXPECTED: &str = "must be the name of a region such as eu-central-1";
     let zone_of = region.strip_suffix(|letter: char| letter.is_ascii_lowercase());
     let zone_of =
@@ -125,11 +125,11 @@ fn is_local(domain: &str) -> bool {
     domain == "localhost" || domain.ends_with(".localhost")
 }
 
-/// Returns Amazon's endpoint for a region.
-fn amazon(region: &str) -> String {
+/// Returns Amazon's endpoint of a service in a region.
+pub(crate) fn amazon(service: &str, region: &str) -> String {
     // Amazon's partition in China has its own domain.
     let china = if region.starts_with("cn-") { ".cn" } else { "" };
-    format!("https://s3.{region}.amazonaws.com{china}")
+    format!("https://{service}.{region}.amazonaws.com{china}")
 }
 
 /// Whether a bucket can be part of a host name. With a dot in its name, the bucket would not match the server's

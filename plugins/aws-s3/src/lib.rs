@@ -1,7 +1,7 @@
 //! Orthanc plugin that stores DICOM files in a bucket of AWS S3 or of a server with the same protocol.
 //!
-//! This crate contains only the options, endpoint, credentials, signatures, dialects and bulk deletion of S3. All else is in
-//! `storage-plugin`. Copy this configuration to use the plugin:
+//! This crate contains only the options, endpoint, credentials, signatures, dialects and bulk deletion of S3, and the client of
+//! AWS KMS. All else is in `storage-plugin`. Copy this configuration to use the plugin:
 //!
 //! ```json
 //! {
@@ -21,6 +21,7 @@ mod credentials;
 mod deletion;
 mod dialect;
 mod endpoint;
+mod key_service;
 #[cfg(test)]
 mod messages;
 mod options;
@@ -32,20 +33,17 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 use cloud_http::{CloudHttp, no_retries};
-use object_store::StaticCredentialProvider;
-use object_store::aws::{
-    AmazonS3, AmazonS3Builder, AwsCredential, AwsCredentialProvider, Checksum as ObjectChecksum,
-};
+use crypto_envelope::KeyService;
+use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum as ObjectChecksum};
 use orthanc_ffi::InitializeError;
 use storage_plugin::{
-    Connection, Provider, ProviderContext, Reloading, Section, StoragePlugin, c_str, client_error,
-    warn_if_exposed,
+    Connection, Provider, ProviderContext, Section, StoragePlugin, c_str, client_error, warn_if_exposed,
 };
 
-use crate::credentials::{CredentialChain, REFUSALS};
+use crate::credentials::REFUSALS;
 use crate::deletion::ObjectDeletion;
 use crate::dialect::ServerDialect;
-use crate::options::{Credentials, Options};
+use crate::options::Options;
 use crate::request::S3Http;
 use crate::signing::Signer;
 
@@ -67,6 +65,7 @@ impl Provider for S3 {
     const WRITE_PERMISSIONS: &'static str = "s3:PutObject on the objects, with Tags also s3:PutObjectTagging, and with a \
         KMS key kms:GenerateDataKey and kms:Decrypt on the key";
     const DELETE_PERMISSIONS: &'static str = "s3:DeleteObject on the objects";
+    const KEY_SERVICE: Option<&'static str> = Some(key_service::SECTION);
     const HTTP_LOG_OPTION: Option<&'static str> = Some("EnableAwsSdkLogs");
 
     fn connect(
@@ -93,30 +92,22 @@ impl Provider for S3 {
         bucket.backslash_names = Some(section.flag("EnableLegacyBackslashNames", cfg!(windows))?);
         Ok(connection)
     }
+
+    fn key_service(
+        service: &mut Section<'_>,
+        own: &mut Section<'_>,
+        context: &ProviderContext<'_>,
+    ) -> Result<Arc<dyn KeyService>, InitializeError> {
+        key_service::open(service, own, context)
+    }
 }
 
 /// Returns the client that signs requests.
 fn client(options: &Options, http: CloudHttp) -> S3Http {
-    let credentials: AwsCredentialProvider;
-    let http = match &options.credentials {
-        Credentials::Static { access_key, secret_key, session_token } => {
-            let secrets = [Some(access_key), Some(secret_key), session_token.as_ref()].into_iter().flatten();
-            credentials = Arc::new(StaticCredentialProvider::new(AwsCredential {
-                key_id: access_key.expose().to_owned(),
-                secret_key: secret_key.expose().to_owned(),
-                token: session_token.as_ref().map(|token| token.expose().to_owned()),
-            }));
-            http.with_secrets(secrets.map(|secret| secret.expose().to_owned()))
-        }
-        Credentials::DefaultChain => {
-            let chain = CredentialChain::reloading(&options.region, http.client().clone());
-            credentials = Arc::<Reloading<AwsCredential>>::clone(&chain);
-            http.with_renewal(chain, REFUSALS)
-        }
-    };
+    let (http, credentials) = options.credentials.apply(&options.region, http, REFUSALS);
     S3Http {
         http,
-        signer: Signer::new(credentials, &options.region),
+        signer: Signer::new(credentials, &options.region, "s3"),
         dialect: ServerDialect::of(&options.endpoint.bucket_url(&options.bucket), options.protection),
         // Over TLS nobody can change the payload, and a checksum detects faults, so that signing it would only cost a
         // SHA-256 of every object. Over plain HTTP to another machine, only the signature protects the payload.

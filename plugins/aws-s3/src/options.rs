@@ -1,7 +1,11 @@
 //! The options in the section `AwsS3Storage` that are specific to S3.
 
-use object_store::{Attribute, PutOptions, TagSet};
-use storage_plugin::{ConfigError, Secret, Section, bucket_name};
+use std::sync::Arc;
+
+use cloud_http::CloudHttp;
+use object_store::aws::{AwsCredential, AwsCredentialProvider};
+use object_store::{Attribute, PutOptions, StaticCredentialProvider, TagSet};
+use storage_plugin::{ConfigError, Reloading, Secret, Section, bucket_name};
 
 use crate::credentials::CredentialChain;
 use crate::dialect::Protection;
@@ -41,6 +45,33 @@ impl Credentials {
             Self::DefaultChain => CredentialChain::source(),
         }
     }
+
+    /// Returns the credentials for requests in `region`, and a client that keeps them out of messages and loads them again
+    /// when the server refuses them with one of `refusals`.
+    pub(crate) fn apply(
+        &self,
+        region: &str,
+        http: CloudHttp,
+        refusals: &'static [&'static str],
+    ) -> (CloudHttp, AwsCredentialProvider) {
+        match self {
+            Self::Static { access_key, secret_key, session_token } => {
+                let secrets = [Some(access_key), Some(secret_key), session_token.as_ref()];
+                let secrets = secrets.into_iter().flatten().map(|secret| secret.expose().to_owned());
+                let credential = AwsCredential {
+                    key_id: access_key.expose().to_owned(),
+                    secret_key: secret_key.expose().to_owned(),
+                    token: session_token.as_ref().map(|token| token.expose().to_owned()),
+                };
+                (http.with_secrets(secrets), Arc::new(StaticCredentialProvider::new(credential)))
+            }
+            Self::DefaultChain => {
+                let chain = CredentialChain::reloading(region, http.client().clone());
+                let credentials = Arc::<Reloading<AwsCredential>>::clone(&chain);
+                (http.with_renewal(chain, refusals), credentials)
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -78,7 +109,7 @@ impl Options {
     }
 }
 
-fn credentials(section: &mut Section<'_>) -> Result<Credentials, ConfigError> {
+pub(crate) fn credentials(section: &mut Section<'_>) -> Result<Credentials, ConfigError> {
     let access_key = key(section, "AccessKey")?;
     let secret_key = key(section, "SecretKey")?;
     let session_token = section.secret("SessionToken")?;

@@ -299,7 +299,7 @@ fn sha256(chunks: &[Bytes]) -> aws_lc_rs::digest::Digest {
     context.finish()
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -17,11 +17,12 @@ use http::{HeaderName, HeaderValue};
 use object_store::aws::AwsCredentialProvider;
 use object_store::client::HttpRequest;
 
-/// Signs the requests for one bucket.
+/// Signs the requests to one service in one region.
 #[derive(Clone)]
 pub(crate) struct Signer {
     credentials: AwsCredentialProvider,
     region: String,
+    service: &'static str,
 }
 
 impl fmt::Debug for Signer {
@@ -31,8 +32,9 @@ impl fmt::Debug for Signer {
 }
 
 impl Signer {
-    pub(crate) fn new(credentials: AwsCredentialProvider, region: &str) -> Self {
-        Self { credentials, region: region.to_owned() }
+    /// Signs with `credentials` for the service that AWS calls `service` in signatures.
+    pub(crate) fn new(credentials: AwsCredentialProvider, region: &str, service: &'static str) -> Self {
+        Self { credentials, region: region.to_owned(), service }
     }
 
     pub(crate) fn credentials(&self) -> &AwsCredentialProvider {
@@ -59,7 +61,7 @@ impl Signer {
         let parameters = SigningParams::builder()
             .identity(&identity)
             .region(&self.region)
-            .name("s3")
+            .name(self.service)
             .time(time)
             .settings(settings())
             .build()?

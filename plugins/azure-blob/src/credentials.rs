@@ -13,13 +13,17 @@ use object_store::azure::{AzureCredential, AzureCredentialProvider, MicrosoftAzu
 use object_store::{CredentialProvider, Result, StaticCredentialProvider};
 use parking_lot::Mutex;
 use storage_plugin::{CloudMachine, NamedCredentials, Reloading, TokenService};
-use tokio::runtime::Handle;
 
+use crate::azure_cli::AzureCli;
 use crate::shared_key::{AccountKey, AzureHttp, Signer};
+use crate::token_requests::TokenRequests;
 
 /// The environment variable with the identity service of App Service and Container Apps, which is not that of virtual
 /// machines.
 const IDENTITY_ENDPOINT: &str = "IDENTITY_ENDPOINT";
+
+/// The environment variable with the URL of Entra ID, for other clouds than the public one.
+const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";
 
 const CLIENT_SECRET: TokenService = TokenService {
     name: "Entra ID",
@@ -53,6 +57,67 @@ pub(crate) const SERVICES: [TokenService; 4] =
 
 /// The code with which the emulator refuses tokens that are not valid any more. Azure does so with status 401.
 const REFUSALS: &[&str] = &["AuthenticationFailed"];
+
+/// The service that tokens are for.
+#[derive(Debug, Clone)]
+pub(crate) struct Audience {
+    /// Its name in requests for tokens.
+    pub(crate) resource: String,
+    /// The host of Entra ID, unless the environment has another.
+    pub(crate) authority: &'static str,
+    /// The remedy if this machine has no identity.
+    pub(crate) advice: &'static str,
+}
+
+impl Audience {
+    fn storage() -> Self {
+        Self {
+            resource: "https://storage.azure.com".to_owned(),
+            authority: "https://login.microsoftonline.com",
+            advice: MANAGED_IDENTITY.advice,
+        }
+    }
+
+    /// Returns the URL of Entra ID, without a slash at the end.
+    pub(crate) fn authority(&self) -> String {
+        let authority = variable(AUTHORITY_HOST);
+        authority.as_deref().unwrap_or(self.authority).trim_end_matches('/').to_owned()
+    }
+
+    /// Returns a client of Entra ID at `authority`.
+    fn builder(&self, http: &CloudHttp, authority: &str) -> MicrosoftAzureBuilder {
+        MicrosoftAzureBuilder::new()
+            // The builder requires both; tokens do not depend on them.
+            .with_account("account")
+            .with_container_name("container")
+            .with_authority_host(authority)
+            .with_retry(no_retries())
+            .with_http_connector(TokenRequests::new(http.for_tokens(), self.resource.clone()))
+    }
+}
+
+/// A client of Entra ID with a secret, in a tenant.
+pub(crate) struct Principal<'a> {
+    /// The URL of Entra ID.
+    pub(crate) authority: &'a str,
+    pub(crate) tenant: &'a str,
+    pub(crate) client: &'a str,
+    pub(crate) secret: &'a str,
+}
+
+impl Principal<'_> {
+    /// Returns its tokens for a service. Errors have `advice`.
+    pub(crate) fn tokens(
+        &self,
+        http: &CloudHttp,
+        audience: &Audience,
+        advice: &'static str,
+    ) -> Result<AzureCredentialProvider> {
+        let builder = audience.builder(http, self.authority).with_tenant_id(self.tenant);
+        let builder = builder.with_client_id(self.client).with_client_secret(self.secret);
+        Ok(named(&of_type("client_secret", builder)?, TokenService { advice, ..CLIENT_SECRET }))
+    }
+}
 
 /// What opens an account.
 #[derive(Clone)]
@@ -103,7 +168,7 @@ impl Credentials {
                 (fixed(AzureCredential::SASToken(pairs.clone())), AzureHttp { http, signer: None })
             }
             Self::Identity => {
-                let (provider, renewable) = identity(&http)?;
+                let (provider, renewable) = identity(&http, &Audience::storage())?;
                 (provider, AzureHttp { http: http.with_renewal(renewable, REFUSALS), signer: None })
             }
         })
@@ -121,20 +186,14 @@ impl fmt::Debug for Credentials {
     }
 }
 
-fn identity(http: &CloudHttp) -> Result<(AzureCredentialProvider, Arc<dyn Renewable>)> {
+/// Returns the tokens of the identity of this machine or program for a service.
+pub(crate) fn identity(
+    http: &CloudHttp,
+    audience: &Audience,
+) -> Result<(AzureCredentialProvider, Arc<dyn Renewable>)> {
     let tenant = variable("AZURE_TENANT_ID");
     let client = variable("AZURE_CLIENT_ID");
-    let authority = variable("AZURE_AUTHORITY_HOST");
-    let unspecific = MicrosoftAzureBuilder::new()
-        // The builder requires both; tokens do not depend on them.
-        .with_account("account")
-        .with_container_name("container")
-        .with_retry(no_retries())
-        .with_http_connector(http.for_tokens());
-    let builder = match authority {
-        Some(host) => unspecific.with_authority_host(host.trim_end_matches('/')),
-        None => unspecific,
-    };
+    let builder = audience.builder(http, &audience.authority());
     if let (Some(tenant), Some(client)) = (tenant, &client) {
         let principal = builder.clone().with_tenant_id(tenant).with_client_id(client);
         if let Some(secret) = variable("AZURE_CLIENT_SECRET") {
@@ -146,7 +205,7 @@ fn identity(http: &CloudHttp) -> Result<(AzureCredentialProvider, Arc<dyn Renewa
             return Ok((named(&tokens, WORKLOAD_IDENTITY), tokens));
         }
     }
-    let mut managed = builder.clone();
+    let mut managed = builder;
     if let Some(client) = client {
         managed = managed.with_client_id(client);
     }
@@ -155,10 +214,13 @@ fn identity(http: &CloudHttp) -> Result<(AzureCredentialProvider, Arc<dyn Renewa
         managed = managed.with_msi_endpoint(endpoint);
     }
     let machine = of_type("managed_identity", managed)?;
-    let user = of_type("azure_cli", builder)?;
+    let resource = audience.resource.clone();
+    let user = move || Arc::new(AzureCli::new(resource.clone())) as AzureCredentialProvider;
+    let user = Arc::new(Reloading::new(user(), move || Ok(user())));
+    let managed_identity = TokenService { advice: audience.advice, ..MANAGED_IDENTITY };
     let either = Arc::new(MachineOrUser {
-        machine: NamedCredentials::new(Arc::<Tokens>::clone(&machine), MANAGED_IDENTITY),
-        user: NamedCredentials::new(Arc::new(OnBlockingThread(Arc::<Tokens>::clone(&user))), COMMAND_LINE),
+        machine: NamedCredentials::new(Arc::<Tokens>::clone(&machine), managed_identity),
+        user: NamedCredentials::new(Arc::<Tokens>::clone(&user), COMMAND_LINE),
         renewable: (machine, user),
         chosen: Mutex::new(None),
     });
@@ -248,27 +310,4 @@ fn join(machine: &object_store::Error, user: &object_store::Error) -> object_sto
         errors.map(|error| (error.reason.as_str(), error.transient)).unzip();
     let error = CredentialError { reason: reasons.join("; "), transient: transient.contains(&true) };
     object_store::Error::Generic { store: "credentials", source: Box::new(error) }
-}
-
-/// Runs a provider on a blocking thread: `object_store` blocks while it waits for the program `az`.
-struct OnBlockingThread(Arc<Tokens>);
-
-#[async_trait]
-impl CredentialProvider for OnBlockingThread {
-    type Credential = AzureCredential;
-
-    async fn get_credential(&self) -> Result<Arc<AzureCredential>> {
-        let provider = Arc::clone(&self.0);
-        let handle = Handle::current();
-        let fetch = move || handle.block_on(provider.get_credential());
-        tokio::task::spawn_blocking(fetch)
-            .await
-            .map_err(|source| object_store::Error::JoinError { source })?
-    }
-}
-
-impl fmt::Debug for OnBlockingThread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("OnBlockingThread")
-    }
 }

@@ -1,7 +1,7 @@
 //! Orthanc plugin that stores DICOM files in a container of Azure Blob Storage.
 //!
-//! This crate contains only Azure's options, endpoint, connection strings and credentials, and the requests that
-//! `object_store` does not make. All else is in `storage-plugin`. Copy this configuration to use the plugin:
+//! This crate contains only Azure's options, endpoint, connection strings, credentials and key service, and the requests
+//! that `object_store` does not make. All else is in `storage-plugin`. Copy this configuration to use the plugin:
 //!
 //! ```json
 //! {
@@ -16,20 +16,24 @@
 //! user of the Azure CLI.
 #![allow(non_snake_case, reason = "the library keeps the name of the C++ plugin")]
 
+mod azure_cli;
 mod connection_string;
 mod container;
 mod credentials;
 mod deletion;
 mod endpoint;
+mod key_service;
 #[cfg(test)]
 mod messages;
 mod options;
 mod shared_key;
+mod token_requests;
 
 use std::ffi::CStr;
 use std::sync::Arc;
 
 use cloud_http::{CloudHttp, no_retries};
+use crypto_envelope::KeyService;
 use object_store::azure::MicrosoftAzureBuilder;
 use orthanc_ffi::InitializeError;
 use storage_plugin::{
@@ -62,6 +66,8 @@ impl Provider for Azure {
         write (cw) in the shared access signature";
     const DELETE_PERMISSIONS: &'static str = "the role Storage Blob Data Contributor, or the permission to delete (d) in \
         the shared access signature";
+    const KEY_SERVICE: Option<&'static str> = Some("AzureKeyVault");
+    const HAS_KEY_VAULT_BLOBS: bool = true;
     const OLDER_SECTION: Option<&'static str> = Some("BlobStorage");
 
     fn connect(
@@ -86,6 +92,14 @@ impl Provider for Azure {
         }
         bucket.bulk_delete = Some(container);
         Ok(connection)
+    }
+
+    fn key_service(
+        service: &mut Section<'_>,
+        _own: &mut Section<'_>,
+        context: &ProviderContext<'_>,
+    ) -> Result<Arc<dyn KeyService>, InitializeError> {
+        key_service::open(service, context)
     }
 }
 

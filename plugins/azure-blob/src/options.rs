@@ -10,9 +10,6 @@ use crate::endpoint;
 use crate::shared_key::AccountKey;
 
 const ACCESS_TIERS: &[&str] = &["Hot", "Cool", "Cold", "Archive", "Premium"];
-/// Options of an earlier plugin that named and encrypted its blobs in another way.
-const KEY_VAULT_OPTIONS: [&str; 5] =
-    ["EnableStorage", "EncryptionEnabled", "KeyDecayCount", "KeyPoolSize", "AzureKeyVault"];
 
 #[derive(Debug)]
 pub(crate) struct Options {
@@ -35,11 +32,6 @@ pub(crate) struct Account {
 
 impl Options {
     pub(crate) fn read(section: &mut Section<'_>) -> Result<Self, ConfigError> {
-        if let Some(option) = KEY_VAULT_OPTIONS.into_iter().find(|option| section.has(option)) {
-            let problem = "belongs to the plugin for Azure Key Vault, whose files this release cannot read; remove the option to \
-                           use a container without such files";
-            return Err(section.error(option, problem));
-        }
         let access_tier = section.choice("AccessTier", ACCESS_TIERS)?;
         let mut put_options = PutOptions::default();
         if let Some(tier) = access_tier {

@@ -181,9 +181,9 @@ fn mistakes_are_refused() -> Result<()> {
         ("ContainerName", json!("ab"), "\"ab\""),
         ("ContainerName", json!("a--b"), "\"a--b\""),
         ("ContainerName", json!("-ab"), "\"-ab\""),
-        ("EnableStorage", json!(true), "Key Vault"),
-        ("EncryptionEnabled", json!(true), "Key Vault"),
-        ("AzureKeyVault", json!({}), "Key Vault"),
+        ("EnableStorage", json!("yes"), "EnableStorage"),
+        ("EncryptionEnabled", json!(true), "AzureKeyVault"),
+        ("AzureKeyVault", json!({}), "kid"),
     ])?;
     let section = trials.section(&json!({"ConnectionString": "hunter2"}));
     let line = trials.refused(&configuration::<Azure>(section), &["AzureBlobStorage.ConnectionString"])?;

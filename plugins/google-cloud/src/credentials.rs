@@ -14,13 +14,14 @@ use object_store::Result;
 use object_store::gcp::{GcpCredential, GcpCredentialProvider, GoogleCloudStorageBuilder};
 use serde_json::Value;
 use storage_plugin::{
-    CloudMachine, NamedCredentials, Reloading, TokenService, describe_file, explain_unreadable,
+    CloudMachine, ConfigError, NamedCredentials, Reloading, Section, TokenService, describe_file,
+    explain_unreadable,
 };
 use zeroize::Zeroizing;
 
 use crate::service_account::{self, ServiceAccount};
 
-const OPTION: &str = "`GoogleCloudStorage.ServiceAccountFile`";
+const OPTION: &str = "ServiceAccountFile";
 const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 /// The environment variables with the name of a service and of a job of Cloud Run, whose firmware is not Google's.
 const CLOUD_RUN: [&str; 2] = ["K_SERVICE", "CLOUD_RUN_JOB"];
@@ -51,10 +52,30 @@ pub(crate) const SERVICES: [TokenService; 2] = [TOKEN_SERVICE, METADATA_SERVER];
 pub(crate) enum Credentials {
     /// The content of a service account's JSON key file.
     ServiceAccount(Zeroizing<String>),
-    /// The file that `gcloud auth application-default login` writes.
-    User(PathBuf),
+    /// A user, in the file that `gcloud auth application-default login` writes.
+    User {
+        file: PathBuf,
+        /// The project whose quotas the user's requests count for, which some services require.
+        quota_project: Option<String>,
+    },
     /// The machine's own service account.
     MetadataServer,
+}
+
+/// The option `ServiceAccountFile` of a section.
+#[derive(Debug, Clone)]
+pub(crate) struct ServiceAccountFile {
+    /// The option's name in messages.
+    option: String,
+    path: PathBuf,
+}
+
+impl ServiceAccountFile {
+    /// Reads the option; `None` if it is missing or empty.
+    pub(crate) fn read(section: &mut Section<'_>) -> Result<Option<Self>, ConfigError> {
+        let path = section.non_empty(OPTION)?.map(PathBuf::from);
+        Ok(path.map(|path| Self { option: format!("`{}.{OPTION}`", section.name()), path }))
+    }
 }
 
 /// A credentials file that cannot be used.
@@ -62,21 +83,21 @@ pub(crate) enum Credentials {
 #[error("{setting}: {} {problem}", describe_file(path))]
 pub(crate) struct FileError {
     /// The option or variable that names the file.
-    setting: &'static str,
+    setting: String,
     path: PathBuf,
     problem: String,
 }
 
 impl Credentials {
-    /// Returns the credentials in `service_account_file`, or else the application default credentials.
-    pub(crate) fn find(service_account_file: Option<&Path>) -> Result<Self, FileError> {
-        if let Some(path) = service_account_file {
-            let found = Self::read(path, OPTION)?;
+    /// Returns the credentials in the `file` of the configuration, or else the application default credentials.
+    pub(crate) fn find(file: Option<&ServiceAccountFile>) -> Result<Self, FileError> {
+        if let Some(ServiceAccountFile { option, path }) = file {
+            let found = Self::read(path, option)?;
             return match found {
                 Self::ServiceAccount(_) => Ok(found),
                 _ => Err(FileError {
-                    setting: OPTION,
-                    path: path.to_owned(),
+                    setting: option.clone(),
+                    path: path.clone(),
                     problem: format!(
                         "must contain a service account key; for user credentials, set {VARIABLE}"
                     ),
@@ -92,20 +113,29 @@ impl Credentials {
         }
     }
 
-    /// Returns where these credentials, which were found with `service_account_file`, come from.
-    pub(crate) fn source(&self, service_account_file: Option<&Path>) -> String {
-        match (self, service_account_file, std::env::var_os(VARIABLE)) {
+    /// Returns where these credentials, which were found with `file`, come from.
+    pub(crate) fn source(&self, file: Option<&ServiceAccountFile>) -> String {
+        match (self, file, std::env::var_os(VARIABLE)) {
             (Self::MetadataServer, ..) => "the metadata server".to_owned(),
-            (_, Some(path), _) => format!("ServiceAccountFile {}", path.display()),
-            (Self::User(path), ..) => format!("the user credentials in {}", path.display()),
+            (_, Some(file), _) => format!("{OPTION} {}", file.path.display()),
+            (Self::User { file, .. }, ..) => format!("the user credentials in {}", file.display()),
             (Self::ServiceAccount(_), None, path) => {
                 format!("{VARIABLE} {}", Path::new(&path.unwrap_or_default()).display())
             }
         }
     }
 
-    fn read(path: &Path, setting: &'static str) -> Result<Self, FileError> {
-        let refused = |problem: String| FileError { setting, path: path.to_owned(), problem };
+    /// Returns the project whose quotas the requests count for, if it is not that of the account.
+    pub(crate) fn quota_project(&self) -> Option<&str> {
+        match self {
+            Self::User { quota_project, .. } => quota_project.as_deref(),
+            Self::ServiceAccount(_) | Self::MetadataServer => None,
+        }
+    }
+
+    fn read(path: &Path, setting: &str) -> Result<Self, FileError> {
+        let refused =
+            |problem: String| FileError { setting: setting.to_owned(), path: path.to_owned(), problem };
         let content = std::fs::read_to_string(path)
             .map(Zeroizing::new)
             .map_err(|error| refused(format!("cannot be read: {}", explain_unreadable(path, &error))))?;
@@ -123,7 +153,10 @@ impl Credentials {
         if let Some(missing) = required.iter().find(|name| string(name).is_none()) {
             return Err(refused(format!("has no {missing:?}; create or download the file again")));
         }
-        let Some(key) = string("private_key") else { return Ok(Self::User(path.to_owned())) };
+        let Some(key) = string("private_key") else {
+            let quota_project = string("quota_project_id").map(str::to_owned);
+            return Ok(Self::User { file: path.to_owned(), quota_project });
+        };
         service_account::parse(key).ok_or_else(|| {
             refused("has no RSA key in PEM format as \"private_key\"; download the key file again".to_owned())
         })?;
@@ -133,23 +166,23 @@ impl Credentials {
     /// Returns a provider of tokens, and a client that renews them: the credentials are found again.
     pub(crate) fn provider(
         &self,
-        service_account_file: Option<PathBuf>,
+        file: Option<ServiceAccountFile>,
         http: CloudHttp,
     ) -> Result<(GcpCredentialProvider, CloudHttp)> {
         let clock = Arc::<Clock>::default();
         let client = match self {
             Self::ServiceAccount(_) => http.clone().with_clock(Arc::clone(&clock)),
-            Self::User(_) | Self::MetadataServer => http.clone(),
+            Self::User { .. } | Self::MetadataServer => http.clone(),
         };
         let reloading = Arc::new(Reloading::new(self.tokens(&http, &clock)?, move || {
-            let found = Self::find(service_account_file.as_deref()).map_err(|error| error.to_string())?;
+            let found = Self::find(file.as_ref()).map_err(|error| error.to_string())?;
             // The source is not quoted, because it can contain a part of the file.
             found.tokens(&http, &clock).map_err(|_| "the credentials are not valid".to_owned())
         }));
         let renewable = Arc::<Reloading<GcpCredential>>::clone(&reloading);
         let provider: GcpCredentialProvider = match self {
             Self::ServiceAccount(_) => reloading,
-            Self::User(_) => Arc::new(NamedCredentials::new(reloading, TOKEN_SERVICE)),
+            Self::User { .. } => Arc::new(NamedCredentials::new(reloading, TOKEN_SERVICE)),
             Self::MetadataServer => Arc::new(NamedCredentials::new(reloading, METADATA_SERVER)),
         };
         Ok((provider, client.with_renewal(renewable, &[])))
@@ -169,7 +202,7 @@ impl Credentials {
                 });
             }
             // `build` fails if the file has been removed since.
-            Self::User(path) => unspecific.with_application_credentials(path.to_string_lossy()),
+            Self::User { file, .. } => unspecific.with_application_credentials(file.to_string_lossy()),
             Self::MetadataServer => unspecific,
         };
         Ok(Arc::clone(builder.build()?.credentials()))
@@ -193,7 +226,7 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ServiceAccount(_) => f.write_str("ServiceAccount(…)"),
-            Self::User(path) => f.debug_tuple("User").field(path).finish(),
+            Self::User { file, .. } => f.debug_tuple("User").field(file).finish(),
             Self::MetadataServer => f.write_str("MetadataServer"),
         }
     }

@@ -1,6 +1,6 @@
 //! Orthanc plugin that stores DICOM files in a bucket of Google Cloud Storage.
 //!
-//! This crate contains only Google's options, endpoint, credentials and bulk deletion. All else is in
+//! This crate contains only Google's options, endpoint, credentials, bulk deletion and key service. All else is in
 //! `storage-plugin`. Copy this configuration to use the plugin:
 //!
 //! ```json
@@ -18,6 +18,7 @@
 mod credentials;
 mod deletion;
 mod endpoint;
+mod key_service;
 #[cfg(test)]
 mod messages;
 mod options;
@@ -27,6 +28,7 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 use cloud_http::{CloudHttp, no_retries};
+use crypto_envelope::KeyService;
 use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
 use orthanc_ffi::InitializeError;
 use storage_plugin::{
@@ -55,16 +57,17 @@ impl Provider for Google {
     const WRITE_PERMISSIONS: &'static str =
         "storage.objects.create, and storage.objects.delete to replace an object";
     const DELETE_PERMISSIONS: &'static str = "storage.objects.delete";
+    const KEY_SERVICE: Option<&'static str> = Some("GoogleKms");
 
     fn connect(
         section: &mut Section<'_>,
         context: &ProviderContext<'_>,
     ) -> Result<Connection, InitializeError> {
         let options = Options::read(section)?;
-        let credentials = Credentials::find(options.service_account_file.as_deref())
+        let credentials = Credentials::find(options.service_account_file.as_ref())
             .map_err(|error| InitializeError::new(error.to_string()))?;
         let http = context.http()?.with_crc32c_of_uploads();
-        let source = credentials.source(options.service_account_file.as_deref());
+        let source = credentials.source(options.service_account_file.as_ref());
         let (store, http) = store(&options, &credentials, http).map_err(client_error)?;
         let credentials = Arc::clone(store.credentials());
         let deletion = ObjectDeletion::new(&options.endpoint, &options.bucket, credentials, &http);
@@ -74,6 +77,14 @@ impl Provider for Google {
             context.bucket(Arc::new(store), url, endpoint, options.put_options, LARGEST_PUT, source);
         connection.bucket.bulk_delete = Some(Arc::new(deletion));
         Ok(connection)
+    }
+
+    fn key_service(
+        service: &mut Section<'_>,
+        own: &mut Section<'_>,
+        context: &ProviderContext<'_>,
+    ) -> Result<Arc<dyn KeyService>, InitializeError> {
+        key_service::open(service, own, context)
     }
 }
 

@@ -1,11 +1,10 @@
 //! The options in the section `GoogleCloudStorage` that are specific to Google.
 
-use std::path::PathBuf;
-
 use object_store::{Attribute, PutOptions};
 use storage_plugin::{ConfigError, Section, bucket_name};
 use url::Url;
 
+use crate::credentials::ServiceAccountFile;
 use crate::endpoint;
 
 const STORAGE_CLASSES: &[&str] = &[
@@ -21,7 +20,7 @@ const STORAGE_CLASSES: &[&str] = &[
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) bucket: String,
-    pub(crate) service_account_file: Option<PathBuf>,
+    pub(crate) service_account_file: Option<ServiceAccountFile>,
     pub(crate) endpoint: Url,
     pub(crate) put_options: PutOptions,
 }
@@ -34,8 +33,8 @@ impl Options {
         }
         Ok(Self {
             bucket: bucket_name(section, "BucketName")?,
-            service_account_file: section.non_empty("ServiceAccountFile")?.map(PathBuf::from),
-            endpoint: endpoint::read(section)?,
+            service_account_file: ServiceAccountFile::read(section)?,
+            endpoint: endpoint::read(section, endpoint::STORAGE)?,
             put_options,
         })
     }

@@ -1,10 +1,13 @@
-//! `cargo xtask bench`: Orthanc's own file storage and a plugin side by side. A report, without pass or fail.
+//! `cargo xtask bench`: Orthanc's own file storage and a plugin side by side, or two configurations of a plugin. A
+//! report, without pass or fail.
 //!
 //! Both Orthancs run at the same time and take turns of about a second, over several rounds, so that other load on the
 //! machine affects both. The result is the ratio within each round.
 
+mod key_service;
 mod reading;
 mod report;
+mod write_back;
 
 use anyhow::{Context, Result, ensure};
 use real_orthanc::Orthanc;
@@ -135,6 +138,9 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
     if options.reading {
         return reading::run(options);
     }
+    if options.write_back {
+        return write_back::run(options);
+    }
     eprintln!("generating files");
     let small = Study(1).ct_series(options.instances, 256, 256).collect::<Result<Vec<_>, _>>()?;
     let large = (0..options.large).map(|index| Study(100 + index).multi_frame(LARGE_MEGABYTES));
@@ -145,7 +151,7 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
         eprintln!("round {} of {}", number + 1, options.rounds);
         // New processes for each round: when two equal candidates were compared, one process took 10 % more CPU in
         // every round, for an unknown reason. This way, such a difference affects one round only.
-        let mut candidates = start(options.plugin, number)?;
+        let mut candidates = start(options, number)?;
         round(number, &mut candidates, &warm_up, &mut Report::default())?;
         round(number, &mut candidates, &files, &mut report)?;
     }
@@ -154,12 +160,17 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
 }
 
 /// Starts both candidates, in turns of which is first.
-fn start(plugin: &str, round: usize) -> Result<[Candidate; 2]> {
+fn start(options: &Bench, round: usize) -> Result<[Candidate; 2]> {
+    let first = || if options.key_service { key_service::of_file() } else { Candidate::built_in() };
+    let second = || match options.key_service {
+        true => key_service::of_service(),
+        false => Candidate::with_plugin(options.plugin),
+    };
     if round.is_multiple_of(2) {
-        return Ok([Candidate::built_in()?, Candidate::with_plugin(plugin)?]);
+        return Ok([first()?, second()?]);
     }
-    let second = Candidate::with_plugin(plugin)?;
-    Ok([Candidate::built_in()?, second])
+    let second = second()?;
+    Ok([first()?, second])
 }
 
 /// Runs all phases, in small parts for both candidates in turn, so that both see the same disturbances.

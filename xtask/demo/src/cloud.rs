@@ -12,12 +12,16 @@ use real_orthanc::{Builder, Orthanc};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::vault::Vault;
+
 /// A server with one bucket, and the plugin that stores there.
 pub(crate) struct Cloud {
     pub(crate) server: BucketServer,
     plugin: Plugin,
     /// The plugin's section.
     section: Value,
+    /// Orthanc's option `HttpsCACertificates`.
+    authority: Option<PathBuf>,
     /// Holds the files that the section names.
     folder: TempDir,
 }
@@ -28,7 +32,22 @@ impl Cloud {
         let plugin = Plugin::named(package)?;
         let folder = tempfile::tempdir()?;
         let (server, section) = fake_cloud::serve(package, folder.path(), |path| path.display().to_string())?;
-        Ok(Self { server, plugin, section, folder })
+        Ok(Self { server, plugin, section, authority: None, folder })
+    }
+
+    /// Sets an option of the plugin.
+    pub(crate) fn set(&mut self, option: &str, value: impl Into<Value>) {
+        self.section[option] = value.into();
+    }
+
+    /// Lets the plugin keep its master key in a vault, and read blobs of the earlier plugin for vaults.
+    pub(crate) fn use_vault(&mut self, vault: &Vault, decay: usize) {
+        self.set("Proxy", vault.proxy());
+        self.set("OutageTimeout", 5);
+        self.set("EnableStorage", true);
+        let master_key = json!({"AzureKeyVault": vault.options()});
+        self.set("StorageEncryption", json!({"MasterKey": master_key, "KeyDecayCount": decay}));
+        self.authority = Some(vault.authority());
     }
 
     /// Starts an Orthanc that stores in the bucket, with client-side encryption if a format is given.
@@ -46,7 +65,11 @@ impl Cloud {
             section["StorageEncryption"] = json!({"MasterKey": [1, key], "Format": format});
         }
         let library = plugin_library(self.plugin, Profile::Release)?;
-        Ok(Orthanc::builder().plugin(library).section(self.plugin.section(), section))
+        let builder = Orthanc::builder().plugin(library).section(self.plugin.section(), section);
+        Ok(match &self.authority {
+            Some(file) => builder.section("HttpsCACertificates", json!(file)),
+            None => builder,
+        })
     }
 
     /// The master key, whose id is 1.

@@ -1,5 +1,7 @@
 //! `cargo xtask demo`: stores a study in a bucket and reads it back, while the bucket fails and Orthanc is killed.
 
+mod key_vault;
+
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
@@ -12,9 +14,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use fake_cloud::{BUCKET, Operation};
 use real_orthanc::Orthanc;
 use real_orthanc::dicom::{self, Study};
+use serde_json::Value;
 use tempfile::TempDir;
 use walkdir::WalkDir;
 use xtask::options::Demo;
@@ -22,6 +26,7 @@ use xtask::options::Demo;
 use crate::cloud::Cloud;
 use crate::load::Connection;
 use crate::progress::Progress;
+use crate::vault::{self, Vault};
 use crate::{interrupt, load};
 
 const OUTAGE_SECONDS: usize = 10;
@@ -48,6 +53,10 @@ struct Demonstration<'a> {
     // Before the cloud: fields are dropped in this order, and Orthanc must end before the bucket that it uses.
     orthanc: Orthanc,
     cloud: Cloud,
+    /// Has the master key, with `--key-vault`.
+    vault: Option<Vault>,
+    /// Number of the step that is shown.
+    step: usize,
     /// Generated files, and the object that `orthanc-envelope` decrypts.
     folder: TempDir,
     stored: Vec<Instance>,
@@ -58,19 +67,41 @@ struct Demonstration<'a> {
 /// Runs the demonstration.
 pub(crate) fn run(options: &Demo) -> Result<()> {
     interrupt::catch()?;
-    let cloud = Cloud::start(options.plugin)?;
-    let orthanc = cloud.orthanc(options.encryption)?;
+    let mut cloud = Cloud::start(options.plugin)?;
+    let vault = options.key_vault.then(Vault::start).transpose()?;
+    if let Some(vault) = &vault {
+        cloud.use_vault(vault, key_vault::DECAY);
+    }
+    let orthanc = cloud.orthanc(options.encryption.filter(|_| vault.is_none()))?;
     let system = orthanc.rest().get_json("/system")?;
     println!("Orthanc {} at {}", system["Version"].as_str().unwrap_or_default(), orthanc.url());
     println!("Plugin {}, encryption {}", options.plugin, options.encryption.unwrap_or("none"));
     println!("Bucket at {}/{BUCKET}, a server on this machine", cloud.server.endpoint());
+    if vault.is_some() {
+        println!("Master key in Azure Key Vault at {}, a server on this machine", vault::URL);
+    }
     let folder = tempfile::tempdir()?;
-    let mut demonstration =
-        Demonstration { options, orthanc, cloud, folder, stored: Vec::new(), unacknowledged: 0 };
+    let mut demonstration = Demonstration {
+        options,
+        orthanc,
+        cloud,
+        vault,
+        step: 0,
+        folder,
+        stored: Vec::new(),
+        unacknowledged: 0,
+    };
     demonstration.store_and_read()?;
+    if options.key_vault {
+        demonstration.count_file_keys()?;
+    }
     demonstration.look_into_bucket()?;
-    demonstration.lose_bucket()?;
-    demonstration.kill_orthanc()?;
+    if options.key_vault {
+        demonstration.show_vault()?;
+    } else {
+        demonstration.lose_bucket()?;
+        demonstration.kill_orthanc()?;
+    }
     if options.keep {
         let url = demonstration.orthanc.url();
         println!("\nOrthanc keeps running:");
@@ -83,8 +114,14 @@ pub(crate) fn run(options: &Demo) -> Result<()> {
 }
 
 impl Demonstration<'_> {
+    /// Prints the title of the next step.
+    fn begin(&mut self, title: &str) {
+        self.step += 1;
+        println!("\n{}. {title}", self.step);
+    }
+
     fn store_and_read(&mut self) -> Result<()> {
-        println!("\n1. A study goes into the bucket and comes back.");
+        self.begin("A study goes into the bucket and comes back.");
         let files = match &self.options.dicom {
             Some(folder) => dicom_files(folder)?,
             None => {
@@ -104,16 +141,11 @@ impl Demonstration<'_> {
     }
 
     /// Shows the first bytes of a file and of its object, and decrypts the object without Orthanc.
-    fn look_into_bucket(&self) -> Result<()> {
-        println!("\n2. What the bucket contains.");
+    fn look_into_bucket(&mut self) -> Result<()> {
+        self.begin("What the bucket contains.");
         let instance = self.stored.first().context("nothing was stored")?;
-        let locations =
-            self.orthanc.rest().get_json(&format!("/object-storage/locations/{}", instance.id))?;
-        let mut locations = locations.as_array().into_iter().flatten();
-        let location = locations.find(|location| location["Type"] == 1).context("no DICOM attachment")?;
-        let name = location["ObjectName"].as_str().context("no object name")?;
-        let object =
-            self.cloud.server.object(BUCKET, name).with_context(|| format!("no object {name}"))?.bytes;
+        let location = self.location(instance)?;
+        let (name, object) = self.object(&location)?;
         let file = fs::read(&instance.file)?;
         println!("   offset  {:<36}  object {name}", "DICOM file");
         // The preamble, the beginning of the header, and the patient's name.
@@ -139,27 +171,51 @@ impl Demonstration<'_> {
 
     fn decrypt(&self, name: &str, object: &[u8], file: &[u8]) -> Result<()> {
         fs::write(self.folder.path().join(name), object)?;
-        fs::copy(self.cloud.key_file(), self.folder.path().join("master.key"))?;
-        let program = env::current_exe()?.with_file_name("orthanc-envelope");
-        let commands: [&[&str]; 2] =
-            [&["inspect", name], &["decrypt", "--key", "1:master.key", name, "decrypted.dcm"]];
-        for arguments in commands {
-            println!("   $ orthanc-envelope {}", arguments.join(" "));
-            let output = Command::new(&program).args(arguments).current_dir(self.folder.path()).output();
-            let output = output.with_context(|| format!("starting {}", program.display()))?;
-            let printed = String::from_utf8_lossy(&output.stdout);
-            printed.lines().for_each(|line| println!("   {line}"));
-            let errors = String::from_utf8_lossy(&output.stderr);
-            ensure!(output.status.success(), "orthanc-envelope {}: {errors}", arguments[0]);
+        if let Some(vault) = &self.vault {
+            self.unwrap_and_decrypt(vault, name)?;
+        } else {
+            fs::copy(self.cloud.key_file(), self.folder.path().join("master.key"))?;
+            self.envelope(&["inspect", name])?;
+            self.envelope(&["decrypt", "--key", "1:master.key", name, "decrypted.dcm"])?;
         }
         ensure!(fs::read(self.folder.path().join("decrypted.dcm"))? == file, "the decrypted object differs");
         println!("   decrypted.dcm equals the DICOM file.");
         Ok(())
     }
 
+    /// Shows a run of `orthanc-envelope`, and returns what it printed.
+    fn envelope(&self, arguments: &[&str]) -> Result<String> {
+        let program = env::current_exe()?.with_file_name("orthanc-envelope");
+        println!("   $ orthanc-envelope {}", arguments.join(" "));
+        let output = Command::new(&program).args(arguments).current_dir(self.folder.path()).output();
+        let output = output.with_context(|| format!("starting {}", program.display()))?;
+        let printed = String::from_utf8_lossy(&output.stdout);
+        printed.lines().for_each(|line| println!("   {line}"));
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "orthanc-envelope {}: {errors}", arguments[0]);
+        Ok(printed.into_owned())
+    }
+
+    /// Returns what the plugin says about an instance's DICOM file.
+    fn location(&self, instance: &Instance) -> Result<Value> {
+        let locations =
+            self.orthanc.rest().get_json(&format!("/object-storage/locations/{}", instance.id))?;
+        let mut locations = locations.as_array().into_iter().flatten();
+        locations.find(|location| location["Type"] == 1).cloned().context("no DICOM attachment")
+    }
+
+    /// Returns the name and the bytes of the object at a location.
+    fn object<'l>(&self, location: &'l Value) -> Result<(&'l str, Bytes)> {
+        let name = location["ObjectName"].as_str().context("no object name")?;
+        let object = self.cloud.server.object(BUCKET, name).with_context(|| format!("no object {name}"))?;
+        Ok((name, object.bytes))
+    }
+
     /// Stores slices while the bucket is unreachable.
     fn lose_bucket(&mut self) -> Result<()> {
-        println!("\n3. The bucket is unreachable for {OUTAGE_SECONDS} seconds while files are stored.");
+        self.begin(&format!(
+            "The bucket is unreachable for {OUTAGE_SECONDS} seconds while files are stored."
+        ));
         let files = self.slices(2, OUTAGE_SLICES)?;
         let first = self.stored.len();
         self.cloud.server.stop();
@@ -194,7 +250,7 @@ impl Demonstration<'_> {
 
     /// Kills Orthanc while every client waits for the answer to an upload.
     fn kill_orthanc(&mut self) -> Result<()> {
-        println!("\n4. Orthanc is killed (kill -9) in the middle of uploads.");
+        self.begin("Orthanc is killed (kill -9) in the middle of uploads.");
         let clients = self.options.clients;
         let files = self.slices(3, u32::try_from(SLICES_BEFORE_KILL + 2 * clients)?)?;
         let acknowledged = Mutex::new(Vec::new());
@@ -232,7 +288,7 @@ impl Demonstration<'_> {
     }
 
     fn delete(mut self) -> Result<()> {
-        println!("\n5. The studies are deleted.");
+        self.begin("The studies are deleted.");
         let studies: BTreeSet<&str> = self.stored.iter().map(|instance| &*instance.study).collect();
         for study in studies {
             self.orthanc.rest().delete(&format!("/studies/{study}"))?.ok()?;

@@ -4,9 +4,11 @@
 mod bench;
 mod cloud;
 mod demonstration;
+mod earlier;
 mod interrupt;
 mod load;
 mod progress;
+mod vault;
 
 use std::process::ExitCode;
 

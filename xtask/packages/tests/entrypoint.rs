@@ -125,10 +125,14 @@ fn passwords_are_strings() {
     for password in ["123456", "007", "98765432109876543210", "1e3", "null", "\"quoted\""] {
         container.file("/run/secrets/ORTHANC__AWS_S3_STORAGE__SECRET_KEY", password);
         container.file("/run/secrets/of-database", password);
-        let variables = [("ORTHANC__POSTGRESQL__PASSWORD_SECRET", "of-database")];
+        let variables = [
+            ("ORTHANC__POSTGRESQL__PASSWORD_SECRET", "of-database"),
+            ("ORTHANC__AZURE_BLOB_STORAGE__AZURE_KEY_VAULT__CLIENT_SECRET_SECRET", "of-database"),
+        ];
         let configuration = container.start(&variables).unwrap();
         assert_eq!(configuration["AwsS3Storage"]["SecretKey"], password);
         assert_eq!(configuration["PostgreSQL"]["Password"], password);
+        assert_eq!(configuration["AzureBlobStorage"]["AzureKeyVault"]["clientSecret"], password);
     }
 }
 
@@ -186,8 +190,17 @@ fn each_option_has_a_variable() {
         .flat_map(|line| line.split('|').nth(1).unwrap().split('`').skip(1).step_by(2))
         .filter(|option| *option != "HttpsCACertificates")
         .collect();
+    let is_of_key_vault = |option: &&str| option.starts_with(|letter: char| letter.is_ascii_lowercase());
+    let (of_key_vault, options): (Vec<&str>, Vec<&str>) = options.into_iter().partition(is_of_key_vault);
     assert!(options.len() > 40, "{options:?}");
     let container = Container::new();
+    let prefix = "ORTHANC__AZURE_BLOB_STORAGE__STORAGE_ENCRYPTION__MASTER_KEY__AZURE_KEY_VAULT__";
+    assert!(of_key_vault.contains(&"kid") && of_key_vault.contains(&"clientSecret"), "{of_key_vault:?}");
+    for option in of_key_vault {
+        let configuration = container.start(&[(&(prefix.to_owned() + &variable(option)), "value")]).unwrap();
+        let pointer = format!("/AzureBlobStorage/StorageEncryption/MasterKey/AzureKeyVault/{option}");
+        assert_eq!(configuration.pointer(&pointer), Some(&json!("value")), "{configuration}");
+    }
     for section in Plugin::all().into_iter().map(Plugin::section) {
         let prefix = format!("ORTHANC__{}__", variable(section));
         let variables: Vec<(String, &str)> =

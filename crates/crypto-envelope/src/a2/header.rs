@@ -10,12 +10,10 @@ use crate::primitives::KWP_LEN;
 /// Length of the salt in bytes.
 pub(crate) const SALT_LEN: usize = 32;
 
+/// Algorithm 1. Those from 2 on are of key services.
 const WRAP_MASTER_KEY: u8 = 1;
-const WRAP_KEY_VAULT: u8 = 2;
 
 /// How a file key is wrapped, as stored in the header.
-///
-/// To add an algorithm, add a variant here and a match arm in `A2Opener::unwrap`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyWrap<'a> {
     /// Algorithm 1: AES-256-KWP (RFC 5649) under a key derived from a master key.
@@ -25,13 +23,88 @@ pub enum KeyWrap<'a> {
         /// The wrapped file key.
         wrapped: &'a [u8; KWP_LEN],
     },
+    /// Algorithms 2 to 4: by a key service.
+    Service(ServiceWrap<'a>),
+}
+
+/// A service that wraps file keys, and never gives out the key that it wraps them with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Service {
     /// Algorithm 2: RSA-OAEP-256 by Azure Key Vault.
-    KeyVault {
-        /// The vault key's identifier with its version; at most 65,533 bytes together with `wrapped`.
-        kid: &'a str,
-        /// The result of the vault's wrap operation.
-        wrapped: &'a [u8],
-    },
+    AzureKeyVault,
+    /// Algorithm 3: AWS Key Management Service.
+    AwsKms,
+    /// Algorithm 4: Google Cloud Key Management Service.
+    GoogleKms,
+}
+
+impl Service {
+    const ALL: [Self; 3] = [Self::AzureKeyVault, Self::AwsKms, Self::GoogleKms];
+
+    pub(crate) fn of_algorithm(algorithm: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|service| service.algorithm() == algorithm)
+    }
+
+    /// The number of the key wrap algorithm in the header.
+    pub fn algorithm(self) -> u8 {
+        match self {
+            Self::AzureKeyVault => 2,
+            Self::AwsKms => 3,
+            Self::GoogleKms => 4,
+        }
+    }
+
+    /// Whether the header has the name of the service's key. The ciphertexts of AWS contain it themselves.
+    pub fn has_key_name(self) -> bool {
+        self != Self::AwsKms
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AzureKeyVault => "Azure Key Vault",
+            Self::AwsKms => "AWS KMS",
+            Self::GoogleKms => "Google Cloud KMS",
+        })
+    }
+}
+
+/// A file key as wrapped by a key service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceWrap<'a> {
+    /// The service.
+    pub service: Service,
+    /// The name of the service's key: in Azure its identifier with version, in Google its resource name without
+    /// version, for AWS empty. At most 65,533 bytes together with `wrapped`.
+    pub key: &'a str,
+    /// The service's ciphertext.
+    pub wrapped: &'a [u8],
+}
+
+impl<'a> ServiceWrap<'a> {
+    /// Splits the field: length of the name (uint16 little-endian), name in UTF-8, ciphertext; for AWS only the
+    /// ciphertext.
+    pub(crate) fn parse(service: Service, field: &'a [u8]) -> Option<Self> {
+        let (key, wrapped) = if service.has_key_name() {
+            let (len, rest) = field.split_first_chunk::<2>()?;
+            let (key, wrapped) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+            (std::str::from_utf8(key).ok().filter(|key| !key.is_empty())?, wrapped)
+        } else {
+            ("", field)
+        };
+        (!wrapped.is_empty()).then_some(Self { service, key, wrapped })
+    }
+
+    /// The field in the header.
+    pub(crate) fn field(&self) -> Result<Vec<u8>, HeaderError> {
+        if !self.service.has_key_name() {
+            return Ok(self.wrapped.to_vec());
+        }
+        let len =
+            u16::try_from(self.key.len()).map_err(|_| HeaderError::MalformedServiceWrap(self.service))?;
+        Ok([&len.to_le_bytes(), self.key.as_bytes(), self.wrapped].concat())
+    }
 }
 
 impl<'a> KeyWrap<'a> {
@@ -42,27 +115,23 @@ impl<'a> KeyWrap<'a> {
                     .map_err(|_| HeaderError::WrappedKeyLength { algorithm, len: field.len() })?;
                 Ok(Self::MasterKey { key_id, wrapped })
             }
-            WRAP_KEY_VAULT => parse_key_vault(field)
-                .filter(|_| key_id == 0)
-                .map(|(kid, wrapped)| Self::KeyVault { kid, wrapped })
-                .ok_or(HeaderError::MalformedKeyVaultWrap),
-            other => Err(HeaderError::WrapAlgorithm(other)),
+            other => {
+                let service = Service::of_algorithm(other).ok_or(HeaderError::WrapAlgorithm(other))?;
+                ServiceWrap::parse(service, field)
+                    .filter(|_| key_id == 0)
+                    .map(Self::Service)
+                    .ok_or(HeaderError::MalformedServiceWrap(service))
+            }
         }
     }
-}
-
-/// Splits the field of algorithm 2: length of the kid (uint16 little-endian), kid in UTF-8, ciphertext.
-fn parse_key_vault(field: &[u8]) -> Option<(&str, &[u8])> {
-    let (kid_len, rest) = field.split_first_chunk::<2>()?;
-    let (kid_bytes, wrapped) = rest.split_at_checked(usize::from(u16::from_le_bytes(*kid_len)))?;
-    let kid = std::str::from_utf8(kid_bytes).ok()?;
-    (!kid.is_empty() && !wrapped.is_empty()).then_some((kid, wrapped))
 }
 
 /// The validated content of the header's first 42 bytes.
 pub(crate) struct FixedPart {
     pub(crate) geometry: A2Geometry,
-    pub(crate) wrap_algorithm: u8,
+    wrap_algorithm: u8,
+    /// `None` for a master key.
+    pub(crate) service: Option<Service>,
 }
 
 /// A complete, well-formed A2 header. The header is not authentic until a segment has been opened with it.
@@ -81,10 +150,7 @@ impl A2Header {
     pub(crate) fn new(wrap: &KeyWrap<'_>, salt: &[u8; SALT_LEN]) -> Result<Self, HeaderError> {
         let (algorithm, key_id, field) = match *wrap {
             KeyWrap::MasterKey { key_id, wrapped } => (WRAP_MASTER_KEY, key_id, wrapped.to_vec()),
-            KeyWrap::KeyVault { kid, wrapped } => {
-                let kid_len = u16::try_from(kid.len()).map_err(|_| HeaderError::MalformedKeyVaultWrap)?;
-                (WRAP_KEY_VAULT, 0, [&kid_len.to_le_bytes(), kid.as_bytes(), wrapped].concat())
-            }
+            KeyWrap::Service(wrap) => (wrap.service.algorithm(), 0, wrap.field()?),
         };
         // A header that could not be read again must not be written.
         KeyWrap::parse(algorithm, key_id, &field)?;
@@ -111,17 +177,16 @@ impl A2Header {
         let Some(fixed) = start.first_chunk::<{ Self::FIXED_LEN }>() else { return Ok(None) };
         let wrap_algorithm = fixed[6];
         let field_len = u16::from_le_bytes([fixed[8], fixed[9]]);
-        match wrap_algorithm {
-            // The length is checked before the field arrives, so that nobody waits for bytes because W is
-            // damaged.
-            WRAP_MASTER_KEY if usize::from(field_len) != KWP_LEN => {
-                let len = usize::from(field_len);
-                return Err(HeaderError::WrappedKeyLength { algorithm: wrap_algorithm, len }.into());
-            }
-            WRAP_MASTER_KEY | WRAP_KEY_VAULT => {}
-            other => return Err(HeaderError::WrapAlgorithm(other).into()),
+        // The length is checked before the field arrives, so that nobody waits for bytes because W is damaged.
+        if wrap_algorithm == WRAP_MASTER_KEY && usize::from(field_len) != KWP_LEN {
+            let len = usize::from(field_len);
+            return Err(HeaderError::WrappedKeyLength { algorithm: wrap_algorithm, len }.into());
         }
-        Ok(Some(FixedPart { geometry: A2Geometry::new(fixed[7], field_len)?, wrap_algorithm }))
+        let service = Service::of_algorithm(wrap_algorithm);
+        if service.is_none() && wrap_algorithm != WRAP_MASTER_KEY {
+            return Err(HeaderError::WrapAlgorithm(wrap_algorithm).into());
+        }
+        Ok(Some(FixedPart { geometry: A2Geometry::new(fixed[7], field_len)?, wrap_algorithm, service }))
     }
 
     /// Reads a header from the envelope's start; bytes after the header are ignored. Returns `None` if
@@ -130,16 +195,23 @@ impl A2Header {
     /// # Errors
     /// [`DecryptError::NotAnEnvelope`], [`DecryptError::Header`].
     pub fn parse(start: &[u8]) -> Result<Option<Self>, DecryptError> {
-        let Some(FixedPart { geometry, wrap_algorithm }) = Self::read_fixed(start)? else { return Ok(None) };
+        let Some(FixedPart { geometry, wrap_algorithm, .. }) = Self::read_fixed(start)? else {
+            return Ok(None);
+        };
         let Some(bytes) = start.get(..geometry.header_len_usize()) else { return Ok(None) };
         let header = Self { bytes: bytes.into(), geometry };
         KeyWrap::parse(wrap_algorithm, header.key_id(), header.field())?;
         Ok(Some(header))
     }
 
-    /// Returns the master key's id; 0 with Key Vault.
+    /// Returns the master key's id; 0 with a key service.
     pub fn key_id(&self) -> u32 {
         u32::from_le_bytes([self.bytes[2], self.bytes[3], self.bytes[4], self.bytes[5]])
+    }
+
+    /// Returns the service that wrapped the file key; `None` for a master key.
+    pub fn service(&self) -> Option<Service> {
+        Service::of_algorithm(self.bytes[6])
     }
 
     /// Returns how the file key is wrapped.

@@ -5,7 +5,7 @@ use std::fmt;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::error::Unspecified;
 
-use crate::a2::header::{A2Header, KeyWrap};
+use crate::a2::header::{A2Header, KeyWrap, ServiceWrap};
 use crate::a2::layout::A2Layout;
 use crate::error::{DecryptError, InvalidUuid, PrimitiveFailed};
 use crate::key_ring::KeyRing;
@@ -18,7 +18,7 @@ const CONTENT_INFO: &[u8] = b"orthanc-object-storage A2 content";
 pub struct FileKey(Secret);
 
 impl FileKey {
-    /// Creates a file key from the 32 bytes that a key service (Key Vault) unwrapped. The caller must wipe
+    /// Creates a file key from the 32 bytes that a key service unwrapped. The caller must wipe
     /// its own copy.
     pub fn new(bytes: &[u8; KEY_LEN]) -> Self {
         Self(Secret::copy_of(bytes))
@@ -32,7 +32,7 @@ impl FileKey {
         Secret::random().map(Self)
     }
 
-    /// Returns the 32 bytes, for a key service (Key Vault) to wrap.
+    /// Returns the 32 bytes, for a key service to wrap.
     pub fn expose(&self) -> &[u8; KEY_LEN] {
         self.0.as_ref()
     }
@@ -130,12 +130,12 @@ pub struct A2Opener {
 }
 
 impl A2Opener {
-    /// Creates an opener, unwrapping the file key with a master key of the ring.
+    /// Creates an opener, unwrapping the file key with a master key of the ring. A file key that a key service wrapped
+    /// must be among the ring's [`FileKeys`](crate::FileKeys).
     ///
     /// # Errors
     /// [`DecryptError::UnknownKeyId`], [`DecryptError::WrappedKeyNotAuthentic`],
-    /// [`DecryptError::InvalidUuid`]; [`DecryptError::KeyVaultNotAvailable`] for algorithm 2: unwrap the
-    /// result of [`A2Header::wrap`] with the vault, and use [`with_file_key`](Self::with_file_key).
+    /// [`DecryptError::InvalidUuid`], [`DecryptError::NotUnwrapped`].
     pub fn unwrap(ring: &KeyRing, header: A2Header, uuid: &str) -> Result<Self, DecryptError> {
         let file_key = match header.wrap() {
             KeyWrap::MasterKey { key_id, wrapped } => {
@@ -144,8 +144,13 @@ impl A2Opener {
                     .map(FileKey)
                     .ok_or(DecryptError::WrappedKeyNotAuthentic { key_id })?
             }
-            KeyWrap::KeyVault { kid, .. } => {
-                return Err(DecryptError::KeyVaultNotAvailable { kid: kid.to_owned() });
+            KeyWrap::Service(wrap) => {
+                let ServiceWrap { service, key, .. } = wrap;
+                let known = ring.file_keys().and_then(|keys| keys.known(&wrap));
+                let file_key = known.as_ref().map(|key| key.file_key()).or_else(|| ring.unwrapped());
+                let file_key =
+                    file_key.ok_or_else(|| DecryptError::NotUnwrapped { service, key: key.to_owned() })?;
+                return Self::with_file_key(header, file_key, uuid);
             }
         };
         Self::with_file_key(header, &file_key, uuid)

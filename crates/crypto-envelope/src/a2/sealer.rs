@@ -19,7 +19,7 @@ pub(crate) fn encrypt(
     seal(&new_envelope(ring, uuid)?, plaintext, envelope)
 }
 
-/// Encrypts to A2 with a file key that a key service (Key Vault) wrapped.
+/// Encrypts to A2 with a file key that a key service wrapped.
 ///
 /// Several envelopes may share a file key: each envelope has a random salt, and therefore a different content
 /// key. Returns one allocation of exactly [`a2_envelope_len`] bytes, written in one pass over the plaintext.
@@ -42,9 +42,10 @@ type NewEnvelope = (A2Header, ContentKey);
 
 /// Draws a file key, and wraps it under the ring's current key.
 fn new_envelope(ring: &KeyRing, uuid: &str) -> Result<NewEnvelope, EncryptError> {
+    let (key_id, master_key) = ring.current().ok_or(EncryptError::KeyService)?;
     let file_key = FileKey::random()?;
-    let wrapped = kwp_wrap(ring.current().wrapping_key().as_ref(), file_key.expose())?;
-    let wrap = KeyWrap::MasterKey { key_id: ring.current_id(), wrapped: &wrapped };
+    let wrapped = kwp_wrap(master_key.wrapping_key().as_ref(), file_key.expose())?;
+    let wrap = KeyWrap::MasterKey { key_id, wrapped: &wrapped };
     with_file_key(&wrap, &file_key, uuid)
 }
 

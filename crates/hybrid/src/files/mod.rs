@@ -8,21 +8,19 @@ mod reader;
 mod temporary;
 
 use std::fs;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use bucket::{Cause, Operation, StorageError};
 use parking_lot::Mutex;
 use storage_layout::{AttachmentUuid, FilePath};
 
-use self::disk::Disk;
 #[cfg(test)]
 pub(crate) use self::disk::Observed;
-pub(crate) use self::disk::sync_folder;
+pub(crate) use self::disk::{Disk, sync_folder};
 pub use self::reader::FileReader;
-use self::temporary::{Temporary, TemporaryFolder};
+pub(crate) use self::temporary::{Temporary, TemporaryFolder};
 
 /// How many times to write a file whose folder is removed concurrently.
 const ATTEMPTS: usize = 16;
@@ -35,8 +33,6 @@ const STRIPES: usize = 256;
 pub struct FileStorageOptions {
     /// Whether files are synced to the disk before they count as stored (`SyncStorageArea`).
     pub sync: bool,
-    /// Reads update the file's modification time, at most this often; `None`: they do not.
-    pub note_use: Option<Duration>,
 }
 
 /// The attachments under Orthanc's `StorageDirectory`.
@@ -61,15 +57,6 @@ enum Sync {
     Changes,
     /// The file, and every folder above it: the folders may exist without having been synced.
     Everything,
-}
-
-/// A file that holds an attachment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileInfo {
-    /// The file's size, in bytes.
-    pub size: u64,
-    /// When the file was last written or marked as used.
-    pub last_used: SystemTime,
 }
 
 impl FileStorage {
@@ -144,9 +131,9 @@ impl FileStorage {
     fn try_to_write(&self, path: &FilePath, content: &[u8], sync: Sync) -> io::Result<()> {
         for _ in 0..ATTEMPTS {
             let mut file = self.0.temporary.create()?;
-            file.handle().write_all(content)?;
+            file.write(content)?;
             if sync != Sync::Nothing {
-                self.0.disk.sync_file(file.handle(), path.file())?;
+                self.0.disk.sync_file(file.file(), path.file())?;
             }
             match self.publish(file, path, sync) {
                 // A folder that had become empty was removed, or another process deleted the temporary file.
@@ -158,7 +145,7 @@ impl FileStorage {
     }
 
     /// Gives a complete file its final name.
-    fn publish(&self, file: Temporary, path: &FilePath, sync: Sync) -> io::Result<()> {
+    fn publish(&self, mut file: Temporary, path: &FilePath, sync: Sync) -> io::Result<()> {
         let [inner, outer] = path.folders();
         let _folder = self.stripe(path).lock();
         let created_outer = create_folder(outer)?;
@@ -191,19 +178,6 @@ impl FileStorage {
         folders.iter().try_for_each(|folder| self.0.disk.sync_folder(folder))
     }
 
-    /// Opens an attachment's file on behalf of a user, which counts as its last use.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open).
-    pub fn open_for_use(&self, uuid: &AttachmentUuid) -> Result<FileReader, StorageError> {
-        let file = self.open(uuid)?;
-        if let Some(precision) = self.0.options.note_use {
-            file.mark_as_used(precision);
-        }
-        Ok(file)
-    }
-
     /// Opens an attachment's file.
     ///
     /// # Errors
@@ -212,22 +186,6 @@ impl FileStorage {
     pub fn open(&self, uuid: &AttachmentUuid) -> Result<FileReader, StorageError> {
         let path = self.path(uuid);
         FileReader::open(path.file())
-    }
-
-    /// Size and last use of an attachment's file; `None` if there is none.
-    ///
-    /// # Errors
-    ///
-    /// If the file system does not answer.
-    pub fn info(&self, uuid: &AttachmentUuid) -> Result<Option<FileInfo>, StorageError> {
-        let path = self.path(uuid);
-        let info = fs::metadata(path.file())
-            .and_then(|metadata| Ok(FileInfo { size: metadata.len(), last_used: metadata.modified()? }));
-        match info {
-            Ok(info) => Ok(Some(info)),
-            Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(file_error(Operation::Read, path.file(), &error)),
-        }
     }
 
     /// Deletes an attachment's file, and the two folders above it if they become empty. Returns whether the

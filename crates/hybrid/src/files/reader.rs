@@ -22,7 +22,7 @@ pub struct FileReader {
 }
 
 impl FileReader {
-    pub(super) fn open(path: &Path) -> Result<Self, StorageError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, StorageError> {
         let opened = File::open(path).and_then(|file| {
             let metadata = file.metadata()?;
             Ok(Self {
@@ -34,6 +34,11 @@ impl FileReader {
             })
         });
         opened.map_err(|error| file_error(Operation::Read, path, &error))
+    }
+
+    /// Size of the whole file, in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
     }
 
     /// Moves to `range`, which is all that is read from now on. `naming` is what is known about the file's
@@ -52,7 +57,8 @@ impl FileReader {
         self.file.seek(SeekFrom::Start(range.start)).map_err(|error| self.io_error(&error))?;
         self.left = range.end - range.start;
         let name = self.path.display().to_string();
-        Ok(Head { name, naming, size: self.size, range, version: Version::File(self.modified) })
+        let version = Version::File(self.modified);
+        Ok(Head { name, naming, size: self.size, range, sidecar: None, version })
     }
 
     /// The next bytes, at most `limit`; `None` after the last ones.
@@ -64,18 +70,36 @@ impl FileReader {
         if self.left == 0 {
             return Ok(None);
         }
-        let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(limit);
+        let length = self.left().min(limit);
         let mut bytes = Vec::new();
         bytes
             .try_reserve_exact(length)
             .map_err(|_| self.error(Cause::Other(format!("no memory for its {length} bytes"))))?;
         bytes.resize(length, 0);
-        self.file.read_exact(&mut bytes).map_err(|error| match error.kind() {
+        self.read_into(&mut bytes)?;
+        Ok(Some(bytes.into()))
+    }
+
+    /// Reads the next bytes into `buffer`, all of it. This saves the copy that [`next`](Self::next) needs.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, has become shorter, or fewer bytes are [left](Self::left).
+    pub fn read_into(&mut self, buffer: &mut [u8]) -> Result<(), StorageError> {
+        if buffer.len() > self.left() {
+            return Err(self.error(Cause::OutOfRange));
+        }
+        self.file.read_exact(buffer).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => self.error(Cause::Damaged("the file became shorter".to_owned())),
             _ => self.io_error(&error),
         })?;
-        self.left -= length as u64;
-        Ok(Some(bytes.into()))
+        self.left -= buffer.len() as u64;
+        Ok(())
+    }
+
+    /// Number of bytes that have not been read.
+    pub fn left(&self) -> usize {
+        usize::try_from(self.left).unwrap_or(usize::MAX)
     }
 
     /// Whether all bytes have been read.
@@ -84,7 +108,7 @@ impl FileReader {
     }
 
     /// Sets the modification time to now, unless it is less than `precision` ago.
-    pub(super) fn mark_as_used(&self, precision: Duration) {
+    pub(crate) fn mark_as_used(&self, precision: Duration) {
         let now = SystemTime::now();
         if now.duration_since(self.modified).is_ok_and(|age| age >= precision) {
             // For a read-only file, the time of writing remains the time of last use.
@@ -112,5 +136,38 @@ impl FileReader {
 
     fn error(&self, cause: Cause) -> StorageError {
         StorageError::new(Operation::Read, self.path.display().to_string(), cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffer_is_filled_from_the_range() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, b"0123456789").unwrap();
+        let mut file = FileReader::open(&path).unwrap();
+        file.seek(&ReadRange::Range(2..8), Naming::Clear).unwrap();
+        let mut buffer = [0; 4];
+        file.read_into(&mut buffer).unwrap();
+        assert_eq!((&buffer, file.left()), (b"2345", 2));
+        // More than the range has, although the file has it.
+        assert_eq!(file.read_into(&mut buffer[..3]).unwrap_err().cause, Cause::OutOfRange);
+        file.read_into(&mut buffer[..2]).unwrap();
+        assert_eq!((&buffer, file.is_at_end()), (b"6745", true));
+        file.read_into(&mut []).unwrap();
+    }
+
+    #[test]
+    fn file_that_became_shorter_is_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, b"0123456789").unwrap();
+        let mut file = FileReader::open(&path).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(5).unwrap();
+        let error = file.read_into(&mut [0; 10]).unwrap_err();
+        assert_eq!(error.cause, Cause::Damaged("the file became shorter".to_owned()));
     }
 }

@@ -1,7 +1,7 @@
 //! Files that are being written, under temporary names.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,13 +10,22 @@ use std::time::Duration;
 const FOLDER: &str = ".orthanc-object-storage";
 /// On a file system without locks, a temporary file that has not been written to for this long is abandoned.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+/// Bytes in each call of `write`. For a larger call, Linux takes large blocks of memory; those of a virtual machine
+/// may have to come from its host first, at a tenth of the speed (docs/performance.md).
+const PIECE: usize = 32 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct TemporaryFolder(PathBuf);
 
 impl TemporaryFolder {
+    /// The folder in `StorageDirectory`.
     pub(crate) fn new(root: &Path) -> Self {
-        Self(root.join(FOLDER))
+        Self::at(root.join(FOLDER))
+    }
+
+    /// Another folder.
+    pub(crate) fn at(folder: PathBuf) -> Self {
+        Self(folder)
     }
 
     /// Creates a file and locks it: a process that can lock the file knows that its writer has ended.
@@ -84,12 +93,17 @@ pub(crate) struct Temporary {
 }
 
 impl Temporary {
-    pub(crate) fn handle(&mut self) -> &mut File {
-        &mut self.file
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Appends bytes.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        bytes.chunks(PIECE).try_for_each(|piece| self.file.write_all(piece))
     }
 
     /// Replaces `path` atomically.
-    pub(crate) fn rename_to(mut self, path: &Path) -> io::Result<()> {
+    pub(crate) fn rename_to(&mut self, path: &Path) -> io::Result<()> {
         fs::rename(&self.path, path)?;
         self.named = true;
         Ok(())

@@ -43,7 +43,7 @@ impl Fixture {
         let bucket = Bucket::new(BucketOptions::new(Arc::new(InMemory::new()), "memory://bucket"));
         let objects = ObjectStorage::new(bucket, Layout::default(), false, false);
         let folder = tempfile::tempdir().unwrap();
-        let files = FileStorage::new(folder.path(), FileStorageOptions { sync, note_use: None });
+        let files = FileStorage::new(folder.path(), FileStorageOptions { sync });
         let attachment = Attachment::new("fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", ContentType::DICOM).unwrap();
         let storage = HybridStorage::new(objects, files, Side::FileSystem);
         Self { storage, attachment, form: Arc::new(Form), folder }

@@ -12,9 +12,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bucket::{Operation, StorageError};
 use parking_lot::Mutex;
-use storage_layout::{Attachment, ContentType};
+use storage_layout::Attachment;
 use tokio::sync::watch;
 
+use super::folders_in;
+use super::name::{StoredName, relative_folders};
 use crate::files::{file_error, is_missing, sync_folder};
 
 /// How long markers are links to one empty file, whose time is theirs: a link takes microseconds, whereas some
@@ -29,6 +31,8 @@ pub struct DeletionMarkers {
     temporary: PathBuf,
     shared: Mutex<Option<Shared>>,
     state: Mutex<State>,
+    /// Held during a sync: another caller must not take the markers for synced before it ends.
+    syncing: Mutex<()>,
     /// Number of markers added since the start.
     added: watch::Sender<u64>,
 }
@@ -61,15 +65,23 @@ pub(crate) struct Marker {
 impl DeletionMarkers {
     pub(super) fn open(folder: PathBuf, temporary: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
+        // A full disk has no space for folders, but for links in them. What fails now is tried again with each marker.
+        for part in relative_folders(&folder) {
+            let _ = fs::create_dir(part);
+        }
         let markers = Self {
             folder,
             temporary,
             shared: Mutex::default(),
             state: Mutex::default(),
+            syncing: Mutex::default(),
             added: watch::Sender::new(0),
         };
         for part in markers.folders()? {
             let found = markers.read(&part)?;
+            if found.is_empty() {
+                continue;
+            }
             found.iter().for_each(|marker| markers.count(marker.since));
             let mut state = markers.state.lock();
             state.newest_found = state.newest_found.max(found.iter().map(|marker| marker.since).max());
@@ -162,6 +174,7 @@ impl DeletionMarkers {
     ///
     /// If the disk does not confirm. The next call tries again.
     pub fn sync(&self) -> Result<(), StorageError> {
+        let _turn = self.syncing.lock();
         let unsynced = std::mem::take(&mut self.state.lock().unsynced);
         let mut result = Ok(());
         for folder in unsynced {
@@ -222,15 +235,7 @@ impl DeletionMarkers {
 
     /// Moves the markers of an Orthanc that has ended to this folder.
     pub(super) fn take_over(&self, folder: &Path) -> io::Result<()> {
-        let parts = match fs::read_dir(folder) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            parts => parts?,
-        };
-        for part in parts {
-            let part = part?.path();
-            if !part.is_dir() {
-                continue;
-            }
+        for part in folders_in(folder)? {
             for Marker { attachment, since } in self.read(&part)? {
                 let to = self.path(&attachment);
                 let parent = to.parent().unwrap_or(&self.folder);
@@ -279,14 +284,10 @@ impl Drop for Shared {
 
 /// `ab/{uuid}.{type}`
 fn relative(attachment: &Attachment) -> PathBuf {
-    let uuid = attachment.uuid.as_str();
-    Path::new(&uuid[..2]).join(format!("{uuid}.{}", attachment.content_type.0))
+    StoredName { attachment: *attachment, encrypted: false }.relative()
 }
 
 /// The attachment of a marker; `None` for other files.
 fn parse(name: &OsStr) -> Option<Attachment> {
-    let (uuid, content_type) = name.to_str()?.split_once('.')?;
-    let attachment = Attachment::new(uuid, ContentType(content_type.parse().ok()?)).ok()?;
-    // `uuid.01` is not the marker of type 1.
-    relative(&attachment).ends_with(name).then_some(attachment)
+    StoredName::parse(name).filter(|name| !name.encrypted).map(|name| name.attachment)
 }

@@ -6,8 +6,12 @@
 //!   lock           held while Orthanc runs
 //!   tmp/           files that are being made; emptied at the start
 //!   bucket         what the work below depends on: the bucket, delays, folders
+//!   pending/ab/    acknowledged, not yet in the bucket (see `write_back`)
+//!   cache/ab/cd/   in the bucket too
+//!   quarantine/    pending files found damaged
 //!   deleting/ab/   deleted in Orthanc, not yet in the bucket: {uuid}.{type}, empty files
 //!   uploads/       uploads in parts that have begun
+//!   key-{id}       written by the caller: what the bucket said about a master key
 //! ```
 //!
 //! Each running Orthanc has a numbered folder of its own: the first one that is not locked. A folder that
@@ -15,9 +19,10 @@
 //! bucket.
 
 mod markers;
+mod name;
 mod uploads;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -28,12 +33,16 @@ use parking_lot::Mutex;
 
 pub use self::markers::DeletionMarkers;
 pub(crate) use self::markers::Marker;
+pub(crate) use self::name::{StoredName, relative_folders};
 pub(crate) use self::uploads::Uploads;
-use crate::files::{file_error, sync_folder};
+use crate::files::{file_error, is_missing, sync_folder};
 
 const LOCK: &str = "lock";
 const BUCKET: &str = "bucket";
-const TEMPORARY: &str = "tmp";
+pub(crate) const TEMPORARY: &str = "tmp";
+pub(crate) const CACHE: &str = "cache";
+pub(crate) const PENDING: &str = "pending";
+pub(crate) const QUARANTINE: &str = "quarantine";
 const DELETING: &str = "deleting";
 const UPLOADS: &str = "uploads";
 
@@ -52,6 +61,18 @@ pub struct Purpose {
     pub settings: String,
 }
 
+/// A folder of an Orthanc that has ended, with attachments that are in no bucket and that only an Orthanc with that
+/// configuration can upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Abandoned {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The bucket and root path that the attachments are for.
+    pub bucket: String,
+    /// Number of pending and damaged attachments.
+    pub attachments: u64,
+}
+
 /// A numbered folder of the state directory, locked for this process.
 #[derive(Debug)]
 pub struct StateDirectory {
@@ -61,8 +82,10 @@ pub struct StateDirectory {
     opened: SystemTime,
     markers: DeletionMarkers,
     uploads: Uploads,
-    /// Folders whose work this Orthanc cannot do.
-    warned: Mutex<BTreeSet<PathBuf>>,
+    /// Folders whose work this Orthanc cannot do. It has been logged.
+    abandoned: Mutex<BTreeMap<PathBuf, Abandoned>>,
+    /// Folders whose work could not be taken over. It has been logged.
+    failed: Mutex<BTreeSet<PathBuf>>,
     // Declared last, so that the lock is released last.
     _lock: File,
 }
@@ -83,7 +106,7 @@ impl StateDirectory {
         for number in 0..MOST_FOLDERS {
             let folder = root.join(number.to_string());
             fs::create_dir_all(&folder)?;
-            let Some(lock) = lock(&folder)? else { continue };
+            let Locked::Here(lock) = lock(&folder)? else { continue };
             match Purpose::read(&folder)? {
                 Some(other) if other.bucket != purpose.bucket => continue,
                 known if known.as_ref() == Some(purpose) => {}
@@ -100,13 +123,23 @@ impl StateDirectory {
                 opened,
                 markers: DeletionMarkers::open(folder.join(DELETING), temporary)?,
                 uploads: Uploads::open(folder.join(UPLOADS))?,
-                warned: Mutex::default(),
+                abandoned: Mutex::default(),
+                failed: Mutex::default(),
                 _lock: lock,
             };
             sync_folder(&folder)?;
             return Ok(state);
         }
         Err(io::Error::other(format!("all of its {MOST_FOLDERS} folders are in use")))
+    }
+
+    /// Whether an Orthanc has left attachments below `root` that are in no bucket, or may have.
+    pub fn may_have_pending(root: &Path) -> bool {
+        let folders = fs::read_dir(root).into_iter().flatten().flatten();
+        folders.map(|folder| folder.path().join(PENDING)).any(|pending| match fs::read_dir(pending) {
+            Ok(parts) => parts.flatten().any(|part| files_in(&part.path()) > 0),
+            Err(error) => !is_missing(&error),
+        })
     }
 
     /// The locked folder.
@@ -129,39 +162,91 @@ impl StateDirectory {
         &self.uploads
     }
 
-    /// Takes over the work of Orthancs that have ended and had the same purpose.
-    pub(crate) fn adopt(&self) -> io::Result<()> {
+    /// Attachments of Orthancs that have ended which this Orthanc cannot upload, since they are for another bucket.
+    pub(crate) fn abandoned(&self) -> Vec<Abandoned> {
+        self.abandoned.lock().values().filter(|found| found.attachments > 0).cloned().collect()
+    }
+
+    /// Takes over the work of Orthancs that have ended and had the same purpose. Calls `pending` with the folder of each
+    /// that had the same bucket, while it is locked, to take over its pending files.
+    pub(crate) fn adopt(&self, pending: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+        self.abandoned.lock().retain(|folder, _| folder.exists());
         for entry in fs::read_dir(&self.root)? {
             let folder = entry?.path();
             let number = folder.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
             if number.is_none_or(|number| number == self.number) {
                 continue;
             }
-            if let Err(error) = self.adopt_folder(&folder) {
-                tracing::info!("cannot take over the work in {}: {error}", folder.display());
+            match self.adopt_folder(&folder, &pending) {
+                Ok(()) => drop(self.failed.lock().remove(&folder)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+                Err(error) => self.report_failure(&folder, &error),
             }
         }
         Ok(())
     }
 
-    fn adopt_folder(&self, folder: &Path) -> io::Result<()> {
-        let Some(_lock) = lock(folder)? else { return Ok(()) };
-        match Purpose::read(folder)? {
-            Some(purpose) if purpose == self.purpose => {
-                self.markers.take_over(&folder.join(DELETING))?;
-                self.uploads.take_over(&folder.join(UPLOADS))
+    fn adopt_folder(&self, folder: &Path, pending: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+        let _lock = match lock(folder)? {
+            Locked::Here(lock) => lock,
+            Locked::Elsewhere => {
+                self.abandoned.lock().remove(folder);
+                return Ok(());
             }
-            Some(Purpose { bucket, settings })
-                if has_entries(&folder.join(DELETING)) && self.warned.lock().insert(folder.to_owned()) =>
-            {
-                tracing::warn!(
-                    "{} has deletions of an Orthanc with another configuration, which wait for it: {bucket}, {settings}",
-                    folder.display()
-                );
-                Ok(())
-            }
-            _ => Ok(()),
+            Locked::Denied(error) => return Err(error),
+        };
+        let Some(purpose) = Purpose::read(folder)? else {
+            // Perhaps restored from a backup that is not complete.
+            let bucket = format!("unknown, since the file {BUCKET:?} is missing");
+            self.report(folder, Purpose { bucket, settings: String::new() });
+            return Ok(());
+        };
+        if purpose.bucket == self.purpose.bucket {
+            // Before the deletions: what has been deleted must not become pending after that.
+            pending(folder)?;
         }
+        if purpose == self.purpose {
+            self.markers.take_over(&folder.join(DELETING))?;
+            return self.uploads.take_over(&folder.join(UPLOADS));
+        }
+        self.report(folder, purpose);
+        Ok(())
+    }
+
+    /// Logs once that the work in a folder waits.
+    fn report_failure(&self, folder: &Path, error: &io::Error) {
+        let shown = folder.display();
+        if self.failed.lock().insert(folder.to_owned()) {
+            tracing::error!(
+                "cannot take over the work in {shown}: {error}; attachments that are pending there are neither read nor \
+                 uploaded until this has been mended; check that the user of Orthanc owns the folder and all files in it"
+            );
+        } else {
+            tracing::info!("cannot take over the work in {shown}: {error}");
+        }
+    }
+
+    /// Logs once what is left in the folder of an Orthanc with another purpose.
+    fn report(&self, folder: &Path, Purpose { bucket, settings }: Purpose) {
+        let mut abandoned = self.abandoned.lock();
+        if abandoned.contains_key(folder) {
+            return;
+        }
+        let shown = folder.display();
+        if files_below(&folder.join(DELETING)) > 0 {
+            tracing::warn!(
+                "{shown} has deletions of an Orthanc with another configuration, which wait for it: {bucket}, {settings}"
+            );
+        }
+        let attachments = files_below(&folder.join(PENDING)) + files_in(&folder.join(QUARANTINE));
+        if attachments > 0 {
+            tracing::error!(
+                "{shown} has pending attachments, which are in no bucket: {attachments}, of an Orthanc with another \
+                 configuration ({bucket}); start an Orthanc with that configuration and this StateDirectory, which \
+                 uploads them"
+            );
+        }
+        abandoned.insert(folder.to_owned(), Abandoned { folder: folder.to_owned(), bucket, attachments });
     }
 }
 
@@ -176,16 +261,26 @@ impl UploadJournal for StateDirectory {
     }
 }
 
-/// Locks a folder; `None` if another process holds it, or it belongs to another user.
-fn lock(folder: &Path) -> io::Result<Option<File>> {
+/// The lock of a folder.
+enum Locked {
+    /// This process holds it.
+    Here(File),
+    /// Another process holds it.
+    Elsewhere,
+    /// The folder belongs to another user.
+    Denied(io::Error),
+}
+
+/// Locks a folder.
+fn lock(folder: &Path) -> io::Result<Locked> {
     let opened = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK));
     let file = match opened {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(Locked::Denied(error)),
         opened => opened?,
     };
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
+        Ok(()) => Ok(Locked::Here(file)),
+        Err(TryLockError::WouldBlock) => Ok(Locked::Elsewhere),
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
@@ -215,9 +310,28 @@ impl Purpose {
     }
 }
 
-fn has_entries(folder: &Path) -> bool {
+/// The folders in `folder`; none if it does not exist.
+pub(crate) fn folders_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        entries => {
+            let paths = entries?.map(|entry| Ok(entry?.path()));
+            paths
+                .filter(|path: &io::Result<PathBuf>| path.as_ref().map_or(true, |path| path.is_dir()))
+                .collect()
+        }
+    }
+}
+
+/// Number of files in the folders of `folder`.
+fn files_below(folder: &Path) -> u64 {
     let folders = fs::read_dir(folder).into_iter().flatten().flatten();
-    folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten()).next().is_some()
+    folders.map(|folder| files_in(&folder.path())).sum()
+}
+
+/// Number of files in `folder`; none if it does not exist.
+pub(crate) fn files_in(folder: &Path) -> u64 {
+    fs::read_dir(folder).map_or(0, |files| files.count() as u64)
 }
 
 #[cfg(test)]

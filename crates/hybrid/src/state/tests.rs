@@ -59,6 +59,17 @@ fn marker_is_an_empty_file_of_uuid_and_type() {
     assert_eq!(fs::read(file).unwrap(), b"");
 }
 
+/// A full disk has no space for another folder.
+#[test]
+fn markers_need_no_new_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let state = open(root.path());
+    let before = state.markers().folders().unwrap().len();
+    (0..256).for_each(|number| state.markers().add(&attachment(number)).unwrap());
+    assert_eq!(state.markers().folders().unwrap().len(), before);
+    assert_eq!(before, 256);
+}
+
 #[test]
 fn markers_have_the_time_of_the_deletion() {
     let root = tempfile::tempdir().unwrap();
@@ -103,10 +114,10 @@ fn each_process_has_its_own_folder() {
     second.markers().add(&attachment(1)).unwrap();
     second.uploads().began("name", "id").unwrap();
     // The other process still works on them.
-    first.adopt().unwrap();
+    first.adopt(|_| Ok(())).unwrap();
     assert_eq!(first.markers().pending(), 0);
     drop(second);
-    first.adopt().unwrap();
+    first.adopt(|_| Ok(())).unwrap();
     assert_eq!(marked(&first), [attachment(1)]);
     assert_eq!(first.markers().pending(), 1);
     // The other process may have had another configuration, although it was started later.
@@ -122,12 +133,33 @@ fn work_for_another_bucket_waits_for_it() {
     let for_other = purpose("other", "no delay");
     let other = StateDirectory::open(root.path(), &for_other).unwrap();
     other.markers().add(&attachment(1)).unwrap();
-    drop(other);
+    let folder = other.folder();
+    for file in ["pending/ab/1", "pending/cd/2", "quarantine/3"] {
+        fs::create_dir_all(folder.join(file).parent().unwrap()).unwrap();
+        fs::write(folder.join(file), "x").unwrap();
+    }
     let state = open(root.path());
     assert_eq!(state.folder(), root.path().join("1"));
-    state.adopt().unwrap();
+    let adopt = || state.adopt(|_| panic!("the folder is for another bucket")).unwrap();
+    adopt();
+    assert_eq!(state.abandoned(), []);
+    drop(other);
+    adopt();
+    adopt();
     assert_eq!(state.markers().pending(), 0);
-    assert_eq!(StateDirectory::open(root.path(), &for_other).unwrap().markers().pending(), 1);
+    let expected = Abandoned { folder: folder.clone(), bucket: "other".to_owned(), attachments: 3 };
+    assert_eq!(state.abandoned(), [expected]);
+    // The Orthanc that they are for, and later nothing.
+    let other = StateDirectory::open(root.path(), &for_other).unwrap();
+    assert_eq!(other.markers().pending(), 1);
+    adopt();
+    assert_eq!(state.abandoned(), []);
+    drop(other);
+    adopt();
+    assert_eq!(state.abandoned().len(), 1);
+    fs::remove_dir_all(folder).unwrap();
+    adopt();
+    assert_eq!(state.abandoned(), []);
 }
 
 #[test]
@@ -137,7 +169,7 @@ fn work_with_other_settings_is_not_taken_over() {
     let delayed = StateDirectory::open(root.path(), &purpose("bucket", "delay")).unwrap();
     delayed.markers().add(&attachment(1)).unwrap();
     drop(delayed);
-    first.adopt().unwrap();
+    first.adopt(|_| Ok(())).unwrap();
     assert_eq!(first.markers().pending(), 0);
     // The same Orthanc with changed settings keeps its work.
     drop(first);
@@ -160,7 +192,7 @@ fn foreign_files_are_ignored() {
     fs::create_dir_all(root.path().join("0/uploads/folder")).unwrap();
     fs::create_dir_all(root.path().join("lost+found")).unwrap();
     let state = open(root.path());
-    state.adopt().unwrap();
+    state.adopt(|_| Ok(())).unwrap();
     assert_eq!(state.markers().pending(), 0);
 }
 

@@ -13,6 +13,8 @@ use crate::runtime::Runtime;
 
 /// How long Orthanc waits for a deletion that cannot be marked.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What a marker may take on the disk, in bytes: it is empty, but its folder grows.
+const BLOCK: u64 = 4096;
 
 /// The state of a deletion when Orthanc's call returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +43,11 @@ impl Deletions {
     ///
     /// If the attachment could be neither marked nor deleted, or must not be deleted yet.
     pub(crate) fn delete(&self, attachment: Attachment) -> Result<Deletion, StorageError> {
-        self.storage.announce_removal(&attachment);
-        match self.state.as_ref().map(|state| state.markers().add(&attachment)) {
+        // During the delay, uploads and moves of the attachment go on.
+        if !self.delayed {
+            self.storage.announce_removal(&attachment);
+        }
+        match self.mark(&attachment) {
             Some(Ok(())) => return Ok(Deletion::Marked),
             // The delay is a safety net: nothing is deleted without it.
             Some(Err(error)) if self.delayed => return Err(error),
@@ -62,6 +67,20 @@ impl Deletions {
         }
     }
 
+    /// Marks an attachment as deleted, and makes room on a full disk if there is a cache. `None` if there is no place
+    /// to write.
+    fn mark(&self, attachment: &Attachment) -> Option<Result<(), StorageError>> {
+        let markers = self.state.as_ref()?.markers();
+        let mut marked = markers.add(attachment);
+        if let Err(error) = &marked
+            && error.cause == Cause::DiskFull
+            && self.storage.local().is_some_and(|local| local.make_room(BLOCK) > 0)
+        {
+            marked = markers.add(attachment);
+        }
+        Some(marked)
+    }
+
     /// The deletions that have not been done yet, as `GET /object-storage/status` shows them.
     pub(crate) fn to_json(&self) -> Value {
         let markers = self.state.as_ref().map(|state| state.markers());
@@ -75,7 +94,7 @@ impl Deletions {
 
     /// Makes sure that no object remains of a store that has failed.
     pub(crate) fn discard(&self, attachment: &Attachment) {
-        match self.state.as_ref().map(|state| state.markers().add(attachment)) {
+        match self.mark(attachment) {
             Some(Ok(())) => {}
             Some(Err(error)) => tracing::warn!("{error}; an object without an index entry may remain"),
             None => tracing::warn!(

@@ -4,18 +4,24 @@
 use bucket::{Naming, ObjectStorage};
 use bytes::Bytes;
 use crypto_envelope::{
-    A2Opener, DecryptError, EncryptError, EnvelopeHeader, Format, KeyRing, encrypt, identify, recognize,
+    A2Header, A2Opener, CbcError, CbcInfo, DecryptError, EncryptError, EnvelopeHeader, Format, KeyRing,
+    KeyServiceError, KeyWrap, Service, WrappedFileKey, decrypt, encrypt, encrypt_a2_with_file_key, identify,
+    recognize,
 };
 use hybrid::{MemoryBudget, MemoryPermit};
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
+use std::panic::resume_unwind;
+use std::path::PathBuf;
 use std::sync::Arc;
 use storage_layout::Attachment;
+use tokio::runtime::Handle;
 
 use super::keys::KeyCheck;
 use crate::config::EncryptionOptions;
 use crate::runtime::Runtime;
+use crate::stop::Stop;
 
 /// Number of remembered headers, a few hundred bytes each. A range of a known object then takes one request.
 const OPENERS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
@@ -33,6 +39,8 @@ pub(crate) struct Encryption {
     /// Held while bytes are decrypted, never while waiting for the network.
     decryption: MemoryBudget,
     openers: Mutex<LruCache<Attachment, KnownEnvelope>>,
+    /// Ends the wait for a key service.
+    stop: Stop,
 }
 
 /// An A2 envelope whose header has been read.
@@ -43,11 +51,37 @@ pub(crate) struct KnownEnvelope {
     pub(crate) size: u64,
 }
 
+/// Why an attachment could not be encrypted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SealError {
+    #[error(transparent)]
+    Encrypt(#[from] EncryptError),
+    #[error(transparent)]
+    Service(#[from] KeyServiceError),
+    #[error("Orthanc is shutting down")]
+    Stopping,
+}
+
+/// Why an envelope could not be decrypted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error(transparent)]
+    Decrypt(#[from] DecryptError),
+    #[error(transparent)]
+    Blob(#[from] CbcError),
+    #[error(transparent)]
+    Service(#[from] KeyServiceError),
+    #[error("Orthanc is shutting down")]
+    Stopping,
+}
+
 /// The form of stored content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     Clear,
     Envelope(Format),
+    /// A blob of the earlier plugin for Azure Key Vault.
+    KeyVault,
 }
 
 /// Why content must not be used, although it can be read.
@@ -55,15 +89,24 @@ pub(crate) enum Form {
 pub(crate) enum UnacceptableForm {
     /// An envelope served as if it were the file would look like a damaged file.
     #[error(
-        "the content is an {} envelope under master key {}, and client-side encryption is off; set StorageEncryption \
-         with this key",
-        .0.format, .0.key_id
+        "the content is an {} envelope under {}, and client-side encryption is off; set StorageEncryption with this key",
+        .0.format, master_key(.0)
     )]
     Encrypted(EnvelopeHeader),
+    #[error(
+        "the content was encrypted by the earlier plugin for Azure Key Vault, and client-side encryption is off; set \
+         StorageEncryption, or AzureKeyVault and EncryptionEnabled"
+    )]
+    KeyVault,
     #[error("the content is an {0} envelope, and ReadFormats does not contain {0}")]
     Format(Format),
     #[error("the content is not encrypted, and ReadUnencrypted is false")]
     Unencrypted,
+}
+
+fn master_key(header: &EnvelopeHeader) -> String {
+    let of_file = || format!("master key {}", header.key_id);
+    header.service.map_or_else(of_file, |service| format!("a key in {service}"))
 }
 
 /// Returns the form of content that begins with `start`, at least [`RECOGNIZE_LEN`](crypto_envelope::RECOGNIZE_LEN)
@@ -74,6 +117,8 @@ pub(crate) fn form(
     start: &[u8],
 ) -> Result<Form, UnacceptableForm> {
     let header = match naming {
+        Naming::KeyVault if encryption.is_some() => return Ok(Form::KeyVault),
+        Naming::KeyVault => return Err(UnacceptableForm::KeyVault),
         Naming::Clear => None,
         Naming::Either => recognize(start, encryption.map(Encryption::ring)),
         Naming::Envelope => Some(identify(start).ok_or(UnacceptableForm::Unencrypted)?),
@@ -89,17 +134,24 @@ pub(crate) fn form(
 }
 
 impl Encryption {
-    /// Encryption of the attachments in `objects`, with whose keys those of `options` are to be compared.
-    pub(crate) fn new(options: EncryptionOptions, objects: ObjectStorage) -> Self {
+    /// Encryption of the attachments in `objects`, with whose keys those of `options` are to be compared. `folder` is the
+    /// one that is locked in the state directory.
+    pub(crate) fn new(
+        options: EncryptionOptions,
+        objects: ObjectStorage,
+        folder: Option<PathBuf>,
+        stop: Stop,
+    ) -> Self {
         let EncryptionOptions { ring, format, read_formats, memory, read_unencrypted: _ } = options;
         Self {
-            keys: Arc::new(KeyCheck::new(objects, ring.clone())),
+            keys: Arc::new(KeyCheck::new(objects, ring.clone(), folder)),
             ring,
             format,
             read_formats,
             uploads: MemoryBudget::new(memory),
             decryption: MemoryBudget::new(memory),
             openers: Mutex::new(LruCache::new(OPENERS)),
+            stop,
         }
     }
 
@@ -107,9 +159,115 @@ impl Encryption {
         &self.ring
     }
 
-    /// Encrypts an attachment into a new buffer. The caller limits the memory.
-    pub(crate) fn seal(&self, attachment: &Attachment, content: &[u8]) -> Result<Bytes, EncryptError> {
-        encrypt(&self.ring, self.format, attachment.uuid.as_str(), content).map(Bytes::from)
+    /// Encrypts an attachment into a new buffer. The caller limits the memory. Blocks while a key service wraps a file
+    /// key, which `handle` waits for: not for tasks.
+    pub(crate) fn seal(
+        &self,
+        handle: &Handle,
+        attachment: &Attachment,
+        content: &[u8],
+    ) -> Result<Bytes, SealError> {
+        let uuid = attachment.uuid.as_str();
+        let Some(keys) = self.ring.file_keys().filter(|_| self.ring.current_id().is_none()) else {
+            return Ok(encrypt(&self.ring, self.format, uuid, content)?.into());
+        };
+        let next = || {
+            let keys = Arc::clone(keys);
+            self.wait(handle, async move { keys.next().await }).ok_or(SealError::Stopping)
+        };
+        let key = match keys.try_next() {
+            Some(key) => key,
+            None => next()??,
+        };
+        if keys.wants_spare() {
+            let keys = Arc::clone(keys);
+            handle.spawn(async move { keys.wrap_spare().await });
+        }
+        Ok(encrypt_a2_with_file_key(&key.wrap(), key.file_key(), uuid, content)?.into())
+    }
+
+    /// Unwraps the file key of an envelope, if a key service has wrapped it. Keep it during the decryption. Blocks like
+    /// [`seal`](Self::seal).
+    pub(crate) fn file_key(
+        &self,
+        handle: &Handle,
+        header: &A2Header,
+    ) -> Result<Option<Arc<WrappedFileKey>>, OpenError> {
+        let (Some(keys), KeyWrap::Service(wrap)) = (self.ring.file_keys(), header.wrap()) else {
+            return Ok(None);
+        };
+        if let Some(key) = keys.known(&wrap) {
+            return Ok(Some(key));
+        }
+        let keys = Arc::clone(keys);
+        let header = header.clone();
+        let unwrapped = self.wait(handle, async move {
+            match header.wrap() {
+                KeyWrap::Service(wrap) => keys.unwrap(&wrap).await.map(Some),
+                KeyWrap::MasterKey { .. } => Ok(None),
+            }
+        });
+        Ok(unwrapped.ok_or(OpenError::Stopping)??)
+    }
+
+    /// Decrypts a whole envelope. Blocks like [`seal`](Self::seal).
+    pub(crate) fn open(
+        &self,
+        handle: &Handle,
+        attachment: &Attachment,
+        envelope: &[u8],
+    ) -> Result<Vec<u8>, OpenError> {
+        let header = A2Header::parse(envelope).ok().flatten();
+        let _key = header.map(|header| self.file_key(handle, &header)).transpose()?;
+        Ok(decrypt(&self.ring, attachment.uuid.as_str(), envelope)?)
+    }
+
+    /// Decrypts a blob of the earlier plugin for Azure Key Vault. Blocks like [`seal`](Self::seal).
+    pub(crate) fn open_blob(
+        &self,
+        handle: &Handle,
+        sidecar: Option<&Bytes>,
+        blob: Vec<u8>,
+    ) -> Result<Vec<u8>, OpenError> {
+        let info = CbcInfo::parse(sidecar.map(|sidecar| &sidecar[..]).unwrap_or_default())?;
+        info.check_len(blob.len() as u64)?;
+        let Some(keys) = self.ring.file_keys() else {
+            let key = String::new();
+            return Err(KeyServiceError::NotConfigured { service: Service::AzureKeyVault, key }.into());
+        };
+        let keys = Arc::clone(keys);
+        let unwrapped = self.wait(handle, async move {
+            let key = keys.unwrap(&info.wrap()).await;
+            (info, key)
+        });
+        let (info, key) = unwrapped.ok_or(OpenError::Stopping)?;
+        let key = key?;
+        Ok(info.decrypt(key.file_key(), blob)?)
+    }
+
+    /// Blocks until `work` ends; `None` when Orthanc has been stopping for a while. A task does the work, since the stacks
+    /// of Orthanc's HTTP threads have only 100 kB, which a TLS handshake can exceed.
+    fn wait<T: Send + 'static>(
+        &self,
+        handle: &Handle,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let mut task = handle.spawn(work);
+        let done = handle.block_on(async {
+            tokio::select! {
+                biased;
+                done = &mut task => Some(done),
+                () = self.stop.grace_over() => None,
+            }
+        });
+        match done {
+            Some(Ok(done)) => Some(done),
+            Some(Err(error)) => error.try_into_panic().map_or(None, |panic| resume_unwind(panic)),
+            None => {
+                task.abort();
+                None
+            }
+        }
     }
 
     /// Blocks until an upload of `bytes` may have its encrypted copy in memory; `None` if Orthanc stops meanwhile.
@@ -139,7 +297,12 @@ impl Encryption {
         self.openers.lock().get(attachment).cloned()
     }
 
+    /// Remembers the header of an envelope, unless its keys must not be kept.
     pub(crate) fn remember(&self, attachment: &Attachment, opener: &Arc<A2Opener>, size: u64) {
+        let keeps_keys = self.ring.file_keys().is_none_or(|keys| keys.keeps_keys());
+        if !keeps_keys && opener.header().service().is_some() {
+            return;
+        }
         let known = KnownEnvelope { opener: Arc::clone(opener), size };
         self.openers.lock().put(*attachment, known);
     }
@@ -148,3 +311,6 @@ impl Encryption {
         self.openers.lock().pop(attachment);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,12 @@
 //! The storage area that Orthanc calls: create, read and remove.
 
 pub(crate) mod deletion;
+mod direct;
 pub(crate) mod encryption;
+mod key_note;
 pub(crate) mod keys;
 mod read;
 
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,16 +14,16 @@ use std::time::{Duration, Instant};
 use bucket::{Cause, ObjectStorage, Operation, Payload, Seeker, StorageError};
 use bytes::Bytes;
 use crypto_envelope::DecryptError;
-use hybrid::{HybridStorage, Place, Side};
+use hybrid::{HybridStorage, NotPending, Place, Side, WriteBack};
 use orthanc_ffi::{ContentType, ErrorCode, StorageArea, Target, WholeTarget};
 use storage_layout::Attachment;
 
 use self::deletion::{Deletion, Deletions};
+pub(crate) use self::direct::DirectStores;
 use self::encryption::{Encryption, UnacceptableForm, form};
 use self::keys::KeyError;
-pub(crate) use self::read::{KnownClear, ReadError};
+pub(crate) use self::read::{Copies, KnownClear, ReadError};
 use self::read::{Reading, Served};
-use crate::offload::Offload;
 use crate::operations::metrics::{Metrics, Request};
 use crate::runtime::Runtime;
 
@@ -32,10 +33,11 @@ pub(crate) struct Area {
     pub(crate) storage: HybridStorage,
     pub(crate) encryption: Option<Arc<Encryption>>,
     pub(crate) clear: KnownClear,
+    pub(crate) copies: Copies,
     pub(crate) deletions: Deletions,
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) offload: Option<Arc<Offload>>,
+    pub(crate) direct_stores: DirectStores,
 }
 
 impl StorageArea for Area {
@@ -44,8 +46,7 @@ impl StorageArea for Area {
         self.measure(Request::Create, attachment, || {
             let bytes = content.len() as u64;
             let place = self.storage.first_place();
-            let side = place.side();
-            self.store(place, attachment, content)?;
+            let side = self.store(place, attachment, content)?;
             Ok(Done { request: Request::Create, what: "stored", bytes, side })
         })
     }
@@ -109,8 +110,8 @@ impl Failure {
 }
 
 impl Area {
-    /// Encrypts an attachment if encryption is on, and stores it.
-    fn store(&self, place: Place, attachment: Attachment, content: Bytes) -> Result<(), Failure> {
+    /// Encrypts an attachment if encryption is on, and stores it. Returns where.
+    fn store(&self, place: Place, attachment: Attachment, content: Bytes) -> Result<Side, Failure> {
         // Before memory is reserved, which this store would hold while it waits for the server.
         if let Some(encryption) = &self.encryption {
             self.expect_right_keys(encryption, &place, &attachment)?;
@@ -130,21 +131,58 @@ impl Area {
                 }
                 Payload::Lent(content)
             }
-            Some(encryption) => {
-                encryption.seal(&attachment, &content).map(Payload::Owned).map_err(|error| {
+            Some(encryption) => encryption
+                .seal(self.runtime.handle(), &attachment, &content)
+                .map(Payload::Owned)
+                .map_err(|error| {
                     let error = format!("cannot store {}: {error}", place.name(&attachment));
                     Failure::new(&error, ErrorCode::STORAGE_AREA_PLUGIN)
-                })?
-            }
+                })?,
         };
+        let side = place.side();
         let stored = match place {
             Place::FileSystem { files, .. } => files.create(&attachment.uuid, payload.bytes()),
             Place::ObjectStorage(objects) => self.store_object(objects, attachment, payload),
+            Place::Pending { files, .. } | Place::Cache { files, .. } => {
+                return self.store_pending(&files, attachment, payload);
+            }
         };
-        stored.map_err(|error| report(&error))
+        stored.map(|()| side).map_err(|error| report(&error))
     }
 
-    /// Fails if the master keys must not be used for new objects.
+    /// Stores an attachment in the state directory, or in the bucket if that is not possible.
+    fn store_pending(
+        &self,
+        files: &WriteBack,
+        attachment: Attachment,
+        payload: Payload,
+    ) -> Result<Side, Failure> {
+        let reason = match files.create(&attachment, self.encryption.is_some(), payload.bytes()) {
+            Ok(()) => return Ok(Side::Pending),
+            Err(reason) => reason,
+        };
+        self.direct_stores.warn(&reason);
+        self.store_directly(attachment, payload).map_err(|failure| match reason {
+            NotPending::Limit => failure,
+            NotPending::Disk(disk) => {
+                Failure { error: format!("{}; before, {disk}", failure.error), ..failure }
+            }
+        })?;
+        Ok(Side::ObjectStorage)
+    }
+
+    /// Stores an attachment in the bucket that cannot become pending.
+    fn store_directly(&self, attachment: Attachment, payload: Payload) -> Result<(), Failure> {
+        if let Some(encryption) = &self.encryption {
+            // Pending attachments are encrypted while the bucket cannot be asked.
+            let place = self.storage.place(Side::ObjectStorage);
+            self.expect_right_keys(encryption, &place, &attachment)?;
+        }
+        let objects = self.storage.objects().clone();
+        self.store_object(objects, attachment, payload).map_err(|error| report(&error))
+    }
+
+    /// Fails if an attachment must not be encrypted for this place.
     fn expect_right_keys(
         &self,
         encryption: &Encryption,
@@ -189,20 +227,9 @@ impl Area {
         attachment: Attachment,
         read: impl FnOnce(&Reading<'_>) -> Result<Served, ReadError>,
     ) -> Result<Done, Failure> {
-        let reading = Reading {
-            runtime: &self.runtime,
-            storage: &self.storage,
-            encryption: self.encryption.as_deref(),
-            clear: &self.clear,
-            attachment,
-            side: Cell::new(self.storage.first()),
-            size: Cell::default(),
-        };
+        let reading = Reading::new(self, attachment);
         let Served { bytes, whole } = read(&reading).map_err(|error| self.failed_read(&error, attachment))?;
         let side = reading.side.get();
-        if let (Side::ObjectStorage, Some(offload)) = (side, &self.offload) {
-            offload.was_read_from_bucket(attachment);
-        }
         let (request, what) =
             if whole { (Request::Read, "read") } else { (Request::ReadRange, "read a range of") };
         Ok(Done { request, what, bytes, side })
@@ -271,7 +298,11 @@ fn read_code(error: &ReadError) -> ErrorCode {
         ReadError::Storage(error) | ReadError::Interrupted(error) => code(error),
         ReadError::OutOfRange { .. } => ErrorCode::BAD_RANGE,
         ReadError::Form { cause: UnacceptableForm::Encrypted(_), .. } => ErrorCode::STORAGE_AREA_PLUGIN,
-        ReadError::Envelope { cause: DecryptError::UnknownKeyId(_), .. } => ErrorCode::STORAGE_AREA_PLUGIN,
+        ReadError::Envelope {
+            cause: DecryptError::UnknownKeyId(_) | DecryptError::NotUnwrapped { .. },
+            ..
+        }
+        | ReadError::Key { .. } => ErrorCode::STORAGE_AREA_PLUGIN,
         ReadError::Envelope { .. } | ReadError::Form { .. } | ReadError::Overflow { .. } => {
             ErrorCode::CORRUPTED_FILE
         }

@@ -1,12 +1,13 @@
 //! The options that do not depend on the cloud.
 
+use orthanc_ffi::InitializeError;
 use serde_json::{Map, Value};
 use storage_layout::{RootPath, Structure};
 
-use super::encryption::EncryptionOptions;
+use super::Section;
+use super::encryption::{EncryptionOptions, KeyServices};
 use super::hybrid::HybridOptions;
 use super::state::StateOptions;
-use super::{ConfigError, Section};
 
 /// The options of a plugin's section that all clouds share.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct CommonOptions {
     pub(crate) hybrid: Option<HybridOptions>,
     /// `StateDirectory` and `DeletionDelay`.
     pub(crate) state: StateOptions,
+    /// Whether there may be blobs of the earlier plugin for Azure Key Vault.
+    pub(crate) key_vault_blobs: bool,
     /// `StorageEncryption`; `None` to store attachments unencrypted.
     pub(crate) encryption: Option<EncryptionOptions>,
 }
@@ -33,7 +36,8 @@ impl CommonOptions {
     pub(crate) fn read<'a>(
         section: &mut Section<'a>,
         configuration: &'a Map<String, Value>,
-    ) -> Result<Self, ConfigError> {
+        services: &mut KeyServices<'_>,
+    ) -> Result<Self, InitializeError> {
         let root_path = section.string("RootPath")?.unwrap_or_default();
         let root = RootPath::new(&root_path)
             .map_err(|error| section.error("RootPath", format!("is not valid: {error}")))?;
@@ -52,7 +56,9 @@ impl CommonOptions {
         let check_write = section.flag("CheckWrite", true)?;
         let hybrid = HybridOptions::read(section, configuration)?;
         let state = StateOptions::read(section, configuration)?;
-        let encryption = EncryptionOptions::read(section, configuration)?;
+        let key_vault_blobs =
+            services.has_earlier && (section.has("AzureKeyVault") || section.has("EnableStorage"));
+        let encryption = EncryptionOptions::read(section, configuration, services)?;
         Ok(Self {
             root,
             structure,
@@ -61,6 +67,7 @@ impl CommonOptions {
             check_write,
             hybrid,
             state,
+            key_vault_blobs,
             encryption,
         })
     }

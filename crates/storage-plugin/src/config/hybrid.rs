@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use hybrid::Side;
+use hybrid::{Side, WriteBackOptions};
 use serde_json::{Map, Value};
 
-use super::offload::OffloadOptions;
+use super::write_back::{self, WRITE_BACK};
 use super::{ConfigError, Section};
 
 /// Orthanc's default for `StorageDirectory`.
@@ -20,8 +20,8 @@ pub(crate) struct HybridOptions {
     pub(crate) directory: PathBuf,
     /// Orthanc's `SyncStorageArea`.
     pub(crate) sync: bool,
-    /// `Offload`.
-    pub(crate) offload: Option<OffloadOptions>,
+    /// `WriteBack`, in that mode.
+    pub(crate) write_back: Option<WriteBackOptions>,
 }
 
 impl HybridOptions {
@@ -31,16 +31,18 @@ impl HybridOptions {
         configuration: &'a Map<String, Value>,
     ) -> Result<Option<Self>, ConfigError> {
         let first = first(section)?;
-        let offload = OffloadOptions::read(section)?;
-        if offload.is_some() && first != Some(Side::FileSystem) {
-            let problem = "requires \"HybridMode\": \"WriteToFileSystem\"; set it, or remove this section";
-            return Err(section.error(super::offload::OFFLOAD, problem));
+        refuse_offload(section)?;
+        let write_back = write_back::read(section)?;
+        if write_back.is_some() && first != Some(Side::Pending) {
+            let problem = "requires \"HybridMode\": \"WriteBack\"; set it, or remove this section";
+            return Err(section.error(WRITE_BACK, problem));
         }
         let Some(first) = first else { return Ok(None) };
+        let write_back = (first == Side::Pending).then(|| write_back.unwrap_or_default());
         let mut root = Section::root(configuration);
         let directory = storage_directory(&mut root)?;
         let sync = root.flag("SyncStorageArea", true)?;
-        Ok(Some(Self { first, directory, sync, offload }))
+        Ok(Some(Self { first, directory, sync, write_back }))
     }
 }
 
@@ -52,7 +54,8 @@ pub(super) fn storage_directory(root: &mut Section<'_>) -> Result<PathBuf, Confi
 /// Returns the storage that comes first, or `None` if only the bucket is used.
 fn first(section: &mut Section<'_>) -> Result<Option<Side>, ConfigError> {
     const MIGRATION: &str = "MigrationFromFileSystemEnabled";
-    let mode = section.choice("HybridMode", &["Disabled", "WriteToFileSystem", "WriteToObjectStorage"])?;
+    let modes = ["Disabled", "WriteToFileSystem", "WriteToObjectStorage", WRITE_BACK];
+    let mode = section.choice("HybridMode", &modes)?;
     let deprecated = section.flag(MIGRATION, false)?;
     if deprecated {
         tracing::warn!("the option {MIGRATION} is deprecated; use \"HybridMode\" instead");
@@ -61,6 +64,15 @@ fn first(section: &mut Section<'_>) -> Result<Option<Side>, ConfigError> {
         None if deprecated => Some(Side::ObjectStorage),
         Some("WriteToObjectStorage") => Some(Side::ObjectStorage),
         Some("WriteToFileSystem") => Some(Side::FileSystem),
+        Some(WRITE_BACK) => Some(Side::Pending),
         _ => None,
     })
+}
+
+/// Refuses the section of a feature of development versions, without which the disk could fill up unnoticed.
+fn refuse_offload(section: &Section<'_>) -> Result<(), ConfigError> {
+    const OFFLOAD: &str = "Offload";
+    let problem = "was removed; delete this section, and set \"HybridMode\": \"WriteBack\", \
+                   which keeps recent studies on the disk (docs/hybrid.md)";
+    if section.has(OFFLOAD) { Err(section.error(OFFLOAD, problem)) } else { Ok(()) }
 }

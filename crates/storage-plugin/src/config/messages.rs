@@ -3,13 +3,16 @@
 use std::ffi::CStr;
 use std::fmt::Write as _;
 use std::fs;
+use std::sync::Arc;
 
+use crypto_envelope::{FileKey, KeyService, KeyServiceError, Service, Wrapped};
+use futures_util::future::BoxFuture;
 use orthanc_ffi::InitializeError;
 use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 
-use super::{CommonOptions, Section};
-use crate::start::section::section;
+use super::Section;
+use crate::start::section::{common, section};
 use crate::{Connection, Provider, ProviderContext, bucket_name, endpoint_option};
 
 /// A cloud with one option of each kind.
@@ -23,6 +26,7 @@ impl Provider for Cloud {
     const NAME: &'static CStr = c"Cloud";
     const DESCRIPTION: &'static str = "A cloud";
     const SECTION: &'static str = "Cloud";
+    const KEY_SERVICE: Option<&'static str> = Some("AwsKms");
     const HTTP_LOG_OPTION: Option<&'static str> = Some("EnableSdkLogs");
 
     fn connect(
@@ -39,6 +43,37 @@ impl Provider for Cloud {
         section.check_names()?;
         Err(InitializeError::new("accepted"))
     }
+
+    fn key_service(
+        service: &mut Section<'_>,
+        _: &mut Section<'_>,
+        _: &ProviderContext<'_>,
+    ) -> Result<Arc<dyn KeyService>, InitializeError> {
+        service.required("KeyId")?;
+        Ok(Arc::new(Refusing))
+    }
+}
+
+/// A key service.
+#[derive(Debug)]
+struct Refusing;
+
+impl KeyService for Refusing {
+    fn service(&self) -> Service {
+        Service::AwsKms
+    }
+
+    fn has_key(&self, _: &str) -> bool {
+        false
+    }
+
+    fn wrap<'a>(&'a self, _: &'a FileKey) -> BoxFuture<'a, Result<Wrapped, KeyServiceError>> {
+        Box::pin(async { Err(KeyServiceError::Refused(String::new())) })
+    }
+
+    fn unwrap<'a>(&'a self, _: &'a str, _: &'a [u8]) -> BoxFuture<'a, Result<FileKey, KeyServiceError>> {
+        Box::pin(async { Err(KeyServiceError::Refused(String::new())) })
+    }
 }
 
 /// Returns the message about a configuration, which is read as by `StoragePlugin`.
@@ -46,8 +81,8 @@ fn message(configuration: &Value, runtime: &Runtime) -> String {
     let configuration = configuration.as_object().unwrap();
     let read = || -> Result<(), InitializeError> {
         let mut section = section::<Cloud>(configuration)?.unwrap();
-        CommonOptions::read(&mut section, configuration)?;
         let context = ProviderContext::read::<Cloud>(&mut section, configuration, runtime.handle())?;
+        common::<Cloud>(&mut section, configuration, &context)?;
         Cloud::connect(&mut section, &context)?;
         Ok(())
     };
@@ -96,9 +131,24 @@ fn messages_match_the_snapshot() {
         json!({"MasterKey": [3, key], "MaxConcurrentInputSize": 0}),
         json!({"MasterKey": [3, key], "format": "A2"}),
         json!({"MasterKeys": [3, key]}),
+        json!({"MasterKey": {}}),
+        json!({"MasterKey": {"KeyId": "alias/images"}}),
+        json!({"MasterKey": {"AwsKms": "alias/images"}}),
+        json!({"MasterKey": {"AwsKms": {}}}),
+        json!({"MasterKey": {"AwsKms": {"KeyId": "alias/images", "keyid": "hunter2"}}}),
+        json!({"MasterKey": {"AzureKeyVault": {"kid": "https://name.vault.azure.net/keys/key"}}}),
+        json!({"MasterKey": [3, key], "PreviousMasterKeys": [[4, key], {"AwsKms": {}}]}),
+        json!({"MasterKey": {"AwsKms": {"KeyId": "alias/images"}}, "Format": "A1"}),
+        json!({"MasterKey": {"AwsKms": {"KeyId": "alias/images"}}, "ReadFormats": ["A1"]}),
+        json!({"MasterKey": {"AwsKms": {"KeyId": "alias/images"}}, "KeyDecayCount": 0}),
+        json!({"MasterKey": {"AwsKms": {"KeyId": "alias/images"}}, "KeyPoolSize": -1}),
+        json!({"MasterKey": {"AwsKms": {"KeyId": "alias/images"}}, "PreviousMasterKeys": [[3, key], [3, key]]}),
+        json!({
+            "MasterKey": {"AwsKms": {"KeyId": "alias/images"}},
+            "PreviousMasterKeys": [[3, key], {"AwsKms": {"KeyId": "alias/older"}}], "KeyPoolSize": 0,
+        }),
         json!({"Enable": false, "MasterKy": [3, key]}),
     ];
-    let to_files = "WriteToFileSystem";
     let mut sections = vec![
         json!(5),
         json!({}),
@@ -131,11 +181,20 @@ fn messages_match_the_snapshot() {
         json!({"Endpoint": "https://user:hunter2@host"}),
         json!({"Endpoint": "https://host/bucket"}),
         json!({"Endpoint": "https://host/?sig=hunter2"}),
-        json!({"Offload": 5}),
-        json!({"HybridMode": to_files, "Offload": {"AfterDay": 1}}),
-        json!({"Offload": {"AfterDays": 1}}),
-        json!({"HybridMode": to_files, "Offload": {"BringBack": true}}),
-        json!({"HybridMode": to_files, "Offload": {"Schedule": "2-6"}}),
+        json!({"HybridMode": "WriteToFileSystem", "Offload": {"AfterDays": 30}}),
+        json!({"HybridMode": "Writeback"}),
+        json!({"WriteBack": {}}),
+        json!({"HybridMode": "WriteToFileSystem", "WriteBack": {"MaxCacheMB": 5}}),
+        json!({"HybridMode": "WriteBack", "WriteBack": true}),
+        json!({"HybridMode": "WriteBack", "WriteBack": {"MaxCacheMb": 5}}),
+        json!({"HybridMode": "WriteBack", "WriteBack": {"MaxCacheMB": "5"}}),
+        json!({"HybridMode": "WriteBack", "WriteBack": {"KeepFreeMB": -1}}),
+        json!({"HybridMode": "WriteBack", "WriteBack": {"MaxPendingMB": 1.5}}),
+        json!({"HybridMode": "WriteBack", "WriteBack": {"UploadDelay": 86401}}),
+        json!({"HybridMode": "WriteBack", "WriteBack": {"Uploads": 0}}),
+        json!({"HybridMode": "WriteBack", "WriteBack": {"CacheReads": "yes"}}),
+        json!({"HybridMode": "WriteBack", "MaxCacheMB": 5}),
+        json!({"HybridMode": "WriteBack", "WriteBack": {}}),
     ];
     sections.extend(encryptions.map(|encryption| json!({"StorageEncryption": encryption})));
     let mut configurations: Vec<Value> = sections
@@ -154,7 +213,7 @@ fn messages_match_the_snapshot() {
         .collect();
     let two = json!({"StorageEncryption": {"MasterKey": [3, key]}, "Cloud": {"StorageEncryption": {"Enable": false}}});
     configurations.push(two);
-    configurations.push(json!({"StorageDirectory": 5, "Cloud": {"HybridMode": to_files}}));
+    configurations.push(json!({"StorageDirectory": 5, "Cloud": {"HybridMode": "WriteToFileSystem"}}));
     configurations.push(json!({"HttpsCACertificates": missing, "Cloud": {"BucketName": "b"}}));
     configurations.push(json!({"HttpsCACertificates": short, "Cloud": {"BucketName": "b"}}));
     let inline = "-----BEGIN CERTIFICATE-----\nhunter2";

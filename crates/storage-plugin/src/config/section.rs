@@ -64,6 +64,11 @@ impl<'a> Section<'a> {
         Self { name: String::new(), values: configuration, read: BTreeSet::new() }
     }
 
+    /// Returns a section with the options of `value`, which is an entry of the option `option` of this section.
+    pub(super) fn entry(&self, option: &str, value: &'a Map<String, Value>) -> Self {
+        Self { name: format!("{}.{option}", self.name), values: value, read: BTreeSet::new() }
+    }
+
     fn open(value: Option<&'a Value>, name: String) -> Result<Option<Self>, ConfigError> {
         match value {
             None => Ok(None),
@@ -86,10 +91,10 @@ impl<'a> Section<'a> {
     /// # Errors
     ///
     /// As `read` and [`check_names`](Self::check_names).
-    pub(super) fn read<T>(
+    pub(super) fn read<T, E: From<ConfigError>>(
         mut self,
-        read: impl FnOnce(&mut Self) -> Result<T, ConfigError>,
-    ) -> Result<T, ConfigError> {
+        read: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
         let options = read(&mut self)?;
         self.check_names()?;
         Ok(options)
@@ -321,6 +326,11 @@ impl<'a> Section<'a> {
             }
         };
         entries.iter().map(string).collect()
+    }
+
+    /// Returns a value of any type, or `None` if the option is missing.
+    pub(super) fn any(&mut self, option: &'static str) -> Option<&'a Value> {
+        self.value(option)
     }
 
     /// Returns a list of values of any type, or `None` if the option is missing.

@@ -101,7 +101,6 @@ mod tests {
             "MaxConnections",
             "MaxRetries",
             "MigrationFromFileSystemEnabled",
-            "Offload",
             "Proxy",
             "Region",
             "RequestTimeout",

@@ -1,5 +1,5 @@
-//! The job that moves attachments. It can be interrupted at any moment and resumed, since each attachment
-//! moves on its own.
+//! The job that moves attachments, or copies them to the cache. It can be interrupted at any moment and resumed,
+//! since each attachment moves on its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,23 +11,46 @@ use orthanc_ffi::{Job, JobStep, StopReason};
 use parking_lot::{Condvar, Mutex};
 use serde_json::{Map, Value, json};
 
-use super::mover::{JobContext, MoveError, Mover};
+use super::mover::{JobContext, MoveError, Unavailable};
 use super::report::Report;
 use super::run::{Progress, Run};
 use crate::catalog::{Level, Resource};
 use crate::walk::Cursor;
 
-/// The job's type, as in the C++ plugins.
-pub(crate) const JOB_TYPE: &str = "MoveStorage";
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Moves attachments.
+    Move,
+    /// Copies attachments to the cache.
+    Prefetch,
+}
+
+impl Task {
+    /// The job's type in Orthanc. That of moves is the one of the C++ plugins.
+    pub(crate) fn job_type(self) -> &'static str {
+        match self {
+            Self::Move => "MoveStorage",
+            Self::Prefetch => "PrefetchStorage",
+        }
+    }
+
+    /// The task of a job of this type.
+    pub(crate) fn of(job_type: &str) -> Option<Self> {
+        [Self::Move, Self::Prefetch].into_iter().find(|task| task.job_type() == job_type)
+    }
+}
+
 /// Duration of one step, after which Orthanc may pause or cancel the job. Orthanc also gets the state of the
 /// job, which contains the ids of the request, so shorter steps would be expensive.
 const STEP: Duration = Duration::from_secs(1);
 
-/// Moves the attachments of resources.
+/// Moves the attachments of resources, or copies them.
 #[derive(Debug)]
 pub(crate) struct MoveJob {
-    /// `None` if hybrid storage was switched off after the job had been saved.
-    context: Option<Arc<dyn JobContext>>,
+    task: Task,
+    /// An error if the configuration was changed after the job had been saved.
+    context: Result<Arc<dyn JobContext>, Unavailable>,
     target: Side,
     /// The ids in the request, by level.
     requested: BTreeMap<Level, Vec<String>>,
@@ -77,13 +100,19 @@ impl Watch {
 
 impl MoveJob {
     /// A job for `requested` and everything below.
-    pub(crate) fn new(context: impl JobContext + 'static, target: Side, requested: Vec<Resource>) -> Self {
+    pub(crate) fn new(
+        context: Arc<dyn JobContext>,
+        task: Task,
+        target: Side,
+        requested: Vec<Resource>,
+    ) -> Self {
         let mut by_level: BTreeMap<Level, Vec<String>> = BTreeMap::new();
         for resource in requested {
             by_level.entry(resource.level).or_default().push(resource.id);
         }
         Self {
-            context: Some(Arc::new(context)),
+            task,
+            context: Ok(context),
             target,
             requested: by_level,
             progress: Progress::default(),
@@ -100,7 +129,7 @@ impl MoveJob {
     }
 
     fn advance(&mut self) -> Result<JobStep, MoveError> {
-        let Some(context) = &self.context else { return Err(MoveError::NotHybrid) };
+        let context = self.context.as_ref().map_err(|unavailable| *unavailable)?;
         let start = || {
             let requested = self.requested.iter();
             let resources = requested.flat_map(|(level, ids)| ids.iter().map(|id| Resource::new(*level, id)));
@@ -135,8 +164,10 @@ impl Job for MoveJob {
             }
             Err(error) => {
                 self.end_run();
-                let target = self.target;
-                tracing::error!("cannot move attachments to {target}: {error}");
+                match (self.task, self.target) {
+                    (Task::Move, target) => tracing::error!("cannot move attachments to {target}: {error}"),
+                    (Task::Prefetch, _) => tracing::error!("cannot prefetch attachments: {error}"),
+                }
                 self.gave_up = matches!(error, MoveError::GaveUp { .. });
                 self.error = Some(error.to_string());
                 JobStep::Failure
@@ -216,7 +247,13 @@ impl Drop for MoveJob {
 
 /// Restores a job that this plugin or a C++ plugin saved (see [`Job::serialized`]). A job without a cursor, as
 /// the C++ plugins save it, starts again; attachments that were already moved are skipped.
-pub(crate) fn resume(mover: Option<Mover>, saved: &Value) -> Option<MoveJob> {
+///
+/// `context` returns what the job needs to run with this target.
+pub(crate) fn resume(
+    task: Task,
+    saved: &Value,
+    context: impl FnOnce(Side) -> Result<Arc<dyn JobContext>, Unavailable>,
+) -> Option<MoveJob> {
     let target = target(saved["TargetStorage"].as_str()?)?;
     let content = &saved["Content"];
     let by_level = content.get("Resources").unwrap_or(content);
@@ -227,7 +264,8 @@ pub(crate) fn resume(mover: Option<Mover>, saved: &Value) -> Option<MoveJob> {
     }
     requested.retain(|_, ids| !ids.is_empty());
     Some(MoveJob {
-        context: mover.map(|mover| Arc::new(mover) as Arc<dyn JobContext>),
+        task,
+        context: context(target),
         target,
         requested,
         progress: saved_progress(saved).unwrap_or_default(),

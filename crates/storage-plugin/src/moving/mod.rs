@@ -1,4 +1,4 @@
-//! `POST /move-storage` and its jobs.
+//! `POST /move-storage`, `POST /object-storage/prefetch` and their jobs.
 
 mod job;
 pub(crate) mod mover;
@@ -8,5 +8,5 @@ mod run;
 pub(crate) mod stored_form;
 mod turns;
 
-pub(crate) use job::{JOB_TYPE, resume};
-pub(crate) use request::move_storage;
+pub(crate) use job::{Task, resume};
+pub(crate) use request::{bad_request, start_job};

@@ -1,4 +1,4 @@
-//! Moves many attachments, for jobs and for offloading.
+//! Moves many attachments, for jobs.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 
 use bucket::{Cause, Operation, Seeker, StorageError};
 use futures_util::{FutureExt as _, StreamExt as _};
-use hybrid::{HybridStorage, MoveOutcome, Side, StoredForm};
+use hybrid::{HybridStorage, MoveOutcome, Side, StoredForm, WriteBack};
 use storage_layout::Attachment;
 use tokio::task::AbortHandle;
 
+use super::job::Task;
 use super::turns::{Turn, Turns};
 use crate::catalog::{Catalog, CatalogError, Indexed};
 use crate::context::Context;
 
-/// How many times to look for an attachment in the index that is in neither place: Orthanc deletes files
+/// How many times to look for an attachment in the index that is in no storage: Orthanc deletes files
 /// before its database says so.
 const LOOKS: usize = 5;
 /// The pause between two looks.
@@ -64,19 +65,20 @@ impl Tally {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MoveError {
     #[error(transparent)]
-    Failed(Box<Failure>),
-    #[error(transparent)]
-    Unindexed(#[from] StorageError),
-    #[error(transparent)]
     Catalog(CatalogError),
-    #[error("HybridMode is Disabled: there is no second storage")]
-    NotHybrid,
-    #[error("attachments that could not be moved: {count}; the first: {first}")]
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    #[error(
+        "the attachments have {} MB together, but the cache holds at most {} MB (MaxCacheMB); prefetch fewer at once",
+        .bytes >> 20, .capacity >> 20
+    )]
+    TooLarge { bytes: u64, capacity: u64 },
+    #[error("attachments that failed: {count}; the first: {first}")]
     Several { count: u64, first: String },
     /// A storage does not work.
     #[error(
-        "gave up after {done} of {instances} instances, since none of the next {count} attachments could be moved; \
-         the job continues there when it is resubmitted; the first: {first}"
+        "gave up after {done} of {instances} instances, since all of the next {count} attachments failed; the job \
+         continues there when it is resubmitted; the first: {first}"
     )]
     GaveUp { done: u64, instances: u64, count: usize, first: Box<Failure> },
     #[error("an internal error occurred, which the log describes")]
@@ -84,6 +86,17 @@ pub(crate) enum MoveError {
     /// The remaining attachments are moved when the job resumes.
     #[error("Orthanc is shutting down")]
     Stopped,
+}
+
+/// Why the configuration has no job of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unavailable {
+    #[error("HybridMode is Disabled: there is no second storage")]
+    NotHybrid,
+    #[error("there is no cache to copy attachments to: this requires \"HybridMode\": \"WriteBack\"")]
+    NotWriteBack,
+    #[error("there is no cache to copy attachments to, since MaxCacheMB is 0")]
+    NoCache,
 }
 
 impl From<CatalogError> for MoveError {
@@ -99,7 +112,7 @@ impl From<CatalogError> for MoveError {
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) indexed: Indexed,
-    /// `None` if the attachment is in neither place.
+    /// `None` if the attachment is in no storage.
     pub(crate) error: Option<StorageError>,
 }
 
@@ -114,7 +127,7 @@ impl fmt::Display for Failure {
 
 impl Failure {
     pub(crate) fn reason(&self) -> String {
-        self.error.as_ref().map_or_else(|| "it is in neither storage".to_owned(), ToString::to_string)
+        self.error.as_ref().map_or_else(|| "it is in no storage".to_owned(), ToString::to_string)
     }
 
     /// Whether other attachments would fail for the same reason, because a storage does not work.
@@ -161,6 +174,14 @@ pub(crate) trait JobContext: fmt::Debug + Send + Sync {
     /// The index, until Orthanc stops.
     fn catalog(&self) -> &Catalog;
     fn turns(&self) -> &Turns;
+    /// Whether moves to `target` copy attachments to the cache, and delete nothing.
+    fn only_copies_to(&self, _target: Side) -> bool {
+        false
+    }
+    /// How many bytes the target can hold at most, if there is a limit.
+    fn capacity(&self, _target: Side) -> Option<u64> {
+        None
+    }
     /// Begins to move attachments to `target`. The turn ends with the last move, even if nobody waits for it.
     fn begin(&self, attachments: Vec<Indexed>, target: Side, turn: Arc<Turn>) -> Moves;
 }
@@ -208,6 +229,15 @@ impl JobContext for Mover {
         &self.turns
     }
 
+    fn only_copies_to(&self, target: Side) -> bool {
+        target == Side::FileSystem && self.write_back().is_some()
+    }
+
+    fn capacity(&self, target: Side) -> Option<u64> {
+        let local = self.write_back().filter(|_| target == Side::FileSystem);
+        local.map(|local| local.options().max_cache)
+    }
+
     fn begin(&self, attachments: Vec<Indexed>, target: Side, turn: Arc<Turn>) -> Moves {
         let (sender, results) = mpsc::channel();
         let ending = Arc::new(AtomicBool::new(false));
@@ -216,7 +246,7 @@ impl JobContext for Mover {
         let remaining = attachments.into_iter().take_while(move |_| !has_ended.load(Ordering::Relaxed));
         let task = self.context.runtime.handle().spawn(async move {
             // The job may have been interrupted, and nobody receives the results.
-            storages.move_each(remaining, target, AT_ONCE, |finished| drop(sender.send(finished))).await;
+            storages.move_each(remaining, target, |finished| drop(sender.send(finished))).await;
             drop(turn);
         });
         Moves { results, ending, task: Some(task.abort_handle()) }
@@ -230,65 +260,23 @@ impl Mover {
         Self { context, storages, catalog, turns: Turns::default() }
     }
 
-    /// Moves attachments to `target`, at most `at_once` at a time, and waits for them.
-    ///
-    /// # Errors
-    ///
-    /// The first failure. The other attachments are moved nevertheless.
-    pub(crate) fn move_all(
-        &self,
-        attachments: Vec<Indexed>,
-        target: Side,
-        at_once: usize,
-    ) -> Result<Tally, MoveError> {
-        let storages = self.storages.clone();
-        let moves = async move {
-            let mut tally = Tally::default();
-            let mut failures = Vec::new();
-            let count = |finished| count(finished, &mut tally, &mut failures);
-            storages.move_each(attachments.into_iter(), target, at_once, count).await;
-            (tally, failures)
-        };
-        let (mut tally, mut failures) = self.context.run_until_stopped(moves).ok_or(MoveError::Stopped)?;
-        tally.deleted += forget_deleted(&self.catalog, &mut failures)?;
-        match failures.into_iter().next() {
-            Some(failure) => Err(MoveError::Failed(Box::new(failure))),
-            None => Ok(tally),
+    /// What jobs with this target need.
+    pub(crate) fn for_job(&self, task: Task, target: Side) -> Result<Arc<dyn JobContext>, Unavailable> {
+        match self.write_back() {
+            Some(local) if self.only_copies_to(target) && !local.has_cache() => Err(Unavailable::NoCache),
+            None if task == Task::Prefetch => Err(Unavailable::NotWriteBack),
+            None if self.context.storage.files().is_none() => Err(Unavailable::NotHybrid),
+            _ => Ok(Arc::new(self.clone())),
         }
     }
 
-    /// Moves attachments to the file system that are known only from reads of them.
-    ///
-    /// # Errors
-    ///
-    /// The first failure. The other attachments are moved nevertheless.
-    pub(crate) fn bring_back(
-        &self,
-        attachments: Vec<Attachment>,
-        at_once: usize,
-    ) -> Result<Tally, MoveError> {
-        let storages = self.storages.clone();
-        let moves = async move {
-            let moves = attachments.into_iter().map(|attachment| storages.bring_one_back(attachment));
-            futures_util::stream::iter(moves).buffer_unordered(at_once).collect::<Vec<_>>().await
-        };
-        let mut tally = Tally::default();
-        for moved in self.context.run_until_stopped(moves).ok_or(MoveError::Stopped)? {
-            if let MoveOutcome::Moved { bytes } = moved? {
-                tally.add(Tally { moved: 1, bytes, ..Tally::default() });
-            }
-        }
-        Ok(tally)
+    /// The pending and cached attachments, in the mode `WriteBack`.
+    fn write_back(&self) -> Option<&Arc<WriteBack>> {
+        self.context.storage.local().filter(|local| local.is_mode())
     }
 }
 
 impl Storages {
-    async fn bring_one_back(&self, attachment: Attachment) -> Result<MoveOutcome, StorageError> {
-        let copies = self.storage.locate(&attachment, 1).await?;
-        let size = copies.first().map_or(0, |copy| copy.head.size);
-        self.move_one(&attachment, Side::FileSystem, size).await
-    }
-
     /// Moves one attachment. A panic becomes an error of this attachment, so that it does not cancel the
     /// other moves.
     async fn move_one(
@@ -305,29 +293,30 @@ impl Storages {
         })
     }
 
-    /// Moves attachments, at most `at_once` at a time, and passes each to `report`.
+    /// Moves attachments, [`AT_ONCE`] at a time, and passes each to `report`.
     async fn move_each(
         &self,
         attachments: impl Iterator<Item = Indexed>,
         target: Side,
-        at_once: usize,
         mut report: impl FnMut(Finished),
     ) {
         let moves = attachments.map(|indexed| async move {
             let moved = self.move_one(&indexed.attachment, target, indexed.size).await;
             (indexed, moved)
         });
-        let mut moves = futures_util::stream::iter(moves).buffer_unordered(at_once);
+        let mut moves = futures_util::stream::iter(moves).buffer_unordered(AT_ONCE);
         while let Some((indexed, moved)) = moves.next().await {
             let Indexed { attachment, .. } = &indexed;
             if let Ok(MoveOutcome::Moved { bytes }) = moved {
-                let name = self.storage.place(target).name(attachment);
-                tracing::info!("moved {} to {name}: {bytes} bytes", attachment.uuid);
+                let is_cached = target == Side::FileSystem && self.storage.first() == Side::Pending;
+                let (done, side) = if is_cached { ("copied", Side::Cache) } else { ("moved", target) };
+                let name = self.storage.place(side).name(attachment);
+                tracing::info!("{done} {} to {name}: {bytes} bytes", attachment.uuid);
             }
             if let Ok(MoveOutcome::Missing) = moved
                 && let Some(hint) = self.storage.objects().hint(attachment, Seeker::Move).await
             {
-                tracing::warn!("{} is in neither storage, but {hint}", attachment.uuid);
+                tracing::warn!("{} is in no storage, but {hint}", attachment.uuid);
             }
             report((indexed, moved));
         }
@@ -336,7 +325,7 @@ impl Storages {
 
 /// Removes the failures of attachments that Orthanc has deleted in the meantime. Returns their number.
 ///
-/// Attachments that are in neither place are looked up several times, since a transaction may be about to
+/// Attachments that are in no storage are looked up several times, since a transaction may be about to
 /// delete them.
 pub(crate) fn forget_deleted(catalog: &Catalog, failures: &mut Vec<Failure>) -> Result<u64, CatalogError> {
     let before = failures.len();

@@ -1,4 +1,4 @@
-//! `POST /move-storage`.
+//! `POST /move-storage` and `POST /object-storage/prefetch`.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use hybrid::Side;
 use orthanc_ffi::{ErrorCode, Method, OrthancError, RestAnswer, RestFailure, RestRequest};
 use serde_json::{Map, Value, json};
 
-use super::job::{End, JOB_TYPE, MoveJob, Watch, target};
+use super::job::{End, MoveJob, Task, Watch, target};
 use super::mover::{JobContext as _, Mover};
 use crate::catalog::{CatalogError, Level, Resource, unknown_id};
 
@@ -27,10 +27,13 @@ struct Requested {
 }
 
 impl Requested {
-    fn read(body: &[u8]) -> Result<Self, RestFailure> {
+    fn read(task: Task, body: &[u8]) -> Result<Self, RestFailure> {
         let json: Value = serde_json::from_slice(body).map_err(|_| bad_request("the body must be JSON"))?;
         let fields = json.as_object().ok_or_else(|| bad_request("the body must be a JSON object"))?;
-        let named = fields.get("TargetStorage").and_then(Value::as_str).and_then(target);
+        let named = match task {
+            Task::Move => fields.get("TargetStorage").and_then(Value::as_str).and_then(target),
+            Task::Prefetch => Some(Side::FileSystem),
+        };
         let target = named
             .ok_or_else(|| bad_request("TargetStorage must be \"file-system\" or \"object-storage\""))?;
         let flag = |name: &str| match fields.get(name) {
@@ -54,11 +57,18 @@ impl Requested {
 }
 
 /// Starts the requested job.
-pub(crate) fn move_storage(mover: &Mover, request: &RestRequest<'_>) -> Result<RestAnswer, RestFailure> {
+pub(crate) fn start_job(
+    mover: &Mover,
+    task: Task,
+    request: &RestRequest<'_>,
+) -> Result<RestAnswer, RestFailure> {
     if request.method() != Method::Post {
         return Err(RestFailure::MethodNotAllowed { allow: "POST" });
     }
-    let requested = Requested::read(request.body())?;
+    let requested = Requested::read(task, request.body())?;
+    // A saved job must not begin to delete from the bucket if the mode is changed.
+    let task = if mover.only_copies_to(requested.target) { Task::Prefetch } else { task };
+    let context = mover.for_job(task, requested.target).map_err(|error| bad_request(error.to_string()))?;
     let mut resources: Vec<Resource> = Vec::new();
     for id in &requested.resources {
         // The ids of a request mostly are of one level.
@@ -67,9 +77,9 @@ pub(crate) fn move_storage(mover: &Mover, request: &RestRequest<'_>) -> Result<R
     }
     resources.sort_unstable();
     resources.dedup();
-    let job = MoveJob::new(mover.clone(), requested.target, resources);
+    let job = MoveJob::new(context, task, requested.target, resources);
     let watch = job.watch();
-    let submit = || mover.context.orthanc.submit_job(JOB_TYPE, Box::new(job), requested.priority);
+    let submit = || mover.context.orthanc.submit_job(task.job_type(), Box::new(job), requested.priority);
     let submitted = mover.context.runtime.stop().call(submit).ok_or(CatalogError::Stopped)?;
     let id = submitted.map_err(|error| internal(&error))?;
     if requested.synchronous {
@@ -130,7 +140,7 @@ fn answer(end: End, id: &str) -> Result<RestAnswer, RestFailure> {
 }
 
 /// A refusal that Orthanc does not log as its own error.
-fn bad_request(message: impl Into<String>) -> RestFailure {
+pub(crate) fn bad_request(message: impl Into<String>) -> RestFailure {
     RestFailure::Status { status: 400, message: message.into() }
 }
 
@@ -159,7 +169,7 @@ mod tests {
             r#"{"TargetStorage": "file-system", "Resources": [7]}"#,
         ];
         let mut failures: Vec<_> =
-            invalid.map(|body| (body, Requested::read(body.as_bytes()).unwrap_err())).into();
+            invalid.map(|body| (body, Requested::read(Task::Move, body.as_bytes()).unwrap_err())).into();
         failures.push(("unknown id", unknown_id("ID")));
         for end in [End::Failure("REASON".to_owned()), End::Paused, End::Canceled, End::Gone] {
             failures.push(("end of the job", answer(end, "JOB").unwrap_err()));

@@ -57,7 +57,8 @@ enum Stage {
 
 impl Run {
     pub(super) fn new(context: Arc<dyn JobContext>, target: Side, requested: Vec<Resource>) -> Self {
-        Self { context, target, stage: Stage::Preparing(Preparation::new(requested)) }
+        let capacity = context.capacity(target);
+        Self { context, target, stage: Stage::Preparing(Preparation::new(requested, capacity)) }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -120,10 +121,13 @@ struct Preparation {
     roots: Vec<Resource>,
     counting: Option<Walk>,
     instances: u64,
+    /// The size of everything below the roots, in bytes, if the target has a limit.
+    bytes: u64,
+    capacity: Option<u64>,
 }
 
 impl Preparation {
-    fn new(requested: Vec<Resource>) -> Self {
+    fn new(requested: Vec<Resource>, capacity: Option<u64>) -> Self {
         Self {
             requested: requested.iter().cloned().collect(),
             left: requested.into_iter(),
@@ -131,13 +135,26 @@ impl Preparation {
             roots: Vec::new(),
             counting: None,
             instances: 0,
+            bytes: 0,
+            capacity,
         }
     }
 
     /// Looks up one resource. Returns whether that was the last one.
-    fn advance(&mut self, catalog: &Catalog) -> Result<bool, CatalogError> {
+    ///
+    /// # Errors
+    ///
+    /// Also if the attachments are too many for the target.
+    fn advance(&mut self, catalog: &Catalog) -> Result<bool, MoveError> {
         if let Some(resource) = self.left.next() {
             if !self.is_below_another(&resource, catalog)? {
+                if let Some(capacity) = self.capacity {
+                    self.bytes += catalog.size(&resource)?;
+                    let bytes = self.bytes;
+                    if bytes > capacity {
+                        return Err(MoveError::TooLarge { bytes, capacity });
+                    }
+                }
                 self.roots.push(resource);
             }
             return Ok(false);
@@ -213,7 +230,7 @@ impl Moving {
             if batch.left == 0
                 && let Some(batch) = self.batch.take()
             {
-                batch.finish(catalog, target, progress)?;
+                batch.finish(context, target, progress)?;
             }
             return Ok(false);
         }
@@ -260,10 +277,18 @@ impl Batch {
         }
     }
 
-    fn finish(mut self, catalog: &Catalog, target: Side, progress: &mut Progress) -> Result<(), MoveError> {
-        self.tally.deleted += forget_deleted(catalog, &mut self.failures)?;
+    fn finish(
+        mut self,
+        context: &dyn JobContext,
+        target: Side,
+        progress: &mut Progress,
+    ) -> Result<(), MoveError> {
+        self.tally.deleted += forget_deleted(context.catalog(), &mut self.failures)?;
         for failure in &self.failures {
-            tracing::warn!("not moved to {target}: {failure}");
+            match context.only_copies_to(target) {
+                true => tracing::warn!("not copied to the cache: {failure}"),
+                false => tracing::warn!("not moved to {target}: {failure}"),
+            }
         }
         let is_hopeless = self.failures.len() >= BATCH && self.failures.len() == self.size;
         if is_hopeless && self.failures.iter().all(Failure::concerns_storage) {

@@ -2,11 +2,12 @@
 
 use bucket::Naming;
 use bytes::Bytes;
-use crypto_envelope::decrypt;
+use crypto_envelope::DecryptError;
 use hybrid::{StoredContent, StoredForm};
 use storage_layout::Attachment;
+use tokio::runtime::Handle;
 
-use crate::area::encryption::{Encryption, Form, form};
+use crate::area::encryption::{Encryption, Form, OpenError, form};
 
 /// Without client-side encryption, content is stored unchanged, and envelopes are refused: in the target, their
 /// names would say that they are in clear, or reads would refuse them.
@@ -15,7 +16,8 @@ pub(crate) struct Unchanged;
 
 impl StoredForm for Unchanged {
     fn check(&self, content: &StoredContent) -> Result<(), String> {
-        check(None, Naming::Either, &content.bytes)
+        let naming = if content.naming == Naming::KeyVault { Naming::KeyVault } else { Naming::Either };
+        check(None, naming, &content.bytes)
     }
 
     fn to_store(&self, _: &Attachment, content: StoredContent) -> Result<Bytes, String> {
@@ -38,12 +40,14 @@ impl StoredForm for Encryption {
     fn to_store(&self, attachment: &Attachment, content: StoredContent) -> Result<Bytes, String> {
         // An envelope on the disk may have been made with a wrong key, too.
         self.keys.before_move()?;
-        let StoredContent { naming, bytes } = content;
+        let StoredContent { naming, sidecar, bytes } = content;
         match form(Some(self), naming, &bytes).map_err(|cause| cause.to_string())? {
-            Form::Clear => self.seal(attachment, &bytes).map_err(|error| error.to_string()),
+            Form::Clear => {
+                Self::seal(self, &Handle::current(), attachment, &bytes).map_err(|error| error.to_string())
+            }
             // Content in clear that only begins like an envelope must not be stored as one.
             Form::Envelope(_) if naming == Naming::Either => {
-                match decrypt(self.ring(), attachment.uuid.as_str(), &bytes) {
+                match self.open(&Handle::current(), attachment, &bytes) {
                     Ok(_) => Ok(bytes),
                     Err(error) => {
                         Err(format!("the content looks encrypted but cannot be decrypted: {error}"))
@@ -51,7 +55,45 @@ impl StoredForm for Encryption {
                 }
             }
             Form::Envelope(_) => Ok(bytes),
+            // Names in other places do not say so.
+            Form::KeyVault => {
+                let handle = Handle::current();
+                let content = self.open_blob(&handle, sidecar.as_ref(), bytes.into());
+                let content = content.map_err(|error| error.to_string())?;
+                Self::seal(self, &handle, attachment, &content).map_err(|error| error.to_string())
+            }
         }
+    }
+
+    fn is_envelope(&self, content: &StoredContent) -> Result<bool, String> {
+        let found = form(Some(self), content.naming, &content.bytes).map_err(|cause| cause.to_string())?;
+        if found == Form::KeyVault {
+            let problem = "a blob of the earlier plugin for Azure Key Vault is not kept in the cache";
+            return Err(problem.to_owned());
+        }
+        Ok(found != Form::Clear)
+    }
+
+    fn may_upload(&self) -> Result<(), String> {
+        self.keys.before_move()
+    }
+
+    fn verify(&self, attachment: &Attachment, envelope: &[u8]) -> Result<(), String> {
+        use DecryptError::{NotUnwrapped, UnknownKeyId};
+        match self.open(&Handle::current(), attachment, envelope) {
+            Ok(_) => Ok(()),
+            // The key may have been taken out of the configuration, or the key service does not answer.
+            Err(
+                OpenError::Decrypt(UnknownKeyId(_) | NotUnwrapped { .. })
+                | OpenError::Service(_)
+                | OpenError::Stopping,
+            ) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn seal(&self, attachment: &Attachment, content: &[u8]) -> Result<Option<Bytes>, String> {
+        Self::seal(self, &Handle::current(), attachment, content).map(Some).map_err(|error| error.to_string())
     }
 
     fn is_same(&self, attachment: &Attachment, one: &StoredContent, other: &StoredContent) -> bool {
@@ -68,17 +110,24 @@ impl Encryption {
     fn plaintext(&self, attachment: &Attachment, content: &StoredContent) -> Option<Vec<u8>> {
         match form(Some(self), content.naming, &content.bytes).ok()? {
             Form::Clear => Some(content.bytes.to_vec()),
-            Form::Envelope(_) => decrypt(self.ring(), attachment.uuid.as_str(), &content.bytes).ok(),
+            Form::KeyVault => {
+                let sidecar = content.sidecar.as_ref();
+                self.open_blob(&Handle::current(), sidecar, content.bytes.to_vec()).ok()
+            }
+            Form::Envelope(_) => self.open(&Handle::current(), attachment, &content.bytes).ok(),
         }
     }
 }
+
+#[cfg(test)]
+mod key_vault_tests;
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use bucket::{Bucket, BucketOptions, Cause, ObjectStorage, Payload, RetryPolicy};
-    use crypto_envelope::{Format, KeyRing, MasterKey, encrypt};
+    use crypto_envelope::{Format, KeyRing, MasterKey, decrypt, encrypt};
     use hybrid::{FileStorage, FileStorageOptions, HybridStorage, MoveOutcome, Side};
 
     use object_store::memory::InMemory;
@@ -86,6 +135,7 @@ mod tests {
 
     use super::*;
     use crate::config::EncryptionOptions;
+    use crate::stop::Stop;
 
     const UUID: &str = "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11";
 
@@ -103,7 +153,7 @@ mod tests {
         };
         let bucket = Bucket::new(BucketOptions::new(Arc::new(InMemory::new()), "memory://keys"));
         let objects = ObjectStorage::new(bucket, Layout::default(), false, false);
-        Encryption::new(options, objects)
+        Encryption::new(options, objects, None, Stop::new())
     }
 
     async fn form_accepting(read_formats: &[Format], read_unencrypted: bool) -> Arc<dyn StoredForm> {
@@ -123,7 +173,7 @@ mod tests {
         let bucket = Bucket::new(BucketOptions::new(Arc::new(InMemory::new()), "memory://bucket"));
         let objects =
             ObjectStorage::new(bucket, Layout { encrypted, ..Layout::default() }, false, read_unencrypted);
-        let files = FileStorage::new(folder.path(), FileStorageOptions { sync: false, note_use: None });
+        let files = FileStorage::new(folder.path(), FileStorageOptions { sync: false });
         let attachment = Attachment::new(UUID, ContentType::DICOM).unwrap();
         files.create(&attachment.uuid, file).unwrap();
         if let Some(object) = object {

@@ -20,6 +20,8 @@ const AT_ONCE: usize = 16;
 const PAGE: usize = 1000;
 /// Maximum number of attachments in an answer.
 const LARGEST_PAGE: usize = 10_000;
+/// The location of attachments that are nowhere.
+const MISSING: &str = "missing";
 /// A user waits for the answer, so an unreachable bucket must end it soon.
 const IMPATIENT: RetryPolicy = RetryPolicy {
     max_retries: 2,
@@ -91,7 +93,7 @@ async fn locate(storage: HybridStorage, attachments: Vec<Indexed>) -> Result<Vec
         async move {
             let copies = storage.locate(&indexed.attachment, RECOGNIZE_LEN as u64).await?;
             let mut location = location(&storage, &indexed, &copies);
-            if copies.is_empty()
+            if location["Location"] == MISSING
                 && let Some(hint) = storage.objects().hint(&indexed.attachment, Seeker::Locations).await
             {
                 location["Hint"] = json!(hint);
@@ -115,11 +117,7 @@ fn location(storage: &HybridStorage, indexed: &Indexed, copies: &[StoredCopy]) -
         "Uuid": indexed.attachment.uuid.as_str(),
         "Type": indexed.attachment.content_type.0,
         "Size": indexed.size,
-        "Location": match copies {
-            [] => "missing",
-            [only] => only.side.as_str(),
-            _ => "both",
-        },
+        "Location": summary(copies.iter().map(|copy| copy.side)),
         "ObjectName": object_name,
         "Archived": object.is_some_and(|copy| copy.archived),
         "Copies": copies.iter().map(copy_to_json).collect::<Vec<_>>(),
@@ -131,6 +129,20 @@ fn location(storage: &HybridStorage, indexed: &Indexed, copies: &[StoredCopy]) -
         location["KeyId"] = json!(key_id);
     }
     location
+}
+
+/// Where an attachment is. A cached copy alone does not count, since it can be evicted at any time.
+fn summary(copies: impl Iterator<Item = Side>) -> &'static str {
+    let sides: Vec<Side> = copies.collect();
+    let has = |side| sides.contains(&side);
+    match (has(Side::ObjectStorage), has(Side::FileSystem)) {
+        _ if has(Side::Pending) => Side::Pending.as_str(),
+        (true, true) => "both",
+        (true, false) if has(Side::Cache) => Side::Cache.as_str(),
+        (true, false) => Side::ObjectStorage.as_str(),
+        (false, true) => Side::FileSystem.as_str(),
+        (false, false) => MISSING,
+    }
 }
 
 fn copy_to_json(copy: &StoredCopy) -> Value {
@@ -146,21 +158,22 @@ fn copy_to_json(copy: &StoredCopy) -> Value {
 }
 
 struct Form {
-    /// `clear`, `A1` or `A2`; `None` if the content cannot be read.
+    /// `clear`, `A1`, `A2` or `key-vault-cbc`; `None` if the content cannot be read.
     format: Option<String>,
-    /// The id of the master key.
+    /// The id of the master key, unless it is in a key service.
     key_id: Option<u32>,
 }
 
 fn form(copy: &StoredCopy) -> Form {
     let header = match copy.head.naming {
+        Naming::KeyVault => return Form { format: Some("key-vault-cbc".to_owned()), key_id: None },
         Naming::Clear => None,
         Naming::Either => recognize(&copy.start, None),
         Naming::Envelope => identify(&copy.start),
     };
     match header {
         _ if copy.archived => Form { format: None, key_id: None },
-        Some(header) => Form { format: Some(header.format.to_string()), key_id: Some(header.key_id) },
+        Some(header) => Form { format: Some(header.format.to_string()), key_id: header.master_key_id() },
         None => Form { format: Some("clear".to_owned()), key_id: None },
     }
 }
@@ -175,21 +188,48 @@ mod tests {
     use super::*;
 
     #[test]
+    fn cached_copy_alone_does_not_count() {
+        use Side::{Cache, FileSystem, ObjectStorage, Pending};
+        for (sides, expected) in [
+            (&[][..], "missing"),
+            (&[Cache], "missing"),
+            (&[Cache, ObjectStorage], "cached"),
+            (&[Cache, FileSystem], "file-system"),
+            (&[Cache, ObjectStorage, FileSystem], "both"),
+            (&[ObjectStorage, FileSystem], "both"),
+            (&[ObjectStorage], "object-storage"),
+            (&[FileSystem], "file-system"),
+            (&[Pending], "pending"),
+            // The upload may have ended without a confirmation.
+            (&[Pending, ObjectStorage], "pending"),
+        ] {
+            assert_eq!(summary(sides.iter().copied()), expected, "{sides:?}");
+        }
+    }
+
+    #[test]
     fn content_decides_where_the_name_does_not() {
         let ring = KeyRing::new(3, MasterKey::new(&[7; 32]).unwrap(), []).unwrap();
         let envelope = encrypt(&ring, Format::A1, "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", &[0; 500]).unwrap();
         let dicom = [b"A1\x03\0\0\0".as_slice(), &[0; 122], b"DICM", &[0; 500]].concat();
         let clear = (Some("clear".to_owned()), None);
         let a1 = (Some("A1".to_owned()), Some(3));
+        // Key wrap algorithm 3, and random bytes.
+        let of_service = [b"A2\0\0\0\0\x03\x10\x80\0".as_slice(), &envelope[10..]].concat();
+        let a2 = (Some("A2".to_owned()), None);
+        let blob = (Some("key-vault-cbc".to_owned()), None);
         for (naming, content, expected) in [
             (Naming::Either, &envelope, &a1),
             (Naming::Either, &dicom, &clear),
             (Naming::Envelope, &envelope, &a1),
             (Naming::Clear, &envelope, &clear),
+            (Naming::Either, &of_service, &a2),
+            (Naming::Envelope, &of_service, &a2),
+            (Naming::KeyVault, &envelope, &blob),
         ] {
             let size = content.len() as u64;
             let version = Version::File(SystemTime::UNIX_EPOCH);
-            let head = Head { name: String::new(), naming, size, range: 0..size, version };
+            let head = Head { name: String::new(), naming, size, range: 0..size, sidecar: None, version };
             let start = content[..RECOGNIZE_LEN].to_vec().into();
             let Form { format, key_id } =
                 form(&StoredCopy { side: Side::FileSystem, head, start, archived: false });

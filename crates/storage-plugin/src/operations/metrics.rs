@@ -9,6 +9,7 @@ use orthanc_ffi::Orthanc;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::write_back;
 use crate::area::deletion::Deletions;
 
 /// A kind of request to the storage area.
@@ -155,10 +156,12 @@ impl Metrics {
         let pending = deletions.to_json();
         let number = |name: &str| pending[name].as_u64().unwrap_or_default();
         let others = [
-            ("retries".to_owned(), retries),
-            ("deletions_pending".to_owned(), number("Pending")),
-            ("deletions_oldest_seconds".to_owned(), number("OldestSeconds")),
+            ("retries", retries),
+            ("deletions_pending", number("Pending")),
+            ("deletions_oldest_seconds", number("OldestSeconds")),
         ];
+        let local = write_back::metrics(&deletions.storage);
+        let others = others.into_iter().chain(local).map(|(name, value)| (name.to_owned(), value));
         for (name, value) in self.values().into_iter().chain(others) {
             let name = CString::new(format!("object_storage_{name}")).unwrap_or_default();
             // Orthanc asks again, and an error line each time would help nobody.

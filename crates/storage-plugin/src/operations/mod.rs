@@ -1,7 +1,9 @@
-//! The routes: `/move-storage`, `/object-storage/status` and `/object-storage/locations/{id}`.
+//! The routes: `/move-storage` and those below `/object-storage/`.
 
+mod flush;
 mod locations;
 pub(crate) mod metrics;
+mod write_back;
 
 use std::sync::Arc;
 
@@ -11,9 +13,8 @@ use serde_json::{Value, json};
 use self::metrics::Metrics;
 use crate::area::deletion::Deletions;
 use crate::context::Context;
-use crate::moving::move_storage;
 use crate::moving::mover::Mover;
-use crate::offload::Offload;
+use crate::moving::{Task, start_job};
 use crate::start::summary::{EncryptionFacts, Facts};
 
 /// What the routes need to answer.
@@ -22,7 +23,6 @@ pub(crate) struct Routes {
     pub(crate) facts: Facts,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) deletions: Deletions,
-    pub(crate) offload: Option<Arc<Offload>>,
 }
 
 impl Routes {
@@ -31,8 +31,15 @@ impl Routes {
         let routes = Arc::new(self);
         if routes.context().storage.files().is_some() {
             let mover = routes.mover.clone();
-            orthanc.register_rest("/move-storage", move |request| move_storage(&mover, request))?;
+            orthanc.register_rest("/move-storage", move |request| start_job(&mover, Task::Move, request))?;
         }
+        // In all modes, since attachments may be pending when the mode is changed.
+        let context = routes.context().clone();
+        orthanc.register_rest("/object-storage/flush", move |request| flush::answer(&context, request))?;
+        let mover = routes.mover.clone();
+        orthanc.register_rest("/object-storage/prefetch", move |request| {
+            start_job(&mover, Task::Prefetch, request)
+        })?;
         let status = Arc::clone(&routes);
         orthanc.register_rest("/object-storage/status", move |request| {
             only_get(request)?;
@@ -75,8 +82,8 @@ impl Routes {
             status["StorageDirectory"] = json!(files.root());
             status["ReadsFromSecondStorage"] = json!(storage.reads_from_second());
         }
-        if let Some(offload) = &self.offload {
-            status["Offload"] = offload.to_json();
+        if let Some(write_back) = write_back::to_json(storage) {
+            status["WriteBack"] = write_back;
         }
         status
     }

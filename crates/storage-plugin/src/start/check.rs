@@ -14,6 +14,8 @@ use crate::runtime::Runtime;
 
 /// Time limit for all checks together.
 const CHECKS: Duration = Duration::from_secs(10);
+/// Time limit for the first answer of a key service.
+const KEY_SERVICE: Duration = Duration::from_secs(5);
 /// Retries of what follows the first request, since the server has answered. When several Orthancs start at once, Google
 /// refuses to write the same object twice within a second.
 const RETRIES: u32 = 4;
@@ -42,21 +44,48 @@ pub(crate) fn check<P: Provider>(
         report_write_check::<P>(runtime.run(within(deadline, storage.clone(), check)));
     }
     let Some(encryption) = encryption else { return Ok(()) };
-    if answers && Instant::now() < deadline {
+    let compared = if answers && Instant::now() < deadline {
         let keys = Arc::clone(&encryption.keys);
         let policy = policy(RETRIES);
         let check = async move { keys.at_start(policy).await };
-        match runtime.run(within(deadline, storage.clone(), check)) {
-            Ok(()) | Err(KeyError::Stopping) => return Ok(()),
-            Err(KeyError::Wrong(error)) => return Err(InitializeError::new(error.to_string())),
-            Err(KeyError::Unknown(error)) => tracing::warn!(
-                "{}; continuing; the master keys will be compared with the bucket later",
-                without_option(error)
-            ),
+        is_compared(runtime.run(within(deadline, storage.clone(), check)))?
+    } else {
+        false
+    };
+    if !compared {
+        compare_later(runtime, encryption);
+    }
+    if write {
+        prepare_file_key(runtime, encryption);
+    }
+    Ok(())
+}
+
+/// Whether the master keys need not be compared later.
+fn is_compared(outcome: Result<(), KeyError>) -> Result<bool, InitializeError> {
+    match outcome {
+        Ok(()) | Err(KeyError::Stopping) => Ok(true),
+        Err(KeyError::Wrong(error)) => Err(InitializeError::new(error.to_string())),
+        Err(KeyError::Unknown(error) | KeyError::NeverCompared { error, .. }) => {
+            let problem = without_option(error);
+            tracing::warn!("{problem}; continuing; the master keys will be compared with the bucket later");
+            Ok(false)
         }
     }
-    compare_later(runtime, encryption);
-    Ok(())
+}
+
+/// Asks a key service for the first file key. If it fails, Orthanc starts nevertheless: attachments in clear can be read.
+fn prepare_file_key(runtime: &Runtime, encryption: &Encryption) {
+    let ring = encryption.ring();
+    let Some(keys) = ring.file_keys().filter(|keys| keys.writer().is_some()) else { return };
+    let keys = Arc::clone(keys);
+    let prepared = runtime.run(async move { tokio::time::timeout(KEY_SERVICE, keys.prepare()).await });
+    let problem = match prepared {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_elapsed) => format!("the key service has not answered in {} s", KEY_SERVICE.as_secs()),
+    };
+    tracing::warn!("{problem}; continuing; attachments can be stored once the key service has wrapped a key");
 }
 
 /// Runs a check, which consists of several requests with a limit of their own, until `deadline`.

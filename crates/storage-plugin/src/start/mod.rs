@@ -2,6 +2,7 @@
 
 pub(crate) mod background;
 pub(crate) mod check;
+mod disk;
 pub(crate) mod others;
 pub(crate) mod section;
 pub(crate) mod storage;

@@ -1,9 +1,12 @@
 //! The plugin's section of Orthanc's configuration.
 
+use orthanc_ffi::InitializeError;
 use serde_json::{Map, Value};
 
-use crate::config::{CommonOptions, ConfigError, NetworkOptions, Section, is_comment, resembles};
-use crate::provider::Provider;
+use crate::config::{
+    CommonOptions, ConfigError, KeyServices, NetworkOptions, OpenKeyService, Section, is_comment, resembles,
+};
+use crate::provider::{Provider, ProviderContext};
 
 /// The options that name the bucket, of all clouds.
 const BUCKET: &[&str] = &["BucketName", "ContainerName"];
@@ -31,6 +34,28 @@ pub(crate) fn section<P: Provider>(
     Ok(section)
 }
 
+/// Reads the options that all clouds share.
+///
+/// # Errors
+///
+/// Returns an error if one of them, or of the cloud's key service, is not valid.
+pub(crate) fn common<'a, P: Provider>(
+    section: &mut Section<'a>,
+    configuration: &'a Map<String, Value>,
+    context: &ProviderContext<'_>,
+) -> Result<CommonOptions, InitializeError> {
+    let name = section.name().to_owned();
+    let mut open = |service: &mut Section<'_>| {
+        let mut own = Section::find(configuration, &name)?.unwrap_or_else(|| Section::root(configuration));
+        P::key_service(service, &mut own, context)
+    };
+    CommonOptions::read(section, configuration, &mut key_services::<P>(&mut open))
+}
+
+fn key_services<'f, P: Provider>(open: &'f mut OpenKeyService<'f>) -> KeyServices<'f> {
+    KeyServices { name: P::KEY_SERVICE, has_earlier: P::HAS_KEY_VAULT_BLOBS, open }
+}
+
 /// Checks the names of the options, after all of them have been read.
 ///
 /// # Errors
@@ -45,13 +70,25 @@ pub(crate) fn check_names(
     Ok(())
 }
 
+/// Whether the plugin is to be used, which the earlier plugin for Azure Key Vault had an option for.
+pub(crate) fn is_enabled<P: Provider>(section: &mut Section<'_>) -> Result<bool, ConfigError> {
+    let is_enabled = !P::HAS_KEY_VAULT_BLOBS || section.flag("EnableStorage", true)?;
+    if !is_enabled {
+        tracing::warn!("`{}.EnableStorage` is false: the plugin is disabled", section.name());
+    }
+    Ok(is_enabled)
+}
+
 /// Logs that the plugin is disabled, and names the options that were written without its section.
-pub(crate) fn warn_of_missing<P: Provider>(configuration: &Map<String, Value>) -> Result<(), ConfigError> {
+pub(crate) fn warn_of_missing<P: Provider>(
+    configuration: &Map<String, Value>,
+) -> Result<(), InitializeError> {
     tracing::warn!("the configuration has no section {:?}: the plugin is disabled", P::SECTION);
     let empty = Map::new();
     let mut section = Section::root(&empty);
     section.know(BUCKET);
-    CommonOptions::read(&mut section, &empty)?;
+    let mut none = |_: &mut Section<'_>| Err(InitializeError::new("not configured"));
+    CommonOptions::read(&mut section, &empty, &mut key_services::<P>(&mut none))?;
     NetworkOptions::read(&mut section, None)?;
     warn_of_misplaced(&section, P::SECTION, configuration);
     Ok(())

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crypto_envelope::{Fingerprint, Format};
-use hybrid::Side;
+use crypto_envelope::{Fingerprint, Format, Service};
+use hybrid::{Side, WriteBackOptions};
 use serde_json::{Value, json};
 use storage_layout::Structure;
 
@@ -30,6 +30,8 @@ pub(crate) struct Facts {
     /// `StorageDirectory` in the hybrid modes.
     pub(crate) files: Option<PathBuf>,
     pub(crate) state: PathBuf,
+    /// The section `WriteBack`, in that mode.
+    write_back: Option<WriteBackOptions>,
     /// Without its password.
     pub(crate) proxy: Option<String>,
     /// Where the credentials come from.
@@ -43,7 +45,9 @@ pub(crate) struct Facts {
 pub(crate) struct EncryptionFacts {
     format: Format,
     /// The id of the key for new objects.
-    current: u32,
+    /// `None` if it is in a key service.
+    current: Option<u32>,
+    service: Option<Service>,
     /// Those of all keys, by id.
     fingerprints: BTreeMap<u32, Fingerprint>,
     read_formats: Vec<Format>,
@@ -60,6 +64,7 @@ pub(crate) fn facts<P: Provider>(
         None => "Disabled",
         Some(Side::FileSystem) => "WriteToFileSystem",
         Some(Side::ObjectStorage) => "WriteToObjectStorage",
+        Some(Side::Pending | Side::Cache) => "WriteBack",
     };
     let structure = match common.structure {
         Structure::Flat => "flat",
@@ -77,6 +82,7 @@ pub(crate) fn facts<P: Provider>(
         mode,
         files: common.hybrid.as_ref().map(|options| absolute(&options.directory)),
         state: absolute(&common.state.directory),
+        write_back: common.hybrid.as_ref().and_then(|options| options.write_back.clone()),
         proxy: connection.proxy.clone(),
         credentials: connection.credentials.clone(),
         encryption: common.encryption.as_ref().map(EncryptionFacts::of),
@@ -89,6 +95,7 @@ impl EncryptionFacts {
         Self {
             format: options.format,
             current: options.ring.current_id(),
+            service: options.ring.file_keys().and_then(|keys| keys.writer()),
             fingerprints: options.ring.ids().filter_map(fingerprint).collect(),
             read_formats: options.read_formats.clone(),
             read_unencrypted: options.read_unencrypted,
@@ -102,20 +109,30 @@ impl EncryptionFacts {
             .iter()
             .map(|(id, fingerprint)| (id.to_string(), fingerprint.to_string()))
             .collect();
-        json!({
+        let mut facts = json!({
             "Format": self.format.to_string(),
             "MasterKeyId": self.current,
             "KeyIds": self.fingerprints.keys().collect::<Vec<_>>(),
             "Fingerprints": fingerprints,
             "ReadFormats": self.read_formats.iter().map(Format::to_string).collect::<Vec<_>>(),
             "ReadUnencrypted": self.read_unencrypted,
-        })
+        });
+        if let Some(service) = self.service {
+            facts["KeyService"] = service.to_string().into();
+        }
+        facts
     }
 
     fn line(&self) -> String {
         let keys = self.fingerprints.iter().map(|(id, fingerprint)| format!("{id} = {fingerprint}"));
         let keys: Vec<_> = keys.collect();
-        format!("{} with key {} (fingerprints {})", self.format, self.current, keys.join(", "))
+        let current = match (self.current, self.service) {
+            (None, Some(service)) => format!("a key in {service}"),
+            (id, _) => format!("key {}", id.unwrap_or_default()),
+        };
+        let fingerprints =
+            if keys.is_empty() { String::new() } else { format!(" (fingerprints {})", keys.join(", ")) };
+        format!("{} with {current}{fingerprints}", self.format)
     }
 }
 
@@ -146,6 +163,9 @@ impl Facts {
             ("structure", self.structure.to_owned()),
             ("HybridMode", mode),
             ("state directory", self.state.display().to_string()),
+        ]);
+        lines.extend(self.write_back.as_ref().map(|options| ("WriteBack", write_back_line(options))));
+        lines.extend([
             ("encryption", self.encryption.as_ref().map_or_else(|| "off".to_owned(), EncryptionFacts::line)),
             ("proxy", or_none(&self.proxy)),
             ("credentials", self.credentials.clone()),
@@ -159,7 +179,19 @@ impl Facts {
     }
 }
 
+/// The options of the section, with their names.
+fn write_back_line(options: &WriteBackOptions) -> String {
+    let WriteBackOptions { max_cache, keep_free, max_pending, upload_delay, uploads, cache_reads } = options;
+    format!(
+        "MaxCacheMB {}, KeepFreeMB {}, MaxPendingMB {}, UploadDelay {}, Uploads {uploads}, CacheReads {cache_reads}",
+        max_cache >> 20,
+        keep_free >> 20,
+        max_pending >> 20,
+        upload_delay.as_secs(),
+    )
+}
+
 /// The plugin's description in Orthanc if it is disabled.
-pub(crate) fn disabled<P: Provider>() -> String {
-    format!("{} (disabled: the configuration has no section {:?})", P::DESCRIPTION, P::SECTION)
+pub(crate) fn disabled<P: Provider>(reason: &str) -> String {
+    format!("{} (disabled: {reason})", P::DESCRIPTION)
 }

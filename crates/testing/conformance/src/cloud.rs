@@ -8,6 +8,8 @@ use fake_cloud::BucketServer;
 use serde_json::Value;
 use storage_plugin::Provider;
 
+use crate::KeyServer;
+
 /// A cloud whose plugin must pass the suite.
 ///
 /// Every difference between clouds is an item of this trait, and no test asks which cloud it runs for.
@@ -61,6 +63,9 @@ pub trait Cloud: Debug + Send + Sync + 'static {
     /// Whether an upload in parts can be aborted. If not, the cloud discards its parts some days later.
     const PARTS_CAN_BE_DROPPED: bool = true;
 
+    /// Reads of an object that was uploaded in parts until it is confirmed: none if the server has its checksum.
+    const READS_TO_CONFIRM_PARTS: u64 = 0;
+
     /// Requests for the checksum of an object that was read as a range, and whose ETag does not do.
     const CHECKSUM_REQUESTS: u64 = 0;
 
@@ -74,6 +79,12 @@ pub trait Cloud: Debug + Send + Sync + 'static {
 
     /// Starts a server with an empty bucket called [`BUCKET`](Self::BUCKET).
     fn server() -> io::Result<BucketServer>;
+
+    /// Starts this cloud's key service.
+    fn key_server() -> anyhow::Result<Box<dyn KeyServer>>;
+
+    /// Whether the versions of a key in the key service can be disabled one by one.
+    const KEYS_HAVE_VERSIONS: bool = true;
 
     /// Returns the section for the bucket of [`server`](Self::server) at `endpoint`
     /// (`http://127.0.0.1:1234`).

@@ -2,7 +2,8 @@
 //!
 //! The tests have five levels: the bucket client on the cloud's protocol (`client`), the built plugin in a
 //! fake Orthanc (`plugin`), the same with master keys (`encryption`), the plugin in a real Orthanc
-//! (`orthanc`), and there with attachments both on the disk and in the bucket (`hybrid`).
+//! (`orthanc`), and there with attachments both on the disk and in the bucket (`hybrid`). `write_back` has the tests of
+//! that mode at both levels.
 //! The module `servers` has tests for servers that other people have made, see [`run_on_servers`].
 //!
 //! A plugin's tests implement [`Cloud`] and pass the type to [`run`], the `main` of a test binary without the
@@ -26,11 +27,14 @@ mod cloud;
 mod encryption;
 mod fixture;
 mod hybrid;
+mod key_server;
 mod machine;
 mod orthanc;
 mod plugin;
 mod servers;
+mod small_disk;
 mod small_server;
+mod write_back;
 
 pub use cloud::{Cloud, OptionKind, Refusal};
 pub use fixture::codes;
@@ -38,9 +42,10 @@ pub use fixture::{
     DICOM, KEY, Keys, LoadedPlugin, Trials, UUID, configuration, content, done, eventually, library, load,
     own_lines, section, uuid, with, without,
 };
+pub use key_server::KeyServer;
 pub use machine::{Machine, Outcome, child};
 pub use registry::run;
 pub use servers::run_on_servers;
 pub use small_server::{Answer, METADATA_LIFETIME, Request, SmallServer};
 
-modules![client, plugin, encryption, orthanc, hybrid];
+modules![client, plugin, encryption, orthanc, hybrid, write_back];

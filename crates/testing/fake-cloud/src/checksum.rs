@@ -15,6 +15,14 @@ pub(crate) fn crc64nvme_header(crc: u64) -> String {
     BASE64.encode(crc.to_be_bytes())
 }
 
+/// Azure's header with the CRC-64 of a request's body.
+pub(crate) const CONTENT_CRC64: &str = "x-ms-content-crc64";
+
+/// Returns the CRC-64 of `bytes` as Azure writes it in [`CONTENT_CRC64`]: base64 of the little-endian bytes.
+pub(crate) fn azure_crc64_header(bytes: &[u8]) -> String {
+    BASE64.encode(crc64nvme(bytes).to_le_bytes())
+}
+
 /// Returns the CRC-32C of `bytes` as Google writes it in headers: base64 of the big-endian bytes.
 pub(crate) fn crc32c_header(bytes: &[u8]) -> String {
     // A 32-bit CRC is in the low half.
@@ -44,6 +52,7 @@ mod tests {
     fn checksums_are_the_published_check_values() {
         let bytes = b"123456789";
         assert_eq!(crc64nvme_header(crc64nvme(bytes)), "rosUhgp5mIg=");
+        assert_eq!(azure_crc64_header(bytes), "iJh5CoYUi64=");
         assert_eq!(crc32c_header(bytes), "4waSgw==");
         assert_eq!(md5_header(bytes), "JfnnlDI7RTiF9RgfG2JNCw==");
     }

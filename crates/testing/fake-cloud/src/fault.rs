@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::odd::Odd;
-use crate::operation::Operation;
+use crate::operation::{Operation, Target};
 
 /// A way in which one request fails. Numbers of bytes count the body only, without headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub enum Fault {
     OddAndCut(Odd, u64),
     /// The object is replaced by this content just before the request is carried out.
     ReplaceObject(Bytes),
+    /// The server stores this content in place of that in the request, and answers with its checksums.
+    StoreInstead(Bytes),
 }
 
 impl Fault {
@@ -73,6 +75,7 @@ impl Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FaultRule {
     operation: Option<Operation>,
+    key: Option<String>,
     skip: usize,
     times: usize,
     fault: Fault,
@@ -82,13 +85,20 @@ impl FaultRule {
     /// Applies to the next request of any kind, once.
     #[must_use]
     pub fn new(fault: Fault) -> Self {
-        Self { operation: None, skip: 0, times: 1, fault }
+        Self { operation: None, key: None, skip: 0, times: 1, fault }
     }
 
     /// Applies only to this operation. Whole and ranged `GET`s are two operations.
     #[must_use]
     pub fn on(mut self, operation: Operation) -> Self {
         self.operation = Some(operation);
+        self
+    }
+
+    /// Applies only to keys that contain `text`.
+    #[must_use]
+    pub fn key(mut self, text: impl Into<String>) -> Self {
+        self.key = Some(text.into());
         self
     }
 
@@ -149,10 +159,11 @@ impl Faults {
     }
 
     /// Returns the fault that a request meets.
-    pub(crate) fn meet(&self, operation: Operation) -> Option<Fault> {
+    pub(crate) fn meet(&self, target: &Target) -> Option<Fault> {
         self.rules.lock().iter_mut().find_map(|active| {
-            let FaultRule { operation: expected, skip, times, fault } = &active.rule;
-            if expected.is_some_and(|expected| expected != operation) {
+            let FaultRule { operation, key, skip, times, fault } = &active.rule;
+            let is_other_operation = operation.is_some_and(|operation| operation != target.operation);
+            if is_other_operation || key.as_ref().is_some_and(|key| !target.key.contains(key)) {
                 return None;
             }
             let passed = active.matched;
@@ -170,15 +181,28 @@ impl Faults {
 mod tests {
     use super::*;
 
+    fn target(operation: Operation) -> Target {
+        Target { bucket: "bucket".to_owned(), key: "a/key".to_owned(), operation }
+    }
+
     #[test]
     fn rule_skips_then_fires_then_is_used_up() {
         let faults = Faults::default();
         let rule = FaultRule::new(Fault::DropEtag).on(Operation::GetObject).skip(1).times(2);
         let pushed = faults.push(rule);
-        assert_eq!(faults.meet(Operation::PutObject), None);
-        let met: Vec<bool> = (0..5).map(|_| faults.meet(Operation::GetObject).is_some()).collect();
+        assert_eq!(faults.meet(&target(Operation::PutObject)), None);
+        let met: Vec<bool> = (0..5).map(|_| faults.meet(&target(Operation::GetObject)).is_some()).collect();
         assert_eq!(met, [false, true, true, false, false]);
         assert_eq!(pushed.fired(), 2);
+    }
+
+    #[test]
+    fn rule_for_a_key_passes_others() {
+        let faults = Faults::default();
+        let other = faults.push(FaultRule::new(Fault::DropEtag).key("other"));
+        let this = faults.push(FaultRule::new(Fault::CloseBeforeResponse).key("key"));
+        assert_eq!(faults.meet(&target(Operation::GetObject)), Some(Fault::CloseBeforeResponse));
+        assert_eq!([other.fired(), this.fired()], [0, 1]);
     }
 
     #[test]
@@ -186,11 +210,11 @@ mod tests {
         let faults = Faults::default();
         let first = faults.push(FaultRule::new(Fault::DropEtag));
         let second = faults.push(FaultRule::new(Fault::CloseBeforeResponse).times(usize::MAX));
-        let met = [(); 3].map(|()| faults.meet(Operation::GetObject));
+        let met = [(); 3].map(|()| faults.meet(&target(Operation::GetObject)));
         let expected = [Fault::DropEtag, Fault::CloseBeforeResponse, Fault::CloseBeforeResponse];
         assert_eq!(met, expected.map(Some));
         assert_eq!([first.fired(), second.fired()], [1, 2]);
         faults.clear();
-        assert_eq!(faults.meet(Operation::GetObject), None);
+        assert_eq!(faults.meet(&target(Operation::GetObject)), None);
     }
 }

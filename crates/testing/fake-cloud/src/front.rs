@@ -14,7 +14,7 @@ use crate::dialect::{Dialect, Refusal};
 use crate::fault::{Fault, Faults};
 use crate::hold::Holds;
 use crate::link::{Control, Cut};
-use crate::odd::Odd;
+use crate::odd::{Odd, describe};
 
 /// The state of one server, shared by its connections.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Front {
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
-        let fault = self.faults.meet(target.operation);
+        let fault = self.faults.meet(&target);
         let end = match fault {
             Some(Fault::CloseAfterRequestBytes(0)) => cut(control, Cut::Reset).await,
             Some(Fault::CloseAfterRequestBytes(bytes)) => Some((bytes, End::Cut(Cut::Reset))),
@@ -80,6 +80,12 @@ impl Front {
         } else {
             self.dialect.call(Request::from_parts(head, upload)).await
         };
+        if let Some(Fault::StoreInstead(content)) = &fault
+            && answer.status().is_success()
+        {
+            self.dialect.replace(&target, content.clone()).await;
+            describe(answer.headers_mut(), content);
+        }
         if let Some(odd) = odd {
             answer = odd.change(&*self.dialect, &target, answer);
         }

@@ -8,6 +8,8 @@
 //! - [`BucketServer::start_azure`] forwards to Azurite, Microsoft's emulator, in a separate process.
 //! - [`BucketServer::start_google`] serves the same buckets as S3, with Google's tokens, headers and errors.
 //!
+//! [`KeyVault`] is Azure Key Vault with Entra ID.
+//!
 //! All servers listen on 127.0.0.1 only, and implement only the operations that the plugins use.
 //!
 //! ```
@@ -29,18 +31,19 @@
 //! # Where it differs from S3
 //!
 //! - [`Quirks`] make it refuse what servers of other makes do not know.
-//! - An `ETag` has 32 hexadecimal digits and depends on the content alone, but is not its MD5, which would be
-//!   too slow. The `ETag` of an upload in N parts ends with `-N`, as in S3.
+//! - The `ETag` of an object of 16 MiB or more has 32 hexadecimal digits and depends on the content alone, but is not
+//!   its MD5, which would be too slow. That of an upload in N parts ends with `-N`, as in S3.
 //! - There are no listings, copies, versions, access lists or lifecycle rules.
 //! - Storage classes, tags and encryption are labels without effect.
 //! - The server holds whole requests in memory, so it must not serve untrusted clients.
 //!
 //! # Where it differs from Azure
 //!
-//! - Everything that Azurite does differently, except for two corrections: a range beyond the end of a blob
-//!   is refused (Azurite: 206 without bytes), and the code for a wrong or expired signature is
-//!   `AuthenticationFailed` (Azurite: `AuthorizationFailure`).
-//! - Whole blobs have a `Content-MD5` even if the client sent none, and `Put Blob` answers without a CRC-64.
+//! - Everything that Azurite does differently, except for three corrections: a range beyond the end of a blob
+//!   is refused (Azurite: 206 without bytes), the code for a wrong or expired signature is
+//!   `AuthenticationFailed` (Azurite: `AuthorizationFailure`), and the answers to uploads have the CRC-64 of the
+//!   request's body (Azurite: none).
+//! - Whole blobs have a `Content-MD5` even if the client sent none.
 //! - The answer for a missing account is 404 `ResourceNotFound`. In Azure, the account's host name does not
 //!   exist.
 //! - Batches with a shared access signature of the account fail with HTTP 500.
@@ -51,6 +54,8 @@
 //! - The differences from S3 apply, except for tags and encryption, which do not exist.
 //! - Of the JSON interface, there are only batches, which can only delete objects.
 //! - A token gives all permissions or, for [`GoogleOptions::without_access`], none.
+//! - Of Cloud KMS, which is at the same address, there are only `encrypt` and `decrypt`. Versions of keys are enabled
+//!   or disabled.
 //! - There are no generations, signed URLs, resumable uploads or customer-supplied keys.
 
 mod azure;
@@ -62,6 +67,7 @@ mod fault;
 mod front;
 mod google;
 mod hold;
+mod key_vault;
 mod link;
 mod listen;
 mod odd;
@@ -75,11 +81,12 @@ mod tls;
 pub use azure::{AzureOptions, AzuriteOverTls, Sas};
 pub use count::{RequestCounts, RequestRecord};
 pub use fault::{Fault, FaultRule, Faults, PushedRule};
-pub use google::{AuthorizedUser, GoogleOptions, Interceptor, ServiceAccount, Tokens};
+pub use google::{AuthorizedUser, CryptoKeys, GoogleOptions, Interceptor, ServiceAccount, Tokens};
 pub use hold::Hold;
+pub use key_vault::{KeyVault, VaultClient, VaultFault, VaultOperation, VaultRequest};
 pub use odd::Odd;
 pub use operation::Operation;
 pub use s3::{Options, QuirkSettings, Quirks, RefusedChecksums};
-pub use serve::{BUCKET, serve};
+pub use serve::{BUCKET, CRYPTO_KEY, serve};
 pub use server::BucketServer;
 pub use stored::StoredObject;

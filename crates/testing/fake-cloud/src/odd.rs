@@ -4,6 +4,9 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use crate::checksum::{
+    CONTENT_CRC64, azure_crc64_header, crc32c_header, crc64nvme, crc64nvme_header, md5_etag, md5_header,
+};
 use crate::dialect::{AnswerBody, Dialect, full};
 use crate::operation::Target;
 
@@ -24,11 +27,15 @@ pub enum Odd {
     WholeForRange,
     /// The checksums in the answer are not those of the object.
     WrongChecksum,
+    /// The answer has no checksums except the `ETag`.
+    NoChecksum,
+    /// The answer has no checksums, and its `ETag` is not an MD5, as of objects that S3 encrypts with a key of KMS.
+    OpaqueEtag,
 }
 
 /// The headers with checksums of objects.
-const CHECKSUMS: [&str; 4] =
-    ["x-amz-checksum-crc64nvme", "x-goog-hash", "content-md5", "x-ms-blob-content-md5"];
+const CHECKSUMS: [&str; 5] =
+    ["x-amz-checksum-crc64nvme", "x-goog-hash", "content-md5", "x-ms-blob-content-md5", CONTENT_CRC64];
 
 impl Odd {
     /// Returns the answer of a proxy, which does not pass the request on.
@@ -69,6 +76,11 @@ impl Odd {
             Self::Chunked => drop(headers.remove(CONTENT_LENGTH)),
             Self::RangeWithOk => *answer.status_mut() = StatusCode::OK,
             Self::WrongChecksum => CHECKSUMS.iter().for_each(|name| falsify(headers, name)),
+            Self::NoChecksum => CHECKSUMS.iter().for_each(|name| drop(headers.remove(*name))),
+            Self::OpaqueEtag => {
+                CHECKSUMS.iter().for_each(|name| drop(headers.remove(*name)));
+                headers.insert(ETAG, HeaderValue::from_static("\"0123456789abcdef0123456789abcdef\""));
+            }
             Self::WholeForRange => {
                 headers.remove(CONTENT_RANGE);
                 headers.remove(CONTENT_LENGTH);
@@ -78,6 +90,29 @@ impl Odd {
             }
         }
         answer
+    }
+}
+
+/// Replaces the checksums in the answer to an upload by those of `content`.
+pub(crate) fn describe(headers: &mut HeaderMap, content: &[u8]) {
+    let values = [
+        ("x-amz-checksum-crc64nvme", crc64nvme_header(crc64nvme(content))),
+        ("x-goog-hash", format!("crc32c={}", crc32c_header(content))),
+        ("content-md5", md5_header(content)),
+        (CONTENT_CRC64, azure_crc64_header(content)),
+    ];
+    for (name, value) in values {
+        if let Ok(value) = HeaderValue::from_str(&value)
+            && headers.contains_key(name)
+        {
+            headers.insert(name, value);
+        }
+    }
+    let etag = HeaderValue::from_str(&format!("\"{}\"", md5_etag(content))).ok();
+    // Azure's is not an MD5.
+    let is_md5 = |etag: &HeaderValue| headers.get(ETAG).is_some_and(|old| old.len() == etag.len());
+    if let Some(etag) = etag.filter(is_md5) {
+        headers.insert(ETAG, etag);
     }
 }
 

@@ -30,6 +30,10 @@ pub enum Operation {
     CreateBucket,
     /// Request for a token at Google's OAuth endpoint or metadata server.
     Token,
+    /// Encryption of a file key by a key service.
+    WrapKey,
+    /// Decryption of a file key by a key service.
+    UnwrapKey,
     /// Anything else.
     Other,
 }

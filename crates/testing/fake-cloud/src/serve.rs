@@ -11,6 +11,9 @@ use crate::{AzureOptions, BucketServer, GoogleOptions, Options};
 /// The bucket of each server that [`serve`] starts.
 pub const BUCKET: &str = "bucket";
 
+/// The key in Google Cloud KMS of the server that [`serve`] starts for `google-cloud`.
+pub const CRYPTO_KEY: &str = "projects/test/locations/global/keyRings/orthanc/cryptoKeys/master";
+
 /// Starts the cloud of a plugin, named by its cargo package. Returns the server and the options of the plugin's section.
 ///
 /// Files for the plugin are written to `folder`; `path` returns their names as the plugin sees them.
@@ -32,6 +35,7 @@ pub fn serve(
         }
         "google-cloud" => {
             let options = GoogleOptions::new().map_err(io::Error::other)?;
+            options.keys.rotate(CRYPTO_KEY);
             let server = BucketServer::start_google(options.clone())?;
             let file = folder.join("service-account.json");
             fs::write(&file, options.service_accounts[0].json(&server.endpoint()).to_string())?;

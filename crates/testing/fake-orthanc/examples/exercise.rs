@@ -1,5 +1,4 @@
-//! Loads a built plugin and stores, reads and removes attachments through it. With the option `Offload`, checks instead
-//! that the last use of a file is recorded.
+//! Loads a built plugin and stores, reads and removes attachments through it.
 //!
 //! Compiled for Windows or ARM and run by an emulator, it exercises libraries that cannot be loaded on the
 //! build machine.
@@ -7,12 +6,11 @@
 //! `exercise LIBRARY CONFIGURATION.json` exits with 0 on success; otherwise it prints the first failure.
 
 use std::error::Error;
-use std::fs::{self, File};
+use std::fs;
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use fake_orthanc::{FakeOrthanc, FakeOrthancOptions, LogLevel, StorageAreaVersion};
-use serde_json::Value;
 
 /// Orthanc's type of a DICOM file.
 const DICOM: i32 = 1;
@@ -39,12 +37,10 @@ fn main() -> ExitCode {
 }
 
 fn exercise(library: &str, configuration: &str) -> Outcome {
-    let configuration: Value = serde_json::from_slice(&fs::read(configuration)?)?;
-    let offloads =
-        configuration.as_object().into_iter().flatten().any(|section| !section.1["Offload"].is_null());
+    let configuration = serde_json::from_slice(&fs::read(configuration)?)?;
     let mut orthanc = FakeOrthanc::load(library, FakeOrthancOptions::with_configuration(configuration))?;
     println!("{} {}, storage area {:?}", orthanc.name(), orthanc.version(), orthanc.registered());
-    let outcome = if offloads { last_use(&orthanc) } else { attachments(&orthanc) };
+    let outcome = attachments(&orthanc);
     orthanc.finalize();
     for line in orthanc.logs_at(LogLevel::Error) {
         println!("logged: {line}");
@@ -77,23 +73,6 @@ fn attachments(orthanc: &FakeOrthanc) -> Outcome {
         println!("{size} bytes: create, read{ranges}, remove: {} ms", begin.elapsed().as_millis());
     }
     Ok(())
-}
-
-/// A read of a file sets its time, by which the plugin finds unused studies.
-fn last_use(orthanc: &FakeOrthanc) -> Outcome {
-    let uuid = "11220000-0000-4000-8000-000000000000";
-    orthanc.create(uuid, DICOM, b"x").map_err(|code| failed("create", 1, code))?;
-    let path = orthanc.storage_folder().join("11").join("22").join(uuid);
-    let old = SystemTime::now() - Duration::from_secs(24 * 60 * 60);
-    File::options().write(true).open(&path)?.set_modified(old)?;
-    orthanc.read_whole(uuid, DICOM).map_err(|code| failed("read", 1, code))?;
-    let age = fs::metadata(&path)?.modified()?.elapsed()?;
-    if age > Duration::from_secs(60) {
-        return Err(format!("a file that was just read counts as unused for {age:?}").into());
-    }
-    println!("the last use of a file is recorded");
-    orthanc.remove(uuid, DICOM).map_err(|code| failed("remove", 1, code))?;
-    wait_until_removed(orthanc, uuid)
 }
 
 /// Waits for the deletion in the background.

@@ -30,7 +30,7 @@ pub struct Builder {
     complete: Option<CompleteConfiguration>,
     login: String,
     environment: Vec<(String, String)>,
-    verbose: bool,
+    log_options: &'static [&'static str],
     obeys_permissions: bool,
 }
 
@@ -55,7 +55,7 @@ impl Builder {
             login: String::new(),
             sections: defaults.as_object().cloned().unwrap_or_default(),
             environment: Vec::new(),
-            verbose: false,
+            log_options: &[],
             obeys_permissions: false,
         }
     }
@@ -107,7 +107,13 @@ impl Builder {
 
     /// Whether Orthanc logs at info level too.
     pub fn verbose(mut self, verbose: bool) -> Self {
-        self.verbose = verbose;
+        self.log_options = if verbose { &["--verbose"] } else { &[] };
+        self
+    }
+
+    /// Orthanc logs everything, which includes what plugins say at the most detailed level.
+    pub fn trace(mut self) -> Self {
+        self.log_options = &["--trace", "--trace-plugins"];
         self
     }
 
@@ -330,8 +336,7 @@ impl Orthanc {
 
         let mut environment = vec![("HOME".to_owned(), self.home.path().display().to_string())];
         environment.extend_from_slice(&self.builder.environment);
-        let verbose = if self.builder.verbose { &["--verbose"][..] } else { &[] };
-        let arguments = [verbose, &[configuration]].concat();
+        let arguments = [self.builder.log_options, &[configuration]].concat();
         let is_limited = self.builder.obeys_permissions && rustix::process::geteuid().is_root();
         let options =
             if is_limited { &["--bounding-set", "-dac_override,-dac_read_search"][..] } else { &[] };

@@ -88,6 +88,8 @@ impl Client {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(timeout))
+            // Orthanc closes a connection that was idle for a second.
+            .max_idle_age(Duration::from_millis(500))
             .max_idle_connections(64)
             .max_idle_connections_per_host(64)
             // Orthanc is on the loopback, so proxies of the environment must not be used.

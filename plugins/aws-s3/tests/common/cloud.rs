@@ -4,9 +4,12 @@
 use std::io;
 
 use OrthancAwsS3Storage::S3 as Plugin;
-use conformance::{Cloud, OptionKind, Refusal};
+use conformance::{Cloud, KeyServer, OptionKind, Refusal};
 use fake_cloud::{BucketServer, Options};
 use serde_json::{Value, json};
+
+#[path = "key_server.rs"]
+pub mod key_server;
 
 /// Amazon S3.
 #[derive(Debug)]
@@ -39,6 +42,12 @@ impl Cloud for S3 {
     fn server() -> io::Result<BucketServer> {
         BucketServer::start(Options::default())
     }
+
+    fn key_server() -> anyhow::Result<Box<dyn KeyServer>> {
+        Ok(Box::new(key_server::Kms::start()?))
+    }
+
+    const KEYS_HAVE_VERSIONS: bool = false;
 
     fn section(endpoint: &str) -> Value {
         section(&Options::default(), endpoint)

@@ -5,9 +5,12 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use OrthancAzureBlobStorage::Azure as Plugin;
-use conformance::{Cloud, OptionKind, Refusal};
+use conformance::{Cloud, KeyServer, OptionKind, Refusal};
 use fake_cloud::{AzureOptions, BucketServer, Sas};
 use serde_json::{Value, json};
+
+#[path = "key_server.rs"]
+pub mod key_server;
 
 /// Microsoft Azure.
 #[derive(Debug)]
@@ -29,6 +32,7 @@ impl Cloud for Azure {
     const NO_SUCH_UPLOAD: &'static str = "InvalidBlockList";
     const NO_SUCH_BUCKET: &'static str = "ContainerNotFound";
     const REQUESTS_BEFORE_PARTS: u64 = 0;
+    const READS_TO_CONFIRM_PARTS: u64 = 1;
     const PARTS_CAN_BE_DROPPED: bool = false;
 
     const LARGEST_DELETION: u64 = 256;
@@ -55,6 +59,10 @@ impl Cloud for Azure {
 
     fn server() -> io::Result<BucketServer> {
         BucketServer::start_azure(&AzureOptions::default())
+    }
+
+    fn key_server() -> anyhow::Result<Box<dyn KeyServer>> {
+        Ok(Box::new(key_server::Vault::start()?))
     }
 
     fn section(endpoint: &str) -> Value {

@@ -8,9 +8,12 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use OrthancGoogleCloudStorage::Google as Plugin;
-use conformance::{Cloud, OptionKind, Refusal};
+use conformance::{Cloud, KeyServer, OptionKind, Refusal};
 use fake_cloud::{BucketServer, GoogleOptions, ServiceAccount};
 use serde_json::{Value, json};
+
+#[path = "key_server.rs"]
+pub mod key_server;
 
 /// The Google Cloud.
 #[derive(Debug)]
@@ -104,6 +107,10 @@ impl Cloud for Google {
 
     fn server() -> io::Result<BucketServer> {
         BucketServer::start_google(options()?)
+    }
+
+    fn key_server() -> anyhow::Result<Box<dyn KeyServer>> {
+        Ok(Box::new(key_server::Kms::start()?))
     }
 
     fn section(endpoint: &str) -> Value {

@@ -4,6 +4,11 @@ use xtask::options::Bench;
 
 use super::{Operation, PHASES, Phase};
 
+const BUILT_IN: &str =
+    "A: Orthanc's own storage, which syncs each file to the disk: its default. B: the plugin.";
+const SERVICE: &str = "A: the plugin with A2 and a key file. B: the same with a key service, which answers after 5 ms, and \
+                       a KeyDecayCount of 1,000.";
+
 /// Figures of one phase of one candidate in one round.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sample {
@@ -21,9 +26,14 @@ pub(crate) struct Sample {
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 impl Sample {
     /// MB/s for large instances, operations a second for the others and for deletes.
-    fn rate(&self, phase: &Phase) -> f64 {
+    pub(crate) fn rate(&self, phase: &Phase) -> f64 {
         let done = if unit(phase) == "MB/s" { self.bytes as f64 / 1e6 } else { self.operations as f64 };
         done / self.seconds
+    }
+
+    /// CPU time for each operation.
+    pub(crate) fn cpu_milliseconds(&self) -> f64 {
+        self.cpu_seconds * 1e3 / self.operations as f64
     }
 
     /// Adds another part of the same phase.
@@ -37,7 +47,7 @@ impl Sample {
     }
 }
 
-fn unit(phase: &Phase) -> &'static str {
+pub(crate) fn unit(phase: &Phase) -> &'static str {
     if phase.large && phase.operation != Operation::Delete { "MB/s" } else { "1/s" }
 }
 
@@ -54,9 +64,10 @@ impl Report {
 
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     pub(crate) fn table(&self, options: &Bench) -> String {
+        let candidates = if options.key_service { SERVICE } else { BUILT_IN };
         let mut text = format!(
-            "A: Orthanc's own storage. B: the {} plugin. Medians of {} rounds with {} instances of 130 kB, each read\n\
-             ten times, and {} of 100 MB. Orthanc's own storage syncs each file to the disk, which is its default.\n\
+            "{candidates}\n\
+             The plugin is {}. Medians of {} rounds with {} instances of 130 kB, each read ten times, and {} of 100 MB.\n\
              B/A compares speeds within a round: median (lowest to highest); above 1, B is faster.\n\
              CPU: milliseconds of the Orthanc process for each operation. Memory: its peak in the phase, in MB.\n\n\
              | | unit | A | B | B/A | CPU A | CPU B | memory A | memory B | requests B |\n\
@@ -66,7 +77,6 @@ impl Report {
         for (phase, [a, b]) in PHASES.iter().zip(&self.0) {
             let (low, ratio, high) = ratios(phase, a, b);
             let rate = |samples: &[Sample]| median(samples.iter().map(|sample| sample.rate(phase)));
-            let cpu = |sample: &Sample| sample.cpu_seconds * 1e3 / sample.operations as f64;
             let memory = |sample: &Sample| sample.peak_memory as f64 / 1e6;
             let requests = |sample: &Sample| sample.requests as f64 / sample.operations as f64;
             text += &format!(
@@ -75,8 +85,8 @@ impl Report {
                 unit(phase),
                 rate(a),
                 rate(b),
-                median(a.iter().map(cpu)),
-                median(b.iter().map(cpu)),
+                median(a.iter().map(Sample::cpu_milliseconds)),
+                median(b.iter().map(Sample::cpu_milliseconds)),
                 median(a.iter().map(memory)),
                 median(b.iter().map(memory)),
                 median(b.iter().map(requests)),
@@ -87,7 +97,7 @@ impl Report {
 }
 
 /// Lowest, median and highest ratio of the rates in one round.
-fn ratios(phase: &Phase, a: &[Sample], b: &[Sample]) -> (f64, f64, f64) {
+pub(crate) fn ratios(phase: &Phase, a: &[Sample], b: &[Sample]) -> (f64, f64, f64) {
     let ratios = || a.iter().zip(b).map(|(a, b)| b.rate(phase) / a.rate(phase));
     (lowest(ratios()), median(ratios()), highest(ratios()))
 }

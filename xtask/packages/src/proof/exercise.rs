@@ -23,8 +23,7 @@ pub(super) struct Emulator {
     pub(super) program: PathBuf,
 }
 
-/// Stores, reads and removes with a plugin's library: without encryption, with both formats, and with files on the disk
-/// that move to the bucket when they are not used.
+/// Stores, reads and removes with a plugin's library: without encryption, with both formats, and with files on the disk.
 pub(super) fn run(plugin: Plugin, library: &Path, emulator: &Emulator, folder: &Path) -> Result<()> {
     let key = folder.join("master.key");
     fs::write(&key, new_key_file()?.as_bytes())?;
@@ -41,9 +40,13 @@ pub(super) fn run(plugin: Plugin, library: &Path, emulator: &Emulator, folder: &
         })?;
         print!("{printed}");
     }
-    let options = json!({ "HybridMode": "WriteToFileSystem", "Offload": { "AfterDays": 365 } });
+    let options = json!({ "HybridMode": "WriteToFileSystem" });
     let printed = step(&format!("{}, with files", plugin.library()), || {
-        exercise(plugin, library, emulator, folder, &options).map(|(printed, _)| printed)
+        let (printed, server) = exercise(plugin, library, emulator, folder, &options)?;
+        let sent = server.requests().body_bytes_received;
+        // The check at start and deletions.
+        ensure!(sent < 100_000, "{sent} bytes were sent to the server, not to files: {printed}");
+        Ok(printed)
     })?;
     print!("{printed}");
     Ok(())

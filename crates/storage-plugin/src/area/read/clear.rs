@@ -51,6 +51,9 @@ impl Reading<'_> {
                 self.expect_same(&beginning, &first.head)?;
             }
         }
+        if first.head.naming == Naming::KeyVault {
+            self.form(&first)?;
+        }
         self.size.set(Some(first.head.size));
         self.fill(target, first, incoming)
     }

@@ -6,7 +6,7 @@ use bucket::{Cause, StorageError};
 use crypto_envelope::DecryptError;
 use orthanc_ffi::{ErrorCode, TargetOverflow};
 
-use crate::area::encryption::UnacceptableForm;
+use crate::area::encryption::{OpenError, UnacceptableForm};
 
 /// A failed read.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,9 @@ pub(crate) enum ReadError {
     /// The content could be read, but not decrypted.
     #[error("cannot read {object}: {cause}")]
     Envelope { object: String, cause: DecryptError },
+    /// The data key could not be unwrapped by a key service.
+    #[error("cannot read {object}: {cause}")]
+    Key { object: String, cause: OpenError },
     /// The content has a form that is not accepted.
     #[error("cannot read {object}: {cause}")]
     Form { object: String, cause: UnacceptableForm },
@@ -51,6 +54,42 @@ impl ReadError {
     /// Whether the content does not have the server's checksum, and was not proved to be right in another way.
     pub(crate) fn is_wrong_checksum(&self) -> bool {
         matches!(self, Self::Storage(error) | Self::Interrupted(error) if matches!(error.cause, Cause::WrongChecksum(_)))
+    }
+
+    /// Why the content, once found, could not be read or does not seem to be what was stored; `None` for other errors.
+    pub(crate) fn damage(&self) -> Option<String> {
+        match self {
+            Self::Envelope { cause, .. } => Some(cause.to_string()),
+            Self::Form { cause, .. } => Some(cause.to_string()),
+            Self::Interrupted(error) => match &error.cause {
+                Cause::Changed => None,
+                Cause::Damaged(reason) => Some(reason.clone()),
+                cause => Some(cause.to_string()),
+            },
+            // The service does not unwrap what another key has wrapped, or was altered.
+            Self::Key { cause: OpenError::Service(error), .. } if !error.is_transient() => {
+                Some(error.to_string())
+            }
+            Self::Key { cause: OpenError::Blob(error), .. } => Some(error.to_string()),
+            Self::Storage(_)
+            | Self::Key { .. }
+            | Self::OutOfRange { .. }
+            | Self::Overflow { .. }
+            | Self::NoMemory(..) => None,
+        }
+    }
+
+    /// Whether the content may be right, but not with the present keys and options, or for the wanted range.
+    pub(crate) fn is_about_request(&self) -> bool {
+        match self {
+            Self::Envelope { cause, .. } => {
+                use DecryptError::{NotUnwrapped, Range, UnknownKeyId};
+                matches!(cause, UnknownKeyId(_) | NotUnwrapped { .. } | Range(_))
+            }
+            Self::Key { .. } => true,
+            Self::Form { cause, .. } => *cause != UnacceptableForm::Unencrypted,
+            _ => false,
+        }
     }
 
     /// Whether a move may have taken the attachment to the other place during the read.

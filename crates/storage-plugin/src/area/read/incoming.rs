@@ -4,11 +4,11 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 
-use bucket::{Cause, Operation, ReadRange, StorageError};
+use bucket::{Cause, Naming, Operation, ReadRange, StorageError};
 use bytes::Bytes;
-use crypto_envelope::RECOGNIZE_LEN;
+use crypto_envelope::{Format, RECOGNIZE_LEN, envelope_len, speculative_header_len};
 use futures_util::FutureExt as _;
-use hybrid::{FileReader, Head, Place, Source};
+use hybrid::{FileReader, Head, Place, Side, Source};
 use storage_layout::Attachment;
 use tokio::sync::mpsc;
 
@@ -19,6 +19,9 @@ const BATCH: usize = 1024 * 1024;
 /// Batches that may wait for Orthanc's thread. Together with the one being filled and the one being copied,
 /// they limit a download's memory to about 10 MB.
 const BATCHES: usize = 8;
+/// Plaintext bytes in the part of an encrypted file that is read at a time: whole segments, so that they are decrypted
+/// without a copy, and few, so that they are still in the processor's cache then.
+const STEP: u64 = 256 * 1024;
 
 /// Some of the bytes of an attachment.
 #[derive(Debug)]
@@ -68,8 +71,8 @@ impl Incoming {
         attachment: Attachment,
         range: &ReadRange,
     ) -> Result<Self, StorageError> {
-        if let Place::FileSystem { files, naming } = place {
-            let mut file = files.open_for_use(&attachment.uuid)?;
+        if place.side() != Side::ObjectStorage {
+            let (mut file, naming) = place.open_file(&attachment)?;
             let head = Arc::new(file.seek(range, naming)?);
             return Ok(Self::File { file, head });
         }
@@ -91,6 +94,19 @@ impl Incoming {
         Ok(Self::Network(receiver))
     }
 
+    /// Blocks until the first batch is there. It is empty if the content is in clear and can be read straight into
+    /// Orthanc's buffer.
+    pub(crate) fn first(&mut self) -> Result<Batch, StorageError> {
+        let Self::File { file, head } = self else { return self.next() };
+        let length = match head.naming {
+            Naming::Clear => 0,
+            // With the header, after which the segments begin.
+            _ if head.range.start == 0 => envelope_len(Format::A2, STEP),
+            _ => segments_len(),
+        };
+        batch(file, head, length)
+    }
+
     /// Blocks until the next batch is there.
     pub(crate) fn next(&mut self) -> Result<Batch, StorageError> {
         match self {
@@ -99,13 +115,21 @@ impl Incoming {
                 Some(Err(panic)) => resume_unwind(panic),
                 None => resume_unwind(shut_down()),
             },
-            Self::File { file, head } => {
-                let chunks = file.next(BATCH)?.into_iter().collect();
-                let head = Arc::clone(head);
-                Ok(Batch { head, chunks, last: file.is_at_end(), wrong_checksum: None })
-            }
+            Self::File { file, head } => batch(file, head, segments_len()),
         }
     }
+}
+
+/// The length in an envelope of the segments of `STEP` bytes.
+fn segments_len() -> u64 {
+    envelope_len(Format::A2, STEP) - speculative_header_len()
+}
+
+/// The next bytes of a file, at most `length`.
+fn batch(file: &mut FileReader, head: &Arc<Head>, length: u64) -> Result<Batch, StorageError> {
+    let limit = usize::try_from(length).unwrap_or(usize::MAX);
+    let chunks = if limit == 0 { None } else { file.next(limit)? }.into_iter().collect();
+    Ok(Batch { head: Arc::clone(head), chunks, last: file.left() == 0, wrong_checksum: None })
 }
 
 /// Downloads an attachment and sends its bytes in batches.

@@ -8,41 +8,54 @@
 //! | range | A2, header known from an earlier read | `known_range` | 1 |
 //! | range near the start | A2, header unknown | `range_with_header` | 1 |
 //! | range elsewhere | A2, header unknown | `unknown_range`, then `known_range` | 2 |
-//! | range, `ReadUnencrypted` | clear | `unknown_range` | 2 |
-//! | range | A1 | `range_of_whole` | 2 |
+//! | range, `ReadUnencrypted` | clear | `unknown_range` | 2, or 1 if it is the whole |
+//! | range | A1 | `range_of_whole` | 2, or 1 if it is the whole |
 //!
 //! The numbers for A2 hold for the segment size that this project writes; other sizes can take one download
 //! more.
 //!
 //! Each download goes straight down: [`Reading::download`] asks [`HybridStorage`] for the places in order,
 //! [`Incoming`] opens the attachment in a place. A read during which a move takes the attachment to the other
-//! place starts over. A read of content that does not have the server's checksum is repeated once. An envelope whose
-//! tags are right needs no checksum.
+//! place starts over, and so does one that finds a damaged file in the state directory. A read of content that does
+//! not have the server's checksum is repeated once. An envelope whose tags are right needs no checksum.
+//!
+//! A download that covers a whole object in the bucket is copied to the cache as well (`copy.rs`). The copy is kept if
+//! the read succeeds. Files in clear are read straight into Orthanc's buffer.
 
 mod clear;
+mod copy;
 mod error;
 mod incoming;
 mod range;
 mod sink;
 mod whole;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bucket::{Cause, Naming, Operation, ReadRange, StorageError};
-use crypto_envelope::{DecryptError, Decryptor, RevocableTarget};
-use hybrid::{Head, HybridStorage, Side};
-use orthanc_ffi::{Target, TargetOverflow, WholeTarget};
+use crypto_envelope::{A2Header, DecryptError, Decryptor, HeaderReader, RevocableTarget, WrappedFileKey};
+use hybrid::{FileReader, Head, HybridStorage, Keeper, Side};
+use orthanc_ffi::{ErrorCode, Target, TargetOverflow, WholeTarget};
 use storage_layout::Attachment;
 
 pub(crate) use self::clear::KnownClear;
+pub(crate) use self::copy::Copies;
+use self::copy::Copy;
 pub(crate) use self::error::ReadError;
 use self::incoming::{Batch, Incoming};
+use self::sink::FillError;
+use super::Area;
 use super::encryption::{Encryption, Form, form};
 use crate::runtime::Runtime;
 
-/// How many times a read starts over because of a move.
+/// How many times a read starts over because of a move, or of a damaged file.
 const RESTARTS: usize = 3;
+/// Bytes of a file that are read into Orthanc's buffer at a time: still in the processor's cache after the zeros that
+/// the buffer is filled with before.
+const STEP: usize = 256 * 1024;
 
 /// A read that has succeeded.
 #[derive(Debug, Clone, Copy)]
@@ -58,14 +71,43 @@ pub(crate) struct Reading<'a> {
     pub(crate) storage: &'a HybridStorage,
     pub(crate) encryption: Option<&'a Encryption>,
     pub(crate) clear: &'a KnownClear,
+    copies: &'a Copies,
     pub(crate) attachment: Attachment,
     /// Where the attachment was last looked for, for messages.
     pub(crate) side: Cell<Side>,
     /// The attachment's size, once it is known.
     pub(crate) size: Cell<Option<u64>>,
+    /// Files of the state directory that turned out to be damaged.
+    damaged: RefCell<Vec<(Side, StorageError)>>,
+    /// Why the cached file cannot be read with the present keys and options. It is damaged if the bucket's object can.
+    suspicion: RefCell<Option<String>>,
+    /// Whether a file of the state directory was read, which may move at any time.
+    was_local: Cell<bool>,
+    /// For a copy of the download that was started last.
+    keeper: RefCell<Option<Keeper>>,
+    /// The copy for the cache.
+    copy: RefCell<Option<Copy>>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    pub(crate) fn new(area: &'a Area, attachment: Attachment) -> Self {
+        Self {
+            runtime: &area.runtime,
+            storage: &area.storage,
+            encryption: area.encryption.as_deref(),
+            clear: &area.clear,
+            copies: &area.copies,
+            attachment,
+            side: Cell::new(area.storage.first()),
+            size: Cell::default(),
+            damaged: RefCell::default(),
+            suspicion: RefCell::default(),
+            was_local: Cell::default(),
+            keeper: RefCell::default(),
+            copy: RefCell::default(),
+        }
+    }
+
     /// Reads the whole attachment.
     pub(crate) fn whole(&self, target: &mut WholeTarget<'_>) -> Result<Served, ReadError> {
         let bytes = self.with_restarts(|| self.whole_once(target))?;
@@ -105,7 +147,22 @@ impl Reading<'_> {
         }
     }
 
-    fn with_restarts(&self, mut read: impl FnMut() -> Result<u64, ReadError>) -> Result<u64, ReadError> {
+    /// Calls `read` again if it is likely to succeed then. Keeps the copy for the cache of a read that has succeeded.
+    fn with_restarts(&self, read: impl FnMut() -> Result<u64, ReadError>) -> Result<u64, ReadError> {
+        let result = self.attempts(read);
+        let copy = self.copy.take();
+        if result.is_ok() {
+            if let Some(error) = self.suspicion.take() {
+                self.discard_cached(&error);
+            }
+            if let Some(copy) = copy {
+                copy.commit(self.runtime);
+            }
+        }
+        result
+    }
+
+    fn attempts(&self, mut read: impl FnMut() -> Result<u64, ReadError>) -> Result<u64, ReadError> {
         let mut repeated = false;
         for _ in 0..RESTARTS {
             match read() {
@@ -113,7 +170,8 @@ impl Reading<'_> {
                     tracing::info!("{error}; reading it once more");
                     repeated = true;
                 }
-                Err(error) if error.may_be_due_to_a_move() && self.storage.files().is_some() => {
+                Err(error) if self.avoids(&error) => {}
+                Err(error) if error.may_be_due_to_a_move() && self.has_moves() => {
                     tracing::info!("{error}; the attachment may have been moved; retrying the read");
                 }
                 result => return result,
@@ -122,12 +180,62 @@ impl Reading<'_> {
         read()
     }
 
+    /// Whether moves, uploads and evictions take attachments from one place to another.
+    fn has_moves(&self) -> bool {
+        self.storage.files().is_some() || self.was_local.get()
+    }
+
+    /// Whether downloads of whole objects are to be kept in the cache.
+    fn keeps_reads(&self) -> bool {
+        self.storage.local().is_some_and(|local| local.keeps_reads())
+    }
+
+    /// Whether `error` is about a damaged file of the state directory. Such a file is not read again: the bucket may
+    /// have the attachment, and does have it if the file is in the cache.
+    fn avoids(&self, error: &ReadError) -> bool {
+        let Some(reason) = error.damage() else { return false };
+        let side = self.side.get();
+        let object = self.object();
+        let known = match side {
+            Side::Cache => {
+                if error.is_about_request() {
+                    self.suspicion.replace(Some(error.to_string()));
+                } else {
+                    self.discard_cached(error);
+                }
+                StorageError::new(Operation::Read, object, Cause::NotFound)
+            }
+            Side::Pending if !error.is_about_request() => {
+                let cause = Cause::Damaged(format!("{reason}; this file is the only copy"));
+                StorageError::new(Operation::Read, object, cause)
+            }
+            Side::Pending | Side::ObjectStorage | Side::FileSystem => return false,
+        };
+        self.damaged.borrow_mut().push((side, known));
+        true
+    }
+
+    /// Deletes the cached file, which cannot be read because of `error`.
+    fn discard_cached(&self, error: &impl Display) {
+        tracing::warn!("{error}; the file is discarded and the attachment read from the bucket");
+        if let Some(local) = self.storage.local() {
+            local.discard_cached(&self.attachment);
+        }
+    }
+
     /// Starts a download from the place that has the attachment, and waits for its first bytes.
     fn download(&self, range: &ReadRange) -> Result<(Incoming, Batch), StorageError> {
         self.storage.read(&self.attachment, |place| {
-            self.side.set(place.side());
+            let side = place.side();
+            self.side.set(side);
+            if let Some((_, error)) = self.damaged.borrow().iter().find(|damaged| damaged.0 == side) {
+                return Err(error.clone());
+            }
+            let from_bucket = side == Side::ObjectStorage;
+            self.keeper.replace(from_bucket.then(|| self.storage.keeper(&self.attachment)).flatten());
             let mut incoming = Incoming::open(self.runtime, place, self.attachment, range)?;
-            let mut first = incoming.next()?;
+            let mut first = incoming.first()?;
+            self.was_local.set(self.was_local.get() || matches!(side, Side::Pending | Side::Cache));
             let is_clear = self.encryption.is_none() || first.head.naming == Naming::Clear;
             match first.wrong_checksum.take_if(|_| is_clear) {
                 // The other place may have a copy that is right.
@@ -147,8 +255,10 @@ impl Reading<'_> {
 
     /// Copies a download to `target`. Returns the number of bytes.
     fn fill(&self, target: &mut Target<'_>, first: Batch, mut incoming: Incoming) -> Result<u64, ReadError> {
+        self.begin_copy(&first.head, false);
         let mut batch = first;
         loop {
+            self.copy(&batch);
             for chunk in &batch.chunks {
                 target.append(chunk).map_err(|cause| self.overflow(cause))?;
             }
@@ -158,21 +268,96 @@ impl Reading<'_> {
             if batch.last {
                 return Ok(target.filled() as u64);
             }
+            if let Incoming::File { file, .. } = &mut incoming {
+                self.fill_from_file(target, file)?;
+                return Ok(target.filled() as u64);
+            }
             batch = incoming.next().map_err(ReadError::Interrupted)?;
         }
     }
 
-    /// Passes all bytes of a download to `push`, which decrypts them within the memory budget. Returns the error about
-    /// the server's checksum, if there is one, for [`decrypted`](Self::decrypted).
-    fn push_all(
+    /// Reads the rest of a file straight into `target`.
+    fn fill_from_file(&self, target: &mut Target<'_>, file: &mut FileReader) -> Result<(), ReadError> {
+        while file.left() > 0 {
+            let step = file.left().min(STEP);
+            target.append_with(step, |part| file.read_into(part).map_err(FillError::Source)).map_err(
+                |error| match error {
+                    FillError::Source(error) => ReadError::Interrupted(error),
+                    FillError::Overflow(cause) => self.overflow(cause),
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Passes all bytes of an envelope to `push`, as [`push_all`](Self::push_all). Unwraps its file key before.
+    fn push_envelope(
         &self,
         encryption: &Encryption,
         first: Batch,
         incoming: &mut Incoming,
+        push: impl FnMut(&[u8]) -> Result<(), DecryptError>,
+    ) -> Result<Option<StorageError>, ReadError> {
+        let mut batches = vec![first];
+        let header = self.header(encryption, &mut batches, incoming)?;
+        let _key = header.map(|header| self.file_key(encryption, &header)).transpose()?;
+        self.push_all(encryption, batches, incoming, push)
+    }
+
+    /// The header of an envelope whose file key a key service may have wrapped. Usually it is in the first batch; others
+    /// are added.
+    fn header(
+        &self,
+        encryption: &Encryption,
+        batches: &mut Vec<Batch>,
+        incoming: &mut Incoming,
+    ) -> Result<Option<A2Header>, ReadError> {
+        if encryption.ring().file_keys().is_none() {
+            return Ok(None);
+        }
+        let mut reader = HeaderReader::new();
+        while let Some(batch) = batches.last() {
+            for chunk in &batch.chunks {
+                match reader.push(&mut &chunk[..]) {
+                    Ok(None) => {}
+                    Ok(header) => return Ok(header),
+                    // It is A1, or the decryption reports the error.
+                    Err(_) => return Ok(None),
+                }
+            }
+            if batch.last {
+                break;
+            }
+            batches.push(incoming.next().map_err(ReadError::Interrupted)?);
+        }
+        Ok(None)
+    }
+
+    /// Unwraps a file key, if a key service has wrapped it.
+    fn file_key(
+        &self,
+        encryption: &Encryption,
+        header: &A2Header,
+    ) -> Result<Option<Arc<WrappedFileKey>>, ReadError> {
+        let failed = |cause| ReadError::Key { object: self.object(), cause };
+        encryption.file_key(self.runtime.handle(), header).map_err(failed)
+    }
+
+    /// Passes all bytes of a download, which begins with `ready`, to `push`, which decrypts them within the memory
+    /// budget. Returns the error about the server's checksum, if there is one, for [`decrypted`](Self::decrypted).
+    fn push_all(
+        &self,
+        encryption: &Encryption,
+        ready: Vec<Batch>,
+        incoming: &mut Incoming,
         mut push: impl FnMut(&[u8]) -> Result<(), DecryptError>,
     ) -> Result<Option<StorageError>, ReadError> {
-        let mut batch = first;
+        let mut ready = ready.into_iter();
+        let mut next = || ready.next().map_or_else(|| incoming.next(), Ok).map_err(ReadError::Interrupted);
+        let mut batch = next()?;
+        self.begin_copy(&batch.head, true);
         loop {
+            self.copy(&batch);
             let bytes = batch.chunks.iter().map(|chunk| chunk.len() as u64).sum();
             let pushed = encryption
                 .within_budget(self.runtime, bytes, || batch.chunks.iter().try_for_each(|chunk| push(chunk)));
@@ -182,7 +367,7 @@ impl Reading<'_> {
             if batch.last {
                 return Ok(batch.wrong_checksum);
             }
-            batch = incoming.next().map_err(ReadError::Interrupted)?;
+            batch = next()?;
         }
     }
 
@@ -216,11 +401,39 @@ impl Reading<'_> {
     ) -> Result<T, ReadError> {
         let size = first.head.size;
         let mut decryptor = Decryptor::new(encryption.ring(), self.attachment.uuid.as_str(), size, target);
-        let wrong = self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
+        let wrong = self.push_envelope(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
         if let Some(opener) = decryptor.opener() {
             encryption.remember(&self.attachment, opener, size);
         }
         self.decrypted(decryptor.finish(), wrong)
+    }
+
+    /// Downloads and decrypts a blob of the earlier plugin for Azure Key Vault, which cannot be checked before its last
+    /// byte.
+    fn key_vault_blob(
+        &self,
+        encryption: &Encryption,
+        first: Batch,
+        mut incoming: Incoming,
+    ) -> Result<Vec<u8>, ReadError> {
+        let size = first.head.size;
+        let mut blob = Vec::new();
+        let no_memory = |_| ReadError::NoMemory(size, ErrorCode::NOT_ENOUGH_MEMORY);
+        blob.try_reserve_exact(usize::try_from(size).unwrap_or(usize::MAX)).map_err(no_memory)?;
+        let mut batch = first;
+        loop {
+            batch.chunks.iter().for_each(|chunk| blob.extend_from_slice(chunk));
+            if let Some(error) = batch.wrong_checksum {
+                return Err(ReadError::Interrupted(error));
+            }
+            if batch.last {
+                break;
+            }
+            batch = incoming.next().map_err(ReadError::Interrupted)?;
+        }
+        let opened = encryption.open_blob(self.runtime.handle(), batch.head.sidecar.as_ref(), blob);
+        let object = || format!("{}/{}", self.storage.objects().url(), batch.head.name);
+        opened.map_err(|cause| ReadError::Key { object: object(), cause })
     }
 
     /// The form of content whose first bytes are in `first`.

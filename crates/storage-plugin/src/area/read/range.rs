@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bucket::{Cause, ReadRange, StorageError};
+use bucket::{Cause, Operation, ReadRange, StorageError};
 use crypto_envelope::{
     A2Decryptor, A2Geometry, A2Header, A2Opener, A2RangeDecryptor, DecryptError, Format, INSPECT_LEN,
     RECOGNIZE_LEN, RangeError, inspect,
@@ -48,10 +48,15 @@ impl Reading<'_> {
     ) -> Result<u64, ReadError> {
         let layout = known.opener.layout(known.size).map_err(|cause| self.envelope(cause))?;
         self.size.set(Some(layout.plaintext_len()));
+        if range == (0..layout.plaintext_len()) && self.keeps_reads() {
+            // The copy for the cache needs the header too.
+            let (incoming, first) = self.download(&ReadRange::Whole)?;
+            return self.range_with_header(encryption, range, target, first, incoming);
+        }
         let plan = layout.plan(range.clone()).map_err(|cause| self.envelope(cause.into()))?;
         let (mut incoming, first) = self.download(&ReadRange::Range(plan.envelope_range()))?;
         let mut decryptor = A2RangeDecryptor::new(Arc::clone(&known.opener), plan, Sink(target));
-        let wrong = self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
+        let wrong = self.push_all(encryption, vec![first], &mut incoming, |chunk| decryptor.push(chunk))?;
         self.decrypted(decryptor.finish(), wrong)?;
         Ok(range.end - range.start)
     }
@@ -69,6 +74,14 @@ impl Reading<'_> {
         let (incoming, first) = self.download(&ReadRange::UpTo(probe))?;
         let size = first.head.size;
         match self.form(&first)? {
+            // A range that is the whole attachment, which newer releases of Orthanc ask for.
+            Form::Clear if first.head.range == range => {
+                self.size.set(Some(size));
+                self.fill(target, first, incoming)
+            }
+            Form::Envelope(Format::A1) if first.head.range == (0..size) => {
+                self.range_of_whole(encryption, range, target, first, incoming)
+            }
             Form::Clear => {
                 self.size.set(Some(size));
                 drop(incoming);
@@ -78,9 +91,24 @@ impl Reading<'_> {
                 self.expect_same(&first.head, &again.head)?;
                 self.fill(target, again, incoming)
             }
+            Form::KeyVault if first.head.range == (0..size) => {
+                self.range_of_blob(encryption, range, target, first, incoming)
+            }
+            Form::KeyVault => {
+                drop(incoming);
+                let (incoming, first) = self.download(&ReadRange::Whole)?;
+                if self.form(&first)? != Form::KeyVault {
+                    // It was moved meanwhile.
+                    let changed = StorageError::new(Operation::Read, self.object(), Cause::Changed);
+                    return Err(ReadError::Interrupted(changed));
+                }
+                self.range_of_blob(encryption, range, target, first, incoming)
+            }
             Form::Envelope(Format::A1) => {
                 drop(incoming);
-                self.range_of_whole(encryption, range, target)
+                let (incoming, first) = self.download(&ReadRange::Whole)?;
+                self.form(&first)?;
+                self.range_of_whole(encryption, range, target, first, incoming)
             }
             Form::Envelope(Format::A2) => {
                 let parsed = A2Header::parse(&first.gather()).map_err(|cause| self.envelope(cause))?;
@@ -111,10 +139,14 @@ impl Reading<'_> {
         let mut decryptor =
             A2Decryptor::for_range(encryption.ring(), uuid, size, range.clone(), Sink(target))
                 .map_err(|cause| self.envelope(cause))?;
-        let wrong = self.push_all(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
+        let wrong = self.push_envelope(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
         if let Some(opener) = decryptor.opener() {
             encryption.remember(&self.attachment, opener, size);
             self.size.set(opener.layout(size).ok().map(|layout| layout.plaintext_len()));
+        }
+        if wrong.is_some() && self.size.get() != Some(range.end - range.start) {
+            // Only the tags of the range are known to be right.
+            self.copy.take();
         }
         self.decrypted(decryptor.finish(), wrong)?;
         Ok(range.end - range.start)
@@ -139,22 +171,47 @@ impl Reading<'_> {
                 complete.ok_or_else(|| self.envelope(truncated))?
             }
         };
+        let _key = self.file_key(encryption, &header)?;
         let unwrapped = A2Opener::unwrap(encryption.ring(), header, self.attachment.uuid.as_str());
         let opener = Arc::new(unwrapped.map_err(|cause| self.envelope(cause))?);
         encryption.remember(&self.attachment, &opener, size);
         Ok(KnownEnvelope { opener, size })
     }
 
+    /// A range of a blob of the earlier plugin for Azure Key Vault, which is read as a whole. `first` and `incoming` are a
+    /// download of the whole.
+    fn range_of_blob(
+        &self,
+        encryption: &Encryption,
+        range: Range<u64>,
+        target: &mut Target<'_>,
+        first: Batch,
+        incoming: Incoming,
+    ) -> Result<u64, ReadError> {
+        let content = self.key_vault_blob(encryption, first, incoming)?;
+        let length = content.len() as u64;
+        self.size.set(Some(length));
+        let Range { start, end } = range;
+        let wanted = usize::try_from(start).ok().zip(usize::try_from(end).ok());
+        match wanted.and_then(|(start, end)| content.get(start..end)) {
+            Some(wanted) if start < end => {
+                target.append(wanted).map_err(|cause| self.overflow(cause))?;
+                Ok(end - start)
+            }
+            _ => Err(self.envelope(RangeError { start, end, plaintext_len: length }.into())),
+        }
+    }
+
     /// A range of an A1 envelope, which can only be verified as a whole and is therefore read as a whole. Only
-    /// the range is kept in memory.
+    /// the range is kept in memory. `first` and `incoming` are a download of the whole.
     fn range_of_whole(
         &self,
         encryption: &Encryption,
         range: Range<u64>,
         target: &mut Target<'_>,
+        first: Batch,
+        incoming: Incoming,
     ) -> Result<u64, ReadError> {
-        let (incoming, first) = self.download(&ReadRange::Whole)?;
-        self.form(&first)?;
         let inspected = inspect(&first.start(), first.head.size);
         let length = inspected.map_err(|cause| self.envelope(cause))?.plaintext_len;
         self.size.set(Some(length));

@@ -10,12 +10,14 @@ use zeroize::Zeroizing;
 pub(crate) struct Sink<'a, 'b>(pub(crate) &'a mut Target<'b>);
 
 /// Error type for [`Target::append_with`].
-enum SinkError {
+pub(crate) enum FillError<E> {
+    /// There is not enough room.
     Overflow(TargetOverflow),
-    Decrypt(DecryptError),
+    /// The bytes could not be had.
+    Source(E),
 }
 
-impl From<TargetOverflow> for SinkError {
+impl<E> From<TargetOverflow> for FillError<E> {
     fn from(overflow: TargetOverflow) -> Self {
         Self::Overflow(overflow)
     }
@@ -27,10 +29,10 @@ impl PlaintextTarget for Sink<'_, '_> {
         len: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<(), DecryptError>,
     ) -> Result<(), DecryptError> {
-        let filled = self.0.append_with(len, |part| fill(part).map_err(SinkError::Decrypt));
+        let filled = self.0.append_with(len, |part| fill(part).map_err(FillError::Source));
         filled.map_err(|error| match error {
-            SinkError::Decrypt(error) => error,
-            SinkError::Overflow(overflow) => DecryptError::target(overflow),
+            FillError::Source(error) => error,
+            FillError::Overflow(overflow) => DecryptError::target(overflow),
         })
     }
 }

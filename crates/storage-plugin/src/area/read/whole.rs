@@ -10,9 +10,15 @@ use super::{Form, ReadError, Reading};
 impl Reading<'_> {
     pub(super) fn whole_once(&self, target: &mut WholeTarget<'_>) -> Result<u64, ReadError> {
         let (incoming, first) = self.download(&ReadRange::Whole)?;
-        let form = self.form(&first)?;
-        let (Form::Envelope(_), Some(encryption)) = (form, self.encryption) else {
-            return self.fill(&mut allocate(target, first.head.len())?, first, incoming);
+        let encryption = match (self.form(&first)?, self.encryption) {
+            (Form::Envelope(_), Some(encryption)) => encryption,
+            (Form::KeyVault, Some(encryption)) => {
+                let content = self.key_vault_blob(encryption, first, incoming)?;
+                let mut buffer = allocate(target, content.len() as u64)?;
+                buffer.append(&content).map_err(|cause| self.overflow(cause))?;
+                return Ok(content.len() as u64);
+            }
+            _ => return self.fill(&mut allocate(target, first.head.len())?, first, incoming),
         };
         let inspected = inspect(&first.start(), first.head.size);
         let length = inspected.map_err(|cause| self.envelope(cause))?.plaintext_len;

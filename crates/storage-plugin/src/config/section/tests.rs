@@ -41,7 +41,7 @@ fn misspelled(options: &Value, known: &'static [&'static str]) -> Option<String>
     let section = Section::find(&configuration, "S").unwrap().unwrap();
     let read = |section: &mut Section<'_>| {
         section.know(known);
-        Ok(())
+        Ok::<_, ConfigError>(())
     };
     section.read(read).err().map(|error| error.to_string())
 }

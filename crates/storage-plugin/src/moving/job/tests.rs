@@ -13,7 +13,7 @@ use super::*;
 const STATE: usize = 64 * 1024;
 
 fn job(fake: &Fake, target: Side, requested: &[Resource]) -> MoveJob {
-    let mut job = MoveJob::new(fake.clone(), target, requested.to_vec());
+    let mut job = MoveJob::new(Arc::new(fake.clone()), Task::Move, target, requested.to_vec());
     job.step = Duration::ZERO;
     job
 }
@@ -47,9 +47,9 @@ fn finish(job: &mut MoveJob) -> Ended {
 fn restarted(job: MoveJob, fake: &Fake) -> MoveJob {
     let saved = job.serialized().unwrap();
     drop(job);
-    let mut restored = resume(None, &saved).unwrap();
+    let mut restored = resume(Task::Move, &saved, |_| Err(Unavailable::NotHybrid)).unwrap();
     assert_eq!(restored.serialized().unwrap(), saved);
-    restored.context = Some(Arc::new(fake.clone()));
+    restored.context = Ok(Arc::new(fake.clone()));
     restored.step = Duration::ZERO;
     restored
 }
@@ -311,9 +311,9 @@ fn jobs_of_earlier_plugins_start_again() {
     });
     for saved in [cpp, without_resources, earlier] {
         let fake = Fake::new([2, 2, 2]);
-        let mut job = resume(None, &saved).unwrap();
+        let mut job = resume(Task::Move, &saved, |_| Err(Unavailable::NotHybrid)).unwrap();
         assert_eq!(job.target, Side::FileSystem);
-        job.context = Some(Arc::new(fake.clone()));
+        job.context = Ok(Arc::new(fake.clone()));
         assert_eq!(finish(&mut job).result, JobStep::Success);
         assert!(fake.moved_once(0..4), "{saved}: {:?}", fake.moved());
         assert_eq!(job.content()["MovedAttachments"], 4);
@@ -323,7 +323,29 @@ fn jobs_of_earlier_plugins_start_again() {
 #[test]
 fn job_fails_without_hybrid_storage() {
     let saved = job(&Fake::new([1, 1, 1]), Side::FileSystem, &patient()).serialized().unwrap();
-    let mut job = resume(None, &saved).unwrap();
+    let mut job = resume(Task::Move, &saved, |_| Err(Unavailable::NotHybrid)).unwrap();
     assert_eq!(job.step(), JobStep::Failure);
     assert!(job.content()["Error"].as_str().unwrap().contains("HybridMode"));
+}
+
+#[test]
+fn nothing_is_copied_to_a_target_that_is_too_small() {
+    // Four series of five attachments, of ten bytes each.
+    let series = |instance| resource(Level::Series, instance);
+    let study = resource(Level::Study, 0);
+    for (requested, size) in [
+        (vec![series(0), series(5), series(10)], 150),
+        // What is named twice counts once.
+        (vec![study, series(0), resource(Level::Instance, 7)], 200),
+    ] {
+        for (capacity, result) in [(size, JobStep::Success), (size - 1, JobStep::Failure)] {
+            let mut fake = Fake::new([1, 4, 5]);
+            fake.capacity = Some(capacity);
+            let mut job = job(&fake, Side::FileSystem, &requested);
+            assert_eq!(finish(&mut job).result, result);
+            let expected = if result == JobStep::Success { size / 10 } else { 0 };
+            assert_eq!(fake.moved().len() as u64, expected, "{requested:?}");
+            assert_eq!(job.content()["Error"].is_string(), result == JobStep::Failure);
+        }
+    }
 }

@@ -3,7 +3,9 @@
 use std::marker::PhantomData;
 
 use anyhow::{Context, Result};
-use bucket::{Bucket, Download, Payload, ReadRange, RetryPolicy, StorageError, TransferOptions};
+use bucket::{
+    Bucket, BucketOptions, Download, Payload, ReadRange, RetryPolicy, StorageError, TransferOptions,
+};
 use bytes::Bytes;
 use fake_cloud::BucketServer;
 use serde_json::{Value, json};
@@ -33,20 +35,29 @@ impl<C: Cloud> Client<C> {
 
     /// Connects to this server with changes of the section.
     pub(crate) fn of(server: BucketServer, changes: &Value) -> Result<Self> {
-        Self::connect(server, changes, None)
+        Self::connect(server, changes, |_| ())
     }
 
     /// Connects with transfers in parts.
     pub(crate) fn in_parts(transfer: TransferOptions) -> Result<Self> {
-        Self::connect(C::server()?, &json!({}), Some(transfer))
+        Self::connect(C::server()?, &json!({}), |options| options.transfer = transfer)
     }
 
-    fn connect(server: BucketServer, changes: &Value, transfer: Option<TransferOptions>) -> Result<Self> {
+    /// Connects with `"VerifyChecksums": false`.
+    pub(crate) fn ignoring_checksums() -> Result<Self> {
+        Self::connect(C::server()?, &json!({}), |options| options.verify_checksums = false)
+    }
+
+    fn connect(
+        server: BucketServer,
+        changes: &Value,
+        change: impl FnOnce(&mut BucketOptions),
+    ) -> Result<Self> {
         let configuration = configuration::<C>(section::<C>(&server, changes));
         let root = configuration.as_object().context("the configuration is not an object")?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let mut options = storage_plugin::connect::<C::Provider>(root, runtime.handle())?;
-        options.transfer = transfer.unwrap_or(options.transfer);
+        change(&mut options);
         let bucket = Bucket::new(options);
         // The tests do not count requests for credentials. An error occurs again in the test.
         let _ = runtime.block_on(bucket.check("", RetryPolicy::default()));

@@ -2,6 +2,7 @@
 //! library.
 
 mod cancel;
+mod confirmed;
 mod deletions;
 pub(crate) mod fixture;
 mod foreign;
@@ -11,4 +12,4 @@ mod multipart;
 mod names;
 mod objects;
 
-modules![names, objects, multipart, limits, lost, cancel, deletions, foreign];
+modules![names, objects, multipart, limits, lost, confirmed, cancel, deletions, foreign];

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::Result;
-use crypto_envelope::{FileKey, KeyWrap, encrypt_a2_with_file_key};
+use crypto_envelope::{FileKey, KeyWrap, Service, ServiceWrap, encrypt_a2_with_file_key};
 use serde_json::{Value, json};
 
 use crate::Cloud;
@@ -155,7 +155,8 @@ fn undecryptable_object_is_an_error_with_key_id<C: Cloud>() -> Result<()> {
 fn key_vault_object_is_an_error_with_its_key<C: Cloud>() -> Result<()> {
     let plugin = LoadedPlugin::<C>::encrypted("A2")?;
     let kid = "https://vault.example/keys/images/1";
-    let wrap = KeyWrap::KeyVault { kid, wrapped: &[7; 256] };
+    let service = Service::AzureKeyVault;
+    let wrap = KeyWrap::Service(ServiceWrap { service, key: kid, wrapped: &[7; 256] });
     let object = encrypt_a2_with_file_key(&wrap, &FileKey::random()?, UUID, &content(500_000))?;
     plugin.insert(&flat_encrypted(UUID), object);
     for outcome in [
@@ -163,7 +164,7 @@ fn key_vault_object_is_an_error_with_its_key<C: Cloud>() -> Result<()> {
         plugin.orthanc.read_range(UUID, DICOM, 0, 10),
         plugin.orthanc.read_range(UUID, DICOM, 400_000, 10),
     ] {
-        assert_eq!(outcome, Err(CORRUPTED_FILE));
+        assert_eq!(outcome, Err(STORAGE_AREA_PLUGIN));
     }
     let errors = plugin.errors();
     assert_eq!(errors.iter().filter(|line| line.contains(kid)).count(), 3, "{errors:#?}");

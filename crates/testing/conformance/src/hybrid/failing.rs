@@ -1,10 +1,8 @@
 //! Moves that fail: each gives one clear error and loses nothing.
 
-use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,10 +18,11 @@ use crate::hybrid::support::{
     upload, uuid_of, with_existing_files,
 };
 use crate::orthanc::fixture::{Fixture, slice, slices};
+use crate::small_disk::on_small_disk;
 
 tests! {
     EveryCloud:
-        replaced_copy_is_noticed;
+        damaged_copy_is_noticed;
     OneCloud:
         bad_attachments_do_not_end_the_move,
         unreachable_bucket_fails_the_move,
@@ -70,7 +69,7 @@ fn bad_attachments_do_not_end_the_move<C: Cloud>() -> Result<()> {
     let content = &job["Content"];
     ensure!(job["State"] == "Failure" && content["MovedAttachments"] == 18, "{job:#}");
     ensure!(content["Failures"] == 2, "{job:#}");
-    for (uuid, (instance, reason)) in uuids.iter().zip(bad.iter().zip(["neither", "different contents"])) {
+    for (uuid, (instance, reason)) in uuids.iter().zip(bad.iter().zip(["no storage", "different contents"])) {
         let failed = content["FailedAttachments"].as_array().into_iter().flatten();
         let failed = failed.clone().find(|failed| failed["Uuid"] == uuid.as_str()).context("not listed")?;
         ensure!(
@@ -145,14 +144,14 @@ fn denied_requests_fail_the_move<C: Cloud>() -> Result<()> {
     expect_readable(&fixture, &sent)
 }
 
-fn replaced_copy_is_noticed<C: Cloud>() -> Result<()> {
+fn damaged_copy_is_noticed<C: Cloud>() -> Result<()> {
     let fixture = hybrid::<C>()?;
     let sent = upload(&fixture, 1, 1)?;
     let id = sent[0].0.id.as_str();
     let uuid = uuid_of(&fixture, id)?;
-    // Another program replaces the copy before the plugin verifies it.
-    let replaced = Fault::ReplaceObject(b"something else".as_slice().into());
-    fixture.bucket.faults().push(FaultRule::new(replaced).on(request::HEAD));
+    // The server stores something else.
+    let damaged = Fault::StoreInstead(b"something else".as_slice().into());
+    fixture.bucket.faults().push(FaultRule::new(damaged).on(request::CREATE));
     failed_move(&fixture, "object-storage", id, &[&uuid])?;
     expect_readable(&fixture, &sent)?;
     // The two copies differ now, and the plugin cannot know which one is right.
@@ -176,60 +175,18 @@ fn clear_files_are_not_moved_by_default<C: Cloud>() -> Result<()> {
     expect_counts(&fixture, 1, 0)
 }
 
-/// A small file system that is unmounted when dropped.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    /// Fails if this user may not mount a file system.
-    fn mount(folder: &Path, kilobytes: u32) -> Result<Self> {
-        fs::create_dir_all(folder)?;
-        let size = format!("size={kilobytes}k");
-        let output =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder).output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(Self(folder.to_owned()))
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-/// Set in the environment of a test in its own namespace.
-const IN_NAMESPACE: &str = "ORTHANC_TESTS_IN_NAMESPACE";
-
-/// Repeats this test in its own namespace, where users other than root may mount file systems.
-fn in_namespace() -> Result<()> {
-    let mut command = Command::new("unshare");
-    command
-        .args(["--user", "--map-root-user", "--mount"])
-        .arg(env::current_exe()?)
-        .args(env::args_os().skip(1));
-    let output = command.env(IN_NAMESPACE, "yes").output()?;
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    ensure!(output.status.success(), "{text}");
-    ensure!(text.contains("1 passed"), "the test did not run in the namespace: {text}");
-    Ok(())
-}
-
 fn full_disk_fails_stores_and_moves<C: Cloud>() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let storage = folder.path().join("small");
-    let mounted = Tmpfs::mount(&storage, 64);
-    if mounted.is_err() && env::var_os(IN_NAMESPACE).is_none() {
-        return in_namespace();
-    }
-    let _mounted = mounted.context("a container needs the privilege to mount a tmpfs")?;
+    on_small_disk(64, full_disk::<C>)
+}
+
+fn full_disk<C: Cloud>(storage: &Path) -> Result<()> {
     let section = json!({"HybridMode": "WriteToObjectStorage"});
     let mut fixture =
         Fixture::<C>::configured(&section, |builder| builder.section("StorageDirectory", json!(storage)))?;
     let sent = upload(&fixture, 1, 10)?;
     failed_move(&fixture, "file-system", &sent[0].0.study, &["full"])?;
     expect_readable(&fixture, &sent)?;
-    let moved = files_of_attachments(&storage);
+    let moved = files_of_attachments(storage);
     let is_whole = |name: &String| {
         name.ends_with('/') || fs::metadata(storage.join(name)).is_ok_and(|file| file.len() > 8000)
     };
@@ -239,7 +196,7 @@ fn full_disk_fails_stores_and_moves<C: Cloud>() -> Result<()> {
     ensure!(answer.status == 500, "{}", answer.status);
     let errors = fixture.log_lines('E');
     ensure!(errors.iter().any(|line| line.contains("store") && line.contains("full")), "{errors:?}");
-    ensure!(files_of_attachments(&storage) == moved, "a failed store leaves a file");
+    ensure!(files_of_attachments(storage) == moved, "a failed store leaves a file");
     expect_readable(&fixture, &sent)
 }
 

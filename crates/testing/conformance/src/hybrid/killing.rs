@@ -14,7 +14,7 @@ use crate::Cloud;
 use crate::fixture::{Random, request, within};
 use crate::hybrid::support::{
     JOB, expect_all_at, expect_counts, expect_no_errors, expect_readable, locations, move_to, start_moving,
-    upload, uuid_of, write_file,
+    stored_files, upload, uuid_of, write_file,
 };
 use crate::orthanc::fixture::{Fixture, at_once};
 
@@ -48,12 +48,14 @@ fn kill_moves<C: Cloud>(kills: usize) -> Result<()> {
     let mut fixture = Fixture::<C>::configured(&section, |builder| builder.section("SaveJobs", false))?;
     let sent = upload(&fixture, 1, 24)?;
     let study = sent[0].0.study.clone();
-    fixture.bucket.latency(Duration::from_millis(2));
+    fixture.bucket.latency(Duration::from_millis(10));
     let mut interrupted = 0;
     for kill in 0..kills {
         let target = if kill % 2 == 0 { "object-storage" } else { "file-system" };
         start_moving(&fixture, target, &[&study])?;
-        thread::sleep(Duration::from_micros(random.below(90_000)));
+        let copies = 1 + usize::try_from(random.below(MEMBERS as u64 * 3 / 4))?;
+        ensure!(reaches(&fixture, target, copies), "kill {kill}: fewer than {copies} copies");
+        thread::sleep(Duration::from_micros(random.below(3000)));
         fixture.orthanc.kill()?;
         fixture.orthanc.start_again()?;
         let places = locations(&fixture, &study)?;
@@ -70,6 +72,20 @@ fn kill_moves<C: Cloud>(kills: usize) -> Result<()> {
     println!("{interrupted} of {kills} kills interrupted a move");
     ensure!(interrupted > kills / 5, "hardly any kill interrupted a move: {interrupted}");
     expect_readable(&fixture, &sent)
+}
+
+/// Waits until a move has made `count` copies.
+fn reaches<C: Cloud>(fixture: &Fixture<C>, target: &str, count: usize) -> bool {
+    let is_uploading = target == "object-storage";
+    let copies = || if is_uploading { fixture.keys().len() } else { stored_files(&fixture.orthanc).len() };
+    let start = Instant::now();
+    while copies() < count {
+        if start.elapsed() > JOB {
+            return false;
+        }
+        thread::sleep(Duration::from_micros(200));
+    }
+    true
 }
 
 fn reads_during_moves_never_fail<C: Cloud>() -> Result<()> {

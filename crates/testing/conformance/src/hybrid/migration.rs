@@ -11,15 +11,18 @@ use serde_json::{Value, json};
 use crate::Cloud;
 use crate::fixture::{Keys, library, request, with};
 use crate::hybrid::support::{
-    encryption, expect_all_at, expect_no_errors, files_of_attachments, move_to, stored_files,
-    with_existing_files,
+    encryption, expect_no_errors, files_of_attachments, locations, move_to, stored_files, with_existing_files,
 };
 use crate::orthanc::fixture::{Fixture, at_once, slice, slices};
+use crate::write_back::support::StateFolder;
 
 tests! {
     OneCloud:
         plain_files_move_into_the_bucket,
         plain_files_move_into_an_encrypted_bucket,
+        plain_files_move_by_way_of_write_back,
+        plain_files_move_by_way_of_encrypted_write_back,
+        files_of_another_mode_move_by_way_of_write_back,
         documented_script_logs_in_stops_and_resumes,
         relative_storage_directory_is_resolved,
         unfinished_files_are_deleted_at_the_start,
@@ -38,17 +41,22 @@ fn store_studies(rest: &Client) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(sent)
 }
 
-fn migrate<C: Cloud>(encryption: &Value, prefix: &[u8]) -> Result<()> {
+fn migrate<C: Cloud>(mode: &str, encryption: &Value, prefix: &[u8]) -> Result<()> {
     let mut sent = Vec::new();
-    let section = json!({"HybridMode": "WriteToObjectStorage", "StorageEncryption": encryption});
+    let section = json!({"HybridMode": mode, "StorageEncryption": encryption});
     let fixture = with_existing_files::<C>(&section, |rest| {
         sent = store_studies(rest)?;
         Ok(())
     })?;
+    move_all(&fixture, &sent, prefix)
+}
+
+/// Moves all files into the bucket, while clients read and store.
+fn move_all<C: Cloud>(fixture: &Fixture<C>, sent: &[(String, Vec<u8>)], prefix: &[u8]) -> Result<()> {
     let rest = fixture.rest();
     ensure!(stored_files(&fixture.orthanc).len() == 15);
     let expect_served = || -> Result<()> {
-        for (instance, file) in &sent {
+        for (instance, file) in sent {
             ensure!(rest.file(instance)? == *file, "{instance}");
             rest.get_json(&format!("/instances/{instance}/tags"))?;
         }
@@ -59,7 +67,7 @@ fn migrate<C: Cloud>(encryption: &Value, prefix: &[u8]) -> Result<()> {
     let studies: Vec<_> = list.as_array().context("no list")?.iter().filter_map(Value::as_str).collect();
     at_once(2, |client| {
         if client == 0 {
-            let mut moves = studies.iter().map(|study| move_to(&fixture, "object-storage", &[study]));
+            let mut moves = studies.iter().map(|study| move_to(fixture, "object-storage", &[study]));
             return moves.try_for_each(|moved| moved.map(drop));
         }
         for file in slices(9, 10)? {
@@ -73,23 +81,51 @@ fn migrate<C: Cloud>(encryption: &Value, prefix: &[u8]) -> Result<()> {
         "{:?}",
         stored_files(&fixture.orthanc)
     );
+    StateFolder::of(&fixture.orthanc.storage_folder()).expect_uploaded()?;
     for study in &studies {
-        expect_all_at(&fixture, study, "object-storage")?;
+        let places = locations(fixture, study)?;
+        // In the mode WriteBack, what has been read is also in the cache.
+        ensure!(
+            places.iter().all(|place| ["object-storage", "cached"].contains(&place.as_str())),
+            "{places:?}"
+        );
     }
     expect_served()?;
     for (key, object) in fixture.objects() {
         ensure!(key.ends_with(".enc") != prefix.is_empty() && object.bytes.starts_with(prefix), "{key}");
     }
     ensure!(fixture.keys().len() == 25, "{:?}", fixture.keys());
-    expect_no_errors(&fixture)
+    expect_no_errors(fixture)
 }
 
 fn plain_files_move_into_the_bucket<C: Cloud>() -> Result<()> {
-    migrate::<C>(&json!({}), b"")
+    migrate::<C>("WriteToObjectStorage", &json!({}), b"")
 }
 
 fn plain_files_move_into_an_encrypted_bucket<C: Cloud>() -> Result<()> {
-    migrate::<C>(&encryption(&Keys::new()?, "A2"), b"A2")
+    migrate::<C>("WriteToObjectStorage", &encryption(&Keys::new()?, "A2"), b"A2")
+}
+
+fn plain_files_move_by_way_of_write_back<C: Cloud>() -> Result<()> {
+    migrate::<C>("WriteBack", &json!({}), b"")
+}
+
+fn plain_files_move_by_way_of_encrypted_write_back<C: Cloud>() -> Result<()> {
+    migrate::<C>("WriteBack", &encryption(&Keys::new()?, "A2"), b"A2")
+}
+
+fn files_of_another_mode_move_by_way_of_write_back<C: Cloud>() -> Result<()> {
+    let keys = Keys::new()?;
+    for (encryption, prefix) in [(json!({}), &b""[..]), (encryption(&keys, "A2"), b"A2")] {
+        let section = |mode| json!({"HybridMode": mode, "StorageEncryption": encryption});
+        let mut fixture = Fixture::<C>::with(&section("WriteToFileSystem"))?;
+        let sent = store_studies(fixture.rest())?;
+        fixture.orthanc.stop()?;
+        fixture.configure(&section("WriteBack"));
+        fixture.orthanc.start_again()?;
+        move_all(&fixture, &sent, prefix)?;
+    }
+    Ok(())
 }
 
 /// Returns the script of the documentation, for the Orthanc at `url`.
@@ -137,7 +173,7 @@ fn documented_script_logs_in_stops_and_resumes<C: Cloud>() -> Result<()> {
     fixture.bucket.faults().push(denied);
     fixture.bucket.reset_counts();
     let (code, printed) = run_script(&script, "secret")?;
-    ensure!(code == Some(22) && printed.contains("could not be moved: 5"), "{code:?} {printed}");
+    ensure!(code == Some(22) && printed.contains("attachments that failed: 5"), "{code:?} {printed}");
     ensure!(left() == 10, "{printed}");
     let uploads = fixture.bucket.requests().of(request::CREATE);
     ensure!(uploads <= 10, "the third patient was tried: {uploads} uploads");

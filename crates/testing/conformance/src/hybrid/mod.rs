@@ -5,8 +5,7 @@ mod killing;
 mod migration;
 mod modes;
 mod moving;
-mod offloading;
 mod routes;
 pub(crate) mod support;
 
-modules![failing, killing, migration, modes, moving, offloading, routes];
+modules![failing, killing, migration, modes, moving, routes];

@@ -57,7 +57,7 @@ fn move_explains_hidden_objects<C: Cloud>() -> Result<()> {
     let body = json!({"Resources": [uploaded.id], "TargetStorage": "file-system"}).to_string();
     assert_eq!(fixture.rest().post("/move-storage", body.as_bytes())?.status, 500);
     let warnings = fixture.log_lines('W');
-    let expected = format!("is in neither storage, but {}/{key} exists: ", C::URL);
+    let expected = format!("is in no storage, but {}/{key} exists: ", C::URL);
     assert!(warnings.iter().any(|line| line.contains(&expected)), "{warnings:#?}");
     Ok(())
 }

@@ -117,5 +117,28 @@ fn requests_of_hybrid_modes_are_as_documented<C: Cloud>() -> Result<()> {
         ]));
         expect_bulk_deletion(&fixture, study)?;
     }
+    rows.push(row_of_write_back::<C>()?);
     expect_rows("Hybrid modes", &["| `Write".to_owned()], &rows)
+}
+
+/// The row of the mode that has no moves between disk and bucket.
+fn row_of_write_back<C: Cloud>() -> Result<String> {
+    let mut stored = String::new();
+    // From the cache, and from the bucket.
+    let reads = [json!({}), json!({"MaxCacheMB": 0})].map(|section| {
+        let fixture = Fixture::<C>::with(&json!({"HybridMode": "WriteBack", "WriteBack": section}))?;
+        let flush = || fixture.rest().post("/object-storage/flush", b"")?.ok().map(drop);
+        let (sent, counted) = fixture.counted(|| {
+            let sent = upload(&fixture, 1, COUNT)?;
+            flush()?;
+            Ok(sent)
+        })?;
+        stored = per_instance(counted.total)?;
+        each(&fixture, || {
+            sent.iter().try_for_each(|(uploaded, _)| fixture.rest().file(&uploaded.id).map(drop))
+        })
+    });
+    let [from_disk, from_bucket] = reads;
+    let none = || "–".to_owned();
+    Ok(row(&["`WriteBack`".to_owned(), stored, from_disk?, none(), from_bucket?, none()]))
 }

@@ -5,6 +5,7 @@ mod costs;
 mod deleting;
 mod faults;
 pub(crate) mod fixture;
+mod key_service;
 mod life;
 mod mistakes;
 mod neighbours;
@@ -26,6 +27,7 @@ modules![
     costs,
     deleting,
     faults,
+    key_service,
     life,
     mistakes,
     neighbours,

@@ -11,12 +11,17 @@ use crate::Cloud;
 use crate::fixture::Keys;
 use crate::hybrid::support::{encryption, expect_readable, upload, uuid_of};
 use crate::orthanc::fixture::Fixture;
+use crate::write_back::support::{StateFolder, without_uploads, write_back};
 
 tests! {
     OneCloud:
         older_index_finds_all_objects_that_exist,
+        documented_commands_restore_pending_attachments,
         documented_script_lists_missing_objects,
 }
+
+/// Where the document has Orthanc's files.
+const STORAGE: &str = "/var/lib/orthanc/db-v6";
 
 fn copy_files(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
@@ -107,4 +112,41 @@ fn documented_script_lists_missing_objects<C: Cloud>() -> Result<()> {
     ensure!(printed.matches("Instances ").count() == 6 && printed.ends_with(end), "{printed}");
     ensure!(objects.iter().all(|object| printed.contains(object)), "{printed}");
     Ok(())
+}
+
+fn documented_commands_restore_pending_attachments<C: Cloud>() -> Result<()> {
+    let document = include_str!("../../../../../docs/operations.md");
+    let mut blocks = document.split("```").filter_map(|block| block.strip_prefix("sh\n"));
+    let back_up = blocks.find(|block| block.contains("/pending")).context("no command for the backup")?;
+    let (_, put_back) = document.split_once("put them back: `").context("no command for the restore")?;
+    let (put_back, _) = put_back.split_once('`').context("no end of the command")?;
+
+    let mut fixture = Fixture::<C>::with(&without_uploads())?;
+    let sent = upload(&fixture, 1, 4)?;
+    let backup = tempfile::tempdir()?;
+    let index = fixture.orthanc.folder().join("index");
+    let storage = fixture.orthanc.storage_folder();
+    let run = |command: &str| -> Result<()> {
+        let command = format!("set -e\n{}", command.replace(STORAGE, &storage.display().to_string()));
+        let output = Command::new("sh").args(["-c", &command]).env("folder", backup.path()).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    };
+    fixture.orthanc.stop()?;
+    copy_files(&index, &backup.path().join("index"))?;
+    run(back_up)?;
+
+    // The machine is lost.
+    fs::remove_dir_all(&index)?;
+    fs::remove_dir_all(&storage)?;
+    fs::create_dir_all(&storage)?;
+    copy_files(&backup.path().join("index"), &index)?;
+    run(put_back)?;
+    ensure!(fixture.keys().is_empty(), "{:?}", fixture.keys());
+    fixture.configure(&write_back(&json!({})));
+    fixture.orthanc.start_again()?;
+    expect_readable(&fixture, &sent)?;
+    StateFolder::of(&storage).expect_uploaded()?;
+    ensure!(fixture.objects().len() >= sent.len(), "{:?}", fixture.keys());
+    expect_readable(&fixture, &sent)
 }

@@ -219,7 +219,8 @@ impl<C: Cloud> Samples<C> {
         let is_set = |option: &str| files.iter().any(|(_, text)| text.contains(&format!("\"{option}\"")));
         let has_encryption = is_set("StorageEncryption");
         let root = if is_set("RootPath") { "orthanc/" } else { "" };
-        let keeps_files = is_set("WriteToFileSystem");
+        // In the second mode, the instance is soon in the bucket. The move waits for that.
+        let keeps_files = is_set("WriteToFileSystem") || is_set("WriteBack");
         let before: BTreeSet<_> = self.bucket.keys(C::BUCKET).into_iter().collect();
         let mut orthanc = self.builder(files)?.start()?;
         let file = slice()?;

@@ -10,24 +10,22 @@ use real_orthanc::{Answer, Client};
 use serde_json::json;
 
 use crate::Cloud;
-use crate::fixture::{Random, eventually};
+use crate::fixture::eventually;
 use crate::hybrid::support::{expect_readable, upload};
-use crate::orthanc::fixture::{Fixture, at_once, slices};
+use crate::orthanc::fixture::{Fixture, slices};
 
 tests! {
     OneCloud:
         stop_ends_everything_that_waits_for_the_server,
         stop_lets_a_store_finish,
-        parts_of_a_killed_upload_are_dropped_at_the_next_start;
-    Long:
-        stop_ends_the_scan_of_offloading,
+        parts_of_a_killed_upload_are_dropped_at_the_next_start,
 }
 
 /// The plugin's limit of five seconds, and time for Orthanc itself on a busy machine.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Stops Orthanc, which must take no longer than [`LIMIT`].
-fn stop_in_time<C: Cloud>(fixture: &mut Fixture<C>) -> Result<()> {
+pub(super) fn stop_in_time<C: Cloud>(fixture: &mut Fixture<C>) -> Result<()> {
     let start = Instant::now();
     fixture.orthanc.stop()?;
     ensure!(start.elapsed() < LIMIT, "the stop takes {:?}", start.elapsed());
@@ -121,20 +119,4 @@ fn parts_of_a_killed_upload_are_dropped_at_the_next_start<C: Cloud>() -> Result<
     eventually("the upload is aborted", LIMIT, || unfinished().is_empty())?;
     ensure!(fixture.keys().len() == 1, "{:?}", fixture.keys());
     Ok(())
-}
-
-/// Stops Orthanc at random moments of the scan that begins at each start. A call of Orthanc that is still in
-/// progress when Orthanc shuts down makes it crash, if the scan takes longer than the shutdown.
-fn stop_ends_the_scan_of_offloading<C: Cloud>() -> Result<()> {
-    let mut random = Random::new();
-    let section = json!({"HybridMode": "WriteToFileSystem", "Offload": {"AfterDays": 1}});
-    let mut fixture = Fixture::<C>::with(&section)?;
-    at_once(4, |client| {
-        Study(client).ct_series(3000, 8, 8).try_for_each(|file| fixture.rest().upload(&file?).map(drop))
-    })?;
-    for _ in 0..12 {
-        fixture.restart()?;
-        thread::sleep(Duration::from_millis(random.below(500)));
-    }
-    stop_in_time(&mut fixture)
 }

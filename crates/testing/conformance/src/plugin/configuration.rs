@@ -20,7 +20,6 @@ tests! {
     OneCloud:
         malformed_root_paths_are_refused,
         options_outside_the_section_are_checked,
-        mistakes_in_offload_are_refused,
         misspelled_section_is_refused,
         options_at_the_root_cause_a_warning,
         plugin_without_its_section_is_disabled,
@@ -152,20 +151,6 @@ fn options_outside_the_section_are_checked<C: Cloud>() -> Result<()> {
     Ok(())
 }
 
-fn mistakes_in_offload_are_refused<C: Cloud>() -> Result<()> {
-    let mut trials = Trials::<C>::start()?;
-    for (mode, offload, fragments) in [
-        ("WriteToFileSystem", json!({"AfterDays": 30, "Schedule": "2-6"}), ["Offload.Schedule", "\"2-6\""]),
-        ("WriteToFileSystem", json!({"AfterDays": "30"}), ["Offload.AfterDays", "\"30\""]),
-        ("WriteToFileSystem", json!({"BringBack": true}), ["Offload", C::SECTION]),
-        ("WriteToObjectStorage", json!({"AfterDays": 3}), ["Offload", "WriteToFileSystem"]),
-    ] {
-        let section = trials.section(&json!({"HybridMode": mode, "Offload": offload}));
-        trials.refused(&configuration::<C>(section), &fragments)?;
-    }
-    Ok(())
-}
-
 fn plugin_without_its_section_is_disabled<C: Cloud>() -> Result<()> {
     let orthanc = load::<C>(json!({"OtherStorage": {}}))??;
     let [(LogLevel::Warning, line)] = &orthanc.logs()[..] else { anyhow::bail!("{:#?}", orthanc.logs()) };
@@ -202,7 +187,6 @@ fn misspelled_options_are_refused<C: Cloud>() -> Result<()> {
     for section in [
         json!({"MasterKey": [1, "/x"]}),
         json!({"StorageEncryption": {"Enable": false, "OldMasterKeys": []}}),
-        json!({"Offload": {"afterDays": 1}}),
     ] {
         trials.refused(&configuration::<C>(trials.section(&section)), &["did you mean"])?;
     }

@@ -118,7 +118,8 @@ fn deletion_is_taken_over_from_an_orthanc_that_has_ended<C: Cloud>() -> Result<(
     let mut second = load::<C>(with_state.clone())??;
     server.stop();
     assert_eq!(second.remove(UUID, DICOM), Ok(()));
-    assert!(folder.path().join("1/deleting").read_dir()?.next().is_some(), "the second has its own folder");
+    let marker = folder.path().join(format!("1/deleting/{}/{UUID}.{DICOM}", &UUID[..2]));
+    assert!(marker.exists(), "the second has its own folder");
     second.finalize();
     first.finalize();
     server.start_again()?;

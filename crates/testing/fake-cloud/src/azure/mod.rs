@@ -17,7 +17,8 @@ use std::sync::{Arc, mpsc};
 use bytes::Bytes;
 use http::header::{CONNECTION, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
 use s3s::StdError;
 use tokio::runtime::Handle;
 
@@ -26,8 +27,9 @@ use crate::azure::bucket::Inspector;
 use crate::azure::correct::corrected;
 use crate::azure::forward::forward;
 use crate::body::Upload;
+use crate::checksum::{CONTENT_CRC64, azure_crc64_header};
 use crate::dialect::{AnswerBody, Dialect, Refusal};
-use crate::operation::Target;
+use crate::operation::{Operation, Target};
 use crate::stored::{Buckets, StoredObject};
 
 pub use options::{AzureOptions, Sas};
@@ -79,6 +81,18 @@ impl AzureDialect {
         self.wait(act).unwrap_or_else(|error| panic!("Azurite: {error}"))
     }
 
+    /// Forwards a request whose answer in Azure has the CRC-64 of its body, which Azurite does not send.
+    async fn store(&self, head: &Parts, upload: Upload) -> Result<Response<AnswerBody>, StdError> {
+        let body = upload.collect().await?.to_bytes();
+        let crc = HeaderValue::from_str(&azure_crc64_header(&body))?;
+        let request = Request::from_parts(head.clone(), Full::new(body).map_err(StdError::from));
+        let mut answer = forward(self.azurite.port(), request).await?;
+        if answer.status().is_success() {
+            answer.headers_mut().insert(CONTENT_CRC64, crc);
+        }
+        Ok(answer)
+    }
+
     fn number(&self) -> u64 {
         self.next_request.fetch_add(1, Ordering::Relaxed)
     }
@@ -92,8 +106,13 @@ impl Dialect for AzureDialect {
 
     async fn call(&self, request: Request<Upload>) -> Response<AnswerBody> {
         let (head, upload) = request.into_parts();
-        let request = Request::from_parts(head.clone(), upload);
-        match forward(self.azurite.port(), request).await {
+        let answer = match self.target(&head).operation {
+            Operation::PutObject | Operation::UploadPart | Operation::CompleteMultipartUpload => {
+                self.store(&head, upload).await
+            }
+            _ => forward(self.azurite.port(), Request::from_parts(head.clone(), upload)).await,
+        };
+        match answer {
             Ok(mut answer) => {
                 // These headers belong to the connection with Azurite.
                 for name in [CONNECTION.as_str(), TRANSFER_ENCODING.as_str(), "keep-alive"] {

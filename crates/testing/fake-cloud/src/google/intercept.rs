@@ -14,7 +14,7 @@ use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use crate::tls::Certificates;
 
 /// The hosts that the proxy answers for. It refuses others, so that no test reaches the network.
-const HOSTS: [&str; 2] = ["accounts.google.com", "storage.googleapis.com"];
+const HOSTS: [&str; 3] = ["accounts.google.com", "storage.googleapis.com", "cloudkms.googleapis.com"];
 
 /// An HTTP proxy that connects clients of Google to a server on this machine. Stops when dropped.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Interceptor {
 }
 
 impl Interceptor {
-    /// Connects `https://accounts.google.com` and `https://storage.googleapis.com` to a port of 127.0.0.1, as
+    /// Connects the addresses of Google's token service, Cloud Storage and Cloud KMS to a port of 127.0.0.1, as
     /// plain HTTP.
     ///
     /// # Errors

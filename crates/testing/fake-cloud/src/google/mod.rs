@@ -1,11 +1,12 @@
-//! Google Cloud Storage. Its XML interface is a dialect of S3's, so `s3s` serves it behind Google's tokens
-//! and headers.
+//! Google Cloud Storage, and Google Cloud KMS at the same address. The XML interface of the former is a dialect of S3's,
+//! so `s3s` serves it behind Google's tokens and headers.
 
 mod account;
 mod batch;
 mod headers;
 mod intercept;
 mod jwt;
+mod kms;
 mod oauth;
 mod options;
 mod tokens;
@@ -31,6 +32,7 @@ use crate::stored::Buckets;
 
 pub use account::{AuthorizedUser, ServiceAccount};
 pub use intercept::Interceptor;
+pub use kms::CryptoKeys;
 pub use options::GoogleOptions;
 pub use tokens::Tokens;
 
@@ -52,8 +54,8 @@ impl GoogleDialect {
         Self { service, store, options, next_request: AtomicU64::new(1) }
     }
 
-    /// Refuses a request without a valid token.
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Returns the account whose valid token a request has.
+    fn admit(&self, headers: &HeaderMap) -> Result<String, Refusal> {
         let denied = |message| Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", message);
         let Some(value) = headers.get(AUTHORIZATION) else {
             return Err(denied("Anonymous caller does not have access."));
@@ -63,7 +65,7 @@ impl GoogleDialect {
         let holder = token.and_then(|token| self.options.tokens.holder(token).or_else(|| signer(token)));
         match holder {
             Some(holder) if self.options.without_access.contains(&holder) => Err(denied("Access denied.")),
-            Some(_) => Ok(()),
+            Some(holder) => Ok(holder),
             None => Err(Refusal::new(
                 StatusCode::UNAUTHORIZED,
                 "AuthenticationRequired",
@@ -101,6 +103,9 @@ impl Dialect for GoogleDialect {
         if batch::is_batch(head) {
             return Target { bucket: String::new(), key: String::new(), operation: Operation::DeleteObjects };
         }
+        if let Some((key, operation)) = kms::target(head) {
+            return Target { bucket: String::new(), key: key.to_owned(), operation };
+        }
         Target::of(head, None)
     }
 
@@ -110,17 +115,23 @@ impl Dialect for GoogleDialect {
             let body = upload.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
             return oauth::answer(&head, &body, &self.options);
         }
+        if kms::target(&head).is_some() {
+            let body = upload.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            let answer =
+                self.admit(&head.headers).and_then(|holder| self.options.keys.answer(&holder, &head, &body));
+            return answer.unwrap_or_else(|refusal| self.refuse(&head, &refusal));
+        }
         let target = self.target(&head);
         if target.operation == Operation::DeleteObjects {
             return match self.admit(&head.headers) {
-                Ok(()) => self.sign_off(batch::answer(&self.store, &head, upload).await),
+                Ok(_) => self.sign_off(batch::answer(&self.store, &head, upload).await),
                 Err(refusal) => {
                     drain(upload).await;
                     self.refuse(&head, &refusal)
                 }
             };
         }
-        if let Err(refusal) = self.admit(&head.headers).and_then(|()| self.check_exists(&target)) {
+        if let Err(refusal) = self.admit(&head.headers).and_then(|_| self.check_exists(&target)) {
             drain(upload).await;
             return self.refuse(&head, &refusal);
         }
@@ -138,6 +149,9 @@ impl Dialect for GoogleDialect {
         let Refusal { status, code, message } = refusal;
         if oauth::is_token_request(head) {
             return oauth::failure(*status, code, message);
+        }
+        if kms::target(head).is_some() {
+            return document(&head.method, *status, "application/json; charset=UTF-8", kms::error(refusal));
         }
         let code = if code == "SignatureDoesNotMatch" { "AuthenticationRequired" } else { code };
         if batch::is_batch(head) {

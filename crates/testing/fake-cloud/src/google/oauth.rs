@@ -10,6 +10,8 @@ use crate::google::options::GoogleOptions;
 const ENDPOINT: &str = "/o/oauth2/token";
 const METADATA: &str = "/computeMetadata/";
 const METADATA_TOKEN: &str = "/computeMetadata/v1/instance/service-accounts/default/token";
+/// The user whose refresh token is accepted.
+pub(crate) const USER: &str = "user@example.com";
 const FLAVOR: &str = "metadata-flavor";
 
 /// Whether a request asks for a token instead of an object.
@@ -34,7 +36,7 @@ pub(crate) fn answer(head: &Parts, body: &[u8], options: &GoogleOptions) -> Resp
     } else if field("refresh_token") != user.refresh_token {
         failure(StatusCode::BAD_REQUEST, "invalid_grant", "Token has been expired or revoked.")
     } else {
-        granted("user@example.com", options)
+        granted(USER, options)
     }
 }
 

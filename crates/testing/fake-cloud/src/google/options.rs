@@ -3,6 +3,7 @@
 use aws_lc_rs::error::Unspecified;
 
 use crate::google::account::{AuthorizedUser, ServiceAccount};
+use crate::google::kms::CryptoKeys;
 use crate::google::tokens::Tokens;
 
 /// The settings of [`crate::BucketServer::start_google`].
@@ -16,6 +17,8 @@ pub struct GoogleOptions {
     pub tokens: Tokens,
     /// E-mail addresses of accounts that can sign in but have no permissions (403 `AccessDenied`).
     pub without_access: Vec<String>,
+    /// The keys of Cloud KMS, shared by clones of these options and the server.
+    pub keys: CryptoKeys,
 }
 
 impl GoogleOptions {
@@ -30,6 +33,7 @@ impl GoogleOptions {
             user: AuthorizedUser::default(),
             tokens: Tokens::default(),
             without_access: Vec::new(),
+            keys: CryptoKeys::default(),
         })
     }
 }

@@ -56,6 +56,10 @@ impl FakeRest {
         let instance = number(&found.id);
         match parts.next() {
             None => Some(self.describe(found.level, instance)),
+            Some("statistics") => {
+                let size = 10 * u64::from(self.shape.width(found.level));
+                Some(json!({"DiskSize": size.to_string()}))
+            }
             Some("attachments") if found.level == Level::Instance => Some(json!(["dicom"])),
             Some("attachments") => Some(json!([])),
             Some("attachments/dicom/info") => {
@@ -106,6 +110,7 @@ pub(super) struct Fake {
     catalog: Catalog,
     turns: Turns,
     pub(super) is_stopping: Arc<AtomicBool>,
+    pub(super) capacity: Option<u64>,
     /// How often each attachment was moved, by the number of its instance.
     pub(super) moves: Arc<Mutex<BTreeMap<u32, u32>>>,
     pub(super) error: Arc<Mutex<Trouble>>,
@@ -123,6 +128,7 @@ impl Fake {
             rest,
             turns: Turns::default(),
             is_stopping: Arc::default(),
+            capacity: None,
             moves: Arc::default(),
             error: Arc::new(Mutex::new(|_| None)),
             is_slow: Arc::default(),
@@ -157,6 +163,10 @@ impl JobContext for Fake {
 
     fn turns(&self) -> &Turns {
         &self.turns
+    }
+
+    fn capacity(&self, _: Side) -> Option<u64> {
+        self.capacity
     }
 
     fn begin(&self, attachments: Vec<Indexed>, _: Side, turn: Arc<Turn>) -> Moves {

@@ -5,12 +5,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use fake_cloud::AzureOptions;
-use serde_json::json;
+use fake_cloud::{AzureOptions, KeyVault, VaultClient};
+use serde_json::{Value, json};
 
 use super::setup::Setup;
 use super::{Mistake, stops, warns};
-use crate::fixture::request;
+use crate::fixture::{request, with};
 use crate::small_server::SmallServer;
 
 /// `hunter2`
@@ -63,7 +63,19 @@ pub(super) const MISTAKES: &[Mistake] = &[
         identity(it, "BlobEndpoint", "storage.test?sig=hunter2")
     }),
     stops(&["must be 3 to 63 characters"], |it| it.set("ContainerName", "Orthanc_Images")),
-    stops(&["belongs to the plugin for Azure Key Vault"], |it| it.set("EncryptionEnabled", true)),
+    stops(&["requires the section AzureKeyVault"], |it| it.set("EncryptionEnabled", true)),
+    stops(&["is false, but EncryptionEnabled is true"], |it| {
+        let key_vault = json!({"kid": "https://hospital.vault.azure.net/keys/images"});
+        it.change(&json!({"EncryptionEnabled": true, "AzureKeyVault": key_vault, "StorageEncryption": {"Enable": false}}))
+    }),
+    warns(&["Entra ID refused the request; check clientId, clientSecret and tenantId"], |it| {
+        vault(it, &json!({"clientSecret": "hunter2"}), None)
+    }),
+    warns(&["the vault does not name a tenant of Entra ID that tokens for its domain come from"], |it| {
+        let challenge =
+            "Bearer authorization=\"https://hunter.test/tenant\", resource=\"https://vault.azure.net\"";
+        vault(it, &json!({}), Some(challenge))
+    }),
     warns(&["… is deprecated"], |it| {
         let options = AzureOptions::default();
         let older = json!({"ContainerName": "bucket", "AccountName": options.account, "AccountKey": options.key,
@@ -108,6 +120,23 @@ pub(super) const MISTAKES: &[Mistake] = &[
 
 fn string(it: &mut Setup<'_>, value: &str) -> Result<()> {
     it.set("ConnectionString", value)
+}
+
+/// Sets the master key to one in a vault, of whose options some are changed.
+fn vault(it: &mut Setup<'_>, options: &Value, challenge: Option<&str>) -> Result<()> {
+    let client = VaultClient::default();
+    let vault = KeyVault::start(client.clone())?;
+    vault.create_key("images")?;
+    if let Some(challenge) = challenge {
+        vault.set_challenge(challenge);
+    }
+    let authority = it.keys.write("authority.pem", vault.authority())?;
+    it.root("HttpsCACertificates", authority)?;
+    it.set("Proxy", vault.proxy())?;
+    it.keep(vault);
+    let most = json!({"kid": "https://hospital.vault.azure.net/keys/images", "clientId": client.id,
+        "clientSecret": client.secret});
+    it.set("StorageEncryption", json!({"MasterKey": {"AzureKeyVault": with(most, options)}}))
 }
 
 /// Sets the account's name instead of a connection string, and another option.

@@ -49,16 +49,37 @@ pub(super) const MISTAKES: &[Mistake] = &[
         it.set("HybridMode", "WriteToFileSystem")?;
         it.root("StorageDirectory", "/proc/orthanc")
     }),
-    stops(&["requires \"HybridMode\": \"WriteToFileSystem\""], |it| {
-        it.set("Offload", json!({"AfterDays": 30}))
+    stops(&["was removed; delete this section"], |it| {
+        it.change(&json!({"HybridMode": "WriteToFileSystem", "Offload": {"AfterDays": 30}}))
     }),
-    stops(&["must set AfterDays, KeepFreeMB or MaxFileSystemMB"], |it| {
-        offload(it, &json!({"BringBack": true}))
+    stops(&["requires \"HybridMode\": \"WriteBack\""], |it| it.set("WriteBack", json!({"MaxCacheMB": 5}))),
+    stops(&["is not an option; did you mean …?"], |it| write_back(it, &json!({"MaxCacheMb": 5}))),
+    stops(&["\"HybridMode\": \"WriteBack\" requires a StateDirectory that can be written to"], |it| {
+        it.change(&json!({"HybridMode": "WriteBack", "StateDirectory": "/proc/orthanc"}))
     }),
-    stops(&["must be a period such as \"02:00-06:00\""], |it| {
-        offload(it, &json!({"AfterDays": 30, "Schedule": "2-6"}))
+    warns(&["so nothing is cached"], |it| write_back(it, &json!({"KeepFreeMB": u64::from(u32::MAX)}))),
+    warns(&["so the cache is limited by KeepFreeMB"], |it| {
+        write_back(it, &json!({"MaxCacheMB": u64::from(u32::MAX)}))
+    }),
+    warns(&["in memory, so attachments that are still pending are lost when the machine restarts"], |it| {
+        let folder = tempfile::tempdir_in("/dev/shm")?;
+        set_mode(&folder.path().display().to_string(), 0o777)?;
+        it.change(&json!({"HybridMode": "WriteBack", "StateDirectory": folder.path()}))?;
+        it.keep(folder);
+        Ok(())
     }),
     warns(&["StateDirectory cannot be used"], |it| it.set("StateDirectory", "/proc/orthanc")),
+    stops(&["StateDirectory has attachments that are in no bucket, so it must be writable"], |it| {
+        let folder = tempfile::tempdir()?;
+        let pending = folder.path().join("0/pending/fb");
+        fs::create_dir_all(&pending)?;
+        fs::write(pending.join("fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11.1"), "x")?;
+        // Nobody can write a file in the place of a folder.
+        fs::create_dir(folder.path().join("0/lock"))?;
+        it.set("StateDirectory", folder.path().display().to_string())?;
+        it.keep(folder);
+        Ok(())
+    }),
     stops(&["DeletionDelay requires a StateDirectory that can be written to"], |it| {
         it.change(&json!({"StateDirectory": "/proc/orthanc", "DeletionDelay": 60}))
     }),
@@ -83,6 +104,7 @@ pub(super) const MISTAKES: &[Mistake] = &[
     warns(&["continuing, since the server may become available later"], |it| it.answer(Fault::slow_down())),
     warns(&["will contain unencrypted patient data"], |_| Ok(())),
     warns(&["new objects are encrypted in format A1"], |it| it.encrypt(&json!({"Format": "A1"}))),
+    warns(&["objects in format A1 are accepted"], |it| it.encrypt(&json!({"Format": "A2"}))),
     stops(&["is missing; it must be [id, \"path of the key file\"]"], |it| {
         it.set("StorageEncryption", json!({"Format": "A2"}))
     }),
@@ -138,8 +160,8 @@ const fn hides(messages: &'static [&'static str], before: Make, make: Make) -> M
     Mistake { before: Some(before), ..reports(messages, make) }
 }
 
-fn offload(it: &mut Setup<'_>, options: &Value) -> Result<()> {
-    it.change(&json!({"HybridMode": "WriteToFileSystem", "Offload": options}))
+fn write_back(it: &mut Setup<'_>, section: &Value) -> Result<()> {
+    it.change(&json!({"HybridMode": "WriteBack", "WriteBack": section}))
 }
 
 fn master(it: &mut Setup<'_>, key: &Value) -> Result<()> {

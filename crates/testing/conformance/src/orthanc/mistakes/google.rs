@@ -22,6 +22,12 @@ pub(super) const MISTAKES: &[Mistake] = &[
         account(it, "{\"type\": \"external_account\"}")
     }),
     stops(&["must contain a service account key"], |it| account(it, &user("hunter2").to_string())),
+    stops(&["must be projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY"], |it| {
+        key(it, "europe-west3/ring/key")
+    }),
+    stops(&["must name a key, not a version of it"], |it| {
+        key(it, "projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1")
+    }),
     stops(&["the metadata server …"], |it| {
         // This machine has no service account.
         let service = SmallServer::start(|_| (404, String::new()))?;
@@ -44,6 +50,10 @@ pub(super) const MISTAKES: &[Mistake] = &[
 fn account(it: &mut Setup<'_>, content: &str) -> Result<()> {
     let file = it.keys.write("key.json", content)?;
     it.set("ServiceAccountFile", file)
+}
+
+fn key(it: &mut Setup<'_>, name: &str) -> Result<()> {
+    it.set("StorageEncryption", json!({"MasterKey": {"GoogleKms": {"Key": name}}}))
 }
 
 /// Returns the file of a user whose token Google has revoked.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use real_orthanc::workspace::{Plugin, Profile, plugin_library};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_rustls::rustls::ServerConfig;
 
 use super::setup::Setup;
@@ -51,6 +51,14 @@ pub(super) const MISTAKES: &[Mistake] = &[
         it.change(&json!({"AccessKey": null, "SecretKey": null, "SessionToken": "hunter2"}))
     }),
     stops(&["requires \"ServerSideEncryption\": \"aws:kms\""], |it| it.set("KmsKeyId", "key")),
+    stops(&["must be the ARN of a key …"], |it| kms(it, &json!({"KeyId": "key of the hospital"}))),
+    stops(&["must be …, the region in KeyId"], |it| {
+        let arn = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+        kms(it, &json!({"KeyId": arn, "Region": "us-east-1"}))
+    }),
+    stops(&["must begin with https://, since file keys are sent there"], |it| {
+        kms(it, &json!({"KeyId": "alias/images", "Endpoint": "http://kms.hospital.test"}))
+    }),
     stops(&["access denied", "InvalidAccessKeyId"], |it| it.set("AccessKey", "AKIAHUNTER")),
     stops(&["SignatureDoesNotMatch"], |it| it.set("SecretKey", "hunter2")),
     stops(&["InvalidToken"], |it| it.set("SessionToken", "hunter2")),
@@ -119,6 +127,11 @@ pub(super) const MISTAKES: &[Mistake] = &[
 fn chain(it: &mut Setup<'_>, variable: &'static str, value: &str) -> Result<()> {
     it.environment(variable, value)?;
     it.change(&json!({"AccessKey": null, "SecretKey": null}))
+}
+
+/// Sets the master key to one in AWS KMS.
+fn kms(it: &mut Setup<'_>, options: &Value) -> Result<()> {
+    it.set("StorageEncryption", json!({"MasterKey": {"AwsKms": options}}))
 }
 
 /// Puts TLS in front of the server, with a certificate for `names` that expires in the year `until`. The option is set to

@@ -6,13 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use real_orthanc::Client;
+use real_orthanc::dicom::Study;
 use serde_json::json;
 
 use super::known::{Known, State};
-use crate::orthanc::fixture::slices;
 
-/// Instances that stay stored, so that there is something to read and move.
-const KEEP: usize = 8;
 /// The pause of a client after an error.
 const PAUSE: Duration = Duration::from_millis(20);
 /// The interval in which all clients begin a change at the same time, if they keep time.
@@ -30,6 +28,12 @@ pub(super) struct Clients {
     in_flight: AtomicUsize,
     /// Number of successful moves.
     moves: AtomicUsize,
+    /// Failed reads of what was stored before and after them.
+    failed_reads: AtomicUsize,
+    /// Width and height of each image, in pixels.
+    edge: u16,
+    /// Instances that stay stored, so that there is something to read and move.
+    keep: usize,
     studies: AtomicU64,
     random: AtomicU64,
 }
@@ -45,9 +49,17 @@ impl Clients {
             working: AtomicBool::default(),
             in_flight: AtomicUsize::default(),
             moves: AtomicUsize::default(),
+            failed_reads: AtomicUsize::default(),
+            edge: 64,
+            keep: 8,
             studies: AtomicU64::default(),
             random: AtomicU64::default(),
         }
+    }
+
+    /// The clients store so much that a cache of 1 MB must evict.
+    pub(super) fn that_fill_a_cache(self) -> Self {
+        Self { edge: 192, keep: 40, ..self }
     }
 
     pub(super) fn begin(&self) {
@@ -70,6 +82,10 @@ impl Clients {
         self.known.expect_all_kinds()
     }
 
+    pub(super) fn failed_reads(&self) -> usize {
+        self.failed_reads.load(Ordering::SeqCst)
+    }
+
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::SeqCst)
     }
@@ -90,7 +106,8 @@ impl Clients {
     fn store(&self, rest: &Client) -> Result<()> {
         while self.are_working() {
             let study = self.studies.fetch_add(1, Ordering::Relaxed);
-            for file in slices(study, 3)? {
+            for file in Study(study).ct_series(3, self.edge, self.edge) {
+                let file = file?;
                 let number = self.known.send(file.clone());
                 let answer = self.counted(|| rest.post("/instances", &file));
                 match answer {
@@ -111,7 +128,7 @@ impl Clients {
 
     fn delete(&self, rest: &Client) -> Result<()> {
         while self.are_working() {
-            let Some((number, uploaded)) = self.known.delete_one(self.random(), KEEP) else {
+            let Some((number, uploaded)) = self.known.delete_one(self.random(), self.keep) else {
                 thread::sleep(PAUSE);
                 continue;
             };
@@ -157,7 +174,11 @@ impl Clients {
                     let state = self.known.state(number);
                     ensure!(state != State::Stored, "{} is {state:?} and not found", uploaded.id);
                 }
-                _ => thread::sleep(PAUSE),
+                _ => {
+                    let failed = self.known.state(number) == State::Stored;
+                    self.failed_reads.fetch_add(usize::from(failed), Ordering::SeqCst);
+                    thread::sleep(PAUSE);
+                }
             }
         }
         Ok(())
