@@ -400,6 +400,8 @@ fn status_and_metrics_show_what_is_pending<C: Cloud>() -> Result<()> {
     // In other modes, until nothing is pending.
     let unchanged = json!({"MaxRetries": 0});
     fixture.start_again_with(&unchanged)?;
+    let counted = || status(&fixture).is_ok_and(|shown| shown["IsCounting"] == false);
+    ensure!(within(SOON, counted), "{:#}", status(&fixture)?);
     let shown = status(&fixture)?;
     ensure!(shown["Pending"] == 5 && shown["Cache"].is_null(), "{shown:#}");
     fixture.bucket.faults().clear();
