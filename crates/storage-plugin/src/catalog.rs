@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use orthanc_ffi::{ErrorCode, OrthancError, OrthancVersion, RestFailure};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use storage_layout::{Attachment, ContentType};
 
@@ -94,6 +96,42 @@ impl fmt::Display for Resource {
     }
 }
 
+/// The Orthanc id of a resource: a SHA-1. Takes a quarter of the memory of its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ResourceId([u8; 20]);
+
+impl ResourceId {
+    /// Reads an id as Orthanc writes it.
+    pub(crate) fn parse(id: &str) -> Option<Self> {
+        if !is_resource_id(id) {
+            return None;
+        }
+        let mut bytes = [0; 20];
+        let mut digits = id.bytes().filter_map(|byte| char::from(byte).to_digit(16));
+        for byte in &mut bytes {
+            *byte = u8::try_from(digits.next()? << 4 | digits.next()?).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Display for ResourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, byte) in self.0.iter().enumerate() {
+            let hyphen = if position > 0 && position % 4 == 0 { "-" } else { "" };
+            write!(f, "{hyphen}{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for ResourceId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&str>::deserialize(deserializer)?;
+        Self::parse(text).ok_or_else(|| D::Error::custom("no id of a resource"))
+    }
+}
+
 /// An attachment in Orthanc's index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Indexed {
@@ -102,6 +140,8 @@ pub(crate) struct Indexed {
     pub(crate) attachment: Attachment,
     /// Size of the content that Orthanc passed to the storage area, in bytes.
     pub(crate) size: u64,
+    /// The MD5 of that content; `None` if `StoreMD5ForAttachments` was off.
+    pub(crate) md5: Option<[u8; 16]>,
 }
 
 /// Why Orthanc's index could not be queried.
@@ -181,6 +221,20 @@ impl Catalog {
         Ok(None)
     }
 
+    /// All patients. Orthanc answers with one list: a list in pages would have gaps if patients are deleted meanwhile.
+    pub(crate) fn patients(&self) -> Result<Vec<ResourceId>, CatalogError> {
+        let path = "/patients";
+        let unexpected = |_| CatalogError::Unexpected(path.to_owned());
+        serde_json::from_slice(&self.0.get(path)?).map_err(unexpected)
+    }
+
+    /// Number of all instances.
+    pub(crate) fn instances(&self) -> Result<u64, CatalogError> {
+        let path = "/statistics";
+        let unexpected = || CatalogError::Unexpected(path.to_owned());
+        self.get(path)?.and_then(|answer| answer["CountInstances"].as_u64()).ok_or_else(unexpected)
+    }
+
     /// The resources directly below this one. `None` if the resource no longer exists, which is not looked
     /// up for instances.
     pub(crate) fn children(&self, resource: &Resource) -> Result<Option<Vec<Resource>>, CatalogError> {
@@ -225,7 +279,8 @@ impl Catalog {
             let content_type = i32::try_from(info["ContentType"].as_i64()?).ok()?;
             let attachment = Attachment::new(info["Uuid"].as_str()?, ContentType(content_type)).ok()?;
             let size = info["CompressedSize"].as_u64()?;
-            Some(Indexed { resource: resource.clone(), name: name.to_owned(), attachment, size })
+            let md5 = info["CompressedMD5"].as_str().and_then(md5);
+            Some(Indexed { resource: resource.clone(), name: name.to_owned(), attachment, size, md5 })
         };
         parsed().map(Some).ok_or(CatalogError::Unexpected(path))
     }
@@ -261,6 +316,12 @@ impl Catalog {
     }
 }
 
+/// Reads an MD5 as Orthanc writes it.
+fn md5(text: &str) -> Option<[u8; 16]> {
+    let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    digits.then(|| u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)).flatten()
+}
+
 /// Whether `id` has the form of Orthanc's ids, five groups of eight hexadecimal digits. Other text must not
 /// become part of a path.
 fn is_resource_id(id: &str) -> bool {
@@ -274,6 +335,15 @@ fn is_resource_id(id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_written_as_they_were_read() {
+        let id = "06d643a1-e154382d-aafc1b39-a940d6df-7b2ccebc";
+        assert_eq!(ResourceId::parse(id).unwrap().to_string(), id);
+        let ids: Vec<ResourceId> = serde_json::from_str(&format!("[\n  {id:?}\n]")).unwrap();
+        assert_eq!(ids[0].to_string(), id);
+        assert!(serde_json::from_str::<ResourceId>("\"06d643a1\"").is_err());
+    }
 
     #[test]
     fn only_ids_become_part_of_a_path() {

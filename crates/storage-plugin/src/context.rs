@@ -21,10 +21,6 @@ impl Context {
         Catalog::new(self.clone())
     }
 
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.runtime.stop().is_given()
-    }
-
     /// Runs `work` on the runtime and waits for it. Drops `work` and returns `None` when Orthanc stops.
     pub(crate) fn run_until_stopped<T: Send + 'static>(
         &self,

@@ -10,7 +10,8 @@
 //! | `start` | the steps of the start: section, storage, check, background work |
 //! | `config` | options and their errors |
 //! | `area` | the storage area's callbacks: create, read (`area/read`), remove; encryption |
-//! | `moving` | `/move-storage`: request, job, moves |
+//! | `jobs` | jobs over many attachments: what all kinds share |
+//! | `moving` | `/move-storage`: request, moves |
 //! | `operations` | `/object-storage/…`: status, locations, metrics |
 //!
 //! The plugin of another cloud:
@@ -50,6 +51,7 @@ mod config;
 mod context;
 mod credentials;
 mod endpoint;
+mod jobs;
 mod machine;
 #[cfg(test)]
 mod messages;

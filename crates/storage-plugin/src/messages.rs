@@ -1,4 +1,6 @@
-//! Snapshots of the messages about failed reads, wrong keys, failed moves and queries of Orthanc's index.
+//! Snapshots of the messages about failed reads, wrong keys, failed jobs and queries of Orthanc's index.
+
+use std::io;
 
 use bucket::{Cause, Operation, StorageError};
 use crypto_envelope::{DecryptError, EnvelopeHeader, Format, KeyServiceError, MasterKey, Service};
@@ -9,7 +11,8 @@ use crate::area::ReadError;
 use crate::area::encryption::{OpenError, UnacceptableForm};
 use crate::area::keys::{KeyError, WrongKey};
 use crate::catalog::{CatalogError, Indexed, Level, Resource};
-use crate::moving::mover::{Failure, MoveError, Unavailable};
+use crate::jobs::{Failure, JobError, Problem, ReportsError};
+use crate::moving::mover::Unavailable;
 
 fn storage_error() -> StorageError {
     StorageError::new(Operation::Read, "s3://bucket/OBJECT", Cause::Busy)
@@ -22,8 +25,10 @@ fn failure(error: Option<StorageError>) -> Box<Failure> {
         name: "dicom".to_owned(),
         attachment: Attachment::new(uuid, ContentType::DICOM).unwrap(),
         size: 100,
+        md5: None,
     };
-    Box::new(Failure { indexed, error })
+    let problem = error.map_or_else(Problem::missing, |error| Problem::of("not-moved", &error));
+    Box::new(Failure { indexed, problems: vec![problem] })
 }
 
 #[test]
@@ -80,35 +85,38 @@ fn keys() {
 }
 
 #[test]
-fn moves() {
+fn jobs() {
+    let path = || "reports/NAME.json".into();
+    let full = || io::Error::from(io::ErrorKind::StorageFull);
     let errors = [
-        MoveError::Several { count: 3, first: failure(None).to_string() },
-        MoveError::GaveUp { done: 5, instances: 50, count: 16, first: failure(Some(storage_error())) },
-        MoveError::Catalog(CatalogError::Unexpected("/instances/ID".to_owned())),
-        MoveError::Catalog(CatalogError::TooOld(OrthancVersion::new(1, 9, 0))),
-        MoveError::Unavailable(Unavailable::NotHybrid),
-        MoveError::Unavailable(Unavailable::NotWriteBack),
-        MoveError::Unavailable(Unavailable::NoCache),
-        MoveError::TooLarge { bytes: 20 << 30, capacity: 10 << 30 },
-        MoveError::Panicked,
-        MoveError::Stopped,
+        JobError::Several { count: 3, first: failure(None).to_string() },
+        JobError::GaveUp { done: 5, instances: 50, count: 16, first: failure(Some(storage_error())) },
+        JobError::Catalog(CatalogError::Unexpected("/instances/ID".to_owned())),
+        JobError::Catalog(CatalogError::TooOld(OrthancVersion::new(1, 9, 0))),
+        JobError::Unavailable(Unavailable::NotHybrid.to_string()),
+        JobError::Unavailable(Unavailable::NotWriteBack.to_string()),
+        JobError::Unavailable(Unavailable::NoCache.to_string()),
+        JobError::TooLarge { bytes: 20 << 30, capacity: 10 << 30 },
+        JobError::Report(ReportsError::Write { path: path(), error: full() }),
+        JobError::Report(ReportsError::Read { path: path(), error: full() }),
+        JobError::Panicked,
+        JobError::Stopped,
     ];
     for error in &errors {
         match error {
-            MoveError::Catalog(
+            JobError::Catalog(
                 CatalogError::Orthanc(_)
                 | CatalogError::Unexpected(_)
                 | CatalogError::TooOld(_)
                 | CatalogError::Stopped,
             ) => {}
-            MoveError::Several { .. } | MoveError::GaveUp { .. } => {}
-            MoveError::Unavailable(
-                Unavailable::NotHybrid | Unavailable::NotWriteBack | Unavailable::NoCache,
-            ) => {}
-            MoveError::TooLarge { .. } | MoveError::Panicked | MoveError::Stopped => {}
+            JobError::Several { .. } | JobError::GaveUp { .. } => {}
+            JobError::Unavailable(_) => {}
+            JobError::Report(ReportsError::Write { .. } | ReportsError::Read { .. }) => {}
+            JobError::TooLarge { .. } | JobError::Panicked | JobError::Stopped => {}
         }
     }
-    snapshot("moves", &errors);
+    snapshot("jobs", &errors);
 }
 
 /// Compares the messages, each after the name of its variant, with the snapshot `name`.

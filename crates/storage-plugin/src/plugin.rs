@@ -16,9 +16,9 @@ use crate::area::encryption::Encryption;
 use crate::area::{Area, Copies, DirectStores, KnownClear};
 use crate::config::EncryptionOptions;
 use crate::context::Context;
-use crate::moving::mover::Mover;
+use crate::jobs::{Courtesy, Host, Reports};
 use crate::moving::stored_form::Unchanged;
-use crate::moving::{Task, resume};
+use crate::moving::{Mover, Task, resume_move};
 use crate::operations::Routes;
 use crate::operations::metrics::Metrics;
 use crate::provider::{Provider, ProviderContext, c_str};
@@ -105,7 +105,14 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             state: state.clone(),
             delayed: !deletion_delay.is_zero(),
         };
-        let mover = Mover::new(context, form(encryption.as_ref()));
+        let courtesy = Courtesy::default();
+        let host = Host {
+            catalog: context.catalog(),
+            stop: runtime.stop().clone(),
+            courtesy: courtesy.clone(),
+            reports: state.as_deref().map(Reports::new).map(Arc::new),
+        };
+        let mover = Mover::new(context, host, form(encryption.as_ref()));
         let worker =
             state.clone().map(|state| DeletionWorker::new(storage.clone(), removable, state, deletion_delay));
         let uploads = storage
@@ -119,7 +126,8 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let clear = KnownClear::default();
         let direct_stores = DirectStores::default();
         let copies = Copies::default();
-        let area = Area { storage, encryption, clear, copies, deletions, runtime, metrics, direct_stores };
+        let area =
+            Area { storage, encryption, clear, copies, deletions, runtime, metrics, direct_stores, courtesy };
         orthanc
             .register_storage_area(Arc::new(area), ranges)
             .map_err(|error| others::explain::<P>(error, &configuration))?;
@@ -141,7 +149,8 @@ fn register_jobs(orthanc: &Orthanc, mover: &Mover) -> Result<(), OrthancError> {
     let mover = mover.clone();
     orthanc.register_job_unserializer(move |job_type, saved| {
         let task = Task::of(job_type)?;
-        Some(Box::new(resume(task, saved, |target| mover.for_job(task, target))?))
+        let job = resume_move(mover.host.clone(), saved, |target| mover.work(task, target))?;
+        Some(Box::new(job))
     })
 }
 

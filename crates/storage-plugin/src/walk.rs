@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::vec;
 
-use crate::catalog::{Catalog, CatalogError, Resource};
+use crate::catalog::{Catalog, CatalogError, Level, Resource, ResourceId};
 
 /// A position in a walk: the resources on the way to the last one that was finished, which is the last
 /// element. Empty at the beginning.
@@ -14,10 +14,29 @@ use crate::catalog::{Catalog, CatalogError, Resource};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Cursor(pub(crate) Vec<Resource>);
 
+/// Where a walk begins.
+#[derive(Debug)]
+enum Roots {
+    Resources(vec::IntoIter<Resource>),
+    /// All patients, of which there may be millions.
+    Patients(vec::IntoIter<ResourceId>),
+}
+
+impl Roots {
+    fn next(&mut self) -> Option<Resource> {
+        match self {
+            Self::Resources(roots) => roots.next(),
+            Self::Patients(patients) => {
+                patients.next().map(|id| Resource::new(Level::Patient, id.to_string()))
+            }
+        }
+    }
+}
+
 /// Visits each resource after everything below it.
 #[derive(Debug)]
 pub(crate) struct Walk {
-    roots: vec::IntoIter<Resource>,
+    roots: Roots,
     /// The resources in progress, from the top, and their children that were not visited yet.
     stack: Vec<(Resource, vec::IntoIter<Resource>)>,
     /// The part of the cursor that was not reached yet.
@@ -28,14 +47,35 @@ pub(crate) struct Walk {
 impl Walk {
     /// A walk through `roots` and everything below that continues after `cursor`.
     pub(crate) fn new(roots: Vec<Resource>, cursor: &Cursor) -> Self {
-        let mut walk = Self {
-            roots: Vec::new().into_iter(),
+        let mut walk = Self::at(cursor);
+        walk.roots = Roots::Resources(walk.remaining(roots));
+        walk
+    }
+
+    /// A walk through `patients` and everything below that continues after `cursor`.
+    pub(crate) fn through_patients(mut patients: Vec<ResourceId>, cursor: &Cursor) -> Self {
+        let mut walk = Self::at(cursor);
+        patients.sort_unstable();
+        if let Some(passed) = walk.rest.pop_front() {
+            let finished = walk.rest.is_empty();
+            let passed = ResourceId::parse(&passed.id);
+            patients.retain(|id| Some(*id) > passed || (Some(*id) == passed && !finished));
+            if patients.first().copied() != passed {
+                // The patient in progress no longer exists.
+                walk.rest.clear();
+            }
+        }
+        walk.roots = Roots::Patients(patients.into_iter());
+        walk
+    }
+
+    fn at(cursor: &Cursor) -> Self {
+        Self {
+            roots: Roots::Resources(Vec::new().into_iter()),
             stack: Vec::new(),
             rest: cursor.0.iter().cloned().collect(),
             cursor: cursor.clone(),
-        };
-        walk.roots = walk.remaining(roots);
-        walk
+        }
     }
 
     /// The position after the last visited resource.

@@ -24,6 +24,7 @@ use self::encryption::{Encryption, UnacceptableForm, form};
 use self::keys::KeyError;
 pub(crate) use self::read::{Copies, KnownClear, ReadError};
 use self::read::{Reading, Served};
+use crate::jobs::Courtesy;
 use crate::operations::metrics::{Metrics, Request};
 use crate::runtime::Runtime;
 
@@ -38,6 +39,7 @@ pub(crate) struct Area {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) direct_stores: DirectStores,
+    pub(crate) courtesy: Courtesy,
 }
 
 impl StorageArea for Area {
@@ -255,7 +257,7 @@ impl Area {
         serve: impl FnOnce() -> Result<Done, Failure>,
     ) -> Result<(), ErrorCode> {
         let start = Instant::now();
-        let running = self.metrics.begin(request);
+        let running = (self.metrics.begin(request), self.courtesy.user());
         let result = catch_unwind(AssertUnwindSafe(serve));
         drop(running);
         let time = start.elapsed();

@@ -1,29 +1,11 @@
 //! Moves of the same resources in opposite directions take turns.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use hybrid::Side;
 use parking_lot::Mutex;
 
-use crate::catalog::Resource;
-
-/// The resources of a job.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Family {
-    pub(crate) requested: HashSet<Resource>,
-    /// Everything above the requested resources.
-    pub(crate) ancestors: HashSet<Resource>,
-}
-
-impl Family {
-    /// Whether one resource belongs to both.
-    fn overlaps(&self, other: &Self) -> bool {
-        let mut requested = self.requested.iter();
-        requested.any(|resource| other.requested.contains(resource) || other.ancestors.contains(resource))
-            || other.requested.iter().any(|resource| self.ancestors.contains(resource))
-    }
-}
+use crate::jobs::Family;
 
 /// The jobs that are moving attachments.
 #[derive(Debug, Clone, Default)]
@@ -65,7 +47,7 @@ impl Drop for Turn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Level;
+    use crate::catalog::{Level, Resource};
 
     fn family(requested: &[(Level, &str)], ancestors: &[(Level, &str)]) -> Arc<Family> {
         let set =

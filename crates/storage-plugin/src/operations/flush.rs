@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hybrid::WriteBack;
-use orthanc_ffi::{Method, RestAnswer, RestFailure, RestRequest};
+use orthanc_ffi::{RestAnswer, RestFailure, RestRequest};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::catalog::CatalogError;
 use crate::context::Context;
-use crate::moving::bad_request;
+use crate::jobs::{bad_request, only_post};
 
 /// How long a request waits by default, in seconds. It holds one of Orthanc's HTTP threads, also after its client has
 /// broken the connection.
@@ -20,9 +20,7 @@ const LONGEST_TIMEOUT: u64 = 24 * 60 * 60;
 
 /// Uploads everything that is pending, and waits for that.
 pub(super) fn answer(context: &Context, request: &RestRequest<'_>) -> Result<RestAnswer, RestFailure> {
-    if request.method() != Method::Post {
-        return Err(RestFailure::MethodNotAllowed { allow: "POST" });
-    }
+    only_post(request)?;
     let limit = limit(request.body())?;
     let start = Instant::now();
     let flushed = match context.storage.local() {

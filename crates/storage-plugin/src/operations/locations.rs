@@ -1,6 +1,5 @@
 //! `GET /object-storage/locations/{id}`: where the attachments of a resource are.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bucket::{Naming, RetryPolicy, Seeker, StorageError};
@@ -10,6 +9,7 @@ use hybrid::{HybridStorage, Side, StoredCopy};
 use orthanc_ffi::{RestAnswer, RestFailure, RestRequest};
 use serde_json::{Value, json};
 
+use super::query::number;
 use crate::catalog::{Catalog, CatalogError, Indexed, Resource, unknown_id};
 use crate::context::Context;
 use crate::walk::{Cursor, Walk};
@@ -45,21 +45,6 @@ pub(super) fn answer(context: &Context, request: &RestRequest<'_>) -> Result<Res
         Ok(locations) => Ok(RestAnswer::json(&Value::Array(locations))),
         Err(error) => Err(RestFailure::Status { status: 502, message: error.to_string() }),
     }
-}
-
-/// A parameter of the query.
-fn number(
-    request: &RestRequest<'_>,
-    name: &str,
-    default: usize,
-    range: RangeInclusive<usize>,
-) -> Result<usize, RestFailure> {
-    let Some((_, text)) = request.query().iter().find(|(key, _)| *key == name) else { return Ok(default) };
-    text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
-        let (least, most) = range.into_inner();
-        let message = format!("{name} must be an integer from {least} to {most}");
-        RestFailure::Status { status: 400, message }
-    })
 }
 
 /// The attachments from number `since` on, at most `limit`. Their order does not change while nothing is added

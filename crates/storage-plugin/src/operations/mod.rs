@@ -3,6 +3,8 @@
 mod flush;
 mod locations;
 pub(crate) mod metrics;
+mod query;
+mod reports;
 mod write_back;
 
 use std::sync::Arc;
@@ -13,8 +15,7 @@ use serde_json::{Value, json};
 use self::metrics::Metrics;
 use crate::area::deletion::Deletions;
 use crate::context::Context;
-use crate::moving::mover::Mover;
-use crate::moving::{Task, start_job};
+use crate::moving::{Mover, Task, start_move};
 use crate::start::summary::{EncryptionFacts, Facts};
 
 /// What the routes need to answer.
@@ -31,19 +32,29 @@ impl Routes {
         let routes = Arc::new(self);
         if routes.context().storage.files().is_some() {
             let mover = routes.mover.clone();
-            orthanc.register_rest("/move-storage", move |request| start_job(&mover, Task::Move, request))?;
+            orthanc.register_rest("/move-storage", move |request| start_move(&mover, Task::Move, request))?;
         }
         // In all modes, since attachments may be pending when the mode is changed.
         let context = routes.context().clone();
         orthanc.register_rest("/object-storage/flush", move |request| flush::answer(&context, request))?;
         let mover = routes.mover.clone();
         orthanc.register_rest("/object-storage/prefetch", move |request| {
-            start_job(&mover, Task::Prefetch, request)
+            start_move(&mover, Task::Prefetch, request)
         })?;
         let status = Arc::clone(&routes);
         orthanc.register_rest("/object-storage/status", move |request| {
             only_get(request)?;
             Ok(RestAnswer::json(&status.status()))
+        })?;
+        let host = routes.mover.host.clone();
+        orthanc.register_rest("/object-storage/reports", move |request| {
+            only_get(request)?;
+            reports::list(&host)
+        })?;
+        let host = routes.mover.host.clone();
+        orthanc.register_rest("/object-storage/reports/([^/]+)", move |request| {
+            only_get(request)?;
+            reports::page(&host, request)
         })?;
         orthanc.register_rest("/object-storage/locations/([^/]*)", move |request| {
             only_get(request)?;

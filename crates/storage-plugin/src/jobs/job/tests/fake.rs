@@ -1,18 +1,17 @@
-//! An index that is computed, not stored, and a plugin that only counts moves.
+//! An index that is computed, not stored, and work that only counts attachments.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 
 use bucket::StorageError;
-use hybrid::{MoveOutcome, Side};
 use orthanc_ffi::{ErrorCode, OrthancError, OrthancVersion};
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::catalog::{Catalog, CatalogError, Indexed, Level, Resource, Rest};
-use crate::moving::mover::{JobContext, Moves};
-use crate::moving::turns::{Turn, Turns};
+use crate::jobs::{Batch, Courtesy, Family, Handled, Host, Problem, Turn, Work};
+use crate::stop::Stop;
 
 /// Children of each patient, study and series.
 #[derive(Debug, Clone, Copy)]
@@ -34,13 +33,14 @@ pub(super) fn resource(level: Level, instance: u32) -> Resource {
     Resource::new(level, format!("{:08x}-{instance:08x}-00000000-00000000-00000000", level as u32))
 }
 
-fn number(id: &str) -> u32 {
+pub(super) fn number(id: &str) -> u32 {
     u32::from_str_radix(&id[9..17], 16).unwrap()
 }
 
-/// One patient with everything below.
+/// Patients with everything below.
 #[derive(Debug)]
 pub(super) struct FakeRest {
+    patients: u32,
     shape: Shape,
     pub(super) calls: AtomicUsize,
     pub(super) deleted: Mutex<BTreeSet<Resource>>,
@@ -48,6 +48,14 @@ pub(super) struct FakeRest {
 
 impl FakeRest {
     fn answer(&self, path: &str) -> Option<Value> {
+        match path {
+            "/patients" => {
+                let first = |patient| resource(Level::Patient, patient * self.shape.instances());
+                return Some((0..self.patients).rev().map(|patient| json!(first(patient).id)).collect());
+            }
+            "/statistics" => return Some(json!({"CountInstances": self.patients * self.shape.instances()})),
+            _ => {}
+        }
         let mut parts = path[1..].splitn(3, '/');
         let found = Resource::parse(&format!("{}/{}", parts.next()?, parts.next()?))?;
         if self.deleted.lock().contains(&found) {
@@ -101,38 +109,49 @@ impl Rest for Arc<FakeRest> {
     }
 }
 
-/// Why the attachment of an instance cannot be moved.
+/// Why the attachment of an instance cannot be handled.
 type Trouble = fn(u32) -> Option<StorageError>;
 
 #[derive(Debug, Clone)]
 pub(super) struct Fake {
     pub(super) rest: Arc<FakeRest>,
-    catalog: Catalog,
-    turns: Turns,
-    pub(super) is_stopping: Arc<AtomicBool>,
+    pub(super) host: Host,
     pub(super) capacity: Option<u64>,
-    /// How often each attachment was moved, by the number of its instance.
-    pub(super) moves: Arc<Mutex<BTreeMap<u32, u32>>>,
+    pub(super) parameters: Map<String, Value>,
+    /// How often each attachment was handled, by the number of its instance.
+    pub(super) handled: Arc<Mutex<BTreeMap<u32, u32>>>,
     pub(super) error: Arc<Mutex<Trouble>>,
-    /// Whether moves go on after their results are known.
+    /// Whether a turn is held when the results are known.
     pub(super) is_slow: Arc<AtomicBool>,
-    pub(super) in_progress: Arc<Mutex<Option<Arc<Turn>>>>,
+    pub(super) in_progress: Arc<Mutex<Option<Turn>>>,
+    /// The turn of the job that has entered last. Another job waits for its end.
+    turn: Arc<Mutex<Weak<()>>>,
 }
 
 impl Fake {
     pub(super) fn new(shape: [u32; 3]) -> Self {
-        let rest = FakeRest { shape: Shape(shape), calls: AtomicUsize::new(0), deleted: Mutex::default() };
-        let rest = Arc::new(rest);
-        Self {
+        Self::with_patients(1, shape)
+    }
+
+    pub(super) fn with_patients(patients: u32, shape: [u32; 3]) -> Self {
+        let calls = AtomicUsize::new(0);
+        let rest = Arc::new(FakeRest { patients, shape: Shape(shape), calls, deleted: Mutex::default() });
+        let host = Host {
             catalog: Catalog::new(Arc::clone(&rest)),
+            stop: Stop::new(),
+            courtesy: Courtesy::default(),
+            reports: None,
+        };
+        Self {
             rest,
-            turns: Turns::default(),
-            is_stopping: Arc::default(),
+            host,
             capacity: None,
-            moves: Arc::default(),
+            parameters: Map::new(),
+            handled: Arc::default(),
             error: Arc::new(Mutex::new(|_| None)),
             is_slow: Arc::default(),
             in_progress: Arc::default(),
+            turn: Arc::default(),
         }
     }
 
@@ -140,47 +159,78 @@ impl Fake {
         self.rest.calls.load(Ordering::Relaxed)
     }
 
-    /// The instances whose attachments were moved.
-    pub(super) fn moved(&self) -> Vec<u32> {
-        self.moves.lock().keys().copied().collect()
+    /// The instances whose attachments were handled.
+    pub(super) fn instances(&self) -> Vec<u32> {
+        self.handled.lock().keys().copied().collect()
     }
 
-    /// Whether each attachment of `instances` was moved once, and no other one.
-    pub(super) fn moved_once(&self, instances: impl Iterator<Item = u32>) -> bool {
-        let moves = self.moves.lock();
-        moves.iter().map(|(instance, times)| (*instance, *times)).eq(instances.map(|instance| (instance, 1)))
+    /// Whether each attachment of `instances` was handled once, and no other one.
+    pub(super) fn handled_once(&self, instances: impl Iterator<Item = u32>) -> bool {
+        let handled = self.handled.lock();
+        handled
+            .iter()
+            .map(|(instance, times)| (*instance, *times))
+            .eq(instances.map(|instance| (instance, 1)))
     }
 }
 
-impl JobContext for Fake {
-    fn is_stopping(&self) -> bool {
-        self.is_stopping.load(Ordering::Relaxed)
+impl Work for Fake {
+    fn job_type(&self) -> &'static str {
+        "Fake"
     }
 
-    fn catalog(&self) -> &Catalog {
-        &self.catalog
+    fn parameters(&self) -> Map<String, Value> {
+        self.parameters.clone()
     }
 
-    fn turns(&self) -> &Turns {
-        &self.turns
+    fn counters(&self) -> &'static [&'static str] {
+        &["Handled", "Bytes"]
     }
 
-    fn capacity(&self, _: Side) -> Option<u64> {
+    fn aim(&self) -> String {
+        "count attachments".to_owned()
+    }
+
+    fn outcome_of_problem(&self) -> String {
+        "not counted".to_owned()
+    }
+
+    fn fails_with_problems(&self) -> bool {
+        true
+    }
+
+    fn capacity(&self) -> Option<u64> {
         self.capacity
     }
 
-    fn begin(&self, attachments: Vec<Indexed>, _: Side, turn: Arc<Turn>) -> Moves {
+    fn enter(&self, _: &Arc<Family>) -> Option<Turn> {
+        let mut last = self.turn.lock();
+        if last.upgrade().is_some() {
+            return None;
+        }
+        let turn = Arc::new(());
+        *last = Arc::downgrade(&turn);
+        Some(turn)
+    }
+
+    fn waiting_for(&self) -> String {
+        "another job".to_owned()
+    }
+
+    fn begin(&self, attachments: Vec<Indexed>, _: usize, turn: Turn) -> Batch {
         let (sender, results) = mpsc::channel();
         for indexed in attachments {
             let instance = number(&indexed.resource.id);
-            let error = (*self.error.lock())(instance);
-            if error.is_none() {
-                *self.moves.lock().entry(instance).or_default() += 1;
-            }
-            let moved = error.map_or(Ok(MoveOutcome::Moved { bytes: 10 }), Err);
-            sender.send((indexed, moved)).unwrap();
+            let handled = match (*self.error.lock())(instance) {
+                Some(error) => Handled::problem(Problem::of("not-counted", &error)),
+                None => {
+                    *self.handled.lock().entry(instance).or_default() += 1;
+                    Handled { counts: vec![("Handled", 1), ("Bytes", 10)], ..Handled::default() }
+                }
+            };
+            sender.send((indexed, handled)).unwrap();
         }
         *self.in_progress.lock() = self.is_slow.load(Ordering::Relaxed).then_some(turn);
-        Moves { results, ending: Arc::default(), task: None }
+        Batch { results, ending: Arc::default(), task: None }
     }
 }

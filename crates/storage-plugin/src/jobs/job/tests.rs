@@ -5,15 +5,23 @@ mod fake;
 use std::sync::atomic::Ordering;
 
 use bucket::{Cause, Operation, StorageError};
+use hybrid::{Purpose, Side, StateDirectory};
 
 use self::fake::{Fake, Shape, resource};
 use super::*;
+use crate::catalog::Level;
+use crate::jobs::Reports;
+use crate::moving::resume_move;
 
 /// What a saved job takes in addition to the ids of its request.
 const STATE: usize = 64 * 1024;
 
-fn job(fake: &Fake, target: Side, requested: &[Resource]) -> MoveJob {
-    let mut job = MoveJob::new(Arc::new(fake.clone()), Task::Move, target, requested.to_vec());
+fn job(fake: &Fake, requested: &[Resource]) -> StorageJob {
+    with_scope(fake, Scope::resources(requested.to_vec()))
+}
+
+fn with_scope(fake: &Fake, scope: Scope) -> StorageJob {
+    let mut job = StorageJob::new(fake.host.clone(), Arc::new(fake.clone()), scope);
     job.step = Duration::ZERO;
     job
 }
@@ -31,7 +39,7 @@ struct Ended {
 }
 
 /// Calls steps until the job ends, and reads the state after each, as Orthanc does.
-fn finish(job: &mut MoveJob) -> Ended {
+fn finish(job: &mut StorageJob) -> Ended {
     let mut ended = Ended { result: JobStep::Continue, steps: 0, state: 0 };
     while ended.result == JobStep::Continue {
         ended.result = job.step();
@@ -44,18 +52,18 @@ fn finish(job: &mut MoveJob) -> Ended {
 }
 
 /// The job after a restart of Orthanc.
-fn restarted(job: MoveJob, fake: &Fake) -> MoveJob {
+fn restarted(job: StorageJob, fake: &Fake) -> StorageJob {
     let saved = job.serialized().unwrap();
     drop(job);
-    let mut restored = resume(Task::Move, &saved, |_| Err(Unavailable::NotHybrid)).unwrap();
+    let scope = Scope::read(&saved["Content"]);
+    let mut restored = resume(fake.host.clone(), Arc::new(fake.clone()), scope, &saved);
     assert_eq!(restored.serialized().unwrap(), saved);
-    restored.context = Ok(Arc::new(fake.clone()));
     restored.step = Duration::ZERO;
     restored
 }
 
 fn error(cause: Cause) -> StorageError {
-    StorageError::new(Operation::Move, "s3://bucket/OBJECT", cause)
+    StorageError::new(Operation::Read, "s3://bucket/OBJECT", cause)
 }
 
 /// Most memory that this process has had, in bytes.
@@ -70,12 +78,12 @@ fn peak_memory() -> u64 {
 fn cost_of_a_long_job_is_linear() {
     let shape = [10, 100, 100];
     let fake = Fake::new(shape);
-    let mut job = job(&fake, Side::ObjectStorage, &patient());
+    let mut job = job(&fake, &patient());
     job.step = Duration::from_millis(1);
     let Ended { result, state, .. } = finish(&mut job);
     assert_eq!(result, JobStep::Success);
-    assert!(fake.moved_once(0..100_000));
-    assert_eq!(job.content()["MovedAttachments"], 100_000);
+    assert!(fake.handled_once(0..100_000));
+    assert_eq!(job.content()["Handled"], 100_000);
     // Two calls for each attachment; three for each series, study and patient: to count, to list, and for
     // its own attachments.
     assert_eq!(fake.calls(), 2 * 100_000 + 3 * (1000 + 10 + 1));
@@ -89,12 +97,12 @@ fn long_request_adds_only_its_ids_to_the_state() {
     let shape = Shape([1, 1, 50_000]);
     let fake = Fake::new(shape.0);
     let instances: Vec<Resource> = (0..shape.instances()).map(|id| resource(Level::Instance, id)).collect();
-    let mut job = job(&fake, Side::ObjectStorage, &instances);
+    let mut job = job(&fake, &instances);
     // A step must be long: Orthanc reads the state after each.
     job.step = STEP;
     let Ended { result, steps, state } = finish(&mut job);
     assert_eq!(result, JobStep::Success);
-    assert!(fake.moved_once(0..50_000));
+    assert!(fake.handled_once(0..50_000));
     assert!(steps < 500, "{steps} steps are not much fewer than {} batches", 50_000 / 16);
     let ids = 47 * 50_000;
     assert!((ids..ids + STATE).contains(&state), "{state}");
@@ -106,31 +114,31 @@ fn long_request_adds_only_its_ids_to_the_state() {
 #[test]
 fn restarted_job_continues_at_its_position() {
     let fake = Fake::new([2, 3, 20]);
-    let mut job = job(&fake, Side::FileSystem, &patient());
-    while fake.moved().len() < 50 {
+    let mut job = job(&fake, &patient());
+    while fake.instances().len() < 50 {
         assert_eq!(job.step(), JobStep::Continue);
     }
     while job.progress.done < 48 {
         assert_eq!(job.step(), JobStep::Continue);
     }
     let before = job.content();
-    assert_eq!((&before["MovedAttachments"], &before["InstancesCount"]), (&json!(48), &json!(120)));
+    assert_eq!((&before["Handled"], &before["InstancesCount"]), (&json!(48), &json!(120)));
     // The series in progress is deleted, and resources before it and after it.
     for (level, instance) in [(Level::Series, 40), (Level::Instance, 7), (Level::Instance, 77)] {
         fake.rest.deleted.lock().insert(resource(level, instance));
     }
-    fake.moves.lock().clear();
+    fake.handled.lock().clear();
     let mut job = restarted(job, &fake);
-    assert_eq!(job.content()["MovedAttachments"], 48);
+    assert_eq!(job.content()["Handled"], 48);
     assert_eq!(finish(&mut job).result, JobStep::Success);
-    assert!(fake.moved_once((60..120).filter(|instance| *instance != 77)), "{:?}", fake.moved());
-    assert_eq!(job.content()["MovedAttachments"], 48 + 59);
+    assert!(fake.handled_once((60..120).filter(|instance| *instance != 77)), "{:?}", fake.instances());
+    assert_eq!(job.content()["Handled"], 48 + 59);
 }
 
 #[test]
 fn job_can_be_interrupted_after_each_batch() {
     let fake = Fake::new([2, 2, 5]);
-    let mut job = job(&fake, Side::FileSystem, &patient());
+    let mut job = job(&fake, &patient());
     let mut restarts = 0;
     loop {
         let done = job.progress.done;
@@ -142,12 +150,12 @@ fn job_can_be_interrupted_after_each_batch() {
             restarts += 1;
         }
     }
-    assert!(fake.moved_once(0..20), "{:?}", fake.moved());
-    assert_eq!((restarts, &job.content()["MovedAttachments"]), (2, &json!(20)));
+    assert!(fake.handled_once(0..20), "{:?}", fake.instances());
+    assert_eq!((restarts, &job.content()["Handled"]), (2, &json!(20)));
 }
 
 #[test]
-fn nested_resources_are_moved_once() {
+fn nested_resources_are_handled_once() {
     let fake = Fake::new([2, 2, 5]);
     let requested = [
         resource(Level::Study, 0),
@@ -155,9 +163,9 @@ fn nested_resources_are_moved_once() {
         resource(Level::Instance, 3),
         resource(Level::Instance, 12),
     ];
-    let mut job = job(&fake, Side::FileSystem, &requested);
+    let mut job = job(&fake, &requested);
     assert_eq!(finish(&mut job).result, JobStep::Success);
-    assert!(fake.moved_once((0..10).chain([12])), "{:?}", fake.moved());
+    assert!(fake.handled_once((0..10).chain([12])), "{:?}", fake.instances());
     assert_eq!(job.content()["InstancesCount"], 11);
     assert_eq!(job.content()["Resources"]["Series"].as_array().map(Vec::len), Some(1), "as requested");
 }
@@ -167,19 +175,19 @@ fn failures_do_not_end_the_job() {
     let fake = Fake::new([2, 10, 50]);
     *fake.error.lock() =
         |instance| (instance % 5 == 0).then(|| error(Cause::NotAcceptable("x".repeat(10_000))));
-    let mut job = job(&fake, Side::FileSystem, &patient());
+    let mut job = job(&fake, &patient());
     let Ended { result, state, .. } = finish(&mut job);
     assert_eq!(result, JobStep::Failure);
-    assert!(fake.moved_once((0..1000).filter(|instance| instance % 5 != 0)));
+    assert!(fake.handled_once((0..1000).filter(|instance| instance % 5 != 0)));
     assert!(state < STATE, "{state}");
     let content = restarted(job, &fake).content();
-    assert_eq!((&content["MovedAttachments"], &content["Failures"]), (&json!(800), &json!(200)));
+    assert_eq!((&content["Handled"], &content["Failures"]), (&json!(800), &json!(200)));
     let failed = content["FailedAttachments"].as_array().unwrap();
     assert_eq!(failed.len(), 100);
     assert_eq!(failed[1]["Uuid"], "00000005-0000-4000-8000-000000000000");
     assert_eq!(failed[1]["Name"], "dicom");
     assert_eq!(failed[1]["Resource"], resource(Level::Instance, 5).to_string());
-    assert!(failed[1]["Error"].as_str().unwrap().starts_with("cannot move s3://bucket/OBJECT: x"));
+    assert!(failed[1]["Error"].as_str().unwrap().starts_with("cannot read s3://bucket/OBJECT: x"));
     let error = content["Error"].as_str().unwrap();
     assert!(error.contains("200; the first: attachment 00000000-0000-4000-8000-000000000000"), "{error}");
 }
@@ -188,60 +196,58 @@ fn failures_do_not_end_the_job() {
 fn resubmitted_job_tries_failures_again() {
     let fake = Fake::new([1, 1, 50]);
     *fake.error.lock() = |instance| (instance == 5).then(|| error(Cause::CopiesDiffer));
-    let mut job = job(&fake, Side::FileSystem, &patient());
+    let mut job = job(&fake, &patient());
     assert_eq!(finish(&mut job).result, JobStep::Failure);
     *fake.error.lock() = |_| None;
     job.reset();
     assert_eq!(job.content().get("Error"), None);
     assert_eq!(job.content()["Failures"], 0);
     assert_eq!(finish(&mut job).result, JobStep::Success);
-    assert!(fake.moved().contains(&5));
+    assert!(fake.instances().contains(&5));
 }
 
 #[test]
 fn job_gives_up_when_a_storage_does_not_work() {
     let fake = Fake::new([1, 1, 100]);
     *fake.error.lock() = |instance| (instance >= 32).then(|| error(Cause::Denied));
-    let mut job = job(&fake, Side::FileSystem, &patient());
+    let mut job = job(&fake, &patient());
     assert_eq!(finish(&mut job).result, JobStep::Failure);
     let error = job.content()["Error"].as_str().unwrap().to_owned();
     assert!(error.starts_with("gave up after 32 of 100 instances"), "{error}");
     // To count and to list; for each of 48 attachments; to see whether the 16 still exist.
     assert_eq!(fake.calls(), 2 * 3 + 48 * 2 + 16);
-    fake.moves.lock().clear();
+    fake.handled.lock().clear();
     *fake.error.lock() = |_| None;
     let mut job = restarted(job, &fake);
     job.reset();
     assert_eq!(finish(&mut job).result, JobStep::Success);
-    assert!(fake.moved_once(32..100), "{:?}", fake.moved());
-    assert_eq!((&job.content()["MovedAttachments"], &job.content()["Failures"]), (&json!(100), &json!(0)));
+    assert!(fake.handled_once(32..100), "{:?}", fake.instances());
+    assert_eq!((&job.content()["Handled"], &job.content()["Failures"]), (&json!(100), &json!(0)));
 }
 
 #[test]
 fn job_does_not_give_up_because_of_attachments() {
     let fake = Fake::new([1, 1, 100]);
     *fake.error.lock() = |instance| (instance < 64).then(|| error(Cause::CopiesDiffer));
-    let mut job = job(&fake, Side::FileSystem, &patient());
+    let mut job = job(&fake, &patient());
     assert_eq!(finish(&mut job).result, JobStep::Failure);
-    assert!(fake.moved_once(64..100), "{:?}", fake.moved());
+    assert!(fake.handled_once(64..100), "{:?}", fake.instances());
 }
 
 #[test]
-fn opposite_jobs_take_turns() {
+fn jobs_take_turns() {
     let fake = Fake::new([2, 2, 50]);
-    let mut first = job(&fake, Side::FileSystem, &patient());
-    while fake.moved().is_empty() {
+    let mut first = job(&fake, &patient());
+    while fake.instances().is_empty() {
         first.step();
     }
-    let mut second = job(&fake, Side::ObjectStorage, &[resource(Level::Series, 50)]);
-    let mut third = job(&fake, Side::FileSystem, &[resource(Level::Study, 0)]);
-    fake.moves.lock().clear();
+    let mut second = job(&fake, &[resource(Level::Series, 50)]);
+    fake.handled.lock().clear();
     while second.content().get("WaitingFor").is_none() {
         assert_eq!(second.step(), JobStep::Continue);
     }
     assert_eq!(second.step(), JobStep::Continue);
-    assert!(fake.moved().is_empty());
-    assert_eq!(finish(&mut third).result, JobStep::Success, "the same direction does not wait");
+    assert!(fake.instances().is_empty());
     // A paused job does not hold up others, and waits for them when it is resumed.
     first.stop(StopReason::Paused);
     while second.content().get("WaitingFor").is_some() {
@@ -252,19 +258,19 @@ fn opposite_jobs_take_turns() {
     }
     drop(second);
     assert_eq!(finish(&mut first).result, JobStep::Success);
-    assert_eq!(first.content()["MovedAttachments"], 200);
+    assert_eq!(first.content()["Handled"], 200);
 }
 
 #[test]
-fn last_moves_of_a_paused_job_end_first() {
+fn last_attachments_of_a_paused_job_end_first() {
     let fake = Fake::new([1, 1, 50]);
     fake.is_slow.store(true, Ordering::Relaxed);
-    let mut first = job(&fake, Side::FileSystem, &patient());
-    while fake.moved().is_empty() {
+    let mut first = job(&fake, &patient());
+    while fake.instances().is_empty() {
         first.step();
     }
     first.stop(StopReason::Paused);
-    let mut second = job(&fake, Side::ObjectStorage, &patient());
+    let mut second = job(&fake, &patient());
     fake.is_slow.store(false, Ordering::Relaxed);
     while second.content().get("WaitingFor").is_none() {
         assert_eq!(second.step(), JobStep::Continue);
@@ -276,11 +282,11 @@ fn last_moves_of_a_paused_job_end_first() {
 #[test]
 fn stopped_job_does_not_call_orthanc() {
     let fake = Fake::new([2, 2, 50]);
-    let mut job = job(&fake, Side::FileSystem, &patient());
+    let mut job = job(&fake, &patient());
     for _ in 0..20 {
         job.step();
     }
-    fake.is_stopping.store(true, Ordering::Relaxed);
+    fake.host.stop.now();
     let calls = fake.calls();
     assert_eq!(job.step(), JobStep::Continue);
     job.step = STEP;
@@ -291,7 +297,7 @@ fn stopped_job_does_not_call_orthanc() {
 #[test]
 fn step_ends_in_time() {
     let fake = Fake::new([10, 100, 100]);
-    let mut job = job(&fake, Side::FileSystem, &patient());
+    let mut job = job(&fake, &patient());
     let calls = fake.calls();
     assert_eq!(job.step(), JobStep::Continue);
     assert!(fake.calls() <= calls + 4);
@@ -306,26 +312,20 @@ fn jobs_of_earlier_plugins_start_again() {
     });
     let without_resources = json!({"Content": {}, "Instances": instances, "TargetStorage": "file-system"});
     let earlier = json!({
-        "Content": {"Resources": {"Studies": [study]}, "MovedAttachments": 2}, "TargetStorage": "file-system",
+        "Content": {"Resources": {"Studies": [study]}, "Handled": 2}, "TargetStorage": "file-system",
         "Instances": instances, "Parents": {"Studies": [study]}, "Position": 2,
     });
     for saved in [cpp, without_resources, earlier] {
         let fake = Fake::new([2, 2, 2]);
-        let mut job = resume(Task::Move, &saved, |_| Err(Unavailable::NotHybrid)).unwrap();
-        assert_eq!(job.target, Side::FileSystem);
-        job.context = Ok(Arc::new(fake.clone()));
+        let work = |target| -> Arc<dyn Work> {
+            assert_eq!(target, Side::FileSystem);
+            Arc::new(fake.clone())
+        };
+        let mut job = resume_move(fake.host.clone(), &saved, work).unwrap();
         assert_eq!(finish(&mut job).result, JobStep::Success);
-        assert!(fake.moved_once(0..4), "{saved}: {:?}", fake.moved());
-        assert_eq!(job.content()["MovedAttachments"], 4);
+        assert!(fake.handled_once(0..4), "{saved}: {:?}", fake.instances());
+        assert_eq!(job.content()["Handled"], 4);
     }
-}
-
-#[test]
-fn job_fails_without_hybrid_storage() {
-    let saved = job(&Fake::new([1, 1, 1]), Side::FileSystem, &patient()).serialized().unwrap();
-    let mut job = resume(Task::Move, &saved, |_| Err(Unavailable::NotHybrid)).unwrap();
-    assert_eq!(job.step(), JobStep::Failure);
-    assert!(job.content()["Error"].as_str().unwrap().contains("HybridMode"));
 }
 
 #[test]
@@ -341,11 +341,107 @@ fn nothing_is_copied_to_a_target_that_is_too_small() {
         for (capacity, result) in [(size, JobStep::Success), (size - 1, JobStep::Failure)] {
             let mut fake = Fake::new([1, 4, 5]);
             fake.capacity = Some(capacity);
-            let mut job = job(&fake, Side::FileSystem, &requested);
+            let mut job = job(&fake, &requested);
             assert_eq!(finish(&mut job).result, result);
             let expected = if result == JobStep::Success { size / 10 } else { 0 };
-            assert_eq!(fake.moved().len() as u64, expected, "{requested:?}");
+            assert_eq!(fake.instances().len() as u64, expected, "{requested:?}");
             assert_eq!(job.content()["Error"].is_string(), result == JobStep::Failure);
         }
     }
+}
+
+/// Reports in a temporary state directory.
+fn with_reports(fake: &mut Fake) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let purpose = Purpose { bucket: "memory".to_owned(), settings: String::new() };
+    let state = StateDirectory::open(folder.path(), &purpose).unwrap();
+    fake.host.reports = Some(Arc::new(Reports::new(&state)));
+    folder
+}
+
+#[test]
+fn everything_is_handled_and_continued() {
+    let mut fake = Fake::with_patients(40, [1, 1, 3]);
+    let _folder = with_reports(&mut fake);
+    *fake.error.lock() = |instance| (instance % 2 == 0).then(|| error(Cause::CopiesDiffer));
+    let mut job = with_scope(&fake, Scope::Everything);
+    job.watch().set_job_id("JOB");
+    let mut restarts = 0;
+    let result = loop {
+        let done = job.progress.done;
+        match job.step() {
+            JobStep::Continue => {}
+            result => break result,
+        }
+        if job.progress.done > done {
+            // What a killed process has reported after it was saved last is not reported twice.
+            let saved = restarted(job, &fake);
+            let mut killed = restarted(saved, &fake);
+            let before = killed.serialized().unwrap();
+            while killed.progress.done < 110 && killed.serialized().unwrap()["Cursor"] == before["Cursor"] {
+                killed.step();
+            }
+            fake.handled.lock().clear();
+            let scope = Scope::read(&before["Content"]);
+            job = resume(fake.host.clone(), Arc::new(fake.clone()), scope, &before);
+            job.step = Duration::ZERO;
+            restarts += 1;
+        }
+    };
+    assert_eq!(result, JobStep::Failure);
+    job.stop(StopReason::Failure);
+    assert!(restarts > 3);
+    let content = job.content();
+    assert_eq!((&content["Handled"], &content["Failures"]), (&json!(60), &json!(60)));
+    assert_eq!(content["InstancesCount"], 120);
+    assert_eq!(content.get("Resources"), None);
+
+    let reports = fake.host.reports.clone().unwrap();
+    let page = reports.page("JOB", 0, 1000).unwrap().unwrap();
+    let mut found: Vec<u32> =
+        page.findings.iter().map(|finding| fake::number(finding["Resource"].as_str().unwrap())).collect();
+    found.sort_unstable();
+    assert!(found.into_iter().eq((0..120).step_by(2)));
+    assert_eq!((&page.summary["State"], &page.summary["Findings"]), (&json!("Failure"), &json!(60)));
+    assert_eq!(page.findings[0]["Problem"], "not-counted");
+    let rest = reports.page("JOB", 50, 1000).unwrap().unwrap();
+    assert_eq!(rest.findings, page.findings[50..]);
+    assert_eq!(reports.page("other", 0, 10).unwrap(), None);
+}
+
+#[test]
+fn job_starts_again_if_its_report_is_lost() {
+    let mut fake = Fake::new([1, 1, 50]);
+    let folder = with_reports(&mut fake);
+    *fake.error.lock() = |_| Some(error(Cause::CopiesDiffer));
+    let mut job = job(&fake, &patient());
+    while job.progress.done < 32 {
+        job.step();
+    }
+    let saved = job.serialized().unwrap();
+    drop(job);
+    for report in std::fs::read_dir(folder.path().join("0/reports")).unwrap() {
+        std::fs::remove_file(report.unwrap().path()).unwrap();
+    }
+    *fake.error.lock() = |_| None;
+    let scope = Scope::read(&saved["Content"]);
+    let mut job = resume(fake.host.clone(), Arc::new(fake.clone()), scope, &saved);
+    assert_eq!(finish(&mut job).result, JobStep::Success);
+    assert!(fake.handled_once(0..50));
+}
+
+#[test]
+fn last_reports_are_kept() {
+    let mut fake = Fake::new([1, 1, 1]);
+    let folder = with_reports(&mut fake);
+    for number in 0..25 {
+        let mut job = job(&fake, &patient());
+        job.watch().set_job_id(&number.to_string());
+        finish(&mut job);
+    }
+    let list = fake.host.reports.clone().unwrap().list().unwrap();
+    let ids: Vec<&str> = list.iter().map(|summary| summary["JobId"].as_str().unwrap()).collect();
+    assert_eq!(ids, (5..25).rev().map(|number| number.to_string()).collect::<Vec<_>>());
+    assert_eq!(list[0]["State"], "Success");
+    assert_eq!(std::fs::read_dir(folder.path().join("0/reports")).unwrap().count(), 40);
 }

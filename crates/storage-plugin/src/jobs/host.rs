@@ -1,0 +1,19 @@
+//! What every job needs from the plugin.
+
+use std::sync::Arc;
+
+use super::courtesy::Courtesy;
+use super::reports::Reports;
+use crate::catalog::Catalog;
+use crate::stop::Stop;
+
+/// What every job needs from the plugin.
+#[derive(Debug, Clone)]
+pub(crate) struct Host {
+    /// Orthanc's index, until Orthanc stops.
+    pub(crate) catalog: Catalog,
+    pub(crate) stop: Stop,
+    pub(crate) courtesy: Courtesy,
+    /// `None` without a state directory: then the content of a job is all that is known of it.
+    pub(crate) reports: Option<Arc<Reports>>,
+}

@@ -1,0 +1,283 @@
+//! The job that Orthanc sees. It can be interrupted at any moment and resumed, since each attachment is handled on its
+//! own.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use orthanc_ffi::{Job, JobStep, StopReason};
+use parking_lot::{Condvar, Mutex};
+use serde_json::{Map, Value, json};
+
+use super::error::JobError;
+use super::host::Host;
+use super::recorder::{Position, Recorder};
+use super::run::{Bench, Progress, Run};
+use super::scope::Scope;
+use super::tally::Tally;
+use super::work::Work;
+use crate::catalog::Resource;
+use crate::walk::Cursor;
+
+/// Duration of one step, after which Orthanc may pause or cancel the job. Orthanc also gets the state of the
+/// job, which contains the ids of the request, so shorter steps would be expensive.
+const STEP: Duration = Duration::from_secs(1);
+
+/// Handles many attachments.
+#[derive(Debug)]
+pub(crate) struct StorageJob {
+    host: Host,
+    work: Arc<dyn Work>,
+    scope: Scope,
+    progress: Progress,
+    /// Whether the job ended before all attachments were tried, and continues when it is resubmitted.
+    gave_up: bool,
+    error: Option<String>,
+    /// `None` before the first step, and after an interruption.
+    run: Option<Run>,
+    step: Duration,
+    watch: Arc<Watch>,
+}
+
+/// Lets a request wait for the end of the job, and tells the job its id.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    end: Mutex<Option<End>>,
+    ended: Condvar,
+    /// `None` without a state directory.
+    recorder: Option<Recorder>,
+}
+
+/// How a job left the running state.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum End {
+    Success(Value),
+    Failure(String),
+    Paused,
+    Canceled,
+    /// Orthanc dropped the job.
+    Gone,
+}
+
+impl Watch {
+    fn new(recorder: Option<Recorder>) -> Arc<Self> {
+        Arc::new(Self { recorder, ..Self::default() })
+    }
+
+    fn set(&self, end: End) {
+        *self.end.lock() = Some(end);
+        self.ended.notify_all();
+    }
+
+    /// Waits for the end of the job, at most for `limit`.
+    pub(super) fn wait(&self, limit: Duration) -> Option<End> {
+        let mut end = self.end.lock();
+        if end.is_none() {
+            self.ended.wait_for(&mut end, limit);
+        }
+        end.clone()
+    }
+
+    /// Notes the job's id, by which its report is found.
+    pub(super) fn set_job_id(&self, id: &str) {
+        if let Some(recorder) = &self.recorder {
+            recorder.set_job_id(id);
+        }
+    }
+}
+
+impl StorageJob {
+    pub(crate) fn new(host: Host, work: Arc<dyn Work>, scope: Scope) -> Self {
+        let reports = host.reports.clone();
+        let recorder = reports.map(|reports| Recorder::new(reports, work.job_type()));
+        let progress = Progress::new(work.counters());
+        Self::with(host, work, scope, progress, recorder)
+    }
+
+    fn with(
+        host: Host,
+        work: Arc<dyn Work>,
+        scope: Scope,
+        progress: Progress,
+        recorder: Option<Recorder>,
+    ) -> Self {
+        Self {
+            host,
+            work,
+            scope,
+            progress,
+            gave_up: false,
+            error: None,
+            run: None,
+            step: STEP,
+            watch: Watch::new(recorder),
+        }
+    }
+
+    pub(super) fn watch(&self) -> Arc<Watch> {
+        Arc::clone(&self.watch)
+    }
+
+    fn advance(&mut self) -> Result<JobStep, JobError> {
+        self.work.check().map_err(JobError::Unavailable)?;
+        let watch = Arc::clone(&self.watch);
+        let recorder = watch.recorder.as_ref();
+        if self.run.is_none() && !self.host.stop.is_given() {
+            if self.work.starts_again() {
+                self.progress = Progress::new(self.work.counters());
+            }
+            if let Some(recorder) = recorder
+                && !recorder.open(self.progress.reported)?
+            {
+                tracing::warn!("the report of the job is not complete, so that the job starts again");
+                self.progress = Progress::new(self.work.counters());
+            }
+        }
+        let bench = Bench { host: &self.host, work: &*self.work, recorder };
+        let run = self.run.get_or_insert_with(|| Run::new(&self.scope, bench.work));
+        if !run.advance(&bench, &mut self.progress, Instant::now() + self.step)? {
+            return Ok(JobStep::Continue);
+        }
+        match self.progress.tally.error().filter(|_| self.work.fails_with_problems()) {
+            None => Ok(JobStep::Success),
+            Some(error) => Err(error),
+        }
+    }
+
+    fn end_run(&mut self) {
+        if let Some(run) = self.run.take() {
+            run.end(&self.host);
+        }
+    }
+}
+
+impl Job for StorageJob {
+    fn step(&mut self) -> JobStep {
+        match self.advance() {
+            Ok(step) => step,
+            Err(JobError::Stopped) => {
+                self.end_run();
+                // Orthanc keeps asking for steps until it has stopped.
+                thread::sleep(Duration::from_millis(50));
+                JobStep::Continue
+            }
+            Err(error) => {
+                self.end_run();
+                tracing::error!("cannot {}: {error}", self.work.aim());
+                self.gave_up = error.can_continue();
+                self.error = Some(error.to_string());
+                JobStep::Failure
+            }
+        }
+    }
+
+    fn stop(&mut self, reason: StopReason) {
+        self.end_run();
+        let (state, end) = match reason {
+            StopReason::Success => ("Success", End::Success(self.content())),
+            StopReason::Failure => {
+                let panicked = || JobError::Panicked.to_string();
+                ("Failure", End::Failure(self.error.clone().unwrap_or_else(panicked)))
+            }
+            StopReason::Paused => ("Paused", End::Paused),
+            StopReason::Canceled => ("Canceled", End::Canceled),
+        };
+        if let Some(recorder) = &self.watch.recorder {
+            recorder.note(state, self.content());
+        }
+        self.watch.set(end);
+    }
+
+    fn reset(&mut self) {
+        if !self.gave_up {
+            self.progress = Progress::new(self.work.counters());
+        }
+        self.gave_up = false;
+        self.error = None;
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a fraction for display")]
+    fn progress(&self) -> f32 {
+        match self.progress.instances {
+            None => 0.0,
+            Some(0) => 1.0,
+            Some(all) => self.progress.done as f32 / all as f32,
+        }
+    }
+
+    fn content(&self) -> Value {
+        let mut content = self.work.parameters();
+        self.scope.show(&mut content);
+        if let Some(instances) = self.progress.instances {
+            content.insert("InstancesCount".to_owned(), json!(instances));
+        }
+        self.progress.tally.show(&mut content);
+        if self.run.as_ref().is_some_and(Run::is_waiting) {
+            content.insert("WaitingFor".to_owned(), json!(self.work.waiting_for()));
+        }
+        if let Some(error) = &self.error {
+            content.insert("Error".to_owned(), json!(error));
+        }
+        Value::Object(content)
+    }
+
+    fn serialized(&self) -> Option<Value> {
+        let mut saved = Map::new();
+        saved.insert("Content".to_owned(), self.content());
+        saved.extend(self.work.parameters());
+        for (field, value) in [
+            ("Cursor", self.progress.cursor.0.iter().map(Resource::to_string).collect()),
+            ("InstancesDone", json!(self.progress.done)),
+            ("GaveUp", json!(self.gave_up)),
+        ] {
+            saved.insert(field.to_owned(), value);
+        }
+        if let Some(recorder) = &self.watch.recorder {
+            let mut report = recorder.to_save();
+            report["Bytes"] = json!(self.progress.reported.bytes);
+            report["Findings"] = json!(self.progress.reported.findings);
+            saved.insert("Report".to_owned(), report);
+        }
+        Some(Value::Object(saved))
+    }
+}
+
+impl Drop for StorageJob {
+    fn drop(&mut self) {
+        let mut end = self.watch.end.lock();
+        end.get_or_insert(End::Gone);
+        self.watch.ended.notify_all();
+    }
+}
+
+/// Restores a job that was saved (see [`Job::serialized`]). A job without a cursor starts again.
+pub(crate) fn resume(host: Host, work: Arc<dyn Work>, scope: Scope, saved: &Value) -> StorageJob {
+    let mut progress = saved_progress(&*work, saved).unwrap_or_else(|| Progress::new(work.counters()));
+    let recorder = host.reports.clone().map(|reports| {
+        let of_saved = Recorder::of_saved(Arc::clone(&reports), work.job_type(), &saved["Report"]);
+        of_saved.unwrap_or_else(|| Recorder::new(reports, work.job_type()))
+    });
+    if recorder.is_none() {
+        progress.reported = Position::default();
+    }
+    let mut job = StorageJob::with(host, work, scope, progress, recorder);
+    job.gave_up = saved["GaveUp"].as_bool().unwrap_or_default();
+    job.error = saved["Content"]["Error"].as_str().map(str::to_owned);
+    job
+}
+
+fn saved_progress(work: &dyn Work, saved: &Value) -> Option<Progress> {
+    let content = &saved["Content"];
+    let path = saved["Cursor"].as_array()?.iter().map(|step| Resource::parse(step.as_str()?));
+    let reported = |field: &str| saved["Report"][field].as_u64().unwrap_or_default();
+    Some(Progress {
+        cursor: Cursor(path.collect::<Option<_>>()?),
+        done: saved["InstancesDone"].as_u64()?,
+        instances: content["InstancesCount"].as_u64(),
+        tally: Tally::read(work.counters(), content),
+        reported: Position { bytes: reported("Bytes"), findings: reported("Findings") },
+    })
+}
+
+#[cfg(test)]
+mod tests;

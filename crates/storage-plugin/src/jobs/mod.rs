@@ -1,0 +1,42 @@
+//! Jobs over many attachments: each attachment of the requested resources, or of the whole index, is handed to a
+//! [`Work`] in batches.
+//!
+//! Every job streams (nothing is held but the way to the present resource and one batch), continues after a restart
+//! where it was, goes on after individual failures, gives way to the requests of users, and writes what it finds into
+//! a report.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `work` | what a kind of job must provide |
+//! | `job` | the job that Orthanc sees: steps, pause, content, saved state |
+//! | `run` | the portions of a running job: preparation, batches |
+//! | `scope` | which attachments: resources, or everything |
+//! | `tally` | counts and failures in the content of the job |
+//! | `recorder` | the report of one job |
+//! | `reports` | the reports in the state directory |
+//! | `request` | the routes that start jobs |
+//! | `courtesy` | gives way to users' requests |
+
+mod courtesy;
+mod error;
+mod host;
+mod job;
+mod prepare;
+mod recorder;
+mod reports;
+mod request;
+mod run;
+mod scope;
+mod tally;
+mod work;
+
+pub(crate) use courtesy::Courtesy;
+pub(crate) use error::JobError;
+pub(crate) use host::Host;
+pub(crate) use job::{StorageJob, resume};
+pub(crate) use prepare::Family;
+pub(crate) use reports::{Reports, ReportsError};
+pub(crate) use request::{JobRequest, bad_request, only_post, start_job};
+pub(crate) use scope::{Scope, by_level_of, ids};
+pub(crate) use tally::DELETED;
+pub(crate) use work::{Batch, Failure, Finished, Handled, Problem, Turn, Work};

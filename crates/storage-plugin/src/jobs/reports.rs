@@ -1,0 +1,161 @@
+//! The reports of jobs in the state directory: for each job a file with its summary, `{name}.json`, and one with what
+//! it has found, `{name}.jsonl`, a JSON object on each line.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use hybrid::StateDirectory;
+use serde_json::{Value, json};
+
+/// Reports of one job type that are kept.
+const KEPT: usize = 20;
+/// The folder of the reports, in each numbered folder of the state directory.
+const FOLDER: &str = "reports";
+
+/// The reports of jobs.
+#[derive(Debug)]
+pub(crate) struct Reports {
+    /// The folder for the reports of this Orthanc.
+    own: PathBuf,
+    /// The state directory. A restarted Orthanc may have another numbered folder in it than before.
+    root: PathBuf,
+}
+
+/// Why a report could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReportsError {
+    #[error("cannot write the report {}: {error}; StateDirectory must be writable and have free space", .path.display())]
+    Write { path: PathBuf, error: io::Error },
+    #[error("cannot read the report {}: {error}", .path.display())]
+    Read { path: PathBuf, error: io::Error },
+}
+
+/// A page of what a job has found.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Page {
+    /// The summary of the job.
+    pub(crate) summary: Value,
+    /// The findings of the page.
+    pub(crate) findings: Vec<Value>,
+}
+
+impl Reports {
+    /// The reports in a state directory.
+    pub(crate) fn new(state: &StateDirectory) -> Self {
+        let folder = state.folder();
+        Self { own: folder.join(FOLDER), root: folder.parent().unwrap_or(&folder).to_owned() }
+    }
+
+    /// The summaries of all reports, the last ones first.
+    ///
+    /// # Errors
+    ///
+    /// If the state directory cannot be read.
+    pub(crate) fn list(&self) -> Result<Vec<Value>, ReportsError> {
+        let mut names = self.names()?;
+        names.sort_unstable_by(|(_, one), (_, other)| begun(other).cmp(begun(one)));
+        Ok(names.iter().filter_map(|(folder, name)| summary(&folder.join(format!("{name}.json")))).collect())
+    }
+
+    /// A page of the findings of a job, by the job's id in Orthanc; `None` if there is no report of it.
+    ///
+    /// # Errors
+    ///
+    /// If the report cannot be read.
+    pub(crate) fn page(&self, id: &str, since: usize, limit: usize) -> Result<Option<Page>, ReportsError> {
+        let summaries = self.names()?.into_iter().filter_map(|(folder, name)| {
+            summary(&folder.join(format!("{name}.json"))).map(|summary| (folder, name, summary))
+        });
+        let mut of_job = summaries.filter(|(.., summary)| summary["JobId"] == id);
+        let Some((folder, name, summary)) = of_job.next() else { return Ok(None) };
+        let path = folder.join(format!("{name}.jsonl"));
+        let read = |error| ReportsError::Read { path: path.clone(), error };
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(Some(Page { summary, findings: Vec::new() }));
+            }
+            file => file.map_err(read)?,
+        };
+        let mut findings = Vec::new();
+        for line in BufReader::new(file).lines().skip(since).take(limit) {
+            // The last line may be incomplete while the job is writing it.
+            findings.extend(serde_json::from_str(&line.map_err(read)?));
+        }
+        Ok(Some(Page { summary, findings }))
+    }
+
+    /// The path of a report without its extension: where it is, or where it is to be written.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        let names = self.names().unwrap_or_default();
+        let folder = names.into_iter().find(|(_, known)| known == name).map(|(folder, _)| folder);
+        folder.unwrap_or_else(|| self.own.clone()).join(name)
+    }
+
+    /// Deletes the oldest reports of a type, so that another one is not too many.
+    pub(super) fn make_room(&self, job_type: &str) -> Result<(), ReportsError> {
+        let mut names = self.names()?;
+        names.retain(|(_, name)| name.split('-').next() == Some(job_type));
+        names.sort_unstable_by(|(_, one), (_, other)| begun(other).cmp(begun(one)));
+        for (folder, name) in names.into_iter().skip(KEPT - 1) {
+            for extension in ["jsonl", "json"] {
+                let path = folder.join(format!("{name}.{extension}"));
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => {
+                        return Err(ReportsError::Write { path, error });
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder and the name of each report.
+    fn names(&self) -> Result<Vec<(PathBuf, String)>, ReportsError> {
+        let mut names = Vec::new();
+        for numbered in entries(&self.root)? {
+            let folder = numbered.join(FOLDER);
+            for path in entries(&folder)? {
+                let is_summary = path.extension().is_some_and(|extension| extension == "json");
+                if let Some(name) = path.file_stem().and_then(|name| name.to_str()).filter(|_| is_summary) {
+                    names.push((folder.clone(), name.to_owned()));
+                }
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// The part of a name that says when the job began, and the key after it.
+fn begun(name: &str) -> &str {
+    name.split_once('-').map_or(name, |(_, rest)| rest)
+}
+
+/// The paths in a folder; none if it does not exist or is a file.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, ReportsError> {
+    let read = |error| ReportsError::Read { path: folder.to_owned(), error };
+    match fs::read_dir(folder) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(Vec::new())
+        }
+        found => found.map_err(read)?.map(|entry| Ok(entry.map_err(read)?.path())).collect(),
+    }
+}
+
+/// A summary; `None` if it was cut off by a power failure, or is being deleted.
+fn summary(path: &Path) -> Option<Value> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Replaces a summary, so that it is complete after a power failure.
+pub(super) fn write_summary(path: &Path, summary: &Value) -> Result<(), ReportsError> {
+    let temporary = path.with_extension("tmp");
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(json!(summary).to_string().as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|error| ReportsError::Write { path: path.to_owned(), error })
+}

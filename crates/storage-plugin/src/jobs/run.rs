@@ -1,0 +1,318 @@
+//! The work of a job, in portions.
+
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::error::JobError;
+use super::host::Host;
+use super::prepare::{Family, Preparation, Prepared, Roots};
+use super::recorder::{Position, Recorder};
+use super::scope::Scope;
+use super::tally::Tally;
+use super::work::{After, Batch, Failure, Finished, Handled, Turn, Work};
+use crate::catalog::{Catalog, CatalogError, Indexed, Level};
+use crate::walk::{Cursor, Walk};
+
+/// Attachments that are looked up before they are handled together. If a storage works for none of them, the job
+/// gives up.
+pub(super) const BATCH: usize = 16;
+/// How often to check whether Orthanc stops.
+const TICK: Duration = Duration::from_millis(100);
+/// How long a job that must wait for another one waits in one step.
+const WAIT: Duration = Duration::from_millis(250);
+/// How long to wait for the attachments in progress when a job is paused.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How many times to look for an attachment in the index that is in no storage: Orthanc deletes files
+/// before its database says so.
+const LOOKS: usize = 5;
+/// The pause between two looks.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+
+/// What a job has achieved, which is saved with it.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) cursor: Cursor,
+    /// Number of instances before the cursor.
+    pub(super) done: u64,
+    /// Number of all instances; `None` until they were counted.
+    pub(super) instances: Option<u64>,
+    pub(super) tally: Tally,
+    /// The end of what has been reported of these.
+    pub(super) reported: Position,
+}
+
+impl Progress {
+    /// The beginning of a job with these counters.
+    pub(super) fn new(counters: &[&str]) -> Self {
+        Self { tally: Tally::new(counters), ..Self::default() }
+    }
+}
+
+/// What a portion of work needs.
+pub(super) struct Bench<'a> {
+    pub(super) host: &'a Host,
+    pub(super) work: &'a dyn Work,
+    pub(super) recorder: Option<&'a Recorder>,
+}
+
+/// A running job.
+#[derive(Debug)]
+pub(super) struct Run {
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Preparing(Preparation),
+    Entering {
+        roots: Roots,
+        family: Arc<Family>,
+        /// Whether another job must end first.
+        must_wait: bool,
+    },
+    Handling(Handling),
+    After,
+}
+
+impl Run {
+    pub(super) fn new(scope: &Scope, work: &dyn Work) -> Self {
+        Self { stage: Stage::Preparing(Preparation::new(scope, work.capacity())) }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Entering { must_wait: true, .. })
+    }
+
+    /// Works until `until`, and rests in between if there are users. Returns whether everything is done.
+    pub(super) fn advance(
+        &mut self,
+        bench: &Bench<'_>,
+        progress: &mut Progress,
+        until: Instant,
+    ) -> Result<bool, JobError> {
+        loop {
+            if bench.host.stop.is_given() {
+                return Err(JobError::Stopped);
+            }
+            let begin = Instant::now();
+            if self.portion(bench, progress, until)? {
+                return Ok(true);
+            }
+            let now = Instant::now();
+            if now >= until || self.is_waiting() {
+                return Ok(false);
+            }
+            let rest = bench.host.courtesy.rest(now - begin);
+            thread::sleep(rest.min(until - now));
+        }
+    }
+
+    /// Does one portion. Returns whether it was the last one.
+    fn portion(
+        &mut self,
+        bench: &Bench<'_>,
+        progress: &mut Progress,
+        until: Instant,
+    ) -> Result<bool, JobError> {
+        match &mut self.stage {
+            Stage::Preparing(preparation) => {
+                if let Some(Prepared { roots, family, instances }) =
+                    preparation.advance(&bench.host.catalog)?
+                {
+                    progress.instances = Some(instances);
+                    self.stage = Stage::Entering { roots, family: Arc::new(family), must_wait: false };
+                }
+            }
+            Stage::Entering { roots, family, must_wait } => {
+                let Some(turn) = bench.work.enter(family) else {
+                    *must_wait = true;
+                    thread::sleep(WAIT);
+                    return Ok(false);
+                };
+                let roots = std::mem::replace(roots, Roots::Resources(Vec::new()));
+                self.stage = Stage::Handling(Handling::new(turn, roots.walk(&progress.cursor)));
+            }
+            Stage::Handling(handling) => {
+                if handling.advance(bench, progress, until)? {
+                    self.stage = Stage::After;
+                }
+            }
+            Stage::After => match bench.work.after()? {
+                After::Done => return Ok(true),
+                After::More(handled) => {
+                    progress.tally.add(&handled);
+                    for problem in &handled.problems {
+                        if let Some(recorder) = bench.recorder {
+                            recorder.add(None, problem)?;
+                        }
+                    }
+                    progress.reported = bench.recorder.map(Recorder::position).unwrap_or_default();
+                }
+            },
+        }
+        Ok(false)
+    }
+
+    /// Ends the run before it is done. The attachments in progress are finished, unless Orthanc stops.
+    pub(super) fn end(self, host: &Host) {
+        let Stage::Handling(Handling { batch: Some(Running { batch, .. }), .. }) = self.stage else { return };
+        if host.stop.is_given() { batch.abort() } else { batch.end(PAUSE) }
+    }
+}
+
+/// Handles attachments, one batch after the other.
+#[derive(Debug)]
+struct Handling {
+    turn: Turn,
+    walk: Walk,
+    planned: Vec<Indexed>,
+    /// Number of instances that `planned` belongs to.
+    instances: u64,
+    batch: Option<Running>,
+}
+
+/// Attachments that are handled together.
+#[derive(Debug)]
+struct Running {
+    batch: Batch,
+    size: usize,
+    /// Number of results that are missing.
+    left: usize,
+    handled: Vec<Handled>,
+    failures: Vec<Failure>,
+    /// The position after the batch.
+    cursor: Cursor,
+    instances: u64,
+}
+
+impl Handling {
+    fn new(turn: Turn, walk: Walk) -> Self {
+        Self { turn, walk, planned: Vec::new(), instances: 0, batch: None }
+    }
+
+    /// Looks up the attachments of one resource, begins a batch, or waits for one result of the batch in
+    /// progress. Returns whether everything is done.
+    fn advance(
+        &mut self,
+        bench: &Bench<'_>,
+        progress: &mut Progress,
+        until: Instant,
+    ) -> Result<bool, JobError> {
+        let catalog = &bench.host.catalog;
+        if let Some(running) = &mut self.batch {
+            running.wait(bench, until)?;
+            if running.left == 0
+                && let Some(running) = self.batch.take()
+            {
+                running.finish(bench, progress)?;
+            }
+            return Ok(false);
+        }
+        if self.planned.len() < BATCH
+            && let Some(resource) = self.walk.next(catalog)?
+        {
+            self.planned.extend(catalog.attachments(&resource)?);
+            self.instances += u64::from(resource.level == Level::Instance);
+            return Ok(false);
+        }
+        let is_done = self.planned.is_empty();
+        if is_done {
+            progress.cursor = self.walk.cursor().clone();
+            progress.done += self.instances;
+        } else {
+            let planned = std::mem::take(&mut self.planned);
+            let at_once = bench.host.courtesy.at_once();
+            self.batch = Some(Running {
+                size: planned.len(),
+                left: planned.len(),
+                batch: bench.work.begin(planned, at_once, Arc::clone(&self.turn)),
+                handled: Vec::new(),
+                failures: Vec::new(),
+                cursor: self.walk.cursor().clone(),
+                instances: std::mem::take(&mut self.instances),
+            });
+        }
+        Ok(is_done)
+    }
+}
+
+impl Running {
+    /// Waits for one result, not longer than `until` or a moment.
+    fn wait(&mut self, bench: &Bench<'_>, until: Instant) -> Result<(), JobError> {
+        let limit = until.saturating_duration_since(Instant::now()).min(TICK);
+        match self.batch.results.recv_timeout(limit) {
+            Ok(finished) => {
+                self.add(finished);
+                Ok(())
+            }
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            Err(RecvTimeoutError::Disconnected) if bench.host.stop.is_given() => Err(JobError::Stopped),
+            Err(RecvTimeoutError::Disconnected) => Err(JobError::Panicked),
+        }
+    }
+
+    fn add(&mut self, (indexed, mut handled): Finished) {
+        let problems = std::mem::take(&mut handled.problems);
+        if !problems.is_empty() {
+            self.failures.push(Failure { indexed, problems });
+        }
+        self.handled.push(handled);
+        self.left -= 1;
+    }
+
+    fn finish(mut self, bench: &Bench<'_>, progress: &mut Progress) -> Result<(), JobError> {
+        let deleted = forget_deleted(&bench.host.catalog, &mut self.failures)?;
+        let outcome = bench.work.outcome_of_problem();
+        for failure in &self.failures {
+            tracing::warn!("{outcome}: {failure}");
+        }
+        let is_hopeless = self.failures.len() >= BATCH && self.failures.len() == self.size;
+        if is_hopeless && self.failures.iter().all(Failure::concerns_storage) {
+            return Err(JobError::GaveUp {
+                done: progress.done,
+                instances: progress.instances.unwrap_or_default(),
+                count: self.size,
+                first: Box::new(self.failures.swap_remove(0)),
+            });
+        }
+        if let Some(recorder) = bench.recorder {
+            for Failure { indexed, problems } in &self.failures {
+                problems.iter().try_for_each(|problem| recorder.add(Some(indexed), problem))?;
+            }
+            progress.reported = recorder.position();
+        }
+        self.handled.iter().for_each(|handled| progress.tally.add(handled));
+        progress.tally.add_deleted(deleted);
+        progress.tally.add_failures(&self.failures);
+        progress.cursor = self.cursor;
+        progress.done += self.instances;
+        Ok(())
+    }
+}
+
+/// Removes the failures of attachments that Orthanc has deleted in the meantime. Returns their number.
+///
+/// Attachments that are in no storage are looked up several times, since a transaction may be about to
+/// delete them.
+fn forget_deleted(catalog: &Catalog, failures: &mut Vec<Failure>) -> Result<u64, CatalogError> {
+    let before = failures.len();
+    for look in 0..=LOOKS {
+        if look > 0 && !failures.iter().any(Failure::is_missing) {
+            break;
+        }
+        if look > 0 {
+            thread::sleep(BETWEEN_LOOKS);
+        }
+        let mut kept = Vec::new();
+        for failure in std::mem::take(failures) {
+            let is_settled = look > 0 && !failure.is_missing();
+            if is_settled || catalog.is_current(&failure.indexed)? {
+                kept.push(failure);
+            }
+        }
+        *failures = kept;
+    }
+    Ok((before - failures.len()) as u64)
+}
