@@ -130,6 +130,16 @@ impl fmt::Debug for BucketOptions {
     }
 }
 
+/// What a server says of an object without sending it.
+#[derive(Debug)]
+pub(crate) struct ObjectHead {
+    /// In bytes.
+    pub(crate) size: u64,
+    pub(crate) e_tag: Option<String>,
+    /// Of the whole object, as the server says.
+    pub(crate) md5: Option<[u8; 16]>,
+}
+
 /// Objects in one bucket, by name.
 #[derive(Debug, Clone)]
 pub struct Bucket {
@@ -351,15 +361,16 @@ impl Bucket {
         self.download(path, range, verification, self.attempts(Operation::Read, name)).await
     }
 
-    /// Returns the size of `name` and its ETag, without its content.
+    /// Returns what the server says of `name`, without its content.
     ///
     /// # Errors
     ///
     /// [`Cause::NotFound`] if there is no such object.
-    pub(crate) async fn head(&self, name: &str) -> Result<(u64, Option<String>), StorageError> {
+    pub(crate) async fn head(&self, name: &str) -> Result<ObjectHead, StorageError> {
         let path = self.path(Operation::Read, name)?;
-        let (object, _) = self.attempts(Operation::Read, name).run(|| self.options.store.head(&path)).await?;
-        Ok((object.size, without_placeholder(object).e_tag))
+        let (object, exchange) =
+            self.attempts(Operation::Read, name).run(|| self.options.store.head(&path)).await?;
+        Ok(ObjectHead { size: object.size, e_tag: without_placeholder(object).e_tag, md5: exchange.md5 })
     }
 
     pub(crate) async fn download(

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use cloud_http::Checksum;
 use storage_layout::{Attachment, Layout, Structure};
 
-use crate::bucket::{Bucket, Payload};
+use crate::bucket::{Bucket, ObjectHead, Payload};
 use crate::download::{Download, ReadRange};
 use crate::elsewhere::Searches;
 use crate::error::{Cause, Operation, StorageError, found};
@@ -64,6 +65,11 @@ pub struct Described {
     pub size: u64,
     /// Its ETag, if the server sent one.
     pub version: Option<String>,
+    /// The MD5 (RFC 1321) of the object, if the server sent one.
+    pub md5: Option<[u8; 16]>,
+    /// What may be the MD5 of the object: an ETag that looks like one. It is something else if the server encrypts the
+    /// object, for example.
+    pub possible_md5: Option<[u8; 16]>,
 }
 
 impl ObjectStorage {
@@ -221,9 +227,13 @@ impl ObjectStorage {
     pub async fn describe(&self, attachment: &Attachment) -> Result<Option<Described>, StorageError> {
         for (name, naming) in self.names(attachment) {
             let has_sidecar = naming == Naming::KeyVault && self.has_sidecar(&name).await?;
-            if let Some((size, version)) = found(self.bucket.head(&name).await)? {
+            if let Some(ObjectHead { size, e_tag, md5 }) = found(self.bucket.head(&name).await)? {
                 let naming = of_blob(naming, has_sidecar);
-                return Ok(Some(Described { name, naming, size, version }));
+                let possible_md5 = match e_tag.as_deref().and_then(Checksum::of_e_tag) {
+                    Some(Checksum::Md5(md5)) => Some(md5),
+                    _ => None,
+                };
+                return Ok(Some(Described { name, naming, size, version: e_tag, md5, possible_md5 }));
             }
         }
         Ok(None)
@@ -388,7 +398,7 @@ mod tests {
             }
             for (suffix, size) in [(".dcm", 16), (".dcm.enc", 15)] {
                 let name = format!("{}{suffix}", attachment.uuid);
-                assert_eq!(objects.bucket.head(&name).await.unwrap().0, size, "{name}, {configured}");
+                assert_eq!(objects.bucket.head(&name).await.unwrap().size, size, "{name}, {configured}");
             }
         }
     }

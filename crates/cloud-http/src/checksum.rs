@@ -86,6 +86,16 @@ impl Checksum {
     }
 }
 
+/// Returns the MD5 in the headers of a response: Google sends it together with a CRC-32C.
+pub(crate) fn md5_of_answer(headers: &HeaderMap) -> Option<[u8; 16]> {
+    if let Some(Checksum::Md5(md5)) = Checksum::of_answer(headers) {
+        return Some(md5);
+    }
+    let google = headers.get_all(GOOGLE).iter().filter_map(|value| value.to_str().ok());
+    let mut hashes = google.flat_map(|value| value.split(','));
+    hashes.find_map(|hash| decode(hash.trim().strip_prefix("md5=")?))
+}
+
 impl fmt::Display for Checksum {
     /// Writes the name of the algorithm.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -237,14 +247,17 @@ mod tests {
             answer(&[(AZURE, md5.to_owned())]),
             answer(&[(AZURE, md5.to_owned()), (AZURE_STORED, "iJh5CoYUi64=".to_owned())]),
         ];
-        let names = answers.map(|headers| {
-            let checksum = Checksum::of_answer(&headers).unwrap();
+        let names = answers.each_ref().map(|headers| {
+            let checksum = Checksum::of_answer(headers).unwrap();
             assert!(is_right(checksum, CHECK), "{checksum}");
             assert!(!is_right(checksum, b"123456780"), "{checksum}");
             assert!(!is_right(checksum, b""), "{checksum}");
             checksum.to_string()
         });
         assert_eq!(names, ["CRC-64/NVME", "CRC-32C", "MD5", "CRC-64/NVME"]);
+        let md5s = answers
+            .map(|headers| md5_of_answer(&headers).is_some_and(|md5| is_right(Checksum::Md5(md5), CHECK)));
+        assert_eq!(md5s, [false, true, true, false]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use object_store::{ClientOptions, RetryConfig};
 use tokio::sync::Semaphore;
 
 use crate::background;
-use crate::checksum::{self, Checksum};
+use crate::checksum::{self, Checksum, md5_of_answer};
 use crate::clock::{self, Clock};
 use crate::download::DownloadBody;
 use crate::error::{HttpConfigError, TransportError, innermost};
@@ -381,6 +381,7 @@ fn note_answer(status: StatusCode, headers: &HeaderMap) {
         exchange.retry_after =
             headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
         exchange.checksum = Checksum::of_answer(headers);
+        exchange.md5 = md5_of_answer(headers);
         exchange.foreign = status.is_success() && foreign::is_web_page(status, headers);
     });
 }

@@ -29,6 +29,8 @@ pub struct Exchange {
     pub renewed: bool,
     /// The checksum of the whole object, if the response to a read contains one.
     pub checksum: Option<Checksum>,
+    /// The MD5 of the whole object, if the response to a read contains one, perhaps besides another checksum.
+    pub md5: Option<[u8; 16]>,
     /// Whether the response does not come from the storage service: a web page, or a 404 without a code of the
     /// service.
     pub foreign: bool,

@@ -46,7 +46,7 @@ mod write_back;
 pub use budget::{MemoryBudget, MemoryPermit};
 pub use deletion::DeletionWorker;
 pub use files::{FileReader, FileStorage, FileStorageOptions};
-pub use locate::StoredCopy;
+pub use locate::{StoredCopy, WholeCopy};
 pub use moves::{MoveOutcome, StoredForm};
 pub use place::{Place, Side};
 pub use source::{Head, Source, StoredContent, Version};

@@ -6,8 +6,9 @@ use bucket::{Cause, Described, ReadRange, StorageError, found};
 use bytes::Bytes;
 use storage_layout::Attachment;
 
+use crate::budget::MemoryPermit;
 use crate::place::{Place, Side};
-use crate::source::{Head, Source, Version};
+use crate::source::{Head, Source, StoredContent, Version};
 use crate::storage::HybridStorage;
 
 /// One copy of an attachment.
@@ -23,7 +24,35 @@ pub struct StoredCopy {
     pub archived: bool,
 }
 
+/// One copy of an attachment that has been read.
+#[derive(Debug)]
+pub struct WholeCopy {
+    /// The content as it is stored.
+    pub content: StoredContent,
+    /// The memory of the content, and as much again for its plaintext.
+    pub memory: MemoryPermit,
+}
+
 impl HybridStorage {
+    /// Reads the copy of an attachment on one side; `None` if there is none. `size` is its approximate size in bytes,
+    /// which limits the memory of all copies that are read or moved together.
+    ///
+    /// # Errors
+    ///
+    /// If the copy cannot be read to its end.
+    pub async fn read_copy(
+        &self,
+        attachment: &Attachment,
+        side: Side,
+        size: u64,
+    ) -> Result<Option<WholeCopy>, StorageError> {
+        let memory = self.budget.acquire(size.saturating_mul(2)).await;
+        let Some(source) = found(self.place(side).open(attachment, ReadRange::Whole).await)? else {
+            return Ok(None);
+        };
+        Ok(Some(WholeCopy { content: source.into_content().await?, memory }))
+    }
+
     /// All copies of an attachment with their first `length` bytes, in the order in which they are read.
     ///
     /// # Errors
@@ -56,11 +85,12 @@ async fn start(side: Side, source: Option<Source>) -> Result<Option<StoredCopy>,
 /// The copy in the bucket, without its bytes.
 async fn archived(place: &Place, attachment: &Attachment) -> Result<Option<StoredCopy>, StorageError> {
     let Place::ObjectStorage(objects) = place else { return Ok(None) };
-    let copy = objects.describe(attachment).await?.map(|Described { name, naming, size, version }| {
-        let version = Version::Object(version.map(Arc::from));
-        let head = Head { name, naming, size, range: 0..0, sidecar: None, version };
-        StoredCopy { side: place.side(), head, start: Bytes::new(), archived: true }
-    });
+    let copy =
+        objects.describe(attachment).await?.map(|Described { name, naming, size, version, .. }| {
+            let version = Version::Object(version.map(Arc::from));
+            let head = Head { name, naming, size, range: 0..0, sidecar: None, version };
+            StoredCopy { side: place.side(), head, start: Bytes::new(), archived: true }
+        });
     Ok(copy)
 }
 

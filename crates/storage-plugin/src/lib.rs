@@ -12,6 +12,7 @@
 //! | `area` | the storage area's callbacks: create, read (`area/read`), remove; encryption |
 //! | `jobs` | jobs over many attachments: what all kinds share |
 //! | `moving` | `/move-storage`: request, moves |
+//! | `verifying` | `/object-storage/verify`: checks of all copies |
 //! | `operations` | `/object-storage/…`: status, locations, metrics |
 //!
 //! The plugin of another cloud:
@@ -62,6 +63,7 @@ mod provider;
 mod runtime;
 mod start;
 mod stop;
+mod verifying;
 mod walk;
 
 pub use bucket_name::bucket_name;

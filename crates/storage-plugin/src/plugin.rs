@@ -16,7 +16,7 @@ use crate::area::encryption::Encryption;
 use crate::area::{Area, Copies, DirectStores, KnownClear};
 use crate::config::EncryptionOptions;
 use crate::context::Context;
-use crate::jobs::{Courtesy, Host, Reports};
+use crate::jobs::{Courtesy, Host, Reports, Scope, resume};
 use crate::moving::stored_form::Unchanged;
 use crate::moving::{Mover, Task, resume_move};
 use crate::operations::Routes;
@@ -30,6 +30,7 @@ use crate::start::section::{check_names, common, is_enabled, section, warn_of_mi
 use crate::start::storage::{absolute, state_directory, storage};
 use crate::start::summary::{disabled, facts};
 use crate::stop::Stop;
+use crate::verifying::{self, Verifier};
 
 /// For files that are only deleted.
 const UNSYNCED: FileStorageOptions = FileStorageOptions { sync: false };
@@ -112,6 +113,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             courtesy: courtesy.clone(),
             reports: state.as_deref().map(Reports::new).map(Arc::new),
         };
+        let verifier = Verifier::new(context.clone(), encryption.clone());
         let mover = Mover::new(context, host, form(encryption.as_ref()));
         let worker =
             state.clone().map(|state| DeletionWorker::new(storage.clone(), removable, state, deletion_delay));
@@ -119,8 +121,9 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             .local()
             .map(|local| UploadWorker::new(storage.clone(), Arc::clone(local), form(encryption.as_ref())));
         let background = Background::start(&mover.context, state, worker, uploads)?;
-        register_jobs(orthanc, &mover)?;
-        let routes = Routes { mover, facts, metrics: Arc::clone(&metrics), deletions: deletions.clone() };
+        register_jobs(orthanc, &mover, &verifier)?;
+        let routes =
+            Routes { mover, verifier, facts, metrics: Arc::clone(&metrics), deletions: deletions.clone() };
         routes.register(orthanc)?;
         register_metrics(orthanc, &metrics, &deletions, storage.objects().clone())?;
         let clear = KnownClear::default();
@@ -145,11 +148,17 @@ fn runtime(name: &str, orthanc: &Orthanc) -> Result<Runtime, InitializeError> {
 
 /// Registers the job types, so that Orthanc can restore saved jobs. If the mode has been changed since, they fail
 /// with an error that says so.
-fn register_jobs(orthanc: &Orthanc, mover: &Mover) -> Result<(), OrthancError> {
-    let mover = mover.clone();
+fn register_jobs(orthanc: &Orthanc, mover: &Mover, verifier: &Verifier) -> Result<(), OrthancError> {
+    let (mover, verifier) = (mover.clone(), verifier.clone());
     orthanc.register_job_unserializer(move |job_type, saved| {
-        let task = Task::of(job_type)?;
-        let job = resume_move(mover.host.clone(), saved, |target| mover.work(task, target))?;
+        let host = mover.host.clone();
+        let job = match Task::of(job_type) {
+            Some(task) => resume_move(host, saved, |target| mover.work(task, target))?,
+            None if job_type == verifying::JOB_TYPE => {
+                resume(host, verifier.saved_work(saved)?, Scope::read(&saved["Content"]), saved)
+            }
+            None => return None,
+        };
         Some(Box::new(job))
     })
 }

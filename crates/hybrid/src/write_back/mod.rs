@@ -20,6 +20,7 @@ mod pending;
 mod queue;
 mod uploader;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -222,7 +223,7 @@ impl WriteBack {
     }
 
     /// The folder of this Orthanc in the state directory.
-    pub fn folder(&self) -> std::path::PathBuf {
+    pub fn folder(&self) -> PathBuf {
         self.state.folder()
     }
 
@@ -402,6 +403,11 @@ impl WriteBack {
                 Progress::Working => tokio::time::sleep(LOOK.max(looked.elapsed() * 50)).await,
             }
         }
+    }
+
+    /// The file of an attachment that was pending and found damaged; `None` if there is none. Blocks for a moment.
+    pub fn quarantined_file(&self, attachment: &Attachment) -> Option<PathBuf> {
+        self.pending.quarantined_file(attachment)
     }
 
     /// Figures for `status` and metrics. Blocks for a moment.

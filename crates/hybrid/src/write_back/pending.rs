@@ -166,6 +166,14 @@ impl Pending {
         Ok(path)
     }
 
+    /// The file of an attachment in the quarantine; `None` if there is none.
+    pub(crate) fn quarantined_file(&self, attachment: &Attachment) -> Option<PathBuf> {
+        both(attachment)
+            .map(|name| self.quarantine.join(name.file_name()))
+            .into_iter()
+            .find(|path| path.exists())
+    }
+
     /// Number of files in the quarantine.
     pub(crate) fn quarantined(&self) -> u64 {
         files_in(&self.quarantine)

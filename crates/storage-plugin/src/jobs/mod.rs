@@ -31,6 +31,7 @@ mod tally;
 mod work;
 
 pub(crate) use courtesy::Courtesy;
+#[cfg(test)]
 pub(crate) use error::JobError;
 pub(crate) use host::Host;
 pub(crate) use job::{StorageJob, resume};
@@ -38,5 +39,7 @@ pub(crate) use prepare::Family;
 pub(crate) use reports::{Reports, ReportsError};
 pub(crate) use request::{JobRequest, bad_request, only_post, start_job};
 pub(crate) use scope::{Scope, by_level_of, ids};
-pub(crate) use tally::DELETED;
-pub(crate) use work::{Batch, Failure, Finished, Handled, Problem, Turn, Work};
+pub(crate) use tally::{DELETED, Form};
+#[cfg(test)]
+pub(crate) use work::Failure;
+pub(crate) use work::{Batch, Finished, Handled, Problem, Turn, Work};

@@ -9,7 +9,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
-use super::reports::{Reports, ReportsError, write_summary};
+use super::reports::{Reports, ReportsError, summary, write_summary};
 use super::work::Problem;
 use crate::catalog::Indexed;
 
@@ -114,6 +114,9 @@ impl Recorder {
         let (file, is_whole) = open().map_err(|error| ReportsError::Write { path: path.clone(), error })?;
         inner.file = Some(file);
         inner.position = if is_whole { position } else { Position::default() };
+        // Orthanc may have saved the job before its id was known.
+        let known = || summary(&self.path("json"))?["JobId"].as_str().map(str::to_owned);
+        inner.summary.job_id = inner.summary.job_id.take().or_else(known);
         inner.summary.state = "Running";
         inner.summary.ended = None;
         self.write_summary(&inner)?;

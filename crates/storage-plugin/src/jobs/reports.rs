@@ -144,7 +144,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, ReportsError> {
 }
 
 /// A summary; `None` if it was cut off by a power failure, or is being deleted.
-fn summary(path: &Path) -> Option<Value> {
+pub(super) fn summary(path: &Path) -> Option<Value> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 

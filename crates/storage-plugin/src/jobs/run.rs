@@ -72,7 +72,7 @@ enum Stage {
         /// Whether another job must end first.
         must_wait: bool,
     },
-    Handling(Handling),
+    Handling(Box<Handling>),
     After,
 }
 
@@ -132,7 +132,7 @@ impl Run {
                     return Ok(false);
                 };
                 let roots = std::mem::replace(roots, Roots::Resources(Vec::new()));
-                self.stage = Stage::Handling(Handling::new(turn, roots.walk(&progress.cursor)));
+                self.stage = Stage::Handling(Box::new(Handling::new(turn, roots.walk(&progress.cursor))));
             }
             Stage::Handling(handling) => {
                 if handling.advance(bench, progress, until)? {
@@ -157,7 +157,8 @@ impl Run {
 
     /// Ends the run before it is done. The attachments in progress are finished, unless Orthanc stops.
     pub(super) fn end(self, host: &Host) {
-        let Stage::Handling(Handling { batch: Some(Running { batch, .. }), .. }) = self.stage else { return };
+        let Stage::Handling(handling) = self.stage else { return };
+        let Some(Running { batch, .. }) = handling.batch else { return };
         if host.stop.is_given() { batch.abort() } else { batch.end(PAUSE) }
     }
 }

@@ -23,17 +23,30 @@ const MOST_FORMS: usize = 100;
 /// The form in which an attachment is stored.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Form {
-    /// `clear`, `A1`, `A2` or `key-vault-cbc`.
+    /// `clear`, `A1`, `A2`, `key-vault-cbc`, or `archived` if the content cannot be read.
     pub(crate) format: String,
-    /// The master key, as `status` names it; empty for content in clear.
+    /// The id of the master key, or the key service; empty if neither is known.
     pub(crate) key: String,
+}
+
+impl Form {
+    /// The format of content that is not encrypted.
+    pub(crate) const CLEAR: &str = "clear";
+
+    pub(crate) fn new(format: impl Into<String>, key: String) -> Self {
+        Self { format: format.into(), key }
+    }
+
+    pub(crate) fn is_clear(&self) -> bool {
+        self.format == Self::CLEAR
+    }
 }
 
 /// The counts of a job, and the first attachments with problems.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Tally {
     counts: BTreeMap<String, u64>,
-    /// Number of attachments and stored bytes in each form.
+    /// Number of copies and stored bytes in each form.
     forms: BTreeMap<Form, (u64, u64)>,
     /// Attachments that Orthanc deleted in the meantime.
     deleted: u64,
@@ -66,12 +79,12 @@ impl Tally {
                 name => *self.counts.entry(name.to_owned()).or_default() += count,
             }
         }
-        if let Some((form, bytes)) = &handled.form
-            && (self.forms.len() < MOST_FORMS || self.forms.contains_key(form))
-        {
-            let (attachments, stored) = self.forms.entry(form.clone()).or_default();
-            *attachments += 1;
-            *stored += bytes;
+        for (form, bytes) in &handled.forms {
+            if self.forms.len() < MOST_FORMS || self.forms.contains_key(form) {
+                let (copies, stored) = self.forms.entry(form.clone()).or_default();
+                *copies += 1;
+                *stored += bytes;
+            }
         }
     }
 
@@ -125,8 +138,8 @@ impl Tally {
 
     /// The forms, with their counts.
     fn forms(&self) -> Value {
-        let forms = self.forms.iter().map(|(Form { format, key }, (attachments, bytes))| {
-            json!({"Format": format, "Key": key, "Attachments": attachments, "Bytes": bytes})
+        let forms = self.forms.iter().map(|(Form { format, key }, (copies, bytes))| {
+            json!({"Format": format, "Key": key, "Copies": copies, "Bytes": bytes})
         });
         forms.collect()
     }
@@ -145,7 +158,7 @@ impl Tally {
         });
         let forms = content["Forms"].as_array().into_iter().flatten().take(MOST_FORMS).map(|form| {
             let number = |field: &str| form[field].as_u64().unwrap_or_default();
-            let counts = (number("Attachments"), number("Bytes"));
+            let counts = (number("Copies"), number("Bytes"));
             (Form { format: text(form, "Format"), key: text(form, "Key") }, counts)
         });
         Self {

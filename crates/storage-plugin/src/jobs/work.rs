@@ -98,8 +98,8 @@ pub(crate) enum After {
 pub(crate) struct Handled {
     /// To be added to the counts with these names.
     pub(crate) counts: Vec<(&'static str, u64)>,
-    /// The form in which the attachment is stored, and its stored size in bytes.
-    pub(crate) form: Option<(Form, u64)>,
+    /// The form of each copy, and its size in bytes.
+    pub(crate) forms: Vec<(Form, u64)>,
     /// What is wrong.
     pub(crate) problems: Vec<Problem>,
 }
@@ -126,7 +126,7 @@ pub(crate) struct Problem {
     /// What was found, or attempted.
     pub(crate) error: String,
     /// What the user can do, unless the error says so.
-    pub(crate) advice: Option<&'static str>,
+    pub(crate) advice: Option<String>,
     /// Further facts in the report, by field.
     pub(crate) facts: Map<String, Value>,
     /// Whether other attachments have the same problem because a storage does not work.

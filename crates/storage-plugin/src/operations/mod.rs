@@ -17,10 +17,12 @@ use crate::area::deletion::Deletions;
 use crate::context::Context;
 use crate::moving::{Mover, Task, start_move};
 use crate::start::summary::{EncryptionFacts, Facts};
+use crate::verifying::{Verifier, start_verification};
 
 /// What the routes need to answer.
 pub(crate) struct Routes {
     pub(crate) mover: Mover,
+    pub(crate) verifier: Verifier,
     pub(crate) facts: Facts,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) deletions: Deletions,
@@ -45,6 +47,10 @@ impl Routes {
         orthanc.register_rest("/object-storage/status", move |request| {
             only_get(request)?;
             Ok(RestAnswer::json(&status.status()))
+        })?;
+        let (host, verifier) = (routes.mover.host.clone(), routes.verifier.clone());
+        orthanc.register_rest("/object-storage/verify", move |request| {
+            start_verification(&verifier, &host, request)
         })?;
         let host = routes.mover.host.clone();
         orthanc.register_rest("/object-storage/reports", move |request| {

@@ -13,7 +13,11 @@ const LARGEST_PAGE: usize = 10_000;
 
 /// The summaries of the last jobs of each type, the last ones first.
 pub(super) fn list(host: &Host) -> Result<RestAnswer, RestFailure> {
-    let list = host.reports.as_ref().map_or(Ok(Vec::new()), |reports| reports.list()).map_err(failed)?;
+    let list = host
+        .reports
+        .as_ref()
+        .map_or(Ok(Vec::new()), |reports| reports.list())
+        .map_err(|error| failed(&error))?;
     Ok(RestAnswer::json(&Value::Array(list)))
 }
 
@@ -23,7 +27,7 @@ pub(super) fn page(host: &Host, request: &RestRequest<'_>) -> Result<RestAnswer,
     let since = number(request, "since", 0, 0..=usize::MAX)?;
     let limit = number(request, "limit", PAGE, 1..=LARGEST_PAGE)?;
     let page = host.reports.as_ref().map_or(Ok(None), |reports| reports.page(id, since, limit));
-    let page = page.map_err(failed)?.ok_or_else(|| unknown(id))?;
+    let page = page.map_err(|error| failed(&error))?.ok_or_else(|| unknown(id))?;
     Ok(RestAnswer::json(&json!({"Summary": page.summary, "Findings": page.findings})))
 }
 
@@ -33,6 +37,6 @@ fn unknown(id: &str) -> RestFailure {
     RestFailure::Status { status: 404, message }
 }
 
-fn failed(error: ReportsError) -> RestFailure {
+fn failed(error: &ReportsError) -> RestFailure {
     RestFailure::Status { status: 500, message: error.to_string() }
 }

@@ -3,7 +3,7 @@
 //! The tests have five levels: the bucket client on the cloud's protocol (`client`), the built plugin in a
 //! fake Orthanc (`plugin`), the same with master keys (`encryption`), the plugin in a real Orthanc
 //! (`orthanc`), and there with attachments both on the disk and in the bucket (`hybrid`). `write_back` has the tests of
-//! that mode at both levels.
+//! that mode at both levels, `operating` those of the jobs that operate an archive.
 //! The module `servers` has tests for servers that other people have made, see [`run_on_servers`].
 //!
 //! A plugin's tests implement [`Cloud`] and pass the type to [`run`], the `main` of a test binary without the
@@ -29,6 +29,7 @@ mod fixture;
 mod hybrid;
 mod key_server;
 mod machine;
+mod operating;
 mod orthanc;
 mod plugin;
 mod servers;
@@ -48,4 +49,4 @@ pub use registry::run;
 pub use servers::run_on_servers;
 pub use small_server::{Answer, METADATA_LIFETIME, Request, SmallServer};
 
-modules![client, plugin, encryption, orthanc, hybrid, write_back];
+modules![client, plugin, encryption, orthanc, hybrid, write_back, operating];

@@ -13,8 +13,14 @@ use crate::Cloud;
 const TESTS_VARIABLE: &str = "ORTHANC_TESTS";
 
 /// The beginnings of the names of tests that start a real Orthanc, which run with several of its generations.
-const REAL_ORTHANC: [&str; 5] =
-    ["orthanc::", "hybrid::", "encryption::orthanc::", "write_back::orthanc::", "write_back::operations::"];
+const REAL_ORTHANC: [&str; 6] = [
+    "operating::",
+    "orthanc::",
+    "hybrid::",
+    "encryption::orthanc::",
+    "write_back::orthanc::",
+    "write_back::operations::",
+];
 
 /// Lists the tests of a module and generates its function `tests`. Each group begins with a variant of
 /// [`Scope`](crate::registry::Scope): `tests! { EveryCloud: a, b; OneCloud: c }`.

@@ -1,0 +1,334 @@
+//! `POST /object-storage/verify`: checks that each attachment of the index is stored, and can be read.
+//!
+//! | depth | what is checked of each copy | cost |
+//! | --- | --- | --- |
+//! | `exists` | that there is one | the first bytes |
+//! | `size` | its size, and its form: clear or encrypted, accepted, under a known key | the same |
+//! | `checksum` | of objects in clear: the server's MD5, or the ETag, against Orthanc's MD5 | one more request |
+//! | `content` | that it can be read, decrypted, and has Orthanc's MD5 | a download |
+
+mod copy;
+mod request;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bucket::{Cause, Operation, StorageError, blocking};
+use crypto_envelope::RECOGNIZE_LEN;
+use futures_util::FutureExt as _;
+use hybrid::{HybridStorage, Side, StoredCopy};
+use serde_json::{Map, Value, json};
+
+use self::copy::{form_of, sizes};
+pub(crate) use self::request::start_verification;
+use crate::area::encryption::Encryption;
+use crate::catalog::Indexed;
+use crate::context::Context;
+use crate::jobs::{Batch, Finished, Handled, Problem, Turn, Work};
+
+/// How thoroughly attachments are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Depth {
+    Exists,
+    Size,
+    Checksum,
+    Content,
+}
+
+impl Depth {
+    const ALL: [Self; 4] = [Self::Exists, Self::Size, Self::Checksum, Self::Content];
+
+    /// The depth's name in requests.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Exists => "exists",
+            Self::Size => "size",
+            Self::Checksum => "checksum",
+            Self::Content => "content",
+        }
+    }
+
+    /// The depth with this name.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|depth| depth.as_str() == name)
+    }
+}
+
+const VERIFY_AGAIN: &str = "verify it again; its state is not known";
+
+/// How often an attachment is looked for before it is missing.
+const LOOKS: usize = 3;
+
+/// Verifies attachments.
+#[derive(Debug, Clone)]
+pub(crate) struct Verifier {
+    context: Context,
+    check: Check,
+}
+
+/// What the check of an attachment needs. Tasks must not hold the whole [`Context`]: they would drop the runtime they
+/// run on.
+#[derive(Debug, Clone)]
+struct Check {
+    storage: HybridStorage,
+    encryption: Option<Arc<Encryption>>,
+    /// Whether an ETag that looks like an MD5 was found to be none.
+    e_tags_differ: Arc<AtomicBool>,
+}
+
+impl Verifier {
+    pub(crate) fn new(context: Context, encryption: Option<Arc<Encryption>>) -> Self {
+        let storage = context.storage.clone();
+        Self { context, check: Check { storage, encryption, e_tags_differ: Arc::default() } }
+    }
+
+    /// The work of a job with this depth.
+    pub(crate) fn work(&self, depth: Depth) -> Arc<dyn Work> {
+        Arc::new(Verification { verifier: self.clone(), depth })
+    }
+
+    /// The work of a job that was saved; `None` if what was saved is no such job.
+    pub(crate) fn saved_work(&self, saved: &Value) -> Option<Arc<dyn Work>> {
+        Some(self.work(Depth::of(saved["Depth"].as_str()?)?))
+    }
+}
+
+/// The job's type in Orthanc.
+pub(crate) const JOB_TYPE: &str = "VerifyStorage";
+
+/// Verifies attachments to one depth.
+#[derive(Debug)]
+struct Verification {
+    verifier: Verifier,
+    depth: Depth,
+}
+
+impl Work for Verification {
+    fn job_type(&self) -> &'static str {
+        JOB_TYPE
+    }
+
+    fn parameters(&self) -> Map<String, Value> {
+        Map::from_iter([("Depth".to_owned(), json!(self.depth.as_str()))])
+    }
+
+    fn counters(&self) -> &'static [&'static str] {
+        &["VerifiedAttachments", "VerifiedBytes", "NotComparable", "Archived"]
+    }
+
+    fn aim(&self) -> String {
+        "verify attachments".to_owned()
+    }
+
+    fn outcome_of_problem(&self) -> String {
+        "verification found a problem".to_owned()
+    }
+
+    fn fails_with_problems(&self) -> bool {
+        false
+    }
+
+    fn begin(&self, attachments: Vec<Indexed>, at_once: usize, turn: Turn) -> Batch {
+        let check = self.verifier.check.clone();
+        let depth = self.depth;
+        let runtime = self.verifier.context.runtime.handle();
+        Batch::spawn(runtime, attachments, at_once, turn, move |indexed| {
+            let check = check.clone();
+            async move { check.attachment(indexed, depth).await }.boxed()
+        })
+    }
+}
+
+impl Check {
+    /// Verifies one attachment. A panic becomes a problem of this attachment.
+    async fn attachment(self, indexed: Indexed, depth: Depth) -> Finished {
+        let handled = AssertUnwindSafe(self.verify(&indexed, depth)).catch_unwind().await;
+        let handled = handled.unwrap_or_else(|_panic| {
+            let name = self.storage.objects().object_url(&indexed.attachment);
+            Handled::problem(not_checked(&StorageError::new(Operation::Read, name, Cause::Panicked)))
+        });
+        (indexed, handled)
+    }
+
+    async fn verify(&self, indexed: &Indexed, depth: Depth) -> Handled {
+        for _ in 0..LOOKS {
+            match self.verify_once(indexed, depth).await {
+                Ok(Some(handled)) => return handled,
+                Ok(None) => {}
+                Err(error) => return Handled::problem(not_checked(&error)),
+            }
+        }
+        Handled::problem(self.missing(indexed).await)
+    }
+
+    /// `None` if there is no copy, or one was gone before it was read: a move may have passed by.
+    async fn verify_once(&self, indexed: &Indexed, depth: Depth) -> Result<Option<Handled>, StorageError> {
+        let copies = self.storage.locate(&indexed.attachment, RECOGNIZE_LEN as u64).await?;
+        // What is cached can be evicted at any time.
+        if copies.iter().all(|copy| copy.side == Side::Cache) {
+            return Ok(None);
+        }
+        let mut handled = Handled::default();
+        let mut is_comparable = true;
+        for copy in &copies {
+            if copy.side != Side::Cache {
+                handled.forms.push((form_of(copy), copy.head.size));
+            }
+            let found = self.copy(indexed, copy, depth).await;
+            match found {
+                Found::Right => {}
+                Found::NotComparable => is_comparable = false,
+                Found::Gone if copy.side == Side::Cache => {}
+                Found::Gone => return Ok(None),
+                Found::Problem(problem) => handled.problems.push(problem),
+            }
+        }
+        if handled.problems.is_empty() {
+            handled.counts = vec![("VerifiedAttachments", 1), ("VerifiedBytes", indexed.size)];
+            if !is_comparable {
+                handled.counts.push(("NotComparable", 1));
+            }
+        }
+        if copies.iter().any(|copy| copy.archived) {
+            handled.counts.push(("Archived", 1));
+        }
+        Ok(Some(handled))
+    }
+
+    async fn missing(&self, indexed: &Indexed) -> Problem {
+        let attachment = indexed.attachment;
+        let object = self.storage.objects().object_name(&attachment);
+        let advice = "restore the object from a version, a soft-deleted copy or a backup of the bucket; if it is lost, \
+                      delete the resource in Orthanc and ask its source to send it again";
+        let missing = Problem { object: Some(object), advice: Some(advice.to_owned()), ..Problem::missing() };
+        let local = self.storage.local().cloned();
+        let damaged = blocking(move || local.and_then(|local| local.quarantined_file(&attachment))).await;
+        match damaged {
+            Some(path) => Problem {
+                error: format!("it was found damaged before it was uploaded, and is in {}", path.display()),
+                ..missing
+            },
+            None => missing,
+        }
+    }
+
+    /// Verifies one copy.
+    async fn copy(&self, indexed: &Indexed, copy: &StoredCopy, depth: Depth) -> Found {
+        if depth == Depth::Exists {
+            return Found::Right;
+        }
+        if let Err(problem) = sizes(self.encryption.as_deref(), indexed, copy) {
+            return Found::Problem(problem);
+        }
+        match depth {
+            Depth::Exists | Depth::Size => Found::Right,
+            Depth::Checksum if copy.side == Side::ObjectStorage => self.checksum(indexed, copy).await,
+            // Files have no checksum but their content, which is read from the disk.
+            Depth::Checksum => self.content(indexed, copy).await,
+            Depth::Content if copy.archived => Found::NotComparable,
+            Depth::Content => self.content(indexed, copy).await,
+        }
+    }
+
+    /// Compares the server's checksum of an object with Orthanc's MD5, without its content.
+    async fn checksum(&self, indexed: &Indexed, copy: &StoredCopy) -> Found {
+        let (Some(md5), true) = (indexed.md5, form_of(copy).is_clear()) else { return Found::NotComparable };
+        let described = match self.storage.objects().describe(&indexed.attachment).await {
+            Ok(Some(described)) => described,
+            Ok(None) => return Found::Gone,
+            Err(error) => return Found::Problem(not_checked(&error)),
+        };
+        if described.md5.is_some_and(|other| other != md5) {
+            return Found::Problem(copy::wrong_md5(copy, "the checksum that the server has of it"));
+        }
+        if described.md5.is_some() || described.possible_md5 == Some(md5) {
+            return Found::Right;
+        }
+        if described.possible_md5.is_none() || copy.archived || self.e_tags_differ.load(Ordering::Relaxed) {
+            return Found::NotComparable;
+        }
+        // Either the object is another one, or the server's ETags are no MD5s, which only the content can tell.
+        let found = self.content(indexed, copy).await;
+        if found == Found::Right && !self.e_tags_differ.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "the server's ETags are not the MD5s of objects, perhaps because it encrypts them: the depth \"checksum\" \
+                 cannot compare them"
+            );
+        }
+        found
+    }
+
+    /// Reads a copy to its end, decrypts it and compares it with Orthanc's MD5.
+    async fn content(&self, indexed: &Indexed, copy: &StoredCopy) -> Found {
+        let Indexed { attachment, md5, size, .. } = *indexed;
+        let read = self.storage.read_copy(&attachment, copy.side, copy.head.size.max(size)).await;
+        let whole = match read {
+            Ok(Some(whole)) => whole,
+            Ok(None) => return Found::Gone,
+            Err(error) => return Found::Problem(self.unreadable(copy, &error)),
+        };
+        let encryption = self.encryption.clone();
+        let checked = blocking(move || {
+            let result = copy::plaintext(encryption.as_deref(), &attachment, whole.content)
+                .map(|plaintext| copy::fits(&plaintext, md5));
+            drop(whole.memory);
+            result
+        });
+        match checked.await {
+            Ok(Some(true)) => Found::Right,
+            Ok(None) => Found::NotComparable,
+            Ok(Some(false)) => {
+                self.discard(indexed, copy);
+                Found::Problem(copy::wrong_md5(copy, "its content"))
+            }
+            Err(problem) => {
+                if !problem.concerns_storage {
+                    self.discard(indexed, copy);
+                }
+                let advice = problem.advice.clone().unwrap_or_else(|| match problem.kind {
+                    copy::NOT_CHECKED => VERIFY_AGAIN.to_owned(),
+                    copy::UNKNOWN_KEY => copy::ADD_KEY.to_owned(),
+                    _ => copy::advice(copy).to_owned(),
+                });
+                Found::Problem(Problem {
+                    object: Some(copy.head.name.clone()),
+                    advice: Some(advice),
+                    ..problem
+                })
+            }
+        }
+    }
+
+    /// A damaged copy in the cache is of no use.
+    fn discard(&self, indexed: &Indexed, copy: &StoredCopy) {
+        if let Some(local) = self.storage.local().filter(|_| copy.side == Side::Cache) {
+            local.discard_cached(&indexed.attachment);
+        }
+    }
+
+    fn unreadable(&self, copy: &StoredCopy, error: &StorageError) -> Problem {
+        match error.cause {
+            Cause::Damaged(_) | Cause::CopyDamaged => {
+                Problem { advice: Some(copy::advice(copy).to_owned()), ..Problem::of("damaged", error) }
+            }
+            _ => not_checked(error),
+        }
+    }
+}
+
+/// What was found of a copy.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Right,
+    /// It has been moved, uploaded, evicted or deleted meanwhile.
+    Gone,
+    /// Nothing is wrong, but there is less to compare than the depth asks for.
+    NotComparable,
+    Problem(Problem),
+}
+
+/// An attachment of which nothing is known.
+fn not_checked(error: &StorageError) -> Problem {
+    Problem { advice: Some(VERIFY_AGAIN.to_owned()), ..Problem::of(copy::NOT_CHECKED, error) }
+}

@@ -1,0 +1,247 @@
+//! `POST /object-storage/verify`: a damaged archive, and what each depth finds.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use real_orthanc::rest::Uploaded;
+use serde_json::{Value, json};
+
+use crate::Cloud;
+use crate::fixture::Keys;
+use crate::hybrid::support::{encryption, expect_readable, move_to, path_of, upload, uuid_of};
+use crate::operating::support::{Finding, depth, expect_findings, findings, run, start};
+use crate::orthanc::fixture::Fixture;
+use crate::write_back::support::{StateFolder, without_uploads, write_back};
+
+tests! {
+    OneCloud:
+        each_depth_finds_what_it_can,
+        sound_archive_has_no_findings,
+        pending_and_cached_files_are_verified,
+        copies_on_both_sides_are_verified,
+        requests_are_checked,
+}
+
+const DEPTHS: [&str; 4] = ["exists", "size", "checksum", "content"];
+
+/// Attachments of three studies of seven instances. With A1, Orthanc stores headers as attachments of their own.
+const ATTACHMENTS: usize = 28;
+
+/// Instances, each with its file.
+type Sent = Vec<(Uploaded, Vec<u8>)>;
+
+/// The key and UUID of the object of each instance.
+fn objects_of<C: Cloud>(fixture: &Fixture<C>, sent: &Sent) -> Result<Vec<(String, String)>> {
+    let keys: Vec<String> = fixture.objects().into_keys().collect();
+    sent.iter()
+        .map(|(uploaded, _)| {
+            let uuid = uuid_of(fixture, &uploaded.id)?;
+            let key = keys.iter().find(|key| key.contains(&uuid)).context("no object")?;
+            Ok((key.clone(), uuid))
+        })
+        .collect()
+}
+
+/// Replaces an object by another version of it.
+fn change<C: Cloud>(fixture: &Fixture<C>, key: &str, change: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+    let mut bytes = fixture.bucket.object(C::BUCKET, key).context("no object")?.bytes.to_vec();
+    change(&mut bytes);
+    fixture.bucket.insert(C::BUCKET, key, bytes);
+    Ok(())
+}
+
+/// Damages objects of a study of seven instances, each in another way. Returns the UUIDs of those that are deleted, too
+/// short, altered, and in each other's place.
+fn damage<C: Cloud>(fixture: &Fixture<C>, sent: &Sent) -> Result<[Vec<String>; 4]> {
+    let objects = objects_of(fixture, sent)?;
+    let key = |number: usize| objects[number].0.as_str();
+    let uuid = |number: usize| objects[number].1.clone();
+    fixture.bucket.remove(C::BUCKET, key(0));
+    change(fixture, key(1), |bytes| bytes.truncate(bytes.len() - 1))?;
+    change(fixture, key(2), |bytes| bytes.truncate(20))?;
+    change(fixture, key(3), |bytes| bytes[4000] ^= 4)?;
+    let [one, other] =
+        [4, 5].map(|number| fixture.bucket.object(C::BUCKET, key(number)).map(|object| object.bytes));
+    let (one, other) = (one.context("no object")?, other.context("no object")?);
+    ensure!(one.len() == other.len(), "the sizes show that these objects were swapped");
+    fixture.bucket.insert(C::BUCKET, key(4), other);
+    fixture.bucket.insert(C::BUCKET, key(5), one);
+    Ok([vec![uuid(0)], vec![uuid(1), uuid(2)], vec![uuid(3)], vec![uuid(4), uuid(5)]])
+}
+
+/// An archive with seven instances in clear, and in both formats of envelopes.
+fn mixed_archive<C: Cloud>(keys: &Keys) -> Result<(Fixture<C>, [Sent; 3])> {
+    let mut fixture = Fixture::<C>::start()?;
+    let clear = upload(&fixture, 1, 7)?;
+    fixture.start_again_with(&json!({"StorageEncryption": encryption(keys, "A1")}))?;
+    let a1 = upload(&fixture, 2, 7)?;
+    fixture.start_again_with(&json!({"StorageEncryption": encryption(keys, "A2")}))?;
+    let a2 = upload(&fixture, 3, 7)?;
+    Ok((fixture, [clear, a1, a2]))
+}
+
+fn each_depth_finds_what_it_can<C: Cloud>() -> Result<()> {
+    let keys = Keys::new()?;
+    let (fixture, studies) = mixed_archive::<C>(&keys)?;
+    let mut expected: [BTreeSet<Finding>; 4] = Default::default();
+    for (study, format) in studies.iter().zip(["clear", "A1", "A2"]) {
+        let [deleted, short, altered, swapped] = damage(&fixture, study)?;
+        let mut add = |depths: std::ops::Range<usize>, uuids: &[String], problem: &str| {
+            for found in &mut expected[depths] {
+                found.extend(uuids.iter().map(|uuid| (uuid.clone(), problem.to_owned())));
+            }
+        };
+        add(0..4, &deleted, "missing");
+        // What is left of the shortest envelope is none.
+        add(1..4, &short, "wrong-size");
+        let depths = if format == "clear" { 2..4 } else { 3..4 };
+        add(depths.clone(), &altered, if format == "clear" { "wrong-checksum" } else { "damaged" });
+        // Only A2 ties an envelope to its attachment.
+        add(depths, &swapped, if format == "A2" { "damaged" } else { "wrong-checksum" });
+    }
+    // What belongs to no attachment does not matter.
+    fixture.bucket.insert(C::BUCKET, "another/object", "content");
+    fixture.bucket.insert(C::BUCKET, "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11.dcm", "content");
+    for (name, expected) in DEPTHS.into_iter().zip(&expected) {
+        let report = run(&fixture, "verify", &depth(name))?;
+        expect_findings(&report, expected).with_context(|| format!("depth {name}: {report:#}"))?;
+        let summary = &report["Summary"];
+        let broken = expected.iter().map(|(uuid, _)| uuid).collect::<BTreeSet<_>>().len();
+        ensure!(summary["VerifiedAttachments"] == ATTACHMENTS - broken, "{summary:#}");
+        ensure!(summary["Failures"] == broken && summary["Depth"] == name, "{summary:#}");
+    }
+    Ok(())
+}
+
+fn sound_archive_has_no_findings<C: Cloud>() -> Result<()> {
+    let keys = Keys::new()?;
+    let (fixture, _) = mixed_archive::<C>(&keys)?;
+    for name in DEPTHS {
+        fixture.bucket.reset_counts();
+        let report = run(&fixture, "verify", &depth(name))?;
+        ensure!(findings(&report)?.is_empty(), "depth {name}: {report:#}");
+        let summary = &report["Summary"];
+        ensure!(
+            summary["VerifiedAttachments"] == ATTACHMENTS && summary["State"] == "Success",
+            "{summary:#}"
+        );
+        // Envelopes cannot be compared without their content.
+        let not_comparable = if name == "checksum" { 21 } else { 0 };
+        ensure!(summary["NotComparable"] == not_comparable, "depth {name}: {summary:#}");
+        let forms: Vec<(&str, &str, u64)> = summary["Forms"]
+            .as_array()
+            .context("no forms")?
+            .iter()
+            .map(|form| {
+                let text = |field: &str| form[field].as_str().unwrap_or_default();
+                (text("Format"), text("Key"), form["Copies"].as_u64().unwrap_or_default())
+            })
+            .collect();
+        ensure!(forms == [("A1", "3", 14), ("A2", "3", 7), ("clear", "", 7)], "{summary:#}");
+        // Clear objects have the second name. Checksums take a request more, without the two names.
+        let looks = 28 + 7;
+        let expected = match name {
+            "checksum" => looks + 7 * 2,
+            "content" => 2 * looks,
+            _ => looks,
+        };
+        let requests = fixture.bucket.requests().total;
+        ensure!(requests == expected, "depth {name}: {requests} requests");
+    }
+    let list = fixture.rest().get_json("/object-storage/reports")?;
+    let depths: Vec<&Value> =
+        list.as_array().context("no list")?.iter().map(|report| &report["Depth"]).collect();
+    ensure!(depths == ["content", "checksum", "size", "exists"], "{list:#}");
+    Ok(())
+}
+
+fn pending_and_cached_files_are_verified<C: Cloud>() -> Result<()> {
+    let mut fixture = Fixture::<C>::with(&without_uploads())?;
+    let sent = upload(&fixture, 1, 3)?;
+    let state = StateFolder::of(&fixture.orthanc.storage_folder());
+    ensure!(findings(&run(&fixture, "verify", &depth("content"))?)?.is_empty());
+    let flip = |path: &std::path::Path| -> Result<()> {
+        let mut bytes = fs::read(path)?;
+        bytes[500] ^= 1;
+        Ok(fs::write(path, bytes)?)
+    };
+    let uuid = uuid_of(&fixture, &sent[0].0.id)?;
+    let file = state.pending().into_iter().find(|name| name.contains(&uuid)).context("no file")?;
+    flip(&state.pending_path(&file))?;
+    let damaged = BTreeSet::from([(uuid.clone(), "wrong-checksum".to_owned())]);
+    // The server has no checksum of a file.
+    for name in ["checksum", "content"] {
+        expect_findings(&run(&fixture, "verify", &depth(name))?, &damaged)?;
+    }
+    // It goes to the quarantine when it is to be uploaded.
+    fixture.rest().post("/object-storage/flush", b"")?;
+    ensure!(state.quarantined().len() == 1);
+    let report = run(&fixture, "verify", &depth("exists"))?;
+    expect_findings(&report, &BTreeSet::from([(uuid.clone(), "missing".to_owned())]))?;
+    ensure!(report["Findings"][0]["Error"].as_str().is_some_and(|error| error.contains("quarantine")));
+    fixture.rest().delete(&format!("/instances/{}", sent[0].0.id))?.ok()?;
+
+    // A damaged copy in the cache is discarded, and the bucket's is served.
+    fixture.start_again_with(&write_back(&json!({})))?;
+    let cached = state.cached();
+    ensure!(cached.len() == 2, "{cached:?}");
+    flip(&state.cached_path(&cached[0]))?;
+    let report = run(&fixture, "verify", &depth("content"))?;
+    ensure!(findings(&report)?.len() == 1, "{report:#}");
+    let path = state.cached_path(&cached[0]);
+    ensure!(report["Findings"][0]["Object"] == json!(path), "{report:#}");
+    ensure!(!path.exists());
+    expect_readable(&fixture, &sent[1..])?;
+    // What is only in the cache is lost.
+    let uuid = uuid_of(&fixture, &sent[1].0.id)?;
+    fixture.bucket.remove(C::BUCKET, &format!("{uuid}.dcm"));
+    let report = run(&fixture, "verify", &depth("exists"))?;
+    expect_findings(&report, &BTreeSet::from([(uuid, "missing".to_owned())]))
+}
+
+fn copies_on_both_sides_are_verified<C: Cloud>() -> Result<()> {
+    let fixture = Fixture::<C>::with(&json!({"HybridMode": "WriteToFileSystem"}))?;
+    let sent = upload(&fixture, 1, 4)?;
+    move_to(&fixture, "object-storage", &[&sent[0].0.id, &sent[1].0.id])?;
+    ensure!(findings(&run(&fixture, "verify", &depth("content"))?)?.is_empty());
+    let uuids = sent.iter().map(|(sent, _)| uuid_of(&fixture, &sent.id)).collect::<Result<Vec<_>>>()?;
+    change(&fixture, &format!("{}.dcm", uuids[0]), |bytes| bytes[600] ^= 1)?;
+    let path = path_of(&fixture.orthanc, &uuids[2]);
+    let mut bytes = fs::read(&path)?;
+    bytes.truncate(100);
+    fs::write(path, bytes)?;
+    fs::remove_file(path_of(&fixture.orthanc, &uuids[3]))?;
+    let expected = [(0, "wrong-checksum"), (2, "wrong-size"), (3, "missing")];
+    let expected =
+        expected.map(|(number, problem): (usize, &str)| (uuids[number].clone(), problem.to_owned()));
+    expect_findings(&run(&fixture, "verify", &depth("content"))?, &expected.into())
+}
+
+fn requests_are_checked<C: Cloud>() -> Result<()> {
+    let fixture = Fixture::<C>::start()?;
+    let sent = upload(&fixture, 1, 2)?;
+    let rest = fixture.rest();
+    let verify = |body: &Value| rest.post_json("/object-storage/verify", body);
+    for (body, status, fragment) in [
+        (json!({"Depth": "deep"}), 400, "Depth must be"),
+        (json!({"Depth": 3}), 400, "Depth must be"),
+        (json!({"Resources": ["unknown"]}), 404, "unknown"),
+        (json!([]), 400, "JSON object"),
+    ] {
+        let answer = verify(&body)?;
+        ensure!(answer.status == status && answer.text().contains(fragment), "{body}: {}", answer.text());
+    }
+    ensure!(rest.get("/object-storage/verify")?.status == 405);
+    // A request for resources waits for the job, as a move does.
+    let content = verify(&json!({"Resources": sent[0].0.id}))?.ok()?.json()?;
+    ensure!(content["VerifiedAttachments"] == 1 && content["Depth"] == "size", "{content:#}");
+    let content = verify(&json!({"Synchronous": true}))?.ok()?.json()?;
+    ensure!(content["VerifiedAttachments"] == 2, "{content:#}");
+    let id = start(&fixture, "verify", &json!({"Resources": sent[0].0.study, "Asynchronous": true}))?;
+    ensure!(rest.wait_job(&id, crate::operating::support::JOB)?["Type"] == "VerifyStorage");
+    ensure!(rest.get(&format!("/object-storage/reports/{id}?limit=0"))?.status == 400);
+    ensure!(rest.get("/object-storage/reports/unknown")?.status == 404);
+    ensure!(rest.post("/object-storage/reports", b"")?.status == 405);
+    Ok(())
+}
