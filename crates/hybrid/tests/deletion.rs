@@ -102,7 +102,7 @@ impl Fixture {
             }
         };
         tokio::select! {
-            () = worker.run() => {}
+            () = Box::pin(worker.run()) => {}
             () = left => {}
             () = tokio::time::sleep(Duration::from_secs(30)) => panic!("{:?}", self.state.markers()),
         }

@@ -58,6 +58,8 @@ pub mod service {
     pub const SET_HTTP_ERROR_DETAILS: i32 = 2013;
     /// Parameters: [`RestApiGet`](super::RestApiGet).
     pub const REST_API_GET: i32 = 3001;
+    /// Sends a POST request to Orthanc's REST API.
+    pub const REST_API_POST: i32 = 3002;
     /// Parameters: [`CreateJob`](super::CreateJob).
     pub const CREATE_JOB: i32 = 9000;
     /// Parameters: [`FreeJob`](super::FreeJob).
@@ -407,6 +409,20 @@ pub struct RestApiGet {
     pub target: *mut MemoryBuffer,
     /// Path.
     pub uri: *const c_char,
+}
+
+/// Parameters of [`service::REST_API_POST`].
+#[repr(C)]
+#[derive(Debug)]
+pub struct RestApiPost {
+    /// Buffer to set.
+    pub target: *mut MemoryBuffer,
+    /// Path.
+    pub uri: *const c_char,
+    /// Body of the request.
+    pub body: *const c_void,
+    /// Length of the body in bytes.
+    pub body_size: u32,
 }
 
 /// Parameters of [`service::CREATE_JOB`].

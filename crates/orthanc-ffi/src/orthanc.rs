@@ -252,9 +252,50 @@ impl Orthanc {
         let params = abi::RestApiGet { target: &raw mut answer, uri: uri.as_ptr() };
         // SAFETY: the parameters are those of this service; `answer` and `uri` outlive the call.
         let done = unsafe { self.invoke("RestApiGet", service::REST_API_GET, &params) };
+        // SAFETY: the service has set `answer` if it succeeded.
+        unsafe { self.rest_answer("GET", path, done, &answer) }
+    }
+
+    /// Sends a POST request to Orthanc's REST API, as [`rest_get`](Self::rest_get) does.
+    ///
+    /// # Errors
+    ///
+    /// [`OrthancError::Rest`] with Orthanc's error code.
+    pub fn rest_post(&self, path: &str, body: &[u8]) -> Result<Vec<u8>, OrthancError> {
+        let uri = c_string("the path of a REST call", path)?;
+        let mut answer = abi::MemoryBuffer { data: ptr::null_mut(), size: 0 };
+        let too_large = |_| OrthancError::Rest {
+            method: "POST",
+            path: path.to_owned(),
+            code: ErrorCode::PARAMETER_OUT_OF_RANGE,
+        };
+        let params = abi::RestApiPost {
+            target: &raw mut answer,
+            uri: uri.as_ptr(),
+            body: body.as_ptr().cast(),
+            body_size: u32::try_from(body.len()).map_err(too_large)?,
+        };
+        // SAFETY: the parameters are those of this service; `answer`, `uri` and `body` outlive the call.
+        let done = unsafe { self.invoke("RestApiPost", service::REST_API_POST, &params) };
+        // SAFETY: the service has set `answer` if it succeeded.
+        unsafe { self.rest_answer("POST", path, done, &answer) }
+    }
+
+    /// Takes the answer to a REST request.
+    ///
+    /// # Safety
+    ///
+    /// If `done` is a success, Orthanc must have set `answer`.
+    unsafe fn rest_answer(
+        &self,
+        method: &'static str,
+        path: &str,
+        done: Result<(), OrthancError>,
+        answer: &abi::MemoryBuffer,
+    ) -> Result<Vec<u8>, OrthancError> {
         match done {
             Err(OrthancError::Service { code, .. }) => {
-                return Err(OrthancError::Rest { method: "GET", path: path.to_owned(), code });
+                return Err(OrthancError::Rest { method, path: path.to_owned(), code });
             }
             other => other?,
         }

@@ -61,6 +61,7 @@ fn constants(facts: &mut Facts) {
         ("SendHttpStatus", service::SEND_HTTP_STATUS),
         ("SetHttpErrorDetails", service::SET_HTTP_ERROR_DETAILS),
         ("RestApiGet", service::REST_API_GET),
+        ("RestApiPost", service::REST_API_POST),
         ("CreateJob", service::CREATE_JOB),
         ("FreeJob", service::FREE_JOB),
         ("SubmitJob", service::SUBMIT_JOB),
@@ -194,6 +195,11 @@ fn structures(facts: &mut Facts) {
         SetHttpErrorDetails { output: output, details: details, log: log }
     );
     structure!(facts, _OrthancPluginRestApiGet, RestApiGet { target: target, uri: uri });
+    structure!(
+        facts,
+        _OrthancPluginRestApiPostPut,
+        RestApiPost { target: target, uri: uri, body: body, bodySize: body_size }
+    );
     structure!(facts, _OrthancPluginCreateJob, CreateJob {
         target: target,
         job: job,

@@ -30,7 +30,7 @@ use crate::start::section::{check_names, common, is_enabled, section, warn_of_mi
 use crate::start::storage::{absolute, state_directory, storage};
 use crate::start::summary::{disabled, facts};
 use crate::stop::Stop;
-use crate::verifying::{self, Verifier};
+use crate::verifying::{self, Schedule, Scheduler, Verifier};
 
 /// For files that are only deleted.
 const UNSYNCED: FileStorageOptions = FileStorageOptions { sync: false };
@@ -85,6 +85,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         facts.log();
         orthanc.set_description(&facts.description::<P>())?;
         let deletion_delay = common.state.deletion_delay;
+        let schedule = common.verification;
         let check_write = common.check_write;
         let bucket = Bucket::new(connection.bucket);
         let state = state_directory(&bucket, &common, orthanc)?;
@@ -120,7 +121,8 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let uploads = storage
             .local()
             .map(|local| UploadWorker::new(storage.clone(), Arc::clone(local), form(encryption.as_ref())));
-        let background = Background::start(&mover.context, state, worker, uploads)?;
+        let scheduler = scheduler(schedule, &verifier, &mover.host);
+        let background = Background::start(&mover.context, state, worker, uploads, scheduler)?;
         register_jobs(orthanc, &mover, &verifier)?;
         let routes =
             Routes { mover, verifier, facts, metrics: Arc::clone(&metrics), deletions: deletions.clone() };
@@ -144,6 +146,18 @@ fn runtime(name: &str, orthanc: &Orthanc) -> Result<Runtime, InitializeError> {
     let end = orthanc.clone();
     Runtime::new(name, Stop::new(), move || begin.name_thread(c"OBJECT-STORAGE"), move || end.forget_thread())
         .map_err(|error| InitializeError::new(format!("cannot start threads: {error}")))
+}
+
+/// What starts verifications without a request.
+fn scheduler(schedule: Option<Schedule>, verifier: &Verifier, host: &Host) -> Option<Scheduler> {
+    let schedule = schedule?;
+    if host.reports.is_none() {
+        tracing::warn!(
+            "`Verification` requires a StateDirectory that can be written to: the archive is not verified by itself"
+        );
+        return None;
+    }
+    Some(Scheduler::new(verifier.clone(), host.clone(), schedule))
 }
 
 /// Registers the job types, so that Orthanc can restore saved jobs. If the mode has been changed since, they fail

@@ -8,6 +8,8 @@ use super::Section;
 use super::encryption::{EncryptionOptions, KeyServices};
 use super::hybrid::HybridOptions;
 use super::state::StateOptions;
+use super::verification;
+use crate::verifying::Schedule;
 
 /// The options of a plugin's section that all clouds share.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct CommonOptions {
     pub(crate) hybrid: Option<HybridOptions>,
     /// `StateDirectory` and `DeletionDelay`.
     pub(crate) state: StateOptions,
+    /// `Verification`; `None` if only users start verifications.
+    pub(crate) verification: Option<Schedule>,
     /// Whether there may be blobs of the earlier plugin for Azure Key Vault.
     pub(crate) key_vault_blobs: bool,
     /// `StorageEncryption`; `None` to store attachments unencrypted.
@@ -56,6 +60,7 @@ impl CommonOptions {
         let check_write = section.flag("CheckWrite", true)?;
         let hybrid = HybridOptions::read(section, configuration)?;
         let state = StateOptions::read(section, configuration)?;
+        let verification = verification::read(section)?;
         let key_vault_blobs =
             services.has_earlier && (section.has("AzureKeyVault") || section.has("EnableStorage"));
         let encryption = EncryptionOptions::read(section, configuration, services)?;
@@ -67,6 +72,7 @@ impl CommonOptions {
             check_write,
             hybrid,
             state,
+            verification,
             key_vault_blobs,
             encryption,
         })

@@ -195,6 +195,12 @@ fn messages_match_the_snapshot() {
         json!({"HybridMode": "WriteBack", "WriteBack": {"CacheReads": "yes"}}),
         json!({"HybridMode": "WriteBack", "MaxCacheMB": 5}),
         json!({"HybridMode": "WriteBack", "WriteBack": {}}),
+        json!({"Verification": true}),
+        json!({"Verification": {"Schedule": "2-6"}}),
+        json!({"Verification": {"EveryDays": 0}}),
+        json!({"Verification": {"Depth": "deep"}}),
+        json!({"Verification": {"Hours": 3}}),
+        json!({"Verification": {}}),
     ];
     sections.extend(encryptions.map(|encryption| json!({"StorageEncryption": encryption})));
     let mut configurations: Vec<Value> = sections

@@ -10,6 +10,7 @@ mod network;
 mod section;
 mod spelling;
 mod state;
+mod verification;
 mod write_back;
 
 pub(crate) use common::CommonOptions;

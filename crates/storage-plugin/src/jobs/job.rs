@@ -127,7 +127,7 @@ impl StorageJob {
                 self.progress = Progress::new(self.work.counters());
             }
             if let Some(recorder) = recorder
-                && !recorder.open(self.progress.reported)?
+                && !recorder.open(self.progress.reported, self.content())?
             {
                 tracing::warn!("the report of the job is not complete, so that the job starts again");
                 self.progress = Progress::new(self.work.counters());

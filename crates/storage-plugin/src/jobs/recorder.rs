@@ -88,13 +88,13 @@ impl Recorder {
         json!({"Name": self.name, "JobId": self.inner.lock().summary.job_id})
     }
 
-    /// Begins to write after `position`. Returns whether the report has everything before it: not, for example, after a
+    /// Begins to write after `position`, with this content of the job. Returns whether the report has everything before it: not, for example, after a
     /// power failure. Otherwise, the report is empty now, and the job must start again.
     ///
     /// # Errors
     ///
     /// If the report cannot be written.
-    pub(super) fn open(&self, position: Position) -> Result<bool, ReportsError> {
+    pub(super) fn open(&self, position: Position, content: Value) -> Result<bool, ReportsError> {
         let mut inner = self.inner.lock();
         let path = self.path("jsonl");
         let is_new = !path.exists();
@@ -119,6 +119,7 @@ impl Recorder {
         inner.summary.job_id = inner.summary.job_id.take().or_else(known);
         inner.summary.state = "Running";
         inner.summary.ended = None;
+        inner.summary.content = content;
         self.write_summary(&inner)?;
         Ok(is_whole)
     }

@@ -109,12 +109,22 @@ pub(crate) fn start_job(
     Ok(RestAnswer::json(&json!({"ID": id, "Path": format!("/jobs/{id}")})))
 }
 
-/// Submits a job. Returns its id.
+/// Submits a job that nobody waits for. Returns its id.
 ///
 /// # Errors
 ///
 /// If Orthanc does not take the job.
-pub(super) fn submit(
+pub(crate) fn submit_job(
+    orthanc: &Orthanc,
+    host: &Host,
+    work: Arc<dyn Work>,
+    scope: Scope,
+    priority: i32,
+) -> Result<String, RestFailure> {
+    submit(orthanc, host, work, scope, priority).map(|(id, _)| id)
+}
+
+fn submit(
     orthanc: &Orthanc,
     host: &Host,
     work: Arc<dyn Work>,

@@ -24,12 +24,15 @@ impl Scope {
         Self::Resources(by_level)
     }
 
-    /// Adds the field to the content of the job. Without it, the job handles everything.
+    /// Adds the field to the content of the job.
     pub(crate) fn show(&self, content: &mut Map<String, Value>) {
-        if let Self::Resources(by_level) = self {
-            let by_level = by_level.iter().map(|(level, ids)| (level.field().to_owned(), json!(ids)));
-            content.insert("Resources".to_owned(), Value::Object(by_level.collect()));
-        }
+        match self {
+            Self::Everything => content.insert("Everything".to_owned(), json!(true)),
+            Self::Resources(by_level) => {
+                let by_level = by_level.iter().map(|(level, ids)| (level.field().to_owned(), json!(ids)));
+                content.insert("Resources".to_owned(), Value::Object(by_level.collect()))
+            }
+        };
     }
 
     /// Reads what [`show`](Self::show) wrote.

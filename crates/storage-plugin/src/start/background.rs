@@ -1,7 +1,9 @@
-//! Work that no callback of Orthanc waits for: deletions, uploads of pending attachments.
+//! Work that no callback of Orthanc waits for: deletions, uploads of pending attachments, scheduled
+//! verifications.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -10,6 +12,7 @@ use orthanc_ffi::InitializeError;
 
 use crate::context::Context;
 use crate::runtime::Runtime;
+use crate::verifying::Scheduler;
 
 /// How long a worker rests after a panic.
 const AFTER_PANIC: Duration = Duration::from_secs(60);
@@ -18,6 +21,7 @@ const AFTER_PANIC: Duration = Duration::from_secs(60);
 pub(crate) struct Background {
     runtime: Arc<Runtime>,
     state: Option<Arc<StateDirectory>>,
+    scheduler: Option<JoinHandle<()>>,
 }
 
 impl Background {
@@ -27,8 +31,10 @@ impl Background {
         state: Option<Arc<StateDirectory>>,
         deletions: Option<DeletionWorker>,
         uploads: Option<UploadWorker>,
+        verifications: Option<Scheduler>,
     ) -> Result<Self, InitializeError> {
         let Context { orthanc, runtime, .. } = context;
+        let mut background = Self { runtime: Arc::clone(runtime), state, scheduler: None };
         let stop = runtime.stop().clone();
         orthanc.register_on_stop(move || stop.now())?;
         if let Some(worker) = deletions {
@@ -37,7 +43,18 @@ impl Background {
         if let Some(worker) = uploads {
             run_until_stopped(runtime, move || worker.clone().run());
         }
-        Ok(Self { runtime: Arc::clone(runtime), state })
+        if let Some(scheduler) = verifications {
+            let begin = orthanc.clone();
+            let end = orthanc.clone();
+            let thread = thread::Builder::new().name("verifications".to_owned()).spawn(move || {
+                begin.name_thread(c"OBJECT-STORAGE");
+                scheduler.run();
+                end.forget_thread();
+            });
+            let failed = |error| InitializeError::new(format!("cannot start a thread: {error}"));
+            background.scheduler = Some(thread.map_err(failed)?);
+        }
+        Ok(background)
     }
 }
 
@@ -63,6 +80,9 @@ fn run_until_stopped<W: Future<Output = ()> + Send>(
 impl Drop for Background {
     fn drop(&mut self) {
         self.runtime.stop().now();
+        if let Some(Err(_panic)) = self.scheduler.take().map(JoinHandle::join) {
+            tracing::error!("the thread for scheduled verifications has panicked");
+        }
         if let Some(state) = &self.state
             && let Err(error) = state.markers().sync()
         {

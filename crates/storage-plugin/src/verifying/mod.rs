@@ -9,6 +9,7 @@
 
 mod copy;
 mod request;
+mod schedule;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use serde_json::{Map, Value, json};
 
 use self::copy::{form_of, sizes};
 pub(crate) use self::request::start_verification;
+pub(crate) use self::schedule::{Schedule, Scheduler, Window};
 use crate::area::encryption::Encryption;
 use crate::catalog::Indexed;
 use crate::context::Context;
@@ -37,7 +39,7 @@ pub(crate) enum Depth {
 }
 
 impl Depth {
-    const ALL: [Self; 4] = [Self::Exists, Self::Size, Self::Checksum, Self::Content];
+    pub(crate) const ALL: [Self; 4] = [Self::Exists, Self::Size, Self::Checksum, Self::Content];
 
     /// The depth's name in requests.
     pub(crate) fn as_str(self) -> &'static str {
@@ -85,12 +87,18 @@ impl Verifier {
 
     /// The work of a job with this depth.
     pub(crate) fn work(&self, depth: Depth) -> Arc<dyn Work> {
-        Arc::new(Verification { verifier: self.clone(), depth })
+        Arc::new(Verification { verifier: self.clone(), depth, is_scheduled: false })
+    }
+
+    /// The work of a job that the plugin starts by itself.
+    fn scheduled_work(&self, depth: Depth) -> Arc<dyn Work> {
+        Arc::new(Verification { verifier: self.clone(), depth, is_scheduled: true })
     }
 
     /// The work of a job that was saved; `None` if what was saved is no such job.
     pub(crate) fn saved_work(&self, saved: &Value) -> Option<Arc<dyn Work>> {
-        Some(self.work(Depth::of(saved["Depth"].as_str()?)?))
+        let depth = Depth::of(saved["Depth"].as_str()?)?;
+        Some(if saved["Scheduled"] == true { self.scheduled_work(depth) } else { self.work(depth) })
     }
 }
 
@@ -102,6 +110,7 @@ pub(crate) const JOB_TYPE: &str = "VerifyStorage";
 struct Verification {
     verifier: Verifier,
     depth: Depth,
+    is_scheduled: bool,
 }
 
 impl Work for Verification {
@@ -110,7 +119,9 @@ impl Work for Verification {
     }
 
     fn parameters(&self) -> Map<String, Value> {
-        Map::from_iter([("Depth".to_owned(), json!(self.depth.as_str()))])
+        let depth = ("Depth".to_owned(), json!(self.depth.as_str()));
+        let scheduled = self.is_scheduled.then(|| ("Scheduled".to_owned(), json!(true)));
+        [depth].into_iter().chain(scheduled).collect()
     }
 
     fn counters(&self) -> &'static [&'static str] {

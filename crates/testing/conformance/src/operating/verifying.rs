@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use chrono::{Local, TimeDelta};
 use real_orthanc::rest::Uploaded;
 use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::Keys;
+use crate::fixture::{Keys, request, within};
 use crate::hybrid::support::{encryption, expect_readable, move_to, path_of, upload, uuid_of};
-use crate::operating::support::{Finding, depth, expect_findings, findings, run, start};
+use crate::operating::support::{Finding, JOB, depth, expect_findings, findings, run, start};
 use crate::orthanc::fixture::Fixture;
 use crate::write_back::support::{StateFolder, without_uploads, write_back};
 
@@ -20,7 +21,9 @@ tests! {
         sound_archive_has_no_findings,
         pending_and_cached_files_are_verified,
         copies_on_both_sides_are_verified,
-        requests_are_checked,
+        requests_are_checked;
+    Newest:
+        verification_follows_its_schedule,
 }
 
 const DEPTHS: [&str; 4] = ["exists", "size", "checksum", "content"];
@@ -239,9 +242,45 @@ fn requests_are_checked<C: Cloud>() -> Result<()> {
     let content = verify(&json!({"Synchronous": true}))?.ok()?.json()?;
     ensure!(content["VerifiedAttachments"] == 2, "{content:#}");
     let id = start(&fixture, "verify", &json!({"Resources": sent[0].0.study, "Asynchronous": true}))?;
-    ensure!(rest.wait_job(&id, crate::operating::support::JOB)?["Type"] == "VerifyStorage");
+    ensure!(rest.wait_job(&id, JOB)?["Type"] == "VerifyStorage");
     ensure!(rest.get(&format!("/object-storage/reports/{id}?limit=0"))?.status == 400);
     ensure!(rest.get("/object-storage/reports/unknown")?.status == 404);
     ensure!(rest.post("/object-storage/reports", b"")?.status == 405);
+    Ok(())
+}
+
+/// A part of the day that begins and ends this many hours from now.
+fn window(from: i64, to: i64) -> String {
+    let time = |hours| (Local::now() + TimeDelta::hours(hours)).format("%H:%M").to_string();
+    format!("{}-{}", time(from), time(to))
+}
+
+fn verification_follows_its_schedule<C: Cloud>() -> Result<()> {
+    let scheduled =
+        |window: &str| json!({"Verification": {"Schedule": window, "EveryDays": 1, "Depth": "exists"}});
+    let mut fixture = Fixture::<C>::start()?;
+    upload(&fixture, 1, 3)?;
+    let held = fixture.bucket.hold(request::READ_RANGE);
+    fixture.start_again_with(&scheduled(&window(-2, 2)))?;
+    ensure!(held.wait_until(1, JOB), "no verification");
+    let reports = fixture.rest().get_json("/object-storage/reports")?;
+    let id = reports[0]["JobId"].as_str().context("no report")?.to_owned();
+    ensure!(reports[0]["Scheduled"] == true && reports[0]["State"] == "Running", "{reports:#}");
+    // Orthanc has saved the job when it has stopped.
+    fixture.orthanc.stop()?;
+    held.release();
+    let held = fixture.bucket.hold(request::READ_RANGE);
+    fixture.configure(&scheduled(&window(2, 4)));
+    fixture.orthanc.start_again()?;
+    let is = |fixture: &Fixture<C>, state: &str| {
+        fixture.rest().get_json(&format!("/jobs/{id}")).is_ok_and(|job| job["State"] == state)
+    };
+    ensure!(within(JOB, || is(&fixture, "Paused")), "not paused when its time is over");
+    held.release();
+    fixture.start_again_with(&scheduled(&window(-2, 2)))?;
+    ensure!(within(JOB, || is(&fixture, "Success")), "not resumed");
+    let reports = fixture.rest().get_json("/object-storage/reports")?;
+    ensure!(reports.as_array().map(Vec::len) == Some(1), "{reports:#}");
+    ensure!(reports[0]["VerifiedAttachments"] == 3 && reports[0]["State"] == "Success", "{reports:#}");
     Ok(())
 }

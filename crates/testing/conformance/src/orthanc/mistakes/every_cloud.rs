@@ -57,6 +57,12 @@ pub(super) const MISTAKES: &[Mistake] = &[
     stops(&["\"HybridMode\": \"WriteBack\" requires a StateDirectory that can be written to"], |it| {
         it.change(&json!({"HybridMode": "WriteBack", "StateDirectory": "/proc/orthanc"}))
     }),
+    stops(&["must be two times of a day like \"02:00-06:00\""], |it| {
+        it.set("Verification", json!({"Schedule": "2-6"}))
+    }),
+    warns(&["`Verification` requires a StateDirectory that can be written to"], |it| {
+        it.change(&json!({"Verification": {}, "StateDirectory": "/proc/orthanc"}))
+    }),
     warns(&["so nothing is cached"], |it| write_back(it, &json!({"KeepFreeMB": u64::from(u32::MAX)}))),
     warns(&["so the cache is limited by KeepFreeMB"], |it| {
         write_back(it, &json!({"MaxCacheMB": u64::from(u32::MAX)}))
