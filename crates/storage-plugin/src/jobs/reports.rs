@@ -58,6 +58,21 @@ impl Reports {
         Ok(names.iter().filter_map(|(folder, name)| summary(&folder.join(format!("{name}.json")))).collect())
     }
 
+    /// How many copies the last job for the whole archive has found in each form; `None` before there was one.
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list).
+    pub(crate) fn census(&self) -> Result<Option<Value>, ReportsError> {
+        let is_census = |summary: &&Value| {
+            summary["Everything"] == true && summary["State"] == "Success" && summary["Forms"].is_array()
+        };
+        let list = self.list()?;
+        Ok(list.iter().find(is_census).map(|summary| {
+            json!({"JobId": summary["JobId"], "Started": summary["Started"], "Forms": summary["Forms"]})
+        }))
+    }
+
     /// A page of the findings of a job, by the job's id in Orthanc; `None` if there is no report of it.
     ///
     /// # Errors

@@ -95,6 +95,12 @@ impl Routes {
             "Last": self.metrics.last(),
             "Deletions": self.deletions.to_json(),
         });
+        let reports = self.mover.host.reports.as_ref();
+        status["Census"] = match reports.map(|reports| reports.census()) {
+            Some(Ok(census)) => json!(census),
+            Some(Err(error)) => json!({"Error": error.to_string()}),
+            None => Value::Null,
+        };
         if let Some(files) = storage.files() {
             status["StorageDirectory"] = json!(files.root());
             status["ReadsFromSecondStorage"] = json!(storage.reads_from_second());

@@ -92,6 +92,26 @@ fn cost_of_a_long_job_is_linear() {
     assert!(peak_memory() < 100_000_000, "{}", peak_memory());
 }
 
+/// The whole archive: in the long run, a million attachments of a hundred thousand patients.
+#[test]
+fn memory_of_a_job_for_everything_is_limited() {
+    let is_long = std::env::var_os("ORTHANC_TESTS").is_some_and(|tests| tests == "long");
+    let patients = if is_long { 100_000 } else { 10_000 };
+    let instances = 10 * patients as usize;
+    let mut fake = Fake::with_patients(patients, [1, 1, 10]);
+    fake.counts_only = true;
+    let mut job = with_scope(&fake, Scope::Everything);
+    job.step = STEP;
+    let Ended { result, state, .. } = finish(&mut job);
+    assert_eq!(result, JobStep::Success);
+    assert_eq!(job.content()["Handled"], instances);
+    // The patients and their number; two calls for each attachment, and two for each series, study and patient.
+    assert_eq!(fake.calls(), 2 + 2 * instances + 2 * 3 * patients as usize);
+    assert!(state < 1000, "{state}");
+    #[cfg(target_os = "linux")]
+    assert!(peak_memory() < 100_000_000, "{}", peak_memory());
+}
+
 #[test]
 fn long_request_adds_only_its_ids_to_the_state() {
     let shape = Shape([1, 1, 50_000]);

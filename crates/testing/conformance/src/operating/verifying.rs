@@ -152,6 +152,11 @@ fn sound_archive_has_no_findings<C: Cloud>() -> Result<()> {
         let requests = fixture.bucket.requests().total;
         ensure!(requests == expected, "depth {name}: {requests} requests");
     }
+    let census = fixture.rest().get_json("/object-storage/status")?["Census"].take();
+    ensure!(
+        census["Forms"].as_array().map(Vec::len) == Some(3) && census["Started"].is_string(),
+        "{census:#}"
+    );
     let list = fixture.rest().get_json("/object-storage/reports")?;
     let depths: Vec<&Value> =
         list.as_array().context("no list")?.iter().map(|report| &report["Depth"]).collect();
