@@ -33,10 +33,12 @@ pub enum Seeker {
     Move,
     /// A request for the locations of attachments.
     Locations,
+    /// A verification.
+    Verification,
 }
 
 /// The last search of each [`Seeker`].
-pub(crate) type Searches = Arc<[Mutex<Option<Search>>; 3]>;
+pub(crate) type Searches = Arc<[Mutex<Option<Search>>; 4]>;
 
 /// A search that has been made.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bucket::{Cause, Operation, StorageError, blocking};
+use bucket::{Cause, Operation, Seeker, StorageError, blocking};
 use crypto_envelope::RECOGNIZE_LEN;
 use futures_util::FutureExt as _;
 use hybrid::{HybridStorage, Side, StoredCopy};
@@ -215,11 +215,12 @@ impl Check {
         let missing = Problem { object: Some(object), advice: Some(advice.to_owned()), ..Problem::missing() };
         let local = self.storage.local().cloned();
         let damaged = blocking(move || local.and_then(|local| local.quarantined_file(&attachment))).await;
-        match damaged {
-            Some(path) => Problem {
-                error: format!("it was found damaged before it was uploaded, and is in {}", path.display()),
-                ..missing
-            },
+        if let Some(path) = damaged {
+            let error = format!("it was found damaged before it was uploaded, and is in {}", path.display());
+            return Problem { error, ..missing };
+        }
+        match self.storage.objects().hint(&attachment, Seeker::Verification).await {
+            Some(hint) => Problem { error: format!("{}, but {hint}", missing.error), ..missing },
             None => missing,
         }
     }

@@ -66,6 +66,10 @@ fn older_index_finds_all_objects_that_exist<C: Cloud>() -> Result<()> {
     ensure!(fixture.rest().get(&format!("{}/file", deleted.path))?.status == 404);
     let errors = fixture.log_lines('E');
     ensure!(errors.len() == 1 && errors[0].contains(&object), "{errors:#?}");
+    let verified = json!({"Depth": "exists", "Synchronous": true});
+    let verified = fixture.rest().post_json("/object-storage/verify", &verified)?.ok()?.json()?;
+    ensure!(verified["FailedAttachments"][0]["Uuid"] == object, "{verified:#}");
+    ensure!(verified["Failures"] == 1 && verified["VerifiedAttachments"] == kept.len(), "{verified:#}");
     ensure!(
         fixture.rest().get_json("/studies")? == json!([kept[0].0.study]),
         "the later study is not in the index"
@@ -84,8 +88,9 @@ fn list_missing(url: &str) -> Result<String> {
     let document = include_str!("../../../../../docs/operations.md");
     let (_, part) = document.split_once("\n### What is missing\n").context("no such part")?;
     let script = part.split("```").nth(1).context("no script")?.trim_start_matches("sh\n");
-    ensure!(script.contains("limit=1000\n"), "no limit in {script}");
-    let script = script.replace("limit=1000\n", "limit=2\n").replace("http://localhost:8042", url);
+    ensure!(script.contains("limit=1000\n") && script.contains("sleep 5\n"), "{script}");
+    let script = script.replace("limit=1000\n", "limit=2\n").replace("sleep 5\n", "sleep 0.3\n");
+    let script = script.replace("http://localhost:8042", url);
     let output = Command::new("sh").args(["-c", &script]).output().context("starting sh")?;
     let printed = String::from_utf8([output.stdout, output.stderr].concat())?;
     ensure!(output.status.success(), "{printed}");
@@ -95,7 +100,7 @@ fn list_missing(url: &str) -> Result<String> {
 fn documented_script_lists_missing_objects<C: Cloud>() -> Result<()> {
     let fixture = Fixture::<C>::start()?;
     let url = fixture.orthanc.url();
-    let end = "All studies were looked at.\n";
+    let end = "The verification has ended: Success\n";
     for study in 1..=2 {
         upload(&fixture, study, 3)?;
     }
