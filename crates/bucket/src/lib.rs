@@ -27,6 +27,7 @@ mod bucket;
 mod bulk;
 mod classify;
 mod confirm;
+mod copies;
 mod deletion;
 mod dialect;
 mod download;

@@ -188,34 +188,42 @@ impl ObjectStorage {
     }
 
     /// Begins to read an attachment: one request, and one more for each further name that its object may
-    /// have.
+    /// have. With several names, one more if there is no object.
     ///
     /// # Errors
     ///
     /// [`Cause::NotFound`] if the attachment is not in the bucket.
     pub async fn read(&self, attachment: &Attachment, range: ReadRange) -> Result<Found, StorageError> {
+        let names = self.names(attachment);
         let mut missing = None;
-        for (name, naming) in self.names(attachment) {
-            // Before the blob, which would occupy a connection meanwhile, and which is deleted before its sidecar.
-            let sidecar = if naming == Naming::KeyVault { self.sidecar(&name).await? } else { None };
-            let opened = match naming {
-                Naming::Envelope => self.bucket.get_sealed(&name, range.clone()).await,
-                Naming::Clear | Naming::Either | Naming::KeyVault => {
-                    self.bucket.get(&name, range.clone()).await
-                }
-            };
-            match opened {
-                Ok(download) => {
-                    let naming = of_blob(naming, sidecar.is_some());
-                    return Ok(Found { download, naming, name, sidecar });
-                }
+        // A re-encryption stores the object under the first name before it deletes that under another one.
+        let again = names.first().filter(|_| names.len() > 1);
+        for (name, naming) in names.iter().chain(again) {
+            match self.open(name, *naming, range.clone()).await {
                 // The regular name comes first, so its error is the one to report.
                 Err(error) if error.cause == Cause::NotFound => missing = missing.or(Some(error)),
-                Err(error) => return Err(error),
+                opened => return opened,
             }
         }
         let not_found = || StorageError::new(Operation::Read, self.object_url(attachment), Cause::NotFound);
         Err(missing.unwrap_or_else(not_found))
+    }
+
+    /// Begins to read the object `name`.
+    pub(crate) async fn open(
+        &self,
+        name: &str,
+        naming: Naming,
+        range: ReadRange,
+    ) -> Result<Found, StorageError> {
+        // Before the blob, which would occupy a connection meanwhile, and which is deleted before its sidecar.
+        let sidecar = if naming == Naming::KeyVault { self.sidecar(name).await? } else { None };
+        let download = match naming {
+            Naming::Envelope => self.bucket.get_sealed(name, range).await?,
+            Naming::Clear | Naming::Either | Naming::KeyVault => self.bucket.get(name, range).await?,
+        };
+        let naming = of_blob(naming, sidecar.is_some());
+        Ok(Found { download, naming, name: name.to_owned(), sidecar })
     }
 
     /// Asks for an attachment without its content, with as many requests as [`read`](Self::read). Returns `None` if
@@ -225,10 +233,13 @@ impl ObjectStorage {
     ///
     /// If the server does not answer, or refuses.
     pub async fn describe(&self, attachment: &Attachment) -> Result<Option<Described>, StorageError> {
-        for (name, naming) in self.names(attachment) {
-            let has_sidecar = naming == Naming::KeyVault && self.has_sidecar(&name).await?;
-            if let Some(ObjectHead { size, e_tag, md5 }) = found(self.bucket.head(&name).await)? {
-                let naming = of_blob(naming, has_sidecar);
+        let names = self.names(attachment);
+        let again = names.first().filter(|_| names.len() > 1);
+        for (name, naming) in names.iter().chain(again) {
+            let has_sidecar = *naming == Naming::KeyVault && self.has_sidecar(name).await?;
+            if let Some(ObjectHead { size, e_tag, md5 }) = found(self.bucket.head(name).await)? {
+                let naming = of_blob(*naming, has_sidecar);
+                let name = name.clone();
                 let possible_md5 = match e_tag.as_deref().and_then(Checksum::of_e_tag) {
                     Some(Checksum::Md5(md5)) => Some(md5),
                     _ => None,
@@ -369,7 +380,7 @@ fn of_blob(naming: Naming, has_sidecar: bool) -> Naming {
     if naming == Naming::KeyVault && !has_sidecar { Naming::Clear } else { naming }
 }
 
-fn sidecar_of(name: &str) -> String {
+pub(crate) fn sidecar_of(name: &str) -> String {
     format!("{name}{SIDECAR}")
 }
 
