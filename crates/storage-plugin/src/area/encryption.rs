@@ -210,6 +210,46 @@ impl Encryption {
         Ok(unwrapped.ok_or(OpenError::Stopping)??)
     }
 
+    /// Whether an envelope, which begins with `start`, has the format and the key of new envelopes. `false` if its header is
+    /// longer than `start`. Blocks like [`seal`](Self::seal).
+    pub(crate) fn is_current_envelope(
+        &self,
+        handle: &Handle,
+        format: Format,
+        start: &[u8],
+    ) -> Result<bool, OpenError> {
+        let current = self.ring.current_id();
+        let key_id = match format {
+            _ if format != self.format => return Ok(false),
+            Format::A1 => identify(start).map(|header| header.key_id),
+            Format::A2 => {
+                let Some(header) = A2Header::parse(start)? else { return Ok(false) };
+                if header.service().is_some() {
+                    return if current.is_none() {
+                        self.is_under_current_key(handle, header)
+                    } else {
+                        Ok(false)
+                    };
+                }
+                Some(header.key_id())
+            }
+        };
+        Ok(key_id.is_some() && key_id == current)
+    }
+
+    /// Whether the key service's current key has wrapped the file key of an envelope.
+    fn is_under_current_key(&self, handle: &Handle, header: A2Header) -> Result<bool, OpenError> {
+        let Some(keys) = self.ring.file_keys() else { return Ok(false) };
+        let keys = Arc::clone(keys);
+        let is_current = self.wait(handle, async move {
+            match header.wrap() {
+                KeyWrap::Service(wrap) => keys.is_current(&wrap).await,
+                KeyWrap::MasterKey { .. } => Ok(false),
+            }
+        });
+        Ok(is_current.ok_or(OpenError::Stopping)??)
+    }
+
     /// Decrypts a whole envelope. Blocks like [`seal`](Self::seal).
     pub(crate) fn open(
         &self,

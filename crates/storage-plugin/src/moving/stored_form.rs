@@ -2,12 +2,17 @@
 
 use bucket::Naming;
 use bytes::Bytes;
+use cloud_http::Checksum;
 use crypto_envelope::DecryptError;
-use hybrid::{StoredContent, StoredForm};
+use hybrid::{FormError, Md5, StoredContent, StoredForm};
 use storage_layout::Attachment;
 use tokio::runtime::Handle;
 
-use crate::area::encryption::{Encryption, Form, OpenError, form};
+use crate::area::encryption::{Encryption, Form, OpenError, SealError, form};
+
+/// Why a blob of the earlier plugin for Azure Key Vault stays as it is.
+const NOT_VERIFIED: &str = "the blob of the earlier plugin for Azure Key Vault is not authenticated, and Orthanc has no MD5 of \
+     it to compare it with (StoreMD5ForAttachments); store the instance again";
 
 /// Without client-side encryption, content is stored unchanged, and envelopes are refused: in the target, their
 /// names would say that they are in clear, or reads would refuse them.
@@ -22,6 +27,16 @@ impl StoredForm for Unchanged {
 
     fn to_store(&self, _: &Attachment, content: StoredContent) -> Result<Bytes, String> {
         self.check(&content)?;
+        Ok(content.bytes)
+    }
+
+    fn is_current(&self, _: &Attachment, content: &StoredContent) -> Result<bool, FormError> {
+        self.check(content).map(|()| true).map_err(FormError::lasting)
+    }
+
+    fn convert(&self, _: &Attachment, content: StoredContent, md5: Option<Md5>) -> Result<Bytes, FormError> {
+        self.check(&content).map_err(FormError::lasting)?;
+        expect_md5(&content.bytes, md5)?;
         Ok(content.bytes)
     }
 
@@ -96,6 +111,39 @@ impl StoredForm for Encryption {
         Self::seal(self, &Handle::current(), attachment, content).map(Some).map_err(|error| error.to_string())
     }
 
+    fn is_current(&self, _: &Attachment, content: &StoredContent) -> Result<bool, FormError> {
+        let start = &content.bytes;
+        match form(Some(self), content.naming, start) {
+            Ok(Form::Clear | Form::KeyVault) => Ok(false),
+            Ok(Form::Envelope(format)) => Ok(self.is_current_envelope(&Handle::current(), format, start)?),
+            Err(cause) => Err(FormError::lasting(cause.to_string())),
+        }
+    }
+
+    fn convert(
+        &self,
+        attachment: &Attachment,
+        content: StoredContent,
+        md5: Option<Md5>,
+    ) -> Result<Bytes, FormError> {
+        self.keys.before_move().map_err(|reason| FormError { reason, transient: true })?;
+        let handle = Handle::current();
+        let StoredContent { naming, sidecar, bytes } = content;
+        let found = form(Some(self), naming, &bytes);
+        let plaintext = match found.map_err(|cause| FormError::lasting(cause.to_string()))? {
+            Form::Clear => bytes,
+            Form::Envelope(_) => self.open(&handle, attachment, &bytes)?.into(),
+            Form::KeyVault if md5.is_none() => return Err(FormError::lasting(NOT_VERIFIED)),
+            Form::KeyVault => self.open_blob(&handle, sidecar.as_ref(), bytes.into())?.into(),
+        };
+        expect_md5(&plaintext, md5)?;
+        let envelope = Self::seal(self, &handle, attachment, &plaintext)?;
+        if self.open(&handle, attachment, &envelope)? != plaintext {
+            return Err(FormError::lasting("the new envelope does not decrypt to what was encrypted"));
+        }
+        Ok(envelope)
+    }
+
     fn is_same(&self, attachment: &Attachment, one: &StoredContent, other: &StoredContent) -> bool {
         self.plaintext(attachment, one).is_some_and(|one| self.plaintext(attachment, other) == Some(one))
     }
@@ -103,6 +151,39 @@ impl StoredForm for Encryption {
 
 fn check(encryption: Option<&Encryption>, naming: Naming, content: &[u8]) -> Result<(), String> {
     form(encryption, naming, content).map(drop).map_err(|cause| cause.to_string())
+}
+
+/// Fails unless `content` is what Orthanc stored, as far as that is known.
+fn expect_md5(content: &[u8], md5: Option<Md5>) -> Result<(), FormError> {
+    let Some(md5) = md5 else { return Ok(()) };
+    let mut verifier = Checksum::Md5(md5).verifier();
+    verifier.update(content);
+    if verifier.is_right() {
+        return Ok(());
+    }
+    Err(FormError::lasting("the content does not have the MD5 that Orthanc noted when it was stored"))
+}
+
+impl From<OpenError> for FormError {
+    fn from(error: OpenError) -> Self {
+        let transient = match &error {
+            OpenError::Service(error) => error.is_transient(),
+            OpenError::Stopping => true,
+            OpenError::Decrypt(_) | OpenError::Blob(_) => false,
+        };
+        Self { reason: error.to_string(), transient }
+    }
+}
+
+impl From<SealError> for FormError {
+    fn from(error: SealError) -> Self {
+        let transient = match &error {
+            SealError::Service(error) => error.is_transient(),
+            SealError::Stopping => true,
+            SealError::Encrypt(_) => false,
+        };
+        Self { reason: error.to_string(), transient }
+    }
 }
 
 impl Encryption {
