@@ -66,6 +66,11 @@ impl ObjectStorage {
         Ok(())
     }
 
+    /// Whether blobs of the earlier plugin for Azure Key Vault are read.
+    pub fn reads_key_vault_blobs(&self) -> bool {
+        self.key_vault_blobs
+    }
+
     /// Whether the earlier plugin for Azure Key Vault gave this name to the attachment's object.
     pub fn is_key_vault_name(&self, attachment: &Attachment, name: &str) -> bool {
         attachment.key_vault_names().any(|known| known == name)

@@ -19,7 +19,7 @@ pub struct ObjectStorage {
     pub(crate) layout: Layout,
     legacy_unknown_files: bool,
     read_unencrypted: bool,
-    key_vault_blobs: bool,
+    pub(crate) key_vault_blobs: bool,
     pub(crate) searches: Searches,
 }
 
