@@ -241,10 +241,12 @@ impl<'a> Reading<'a> {
 
     /// Fails unless both heads are of the same object or file.
     fn expect_same(&self, first: &Head, second: &Head) -> Result<(), ReadError> {
-        if first.is_same(second) {
-            return Ok(());
-        }
-        Err(ReadError::Interrupted(StorageError::new(Operation::Read, self.object(), Cause::Changed)))
+        if first.is_same(second) { Ok(()) } else { Err(self.changed()) }
+    }
+
+    /// The error of a read during which the attachment was moved or replaced, which starts over.
+    fn changed(&self) -> ReadError {
+        ReadError::Interrupted(StorageError::new(Operation::Read, self.object(), Cause::Changed))
     }
 
     /// Copies a download to `target`. Returns the number of bytes.

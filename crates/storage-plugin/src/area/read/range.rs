@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bucket::{Cause, Operation, ReadRange, StorageError};
+use bucket::{Cause, ReadRange, StorageError};
 use crypto_envelope::{
     A2Decryptor, A2Geometry, A2Header, A2Opener, A2RangeDecryptor, DecryptError, Format, INSPECT_LEN,
     RECOGNIZE_LEN, RangeError, inspect,
@@ -73,8 +73,7 @@ impl Reading<'_> {
             // The header was that of an object that has been replaced since.
             Err(ReadError::Envelope { .. }) if is_changed => {
                 encryption.forget(&self.attachment);
-                let changed = StorageError::new(Operation::Read, self.object(), Cause::Changed);
-                Err(ReadError::Interrupted(changed))
+                Err(self.changed())
             }
             decrypted => decrypted.map(|_| range.end - range.start),
         }
@@ -117,17 +116,17 @@ impl Reading<'_> {
                 drop(incoming);
                 let (incoming, first) = self.download(&ReadRange::Whole)?;
                 if self.form(&first)? != Form::KeyVault {
-                    // It was moved meanwhile.
-                    let changed = StorageError::new(Operation::Read, self.object(), Cause::Changed);
-                    return Err(ReadError::Interrupted(changed));
+                    return Err(self.changed());
                 }
                 self.range_of_blob(encryption, range, target, first, incoming)
             }
             Form::Envelope(Format::A1) => {
                 drop(incoming);
                 let (incoming, first) = self.download(&ReadRange::Whole)?;
-                self.form(&first)?;
-                self.range_of_whole(encryption, range, target, first, incoming)
+                match self.form(&first)? {
+                    Form::Envelope(_) => self.range_of_whole(encryption, range, target, first, incoming),
+                    Form::Clear | Form::KeyVault => Err(self.changed()),
+                }
             }
             Form::Envelope(Format::A2) => {
                 let parsed = A2Header::parse(&first.gather()).map_err(|cause| self.envelope(cause))?;
