@@ -201,6 +201,8 @@ impl Encryption {
 }
 
 #[cfg(test)]
+mod convert_tests;
+#[cfg(test)]
 mod key_vault_tests;
 
 #[cfg(test)]
