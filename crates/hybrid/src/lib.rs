@@ -51,7 +51,7 @@ pub use files::{FileReader, FileStorage, FileStorageOptions};
 pub use locate::{StoredCopy, WholeCopy};
 pub use moves::{FormError, Md5, MoveOutcome, StoredForm};
 pub use place::{Place, Side};
-pub use rewrite::RewriteOutcome;
+pub use rewrite::{RewriteOutcome, Rewritten};
 pub use source::{Head, Source, StoredContent, Version};
 pub use state::{Abandoned, DeletionMarkers, Purpose, StateDirectory};
 pub use storage::HybridStorage;

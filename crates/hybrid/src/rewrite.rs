@@ -41,6 +41,21 @@ pub enum RewriteOutcome {
     Removed,
 }
 
+/// What a rewrite has left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewritten {
+    /// What was done.
+    pub outcome: RewriteOutcome,
+    /// The stored size of each copy in the bucket and the file system, in bytes. All have the form of new attachments.
+    pub sizes: Vec<u64>,
+}
+
+impl From<RewriteOutcome> for Rewritten {
+    fn from(outcome: RewriteOutcome) -> Self {
+        Self { outcome, sizes: Vec::new() }
+    }
+}
+
 /// One rewrite in progress.
 struct Rewrite {
     storage: HybridStorage,
@@ -53,6 +68,7 @@ struct Rewrite {
 struct Copy {
     /// The object's name in the bucket, or the file's path.
     name: String,
+    size: u64,
     is_current: bool,
 }
 
@@ -66,8 +82,13 @@ struct Copies {
 /// What became of the copies on one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Done {
-    Nothing,
+    /// Nothing: there is no copy, or the copy of this size is current.
+    Nothing(Option<u64>),
+    /// The copy has this size now.
     Stored(u64),
+    /// Superfluous copies were deleted. The other one, of this size, is current.
+    Deleted(u64),
+    /// Orthanc is deleting the attachment.
     Removed,
 }
 
@@ -87,15 +108,16 @@ impl HybridStorage {
         size: u64,
         md5: Option<Md5>,
         form: &Arc<dyn StoredForm>,
-    ) -> Result<RewriteOutcome, StorageError> {
+    ) -> Result<Rewritten, StorageError> {
         if self.upload_pending(attachment, size, form).await? == Some(MoveOutcome::Removed) {
-            return Ok(RewriteOutcome::Removed);
+            return Ok(RewriteOutcome::Removed.into());
         }
         let rewrite = Rewrite { storage: self.clone(), attachment: *attachment, md5, form: Arc::clone(form) };
         let copies = rewrite.look().await?;
         if copies.are_current() {
             rewrite.refresh_cache(None).await;
-            return Ok(RewriteOutcome::AlreadyCurrent);
+            let sizes = copies.objects.iter().chain(&copies.file).map(|copy| copy.size).collect();
+            return Ok(Rewritten { outcome: RewriteOutcome::AlreadyCurrent, sizes });
         }
         // The old bytes, the plaintext, the new bytes, and what is decrypted of these to compare it. Never acquired under a
         // claim, which those who hold memory may wait for.
@@ -132,30 +154,32 @@ impl Copies {
 }
 
 impl Rewrite {
-    async fn run(&self, claim: &Arc<Claim>) -> Result<RewriteOutcome, StorageError> {
+    async fn run(&self, claim: &Arc<Claim>) -> Result<Rewritten, StorageError> {
         if claim.is_removed() {
-            return Ok(RewriteOutcome::Removed);
+            return Ok(RewriteOutcome::Removed.into());
         }
         // Once more, since a move or another rewrite may have had its turn before.
         let Copies { objects, file } = self.look().await?;
         if objects.is_empty() && file.is_none() {
-            return Ok(RewriteOutcome::Missing);
+            return Ok(RewriteOutcome::Missing.into());
         }
         let in_bucket = self.rewrite_objects(&objects, claim).await;
         let on_disk = match &file {
             Some(copy) if !copy.is_current => self.rewrite_file(claim).await,
-            _ => Ok(Done::Nothing),
+            file => Ok(Done::Nothing(file.as_ref().map(|copy| copy.size))),
         };
         if claim.is_removed() {
             // The deletion may have stopped waiting for the claim.
             self.storage.remove_claimed(&self.attachment, claim).await?;
-            return Ok(RewriteOutcome::Removed);
+            return Ok(RewriteOutcome::Removed.into());
         }
-        Ok(match (in_bucket?, on_disk?) {
+        let (in_bucket, on_disk) = (in_bucket?, on_disk?);
+        let outcome = match (in_bucket, on_disk) {
             (Done::Removed, _) | (_, Done::Removed) => RewriteOutcome::Removed,
-            (Done::Nothing, Done::Nothing) => RewriteOutcome::AlreadyCurrent,
-            (objects, file) => RewriteOutcome::Rewritten { bytes: objects.bytes() + file.bytes() },
-        })
+            (Done::Nothing(_), Done::Nothing(_)) => RewriteOutcome::AlreadyCurrent,
+            (objects, file) => RewriteOutcome::Rewritten { bytes: objects.stored() + file.stored() },
+        };
+        Ok(Rewritten { outcome, sizes: [in_bucket, on_disk].into_iter().filter_map(Done::size).collect() })
     }
 
     /// Finds all copies in the bucket and the file system.
@@ -183,10 +207,10 @@ impl Rewrite {
 
     /// The copy whose first bytes `source` has.
     async fn copy(&self, side: Side, source: Source) -> Result<Copy, StorageError> {
-        let name = source.head().name.clone();
+        let head = source.head().clone();
         let start = source.into_content().await?;
-        let is_current = self.is_current(side, &name, start).await?;
-        Ok(Copy { name, is_current })
+        let is_current = self.is_current(side, &head.name, start).await?;
+        Ok(Copy { name: head.name, size: head.size, is_current })
     }
 
     /// Whether a copy, which begins with `start`, is to be left as it is. A header that is longer than `start` is decided
@@ -204,8 +228,8 @@ impl Rewrite {
 
     /// Rewrites the first of the objects, which is the one that is read, and deletes the others.
     async fn rewrite_objects(&self, objects: &[Copy], claim: &Arc<Claim>) -> Result<Done, StorageError> {
-        let Some((first, others)) = objects.split_first() else { return Ok(Done::Nothing) };
-        let mut done = Done::Nothing;
+        let Some((first, others)) = objects.split_first() else { return Ok(Done::Nothing(None)) };
+        let mut done = Done::Nothing(Some(first.size));
         let mut kept = None;
         if !first.is_current {
             let content = self.read(&first.name).await?;
@@ -239,7 +263,7 @@ impl Rewrite {
                 return Ok(Done::Removed);
             }
         }
-        Ok(if done == Done::Nothing { Done::Stored(0) } else { done })
+        Ok(if let Done::Nothing(_) = done { Done::Deleted(first.size) } else { done })
     }
 
     /// Deletes the object `name` if it is the same attachment as `kept`. Returns `false` if Orthanc deletes the attachment.
@@ -307,10 +331,12 @@ impl Rewrite {
         let place = self.place(Side::FileSystem);
         let name = place.name(&self.attachment);
         let opened = found(place.open(&self.attachment, ReadRange::Whole).await)?;
-        let (Some(source), Some(files)) = (opened, self.storage.files()) else { return Ok(Done::Nothing) };
+        let (Some(source), Some(files)) = (opened, self.storage.files()) else {
+            return Ok(Done::Nothing(None));
+        };
         let content = source.into_content().await?;
         if self.is_current(Side::FileSystem, &name, content.clone()).await? {
-            return Ok(Done::Nothing);
+            return Ok(Done::Nothing(Some(content.bytes.len() as u64)));
         }
         let stored = self.convert(Side::FileSystem, &name, content).await?;
         if claim.is_removed() {
@@ -382,10 +408,17 @@ impl Rewrite {
 }
 
 impl Done {
-    fn bytes(self) -> u64 {
+    /// Bytes that were stored.
+    fn stored(self) -> u64 {
+        if let Self::Stored(bytes) = self { bytes } else { 0 }
+    }
+
+    /// The size of the copy that is left, if there is one.
+    fn size(self) -> Option<u64> {
         match self {
-            Self::Stored(bytes) => bytes,
-            Self::Nothing | Self::Removed => 0,
+            Self::Stored(size) | Self::Deleted(size) => Some(size),
+            Self::Nothing(size) => size,
+            Self::Removed => None,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::area::encryption::Encryption;
 use crate::area::{Area, Copies, DirectStores, KnownClear};
 use crate::config::EncryptionOptions;
 use crate::context::Context;
-use crate::jobs::{Courtesy, Host, Reports, Scope, resume};
+use crate::jobs::{Courtesy, Form, Host, Reports, Scope, resume};
 use crate::moving::stored_form::Unchanged;
 use crate::moving::{Mover, Task, resume_move};
 use crate::operations::Routes;
@@ -124,8 +124,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             .map(|local| UploadWorker::new(storage.clone(), Arc::clone(local), form(encryption.as_ref())));
         let scheduler = scheduler(schedule, &verifier, &mover.host);
         let background = Background::start(&mover.context, state, worker, uploads, scheduler)?;
-        let reencryption =
-            Reencryption::new(mover.context.clone(), mover.host.clone(), form(encryption.as_ref()));
+        let reencryption = reencryption(&mover, encryption.as_ref());
         register_jobs(orthanc, &mover, &verifier, &reencryption)?;
         let routes = Routes {
             mover,
@@ -219,6 +218,13 @@ fn form(encryption: Option<&Arc<Encryption>>) -> Arc<dyn StoredForm> {
         Some(encryption) => Arc::<Encryption>::clone(encryption),
         None => Arc::new(Unchanged),
     }
+}
+
+/// The job that brings all attachments into this form.
+fn reencryption(mover: &Mover, encryption: Option<&Arc<Encryption>>) -> Reencryption {
+    let present =
+        encryption.map_or_else(|| Form::new(Form::CLEAR, String::new()), |encryption| encryption.present());
+    Reencryption::new(mover.context.clone(), mover.host.clone(), form(encryption), present)
 }
 
 /// Whether Orthanc may read ranges. With A1 it may not, and stores DICOM headers as separate attachments

@@ -93,7 +93,7 @@ impl Fixture {
     }
 
     async fn rewrite(&self) -> Result<RewriteOutcome, StorageError> {
-        self.storage.rewrite(&self.attachment, 10, None, &self.form).await
+        rewrite(&self.storage, self).await
     }
 
     async fn objects(&self) -> Vec<(String, Bytes)> {
@@ -116,6 +116,16 @@ impl Fixture {
         let found = self.storage.objects().read(&self.attachment, ReadRange::Whole).await.unwrap();
         plaintext(&Source::object(found).into_content().await.unwrap()).to_vec()
     }
+}
+
+/// Rewrites the attachment of a fixture. Each copy that is left must be current.
+async fn rewrite(storage: &HybridStorage, fixture: &Fixture) -> Result<RewriteOutcome, StorageError> {
+    let Rewritten { outcome, sizes } = storage.rewrite(&fixture.attachment, 10, None, &fixture.form).await?;
+    assert!(sizes.iter().all(|size| *size == 11), "{sizes:?}");
+    let copies = 1 + usize::from(storage.files().is_some());
+    let is_left = matches!(outcome, RewriteOutcome::Rewritten { .. } | RewriteOutcome::AlreadyCurrent);
+    assert_eq!(sizes.len(), if is_left { copies } else { 0 });
+    Ok(outcome)
 }
 
 #[tokio::test]
@@ -253,7 +263,7 @@ async fn file_is_replaced_durably() {
         *files.disk().observed.lock() =
             Observed { synced: Vec::new(), broken: broken.then(|| parent.clone()) };
         let storage = HybridStorage::new(fixture.storage.objects().clone(), files.clone(), Side::FileSystem);
-        let result = storage.rewrite(&fixture.attachment, 10, None, &fixture.form).await;
+        let result = rewrite(&storage, &fixture).await;
         assert_eq!(result.ok(), (!broken).then_some(RewriteOutcome::Rewritten { bytes: 22 }));
         // A failed sync of the folder must not remove what may be the only copy.
         assert_eq!(fs::read(parent.join(UUID)).unwrap(), NEW);
@@ -287,7 +297,7 @@ async fn pending_and_cached_attachments_are_rewritten() {
         // A read that began before.
         let mut keeping = storage.keeper(&fixture.attachment).unwrap().begin(encrypted, 11).unwrap();
         keeping.write(b"old:content");
-        let outcome = storage.rewrite(&fixture.attachment, 10, None, &fixture.form).await.unwrap();
+        let outcome = rewrite(&storage, &fixture).await.unwrap();
         assert_eq!(outcome, RewriteOutcome::Rewritten { bytes: 11 });
         fixture.expect_current().await;
         let cached = || local.peek_cached(&fixture.attachment, START);
@@ -296,7 +306,7 @@ async fn pending_and_cached_attachments_are_rewritten() {
         // What a crash after the `PUT` leaves in the cache.
         local.drop_cached(&fixture.attachment);
         local.keep_whole(&fixture.attachment, encrypted, content).unwrap();
-        let outcome = storage.rewrite(&fixture.attachment, 10, None, &fixture.form).await.unwrap();
+        let outcome = rewrite(&storage, &fixture).await.unwrap();
         assert_eq!((outcome, cached().len()), (RewriteOutcome::AlreadyCurrent, 0));
     }
 }

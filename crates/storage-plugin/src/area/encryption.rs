@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 
 use super::keys::KeyCheck;
 use crate::config::EncryptionOptions;
+use crate::jobs;
 use crate::runtime::Runtime;
 use crate::stop::Stop;
 
@@ -208,6 +209,14 @@ impl Encryption {
             }
         });
         Ok(unwrapped.ok_or(OpenError::Stopping)??)
+    }
+
+    /// The format and the key of new envelopes, for the counts of jobs.
+    pub(crate) fn present(&self) -> jobs::Form {
+        let service = || self.ring.file_keys().and_then(|keys| keys.writer());
+        let key = self.ring.current_id().map(|id| id.to_string());
+        let key = key.or_else(|| service().map(|service| service.to_string()));
+        jobs::Form::new(self.format.to_string(), key.unwrap_or_default())
     }
 
     /// Whether an envelope, which begins with `start`, has the format and the key of new envelopes. `false` if its header is

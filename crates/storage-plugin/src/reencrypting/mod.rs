@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use bucket::{Cause, Operation, Seeker, StorageError};
 use futures_util::FutureExt as _;
-use hybrid::{HybridStorage, RewriteOutcome, StoredForm};
+use hybrid::{HybridStorage, RewriteOutcome, Rewritten, StoredForm};
 use orthanc_ffi::{RestAnswer, RestFailure, RestRequest};
 use serde_json::{Map, Value};
 
 use crate::catalog::Indexed;
 use crate::context::Context;
 use crate::jobs::{
-    Batch, DELETED, Finished, Handled, Host, JobRequest, Problem, Scope, StorageJob, Turn, Work, bad_request,
-    only_post, resume, start_job,
+    Batch, DELETED, Finished, Form, Handled, Host, JobRequest, Problem, Scope, StorageJob, Turn, Work,
+    bad_request, only_post, resume, start_job,
 };
 
 /// The job's type in Orthanc.
@@ -28,11 +28,13 @@ pub(crate) struct Reencryption {
     context: Context,
     host: Host,
     form: Arc<dyn StoredForm>,
+    /// The form of new attachments, for the counts.
+    present: Form,
 }
 
 impl Reencryption {
-    pub(crate) fn new(context: Context, host: Host, form: Arc<dyn StoredForm>) -> Self {
-        Self { context, host, form }
+    pub(crate) fn new(context: Context, host: Host, form: Arc<dyn StoredForm>, present: Form) -> Self {
+        Self { context, host, form, present }
     }
 
     /// Starts the requested job.
@@ -84,23 +86,34 @@ impl Work for Reencryption {
         // Tasks must not hold the whole context: they would drop the runtime they run on.
         let storage = self.context.storage.clone();
         let form = Arc::clone(&self.form);
+        let present = self.present.clone();
         Batch::spawn(self.context.runtime.handle(), attachments, at_once, turn, move |indexed| {
             let storage = storage.clone();
             let form = Arc::clone(&form);
-            async move { handle(&storage, &form, indexed).await }.boxed()
+            let present = present.clone();
+            async move { handle(&storage, &form, &present, indexed).await }.boxed()
         })
     }
 }
 
 /// Rewrites one attachment, and notes what became of it. A panic becomes an error of this attachment, so that it does not
 /// cancel the others.
-async fn handle(storage: &HybridStorage, form: &Arc<dyn StoredForm>, indexed: Indexed) -> Finished {
+async fn handle(
+    storage: &HybridStorage,
+    form: &Arc<dyn StoredForm>,
+    present: &Form,
+    indexed: Indexed,
+) -> Finished {
     let Indexed { attachment, size, md5, .. } = &indexed;
     let rewritten = AssertUnwindSafe(storage.rewrite(attachment, *size, *md5, form)).catch_unwind().await;
-    let outcome = rewritten.unwrap_or_else(|_panic| {
+    let rewritten = rewritten.unwrap_or_else(|_panic| {
         let name = storage.objects().object_url(attachment);
         Err(StorageError::new(Operation::Rewrite, name, Cause::Panicked))
     });
+    let (outcome, sizes) = match rewritten {
+        Ok(Rewritten { outcome, sizes }) => (Ok(outcome), sizes),
+        Err(error) => (Err(error), Vec::new()),
+    };
     if let Ok(RewriteOutcome::Rewritten { bytes }) = outcome {
         tracing::info!("re-encrypted attachment {}: {bytes} bytes", attachment.uuid);
     }
@@ -109,6 +122,7 @@ async fn handle(storage: &HybridStorage, form: &Arc<dyn StoredForm>, indexed: In
         _ => None,
     };
     let mut handled = handled(outcome);
+    handled.forms = sizes.into_iter().map(|size| (present.clone(), size)).collect();
     if let (Some(hint), Some(problem)) = (hint, handled.problems.first_mut()) {
         problem.error = format!("{}, but {hint}", problem.error);
     }

@@ -98,6 +98,9 @@ fn each_form_becomes_the_present_one<C: Cloud>() -> Result<()> {
         expect_all_under(&fixture, 7, count + 1)?;
         let content = reencrypt(&fixture)?;
         ensure!(content["AlreadyCurrent"] == count + 1 && content["Rewritten"] == 0, "{content:#}");
+        let forms = content["Forms"].as_array().context("no Forms")?;
+        ensure!(forms.len() == 1 && forms[0]["Copies"] == count + 1, "{content:#}");
+        ensure!(forms[0]["Format"] == "A2" && forms[0]["Key"] == "7", "{content:#}");
         expect_no_errors(&fixture)?;
         // Nothing needs the old key, format A1, or content in clear any more.
         let last = json!({"MasterKey": keys.entry(7), "Format": "A2", "ReadFormats": ["A2"]});
