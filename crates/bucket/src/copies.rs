@@ -11,6 +11,17 @@ use crate::error::{Cause, StorageError, found};
 use crate::object_storage::{Found, Naming, ObjectStorage, sidecar_of};
 
 impl ObjectStorage {
+    /// The same attachments, and those that were encrypted before encryption was switched off (`ReadEncrypted`).
+    #[must_use]
+    pub fn with_encrypted(self) -> Self {
+        Self { reads_encrypted: true, ..self }
+    }
+
+    /// Whether attachments are read that were encrypted before encryption was switched off.
+    pub fn reads_encrypted(&self) -> bool {
+        self.reads_encrypted
+    }
+
     /// Begins to read the first `length` bytes of each object of an attachment, in the order in which
     /// [`read`](Self::read) looks for them. Takes a request for each name that the object may have.
     ///

@@ -36,6 +36,7 @@ mod error;
 mod health;
 mod journal;
 mod multipart;
+mod names;
 mod object_storage;
 mod own;
 mod request_size;

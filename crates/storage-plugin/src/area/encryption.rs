@@ -42,6 +42,8 @@ pub(crate) struct Encryption {
     openers: Mutex<LruCache<Attachment, KnownEnvelope>>,
     /// Ends the wait for a key service.
     stop: Stop,
+    /// Whether new attachments are encrypted. If not, those are read that were encrypted before.
+    writes: bool,
 }
 
 /// An A2 envelope whose header has been read.
@@ -153,7 +155,18 @@ impl Encryption {
             decryption: MemoryBudget::new(memory),
             openers: Mutex::new(LruCache::new(OPENERS)),
             stop,
+            writes: true,
         }
+    }
+
+    /// The same for attachments that were encrypted before encryption was switched off.
+    pub(crate) fn only_reading(self) -> Self {
+        Self { writes: false, ..self }
+    }
+
+    /// Whether new attachments are encrypted.
+    pub(crate) fn writes(&self) -> bool {
+        self.writes
     }
 
     pub(crate) fn ring(&self) -> &KeyRing {
@@ -213,6 +226,9 @@ impl Encryption {
 
     /// The format and the key of new envelopes, for the counts of jobs.
     pub(crate) fn present(&self) -> jobs::Form {
+        if !self.writes {
+            return jobs::Form::new(jobs::Form::CLEAR, String::new());
+        }
         let service = || self.ring.file_keys().and_then(|keys| keys.writer());
         let key = self.ring.current_id().map(|id| id.to_string());
         let key = key.or_else(|| service().map(|service| service.to_string()));

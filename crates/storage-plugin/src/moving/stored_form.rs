@@ -57,8 +57,14 @@ impl StoredForm for Encryption {
         self.keys.before_move()?;
         let StoredContent { naming, sidecar, bytes } = content;
         match form(Some(self), naming, &bytes).map_err(|cause| cause.to_string())? {
-            Form::Clear => {
+            Form::Clear if self.writes() => {
                 Self::seal(self, &Handle::current(), attachment, &bytes).map_err(|error| error.to_string())
+            }
+            Form::Clear => Ok(bytes),
+            // The name in the bucket would say that it is in clear.
+            Form::Envelope(_) if !self.writes() => {
+                let content = self.open(&Handle::current(), attachment, &bytes);
+                self.expect_clear(content.map_err(|error| error.to_string())?.into())
             }
             // Content in clear that only begins like an envelope must not be stored as one.
             Form::Envelope(_) if naming == Naming::Either => {
@@ -75,6 +81,9 @@ impl StoredForm for Encryption {
                 let handle = Handle::current();
                 let content = self.open_blob(&handle, sidecar.as_ref(), bytes.into());
                 let content = content.map_err(|error| error.to_string())?;
+                if !self.writes() {
+                    return self.expect_clear(content.into());
+                }
                 Self::seal(self, &handle, attachment, &content).map_err(|error| error.to_string())
             }
         }
@@ -108,13 +117,18 @@ impl StoredForm for Encryption {
     }
 
     fn seal(&self, attachment: &Attachment, content: &[u8]) -> Result<Option<Bytes>, String> {
+        if !self.writes() {
+            return Ok(None);
+        }
         Self::seal(self, &Handle::current(), attachment, content).map(Some).map_err(|error| error.to_string())
     }
 
     fn is_current(&self, _: &Attachment, content: &StoredContent) -> Result<bool, FormError> {
         let start = &content.bytes;
         match form(Some(self), content.naming, start) {
-            Ok(Form::Clear | Form::KeyVault) => Ok(false),
+            Ok(Form::Clear) => Ok(!self.writes()),
+            Ok(Form::KeyVault) => Ok(false),
+            Ok(Form::Envelope(_)) if !self.writes() => Ok(false),
             Ok(Form::Envelope(format)) => Ok(self.is_current_envelope(&Handle::current(), format, start)?),
             Err(cause) => Err(FormError::lasting(cause.to_string())),
         }
@@ -137,6 +151,9 @@ impl StoredForm for Encryption {
             Form::KeyVault => self.open_blob(&handle, sidecar.as_ref(), bytes.into())?.into(),
         };
         expect_md5(&plaintext, md5)?;
+        if !self.writes() {
+            return self.expect_clear(plaintext).map_err(FormError::lasting);
+        }
         let envelope = Self::seal(self, &handle, attachment, &plaintext)?;
         if self.open(&handle, attachment, &envelope)? != plaintext {
             return Err(FormError::lasting("the new envelope does not decrypt to what was encrypted"));
@@ -187,6 +204,14 @@ impl From<SealError> for FormError {
 }
 
 impl Encryption {
+    /// Returns `content`, unless it would be taken for an envelope if it were stored unencrypted.
+    fn expect_clear(&self, content: Bytes) -> Result<Bytes, String> {
+        match form(Some(self), Naming::Either, &content) {
+            Ok(Form::Clear) => Ok(content),
+            _ => Err("the content looks encrypted, so that it cannot be stored unencrypted".to_owned()),
+        }
+    }
+
     /// `None` if the form of the content is not accepted, or the content cannot be decrypted.
     fn plaintext(&self, attachment: &Attachment, content: &StoredContent) -> Option<Vec<u8>> {
         match form(Some(self), content.naming, &content.bytes).ok()? {

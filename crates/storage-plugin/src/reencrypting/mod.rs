@@ -20,7 +20,7 @@ use crate::jobs::{
 pub(crate) const JOB_TYPE: &str = "ReencryptStorage";
 /// Why there is nothing to do.
 const OFF: &str = "client-side encryption is off; set StorageEncryption, with the format and the key that all attachments are \
-     to have";
+     to have, or with \"Enable\": false and \"ReadEncrypted\": true to decrypt them";
 
 /// Rewrites attachments in the form of new ones.
 #[derive(Debug, Clone)]
@@ -79,7 +79,8 @@ impl Work for Reencryption {
     fn check(&self) -> Result<(), String> {
         let objects = self.context.storage.objects();
         // Without encryption, blobs of the earlier plugin for Azure Key Vault that are in clear get their regular names.
-        if objects.encrypts() || objects.reads_key_vault_blobs() { Ok(()) } else { Err(OFF.to_owned()) }
+        let is_possible = objects.encrypts() || objects.reads_encrypted() || objects.reads_key_vault_blobs();
+        if is_possible { Ok(()) } else { Err(OFF.to_owned()) }
     }
 
     fn begin(&self, attachments: Vec<Indexed>, at_once: usize, turn: Turn) -> Batch {

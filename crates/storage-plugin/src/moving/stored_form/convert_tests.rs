@@ -25,6 +25,10 @@ fn ring(current: u32) -> KeyRing {
 }
 
 async fn form(format: Format, read_formats: &[Format]) -> Arc<dyn StoredForm> {
+    Arc::new(encryption(format, read_formats).await)
+}
+
+async fn encryption(format: Format, read_formats: &[Format]) -> Encryption {
     let options = EncryptionOptions {
         ring: ring(7),
         format,
@@ -36,7 +40,7 @@ async fn form(format: Format, read_formats: &[Format]) -> Arc<dyn StoredForm> {
     let objects = ObjectStorage::new(bucket, Layout::default(), false, false);
     let encryption = Encryption::new(options, objects, None, Stop::new());
     encryption.keys.at_start(RetryPolicy::default()).await.unwrap();
-    Arc::new(encryption)
+    encryption
 }
 
 fn stored(naming: Naming, bytes: impl Into<Bytes>) -> StoredContent {
@@ -79,6 +83,24 @@ async fn everything_but_the_present_form_is_converted() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn everything_is_decrypted_when_encryption_is_off() {
+    let formats = [Format::A1, Format::A2];
+    let form: Arc<dyn StoredForm> = Arc::new(encryption(Format::A2, &formats).await.only_reading());
+    for format in formats {
+        let content = stored(Naming::Envelope, encrypt(&ring(3), format, UUID, b"content").unwrap());
+        let (is_current, converted) = convert(&form, content, Some(MD5)).await;
+        assert_eq!((is_current, converted), (Ok(false), Ok("content".into())));
+        // An envelope in an envelope could not be told from one that is to be decrypted.
+        let inner = encrypt(&ring(3), format, UUID, &[b'x'; 200]).unwrap();
+        let outer = stored(Naming::Envelope, encrypt(&ring(3), format, UUID, &inner).unwrap());
+        let (_, converted) = convert(&form, outer, None).await;
+        assert!(converted.unwrap_err().reason.contains("looks encrypted"));
+    }
+    let (is_current, converted) = convert(&form, stored(Naming::Clear, "content"), None).await;
+    assert_eq!((is_current, converted), (Ok(true), Ok("content".into())));
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use crate::write_back::support::write_back;
 tests! {
     OneCloud:
         each_form_becomes_the_present_one,
+        archive_is_decrypted_when_encryption_is_switched_off,
         interrupted_rotation_is_completed,
         rotation_goes_on_while_users_work,
         deletion_during_a_reencryption_is_final,
@@ -105,6 +106,43 @@ fn each_form_becomes_the_present_one<C: Cloud>() -> Result<()> {
         // Nothing needs the old key, format A1, or content in clear any more.
         let last = json!({"MasterKey": keys.entry(7), "Format": "A2", "ReadFormats": ["A2"]});
         fixture.start_again_with(&structured(&json!({"StorageEncryption": last})))?;
+        expect_readable(&fixture, &sent)?;
+        expect_no_errors(&fixture)?;
+    }
+    Ok(())
+}
+
+fn archive_is_decrypted_when_encryption_is_switched_off<C: Cloud>() -> Result<()> {
+    for (structure, mode) in [("flat", "Disabled"), ("legacy", "WriteToFileSystem")] {
+        let keys = Keys::new()?;
+        let options = |encryption: Value| json!({"StorageStructure": structure, "HybridMode": mode, "StorageEncryption": encryption});
+        let mut fixture = Fixture::<C>::with(&options(keys.section(&json!({"Format": "A1"}))))?;
+        let mut sent = upload(&fixture, 1, 2)?;
+        fixture.start_again_with(&options(keys.section(&json!({"Format": "A2"}))))?;
+        sent.extend(upload(&fixture, 2, 3)?);
+        let off = keys.section(&json!({"Format": "A2", "Enable": false, "ReadEncrypted": true}));
+        fixture.start_again_with(&options(off))?;
+        expect_readable(&fixture, &sent)?;
+        sent.extend(upload(&fixture, 3, 2)?);
+        let (deleted, _) = sent.remove(0);
+        fixture.rest().delete(&format!("/instances/{}", deleted.id))?.ok()?;
+        fixture.settle();
+        let before = census(&fixture);
+        ensure!(before.len() == 3 && before[&None] == 2, "{before:?}");
+        let count: usize = before.values().sum();
+        let content = reencrypt(&fixture)?;
+        ensure!(
+            (&content["Rewritten"], &content["AlreadyCurrent"]) == (&json!(count - 2), &json!(2)),
+            "{content:#}"
+        );
+        ensure!(content["Forms"][0]["Format"] == "clear", "{content:#}");
+        ensure!(census(&fixture) == BTreeMap::from([(None, count)]), "{:?}", census(&fixture));
+        expect_readable(&fixture, &sent)?;
+        expect_no_errors(&fixture)?;
+        // The job must be saved as done.
+        fixture.orthanc.stop()?;
+        fixture.configure(&json!({"StorageStructure": structure, "HybridMode": mode}));
+        fixture.orthanc.start_again()?;
         expect_readable(&fixture, &sent)?;
         expect_no_errors(&fixture)?;
     }
