@@ -21,6 +21,8 @@ pub enum Operation {
     Abort,
     /// Moving an attachment from one storage to the other.
     Move,
+    /// Storing an attachment again, in another form or under another key.
+    Rewrite,
     /// Wrapping a file key in a key service.
     WrapKey,
     /// Unwrapping a file key in a key service.
@@ -37,6 +39,7 @@ impl fmt::Display for Operation {
             Self::Remove => "delete",
             Self::Abort => "delete the parts of an unfinished upload of",
             Self::Move => "move",
+            Self::Rewrite => "re-encrypt",
             Self::WrapKey => "wrap a file key with",
             Self::UnwrapKey => "unwrap a file key with",
         })
@@ -128,6 +131,12 @@ pub enum Cause {
         "the two storages hold different contents, and neither was changed: keep the correct one and delete the other"
     )]
     CopiesDiffer,
+    /// Two objects of one attachment, in different forms, have different contents.
+    #[error(
+        "the bucket has two objects of this attachment with different contents, and neither was changed: keep the \
+         correct one and delete the other"
+    )]
+    ObjectsDiffer,
     /// A copy, read back, differs from what was written.
     #[error("the copy differs from what was written, and the original was kept")]
     CopyDamaged,
@@ -300,6 +309,7 @@ mod tests {
             Cause::DiskFull,
             Cause::FileDenied,
             Cause::CopiesDiffer,
+            Cause::ObjectsDiffer,
             Cause::CopyDamaged,
             Cause::NotAcceptable(text()),
             Cause::Cancelled,
@@ -318,7 +328,7 @@ mod tests {
                 Cause::NoLength | Cause::WrongChecksum(_) => {}
                 Cause::TimedOut(_) | Cause::Unanswered(_) => {}
                 Cause::Damaged(_) | Cause::Changed | Cause::DiskFull => {}
-                Cause::FileDenied | Cause::CopiesDiffer | Cause::CopyDamaged => {}
+                Cause::FileDenied | Cause::CopiesDiffer | Cause::CopyDamaged | Cause::ObjectsDiffer => {}
                 Cause::NotAcceptable(_) | Cause::OutOfRange | Cause::Other(_) => {}
                 Cause::Cancelled | Cause::Stopping | Cause::Panicked => {}
             }
@@ -339,6 +349,7 @@ mod tests {
                 Operation::Remove,
                 Operation::Abort,
                 Operation::Move,
+                Operation::Rewrite,
                 Operation::WrapKey,
                 Operation::UnwrapKey,
             ]

@@ -1,7 +1,5 @@
 //! Orthanc's attachments as objects in a bucket.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use cloud_http::Checksum;
 use storage_layout::{Attachment, Layout, Structure};
@@ -17,9 +15,10 @@ use crate::retry::RetryPolicy;
 pub struct ObjectStorage {
     pub(crate) bucket: Bucket,
     pub(crate) layout: Layout,
-    legacy_unknown_files: bool,
-    read_unencrypted: bool,
-    key_vault_blobs: bool,
+    pub(crate) legacy_unknown_files: bool,
+    pub(crate) read_unencrypted: bool,
+    pub(crate) reads_encrypted: bool,
+    pub(crate) key_vault_blobs: bool,
     pub(crate) searches: Searches,
 }
 
@@ -80,7 +79,17 @@ impl ObjectStorage {
     /// switched on are accepted (`ReadUnencrypted`).
     pub fn new(bucket: Bucket, layout: Layout, legacy_unknown_files: bool, read_unencrypted: bool) -> Self {
         let searches = Searches::default();
-        Self { bucket, layout, legacy_unknown_files, read_unencrypted, key_vault_blobs: false, searches }
+        let reads_encrypted = false;
+        let key_vault_blobs = false;
+        Self {
+            bucket,
+            layout,
+            legacy_unknown_files,
+            read_unencrypted,
+            reads_encrypted,
+            key_vault_blobs,
+            searches,
+        }
     }
 
     /// The same attachments, and those that the earlier plugin for Azure Key Vault stored.
@@ -188,34 +197,42 @@ impl ObjectStorage {
     }
 
     /// Begins to read an attachment: one request, and one more for each further name that its object may
-    /// have.
+    /// have. With several names, one more if there is no object.
     ///
     /// # Errors
     ///
     /// [`Cause::NotFound`] if the attachment is not in the bucket.
     pub async fn read(&self, attachment: &Attachment, range: ReadRange) -> Result<Found, StorageError> {
+        let names = self.names(attachment);
         let mut missing = None;
-        for (name, naming) in self.names(attachment) {
-            // Before the blob, which would occupy a connection meanwhile, and which is deleted before its sidecar.
-            let sidecar = if naming == Naming::KeyVault { self.sidecar(&name).await? } else { None };
-            let opened = match naming {
-                Naming::Envelope => self.bucket.get_sealed(&name, range.clone()).await,
-                Naming::Clear | Naming::Either | Naming::KeyVault => {
-                    self.bucket.get(&name, range.clone()).await
-                }
-            };
-            match opened {
-                Ok(download) => {
-                    let naming = of_blob(naming, sidecar.is_some());
-                    return Ok(Found { download, naming, name, sidecar });
-                }
+        // A re-encryption stores the object under the first name before it deletes that under another one.
+        let again = names.first().filter(|_| names.len() > 1);
+        for (name, naming) in names.iter().chain(again) {
+            match self.open(name, *naming, range.clone()).await {
                 // The regular name comes first, so its error is the one to report.
                 Err(error) if error.cause == Cause::NotFound => missing = missing.or(Some(error)),
-                Err(error) => return Err(error),
+                opened => return opened,
             }
         }
         let not_found = || StorageError::new(Operation::Read, self.object_url(attachment), Cause::NotFound);
         Err(missing.unwrap_or_else(not_found))
+    }
+
+    /// Begins to read the object `name`.
+    pub(crate) async fn open(
+        &self,
+        name: &str,
+        naming: Naming,
+        range: ReadRange,
+    ) -> Result<Found, StorageError> {
+        // Before the blob, which would occupy a connection meanwhile, and which is deleted before its sidecar.
+        let sidecar = if naming == Naming::KeyVault { self.sidecar(name).await? } else { None };
+        let download = match naming {
+            Naming::Envelope => self.bucket.get_sealed(name, range).await?,
+            Naming::Clear | Naming::Either | Naming::KeyVault => self.bucket.get(name, range).await?,
+        };
+        let naming = of_blob(naming, sidecar.is_some());
+        Ok(Found { download, naming, name: name.to_owned(), sidecar })
     }
 
     /// Asks for an attachment without its content, with as many requests as [`read`](Self::read). Returns `None` if
@@ -225,10 +242,13 @@ impl ObjectStorage {
     ///
     /// If the server does not answer, or refuses.
     pub async fn describe(&self, attachment: &Attachment) -> Result<Option<Described>, StorageError> {
-        for (name, naming) in self.names(attachment) {
-            let has_sidecar = naming == Naming::KeyVault && self.has_sidecar(&name).await?;
-            if let Some(ObjectHead { size, e_tag, md5 }) = found(self.bucket.head(&name).await)? {
-                let naming = of_blob(naming, has_sidecar);
+        let names = self.names(attachment);
+        let again = names.first().filter(|_| names.len() > 1);
+        for (name, naming) in names.iter().chain(again) {
+            let has_sidecar = *naming == Naming::KeyVault && self.has_sidecar(name).await?;
+            if let Some(ObjectHead { size, e_tag, md5 }) = found(self.bucket.head(name).await)? {
+                let naming = of_blob(*naming, has_sidecar);
+                let name = name.clone();
                 let possible_md5 = match e_tag.as_deref().and_then(Checksum::of_e_tag) {
                     Some(Checksum::Md5(md5)) => Some(md5),
                     _ => None,
@@ -315,52 +335,6 @@ impl ObjectStorage {
         let mut results = self.bucket.delete_many(&all).await.into_iter();
         lists.iter().map(|list| results.by_ref().take(list.len()).fold(Ok(()), Result::and)).collect()
     }
-
-    /// The names that an attachment's object may have in any configuration with this root.
-    fn every_name(&self, attachment: &Attachment) -> Vec<String> {
-        let structures = [Structure::Flat, Structure::Legacy].into_iter();
-        let layouts = structures.flat_map(|structure| {
-            [false, true].map(|encrypted| Layout { structure, encrypted, ..self.layout.clone() })
-        });
-        let names = layouts.flat_map(|layout| {
-            let names = [Some(layout.object_name(attachment)), layout.legacy_unknown_name(attachment)];
-            let names: Vec<_> = names.into_iter().flatten().collect();
-            names
-                .iter()
-                .filter_map(|name| self.backslash_name(&layout, name))
-                .chain(names.clone())
-                .collect::<Vec<_>>()
-        });
-        let key_vault = self.key_vault_blobs.then(|| attachment.key_vault_names());
-        // In the legacy structure, encrypted objects have the same names.
-        names.chain(key_vault.into_iter().flatten()).collect::<BTreeSet<_>>().into_iter().collect()
-    }
-
-    /// The names that an attachment's object may have, the regular one first.
-    pub(crate) fn names(&self, attachment: &Attachment) -> Vec<(String, Naming)> {
-        let layout = &self.layout;
-        let mut names = self.names_in(layout, self.naming(), attachment);
-        if layout.encrypted && self.read_unencrypted && layout.structure == Structure::Flat {
-            let clear = Layout { encrypted: false, ..layout.clone() };
-            names.extend(self.names_in(&clear, Naming::Clear, attachment));
-        }
-        let old = |(name, naming): &(String, _)| Some((self.backslash_name(layout, name)?, *naming));
-        names.extend(names.iter().filter_map(old).collect::<Vec<_>>());
-        if self.key_vault_blobs {
-            names.extend(attachment.key_vault_names().map(|name| (name, Naming::KeyVault)));
-        }
-        names
-    }
-
-    fn backslash_name(&self, layout: &Layout, name: &str) -> Option<String> {
-        let has_them = self.bucket.options.backslash_names == Some(true);
-        has_them.then(|| layout.backslash_name(name)).flatten()
-    }
-
-    fn names_in(&self, layout: &Layout, naming: Naming, attachment: &Attachment) -> Vec<(String, Naming)> {
-        let unknown = if self.legacy_unknown_files { layout.legacy_unknown_name(attachment) } else { None };
-        std::iter::once(layout.object_name(attachment)).chain(unknown).map(|name| (name, naming)).collect()
-    }
 }
 
 /// What is known of the content of an object with this naming. Blobs of the earlier plugin for Azure Key Vault are
@@ -369,7 +343,7 @@ fn of_blob(naming: Naming, has_sidecar: bool) -> Naming {
     if naming == Naming::KeyVault && !has_sidecar { Naming::Clear } else { naming }
 }
 
-fn sidecar_of(name: &str) -> String {
+pub(crate) fn sidecar_of(name: &str) -> String {
     format!("{name}{SIDECAR}")
 }
 

@@ -27,6 +27,8 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// The next file key is wrapped when one tenth of the envelopes of the current one is left. With fewer envelopes than this
 /// for each key, the time would not suffice.
 const FEWEST_FOR_SPARE: u64 = 100;
+/// Number of wrapped file keys of which it is remembered whether they are under the current key.
+const JUDGED: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 /// How often services are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +62,8 @@ struct State {
     used: HashMap<Name, Weak<WrappedFileKey>>,
     wrapping: Option<Request>,
     unwrapping: HashMap<Name, Request>,
+    /// Whether wrapped file keys are under the current key, and when that was found out.
+    judged: LruCache<Name, (bool, Instant)>,
 }
 
 /// The file key of new envelopes.
@@ -137,6 +141,7 @@ impl FileKeys {
             used: HashMap::new(),
             wrapping: None,
             unwrapping: HashMap::new(),
+            judged: LruCache::new(JUDGED),
         };
         Arc::new(Self { writer, services, options, state: Mutex::new(state) })
     }
@@ -262,6 +267,25 @@ impl FileKeys {
             state.unwrapping.entry(name.clone()).or_insert_with(new).clone()
         };
         request.await
+    }
+
+    /// Whether a file key was wrapped with the key, and the version of it, that wraps those of new envelopes. A new version
+    /// is noticed within an hour.
+    ///
+    /// # Errors
+    ///
+    /// If the service must be asked, and does not answer.
+    pub async fn is_current(&self, wrap: &ServiceWrap<'_>) -> Result<bool, KeyServiceError> {
+        let writer = self.writer.as_ref().filter(|writer| writer.service() == wrap.service);
+        let Some(writer) = writer.filter(|writer| writer.has_key(wrap.key)) else { return Ok(false) };
+        let Some(name) = Name::of(wrap) else { return Ok(false) };
+        let judged = self.state.lock().judged.get(&name).copied();
+        if let Some((is_current, _)) = judged.filter(|(_, since)| since.elapsed() < LIFETIME) {
+            return Ok(is_current);
+        }
+        let is_current = writer.is_current(wrap.key, wrap.wrapped).await?;
+        self.state.lock().judged.put(name, (is_current, Instant::now()));
+        Ok(is_current)
     }
 
     fn request_wrap(self: &Arc<Self>) -> Request {

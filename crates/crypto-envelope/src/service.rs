@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 
 use crate::a2::header::Service;
 use crate::a2::opener::FileKey;
@@ -28,6 +28,17 @@ pub trait KeyService: fmt::Debug + Send + Sync {
         key: &'a str,
         wrapped: &'a [u8],
     ) -> BoxFuture<'a, Result<FileKey, KeyServiceError>>;
+
+    /// Whether a file key, wrapped with `key`, was wrapped with the key that wraps new file keys, and with the version of
+    /// it that does so now, as far as the service says. Called if [`has_key`](Self::has_key) is true, which is all there is
+    /// to know of a service whose keys have no versions.
+    fn is_current<'a>(
+        &'a self,
+        _key: &'a str,
+        _wrapped: &'a [u8],
+    ) -> BoxFuture<'a, Result<bool, KeyServiceError>> {
+        Box::pin(ready(Ok(true)))
+    }
 }
 
 /// A file key as a service has wrapped it.

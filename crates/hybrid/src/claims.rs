@@ -1,4 +1,4 @@
-//! Per-attachment locks: moves of one attachment take turns, and a deletion makes them end early.
+//! Per-attachment locks: moves and rewrites of one attachment take turns, and a deletion makes them end early.
 //!
 //! Without these locks, a move that has read an attachment could write its copy after Orthanc has deleted the
 //! attachment.
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use storage_layout::AttachmentUuid;
 use tokio::sync::OwnedMutexGuard;
 
-/// The attachments that this process is moving or deleting.
+/// The attachments that this process is moving, rewriting or deleting.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Claims(Arc<Mutex<HashMap<AttachmentUuid, Arc<Entry>>>>);
 
@@ -20,6 +20,8 @@ struct Entry {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Never reset, since Orthanc never reuses a UUID.
     removed: AtomicBool,
+    /// Whether the object was replaced, by the same attachment in another form, since the first of the present tickets.
+    replaced: AtomicBool,
 }
 
 /// A position in the queue for one attachment.
@@ -92,6 +94,16 @@ impl Drop for Ticket {
 }
 
 impl Claim {
+    /// Notes that the attachment's object is being replaced, for those who have a ticket since before.
+    pub(crate) fn note_replaced(&self) {
+        self.ticket.entry.replaced.store(true, Ordering::Release);
+    }
+
+    /// Whether the attachment's object may have been replaced since this claim's ticket was taken.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.ticket.entry.replaced.load(Ordering::Acquire)
+    }
+
     /// Whether Orthanc is deleting the attachment and waits for this claim.
     pub(crate) fn is_removed(&self) -> bool {
         self.ticket.entry.removed.load(Ordering::Acquire)

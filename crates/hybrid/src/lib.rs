@@ -2,7 +2,8 @@
 //!
 //! [`HybridStorage`] decides where attachments are written and in which order they are read. A [`Place`] is
 //! one of the two, with the same operations for both; opening an attachment there yields a [`Source`] of its
-//! bytes. [`HybridStorage::move_to`] moves an attachment without ever leaving less than one complete copy.
+//! bytes. [`HybridStorage::move_to`] moves an attachment without ever leaving less than one complete copy, and
+//! [`HybridStorage::rewrite`] stores it again in another form or under another key.
 //!
 //! The bucket's client is the crate [`bucket`]; [`FileStorage`] is the folder that Orthanc itself would use.
 //! This crate does not know Orthanc's plugin interface, configuration files, or how attachments are
@@ -38,6 +39,7 @@ mod files;
 mod locate;
 mod moves;
 mod place;
+mod rewrite;
 mod source;
 mod state;
 mod storage;
@@ -47,8 +49,9 @@ pub use budget::{MemoryBudget, MemoryPermit};
 pub use deletion::DeletionWorker;
 pub use files::{FileReader, FileStorage, FileStorageOptions};
 pub use locate::{StoredCopy, WholeCopy};
-pub use moves::{MoveOutcome, StoredForm};
+pub use moves::{FormError, Md5, MoveOutcome, StoredForm};
 pub use place::{Place, Side};
+pub use rewrite::{RewriteOutcome, Rewritten};
 pub use source::{Head, Source, StoredContent, Version};
 pub use state::{Abandoned, DeletionMarkers, Purpose, StateDirectory};
 pub use storage::HybridStorage;

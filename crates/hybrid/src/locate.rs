@@ -95,7 +95,7 @@ async fn archived(place: &Place, attachment: &Attachment) -> Result<Option<Store
 }
 
 /// Opens the first `length` bytes of an attachment; `None` if it is not in `place`.
-async fn open_start(
+pub(crate) async fn open_start(
     place: &Place,
     attachment: &Attachment,
     length: u64,

@@ -73,8 +73,53 @@ pub trait StoredForm: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// Whether content has the form and the key of new attachments, and can be decrypted. `content` has all bytes, or
+    /// enough of the first to recognize the form; if that is not enough to decide, it is not current.
+    ///
+    /// # Errors
+    ///
+    /// As [`convert`](Self::convert).
+    fn is_current(&self, _attachment: &Attachment, _content: &StoredContent) -> Result<bool, FormError> {
+        Ok(true)
+    }
+
+    /// Returns the bytes that replace `content`, in the form and under the key of new attachments, after they were
+    /// compared with it. `md5` is that of the content that Orthanc stored, if it is known.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the content must stay as it is: it cannot be decrypted, it is not what Orthanc stored, or nothing
+    /// shows that it is.
+    fn convert(
+        &self,
+        attachment: &Attachment,
+        content: StoredContent,
+        _md5: Option<Md5>,
+    ) -> Result<Bytes, FormError> {
+        self.to_store(attachment, content).map_err(FormError::lasting)
+    }
+
     /// Whether two stored contents with different bytes are the same attachment.
     fn is_same(&self, attachment: &Attachment, one: &StoredContent, other: &StoredContent) -> bool;
+}
+
+/// An MD5 (RFC 1321), which detects faults but not attacks.
+pub type Md5 = [u8; 16];
+
+/// Why content cannot be brought into the form of new attachments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormError {
+    /// The reason, for a message.
+    pub reason: String,
+    /// Whether the same content may be converted later: a key service does not answer.
+    pub transient: bool,
+}
+
+impl FormError {
+    /// A reason that lasts.
+    pub fn lasting(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), transient: false }
+    }
 }
 
 /// The result of a move.

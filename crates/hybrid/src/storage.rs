@@ -7,7 +7,7 @@ use bucket::{Cause, ObjectStorage, RetryPolicy, StorageError, blocking};
 use storage_layout::Attachment;
 
 use crate::budget::MemoryBudget;
-use crate::claims::Claims;
+use crate::claims::{Claim, Claims};
 use crate::files::FileStorage;
 use crate::place::{Place, Side};
 use crate::write_back::{Keeper, WriteBack};
@@ -220,17 +220,26 @@ impl HybridStorage {
         }
     }
 
-    /// Deletes an attachment from both places, after the move in progress, if any, has ended.
+    /// Deletes an attachment from both places, after the move or rewrite in progress, if any, has ended.
     ///
     /// # Errors
     ///
     /// If the attachment may still be in one of them. The other is cleared nevertheless.
     pub async fn remove(&self, attachment: &Attachment) -> Result<(), StorageError> {
+        let claim = Arc::new(self.claims.for_removal(attachment.uuid).await);
+        self.remove_claimed(attachment, &claim).await
+    }
+
+    /// Deletes an attachment from both places, under its claim.
+    pub(crate) async fn remove_claimed(
+        &self,
+        attachment: &Attachment,
+        claim: &Arc<Claim>,
+    ) -> Result<(), StorageError> {
         if self.files.is_none() && self.local.is_none() {
             return self.objects.remove(attachment).await;
         }
-        let claim = Arc::new(self.claims.for_removal(attachment.uuid).await);
-        let from_files = self.remove_files(attachment, Arc::clone(&claim)).await;
+        let from_files = self.remove_files(attachment, Arc::clone(claim)).await;
         let from_objects = self.objects.remove(attachment).await;
         both(from_files, from_objects)
     }

@@ -16,12 +16,13 @@ use crate::area::encryption::Encryption;
 use crate::area::{Area, Copies, DirectStores, KnownClear};
 use crate::config::EncryptionOptions;
 use crate::context::Context;
-use crate::jobs::{Courtesy, Host, Reports, Scope, resume};
+use crate::jobs::{Courtesy, Form, Host, Reports, Scope, resume};
 use crate::moving::stored_form::Unchanged;
 use crate::moving::{Mover, Task, resume_move};
 use crate::operations::Routes;
 use crate::operations::metrics::Metrics;
 use crate::provider::{Provider, ProviderContext, c_str};
+use crate::reencrypting::{self, Reencryption};
 use crate::runtime::Runtime;
 use crate::start::background::Background;
 use crate::start::check::check;
@@ -123,9 +124,16 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             .map(|local| UploadWorker::new(storage.clone(), Arc::clone(local), form(encryption.as_ref())));
         let scheduler = scheduler(schedule, &verifier, &mover.host);
         let background = Background::start(&mover.context, state, worker, uploads, scheduler)?;
-        register_jobs(orthanc, &mover, &verifier)?;
-        let routes =
-            Routes { mover, verifier, facts, metrics: Arc::clone(&metrics), deletions: deletions.clone() };
+        let reencryption = reencryption(&mover, encryption.as_ref());
+        register_jobs(orthanc, &mover, &verifier, &reencryption)?;
+        let routes = Routes {
+            mover,
+            reencryption,
+            verifier,
+            facts,
+            metrics: Arc::clone(&metrics),
+            deletions: deletions.clone(),
+        };
         routes.register(orthanc)?;
         register_metrics(orthanc, &metrics, &deletions, storage.objects().clone())?;
         let clear = KnownClear::default();
@@ -162,12 +170,20 @@ fn scheduler(schedule: Option<Schedule>, verifier: &Verifier, host: &Host) -> Op
 
 /// Registers the job types, so that Orthanc can restore saved jobs. If the mode has been changed since, they fail
 /// with an error that says so.
-fn register_jobs(orthanc: &Orthanc, mover: &Mover, verifier: &Verifier) -> Result<(), OrthancError> {
-    let (mover, verifier) = (mover.clone(), verifier.clone());
+fn register_jobs(
+    orthanc: &Orthanc,
+    mover: &Mover,
+    verifier: &Verifier,
+    reencryption: &Reencryption,
+) -> Result<(), OrthancError> {
+    let mover = mover.clone();
+    let verifier = verifier.clone();
+    let reencryption = reencryption.clone();
     orthanc.register_job_unserializer(move |job_type, saved| {
         let host = mover.host.clone();
         let job = match Task::of(job_type) {
             Some(task) => resume_move(host, saved, |target| mover.work(task, target))?,
+            None if job_type == reencrypting::JOB_TYPE => reencryption.resume(saved),
             None if job_type == verifying::JOB_TYPE => {
                 resume(host, verifier.saved_work(saved)?, Scope::read(&saved["Content"]), saved)
             }
@@ -202,6 +218,13 @@ fn form(encryption: Option<&Arc<Encryption>>) -> Arc<dyn StoredForm> {
         Some(encryption) => Arc::<Encryption>::clone(encryption),
         None => Arc::new(Unchanged),
     }
+}
+
+/// The job that brings all attachments into this form.
+fn reencryption(mover: &Mover, encryption: Option<&Arc<Encryption>>) -> Reencryption {
+    let present =
+        encryption.map_or_else(|| Form::new(Form::CLEAR, String::new()), |encryption| encryption.present());
+    Reencryption::new(mover.context.clone(), mover.host.clone(), form(encryption), present)
 }
 
 /// Whether Orthanc may read ranges. With A1 it may not, and stores DICOM headers as separate attachments

@@ -26,6 +26,8 @@ struct Fake {
     /// Number of requests that wait for an answer, and the most of them at a time.
     waiting: AtomicUsize,
     most: AtomicUsize,
+    /// Number of questions whether a key is the current one.
+    judged: AtomicUsize,
 }
 
 impl Fake {
@@ -89,6 +91,34 @@ impl KeyService for Fake {
         }
         .boxed()
     }
+
+    fn is_current<'a>(
+        &'a self,
+        _: &'a str,
+        wrapped: &'a [u8],
+    ) -> BoxFuture<'a, Result<bool, KeyServiceError>> {
+        self.judged.fetch_add(1, Ordering::Relaxed);
+        Box::pin(ready(self.fails().map_or(Ok(wrapped == b"new"), Err)))
+    }
+}
+
+#[test]
+fn each_wrapped_key_is_judged_once() {
+    let service = Fake::new("one");
+    let keys = FileKeys::new(Some(Arc::clone(&service) as _), [], FileKeyOptions { decay: 10, pool: 10 });
+    let judge = |service, key, wrapped| block(keys.is_current(&ServiceWrap { service, key, wrapped }));
+    service.failures.store(1, Ordering::Relaxed);
+    assert!(judge(Service::AzureKeyVault, "one", b"old").unwrap_err().is_transient());
+    for _ in 0..2 {
+        assert_eq!(judge(Service::AzureKeyVault, "one", b"old"), Ok(false));
+        assert_eq!(judge(Service::AzureKeyVault, "one", b"new"), Ok(true));
+        assert_eq!(judge(Service::AzureKeyVault, "another", b"new"), Ok(false));
+        assert_eq!(judge(Service::AwsKms, "", b"new"), Ok(false));
+    }
+    assert_eq!(service.judged.load(Ordering::Relaxed), 3);
+    let previous = FileKeys::new(None, [service as _], FileKeyOptions { decay: 10, pool: 10 });
+    let wrap = ServiceWrap { service: Service::AzureKeyVault, key: "one", wrapped: b"new" };
+    assert_eq!(block(previous.is_current(&wrap)), Ok(false), "it only unwraps");
 }
 
 fn block<T>(future: impl Future<Output = T>) -> T {

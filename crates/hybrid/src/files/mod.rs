@@ -122,6 +122,35 @@ impl FileStorage {
         synced.map_err(|error| file_error(Operation::Create, path.file(), &error))
     }
 
+    /// Replaces an attachment's file, so that the new content survives a power failure. At each moment the file has the
+    /// old or the new content.
+    ///
+    /// # Errors
+    ///
+    /// [`Cause::NotFound`] if there is no file any more, [`Cause::DiskFull`], …
+    pub(crate) fn replace_durably(&self, uuid: &AttachmentUuid, content: &[u8]) -> Result<(), StorageError> {
+        let path = self.path(uuid);
+        self.try_to_replace(&path, content).map_err(|error| match is_missing(&error) {
+            true => StorageError::new(Operation::Rewrite, self.name(uuid), Cause::NotFound),
+            false => file_error(Operation::Rewrite, path.file(), &error),
+        })
+    }
+
+    fn try_to_replace(&self, path: &FilePath, content: &[u8]) -> io::Result<()> {
+        let mut file = self.0.temporary.create()?;
+        file.write(content)?;
+        self.0.disk.sync_file(file.file(), path.file())?;
+        if !file.has(content)? {
+            return Err(io::Error::other("the new file, read back, differs from what was written"));
+        }
+        let _folder = self.stripe(path).lock();
+        // A file that another process has deleted must not return.
+        fs::metadata(path.file())?;
+        file.rename_to(path.file())?;
+        // If this fails, a power failure can bring back the old file, which is as good.
+        self.sync_folders(&self.folders_above(path)[..1])
+    }
+
     fn write(&self, uuid: &AttachmentUuid, content: &[u8], sync: Sync) -> Result<(), StorageError> {
         let path = self.path(uuid);
         self.try_to_write(&path, content, sync)

@@ -1,7 +1,7 @@
 //! Files that are being written, under temporary names.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,6 +100,20 @@ impl Temporary {
     /// Appends bytes.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         bytes.chunks(PIECE).try_for_each(|piece| self.file.write_all(piece))
+    }
+
+    /// Whether the file, read back, has exactly this content.
+    pub(crate) fn has(&self, content: &[u8]) -> io::Result<bool> {
+        let mut file = File::open(&self.path)?;
+        let mut piece = vec![0; PIECE];
+        let mut left = content;
+        loop {
+            let length = file.read(&mut piece)?;
+            match left.strip_prefix(&piece[..length]) {
+                Some(rest) if length > 0 => left = rest,
+                rest => return Ok(rest.is_some() && left.is_empty()),
+            }
+        }
     }
 
     /// Replaces `path` atomically.

@@ -300,6 +300,13 @@ impl Cache {
         }
     }
 
+    /// Deletes the files of an attachment whose object is stored in another form now.
+    pub(crate) fn drop_files(&self, attachment: &Attachment) {
+        if let Err(error) = self.delete_attachment(attachment) {
+            self.report("delete a file", &error);
+        }
+    }
+
     /// Deletes the files of an attachment that was deleted in Orthanc.
     ///
     /// # Errors

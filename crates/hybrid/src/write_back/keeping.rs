@@ -50,7 +50,8 @@ impl Keeping {
     pub async fn commit(self) {
         let Self { writer, ticket } = self;
         let claim = ticket.claim().await;
-        if claim.is_removed() {
+        // The bytes of a replaced object may be under a key that is to be given up.
+        if claim.is_removed() || claim.is_replaced() {
             return;
         }
         bucket::blocking(move || {

@@ -35,9 +35,10 @@ use self::cache::{Cache, CacheOptions};
 pub use self::keeping::{Keeper, Keeping};
 use self::pending::{Pending, both};
 use self::queue::{Job, Progress, Queue};
-use self::uploader::Upload;
+pub(crate) use self::uploader::Upload;
 pub use self::uploader::UploadWorker;
 use crate::files::{FileReader, file_error};
+use crate::source::StoredContent;
 use crate::state::{Abandoned, CACHE, StateDirectory, StoredName, TEMPORARY};
 
 /// How much more than an attachment is evicted from the cache if the disk is full, in bytes.
@@ -364,6 +365,22 @@ impl WriteBack {
         let mut writer = writer.ok_or("the cache does not take the attachment")?;
         writer.write(content);
         if writer.commit() { Ok(()) } else { Err("the cache cannot be written to".to_owned()) }
+    }
+
+    /// The cached files of an attachment, with their first `length` bytes. Does not count as a use. Blocks.
+    pub(crate) fn peek_cached(&self, attachment: &Attachment, length: u64) -> Vec<StoredContent> {
+        let limit = usize::try_from(length).unwrap_or(usize::MAX);
+        let peek = |name: &StoredName| {
+            let mut file = FileReader::open(&self.cache.path(name)).ok()?;
+            let bytes = file.next(limit).ok()?.unwrap_or_default();
+            Some(StoredContent { naming: naming(name), sidecar: None, bytes })
+        };
+        both(attachment).iter().filter_map(peek).collect()
+    }
+
+    /// Deletes the cached files of an attachment, which are not in the present form. Blocks.
+    pub(crate) fn drop_cached(&self, attachment: &Attachment) {
+        self.cache.drop_files(attachment);
     }
 
     /// Deletes the file of a cached attachment, which is damaged.

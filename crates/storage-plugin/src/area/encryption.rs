@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 
 use super::keys::KeyCheck;
 use crate::config::EncryptionOptions;
+use crate::jobs;
 use crate::runtime::Runtime;
 use crate::stop::Stop;
 
@@ -41,6 +42,8 @@ pub(crate) struct Encryption {
     openers: Mutex<LruCache<Attachment, KnownEnvelope>>,
     /// Ends the wait for a key service.
     stop: Stop,
+    /// Whether new attachments are encrypted. If not, those are read that were encrypted before.
+    writes: bool,
 }
 
 /// An A2 envelope whose header has been read.
@@ -152,7 +155,18 @@ impl Encryption {
             decryption: MemoryBudget::new(memory),
             openers: Mutex::new(LruCache::new(OPENERS)),
             stop,
+            writes: true,
         }
+    }
+
+    /// The same for attachments that were encrypted before encryption was switched off.
+    pub(crate) fn only_reading(self) -> Self {
+        Self { writes: false, ..self }
+    }
+
+    /// Whether new attachments are encrypted.
+    pub(crate) fn writes(&self) -> bool {
+        self.writes
     }
 
     pub(crate) fn ring(&self) -> &KeyRing {
@@ -208,6 +222,57 @@ impl Encryption {
             }
         });
         Ok(unwrapped.ok_or(OpenError::Stopping)??)
+    }
+
+    /// The format and the key of new envelopes, for the counts of jobs.
+    pub(crate) fn present(&self) -> jobs::Form {
+        if !self.writes {
+            return jobs::Form::new(jobs::Form::CLEAR, String::new());
+        }
+        let service = || self.ring.file_keys().and_then(|keys| keys.writer());
+        let key = self.ring.current_id().map(|id| id.to_string());
+        let key = key.or_else(|| service().map(|service| service.to_string()));
+        jobs::Form::new(self.format.to_string(), key.unwrap_or_default())
+    }
+
+    /// Whether an envelope, which begins with `start`, has the format and the key of new envelopes. `false` if its header is
+    /// longer than `start`. Blocks like [`seal`](Self::seal).
+    pub(crate) fn is_current_envelope(
+        &self,
+        handle: &Handle,
+        format: Format,
+        start: &[u8],
+    ) -> Result<bool, OpenError> {
+        let current = self.ring.current_id();
+        let key_id = match format {
+            _ if format != self.format => return Ok(false),
+            Format::A1 => identify(start).map(|header| header.key_id),
+            Format::A2 => {
+                let Some(header) = A2Header::parse(start)? else { return Ok(false) };
+                if header.service().is_some() {
+                    return if current.is_none() {
+                        self.is_under_current_key(handle, header)
+                    } else {
+                        Ok(false)
+                    };
+                }
+                Some(header.key_id())
+            }
+        };
+        Ok(key_id.is_some() && key_id == current)
+    }
+
+    /// Whether the key service's current key has wrapped the file key of an envelope.
+    fn is_under_current_key(&self, handle: &Handle, header: A2Header) -> Result<bool, OpenError> {
+        let Some(keys) = self.ring.file_keys() else { return Ok(false) };
+        let keys = Arc::clone(keys);
+        let is_current = self.wait(handle, async move {
+            match header.wrap() {
+                KeyWrap::Service(wrap) => keys.is_current(&wrap).await,
+                KeyWrap::MasterKey { .. } => Ok(false),
+            }
+        });
+        Ok(is_current.ok_or(OpenError::Stopping)??)
     }
 
     /// Decrypts a whole envelope. Blocks like [`seal`](Self::seal).

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bucket::{Cause, ObjectStorage, Operation, Payload, Seeker, StorageError};
+use bucket::{Cause, Naming, ObjectStorage, Operation, Payload, Seeker, StorageError};
 use bytes::Bytes;
 use crypto_envelope::DecryptError;
 use hybrid::{HybridStorage, NotPending, Place, Side, WriteBack};
@@ -20,7 +20,7 @@ use storage_layout::Attachment;
 
 use self::deletion::{Deletion, Deletions};
 pub(crate) use self::direct::DirectStores;
-use self::encryption::{Encryption, UnacceptableForm, form};
+use self::encryption::{Encryption, Form, UnacceptableForm, form};
 use self::keys::KeyError;
 pub(crate) use self::read::{Copies, KnownClear, ReadError};
 use self::read::{Reading, Served};
@@ -112,10 +112,15 @@ impl Failure {
 }
 
 impl Area {
+    /// Encrypts new attachments; `None` if encryption is off.
+    fn sealing(&self) -> Option<&Arc<Encryption>> {
+        self.encryption.as_ref().filter(|encryption| encryption.writes())
+    }
+
     /// Encrypts an attachment if encryption is on, and stores it. Returns where.
     fn store(&self, place: Place, attachment: Attachment, content: Bytes) -> Result<Side, Failure> {
         // Before memory is reserved, which this store would hold while it waits for the server.
-        if let Some(encryption) = &self.encryption {
+        if let Some(encryption) = self.sealing() {
             self.expect_right_keys(encryption, &place, &attachment)?;
         }
         let stopping = || StorageError::new(Operation::Create, place.name(&attachment), Cause::Stopping);
@@ -123,11 +128,11 @@ impl Area {
         let reserve = |encryption: &Arc<Encryption>| {
             encryption.reserve_upload(&self.runtime, content.len() as u64).ok_or_else(stopping)
         };
-        let _memory = self.encryption.as_ref().map(reserve).transpose().map_err(|error| report(&error))?;
-        let payload = match &self.encryption {
+        let _memory = self.sealing().map(reserve).transpose().map_err(|error| report(&error))?;
+        let payload = match self.sealing() {
             None => {
                 // Reads would refuse it, so it must not be reported as stored.
-                if let Err(cause) = form(None, place.naming(), &content) {
+                if let Err(cause) = self.expect_clear(place.naming(), &content) {
                     let error = format!("cannot store {}: {cause}", place.name(&attachment));
                     return Err(Failure::new(&error, ErrorCode::STORAGE_AREA_PLUGIN));
                 }
@@ -152,6 +157,15 @@ impl Area {
         stored.map(|()| side).map_err(|error| report(&error))
     }
 
+    /// Fails if content would be taken for an envelope in a place with this naming.
+    fn expect_clear(&self, naming: Naming, content: &[u8]) -> Result<(), UnacceptableForm> {
+        match form(self.encryption.as_deref(), naming, content)? {
+            Form::Clear => Ok(()),
+            // The error of a configuration without keys.
+            Form::Envelope(_) | Form::KeyVault => form(None, naming, content).map(drop),
+        }
+    }
+
     /// Stores an attachment in the state directory, or in the bucket if that is not possible.
     fn store_pending(
         &self,
@@ -159,7 +173,7 @@ impl Area {
         attachment: Attachment,
         payload: Payload,
     ) -> Result<Side, Failure> {
-        let reason = match files.create(&attachment, self.encryption.is_some(), payload.bytes()) {
+        let reason = match files.create(&attachment, self.sealing().is_some(), payload.bytes()) {
             Ok(()) => return Ok(Side::Pending),
             Err(reason) => reason,
         };
@@ -175,7 +189,7 @@ impl Area {
 
     /// Stores an attachment in the bucket that cannot become pending.
     fn store_directly(&self, attachment: Attachment, payload: Payload) -> Result<(), Failure> {
-        if let Some(encryption) = &self.encryption {
+        if let Some(encryption) = self.sealing() {
             // Pending attachments are encrypted while the bucket cannot be asked.
             let place = self.storage.place(Side::ObjectStorage);
             self.expect_right_keys(encryption, &place, &attachment)?;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use storage_layout::{RootPath, Structure};
 
 use super::Section;
-use super::encryption::{EncryptionOptions, KeyServices};
+use super::encryption::{EncryptionOptions, KeyServices, StorageEncryption};
 use super::hybrid::HybridOptions;
 use super::state::StateOptions;
 use super::verification;
@@ -34,6 +34,8 @@ pub(crate) struct CommonOptions {
     pub(crate) key_vault_blobs: bool,
     /// `StorageEncryption`; `None` to store attachments unencrypted.
     pub(crate) encryption: Option<EncryptionOptions>,
+    /// How attachments were encrypted before encryption was switched off, if they are to be read.
+    pub(crate) decryption: Option<EncryptionOptions>,
 }
 
 impl CommonOptions {
@@ -63,7 +65,11 @@ impl CommonOptions {
         let verification = verification::read(section)?;
         let key_vault_blobs =
             services.has_earlier && (section.has("AzureKeyVault") || section.has("EnableStorage"));
-        let encryption = EncryptionOptions::read(section, configuration, services)?;
+        let (encryption, decryption) = match EncryptionOptions::read(section, configuration, services)? {
+            StorageEncryption::Off => (None, None),
+            StorageEncryption::OnlyRead(options) => (None, Some(options)),
+            StorageEncryption::On(options) => (Some(options), None),
+        };
         Ok(Self {
             root,
             structure,
@@ -75,6 +81,7 @@ impl CommonOptions {
             verification,
             key_vault_blobs,
             encryption,
+            decryption,
         })
     }
 }

@@ -25,6 +25,7 @@ const MASTER_KEY: &str = "MasterKey";
 const PREVIOUS_KEYS: &str = "PreviousMasterKeys";
 const FORMAT: &str = "Format";
 const READ_FORMATS: &str = "ReadFormats";
+const READ_ENCRYPTED: &str = "ReadEncrypted";
 const KEY_DECAY: &str = "KeyDecayCount";
 const KEY_POOL: &str = "KeyPoolSize";
 /// All options, which are also known where encryption is off.
@@ -34,6 +35,7 @@ const OPTIONS: &[&str] = &[
     PREVIOUS_KEYS,
     FORMAT,
     READ_FORMATS,
+    READ_ENCRYPTED,
     "ReadUnencrypted",
     "MaxConcurrentInputSize",
     KEY_DECAY,
@@ -81,41 +83,58 @@ pub(crate) struct EncryptionOptions {
     pub(crate) read_unencrypted: bool,
 }
 
+/// `StorageEncryption`.
+#[derive(Debug)]
+pub(crate) enum StorageEncryption {
+    /// Attachments are stored unencrypted, and no others are read.
+    Off,
+    /// Attachments are stored unencrypted, and those are read that were encrypted before encryption was switched off
+    /// (`ReadEncrypted`).
+    OnlyRead(EncryptionOptions),
+    /// Attachments are encrypted.
+    On(EncryptionOptions),
+}
+
 impl EncryptionOptions {
     /// Reads the options and the key files.
     pub(crate) fn read<'a>(
         section: &mut Section<'a>,
         configuration: &'a Map<String, Value>,
         services: &mut KeyServices<'_>,
-    ) -> Result<Option<Self>, InitializeError> {
+    ) -> Result<StorageEncryption, InitializeError> {
         let earlier = Earlier::read(section, services)?;
         let own = match find(section, configuration)? {
             Some(encryption) => {
                 encryption.read(|options| Self::read_options(options, services, earlier.as_ref()))?
             }
-            None => None,
+            None => StorageEncryption::Off,
         };
-        Ok(own.or_else(|| earlier.and_then(Earlier::into_options)))
+        Ok(match (own, earlier.and_then(Earlier::into_options)) {
+            (StorageEncryption::Off, Some(earlier)) => StorageEncryption::On(earlier),
+            (own, _) => own,
+        })
     }
 
-    /// Returns `None` if encryption is off.
     fn read_options(
         section: &mut Section<'_>,
         services: &mut KeyServices<'_>,
         earlier: Option<&Earlier>,
-    ) -> Result<Option<Self>, InitializeError> {
+    ) -> Result<StorageEncryption, InitializeError> {
         section.know(OPTIONS);
         if section.is_empty() {
-            return Ok(None);
+            return Ok(StorageEncryption::Off);
         }
-        if !section.flag(ENABLE, true)? {
-            return match earlier {
+        let is_enabled = section.flag(ENABLE, true)?;
+        let reads_encrypted = section.flag(READ_ENCRYPTED, false)?;
+        if !is_enabled {
+            match earlier {
                 Some(earlier) if earlier.is_enabled => {
                     let problem = "is false, but EncryptionEnabled is true; remove one of them";
-                    Err(section.error(ENABLE, problem).into())
+                    return Err(section.error(ENABLE, problem).into());
                 }
-                _ => Ok(None),
-            };
+                _ if !reads_encrypted => return Ok(StorageEncryption::Off),
+                _ => {}
+            }
         }
         let ring = key_ring(section, services, earlier.map(|earlier| Arc::clone(&earlier.service)))?;
         let megabytes = section.number("MaxConcurrentInputSize", DEFAULT_MEGABYTES, 1..=1_048_576)?;
@@ -130,7 +149,9 @@ impl EncryptionOptions {
         };
         let read_formats = read_formats(section, format)?;
         let read_unencrypted = section.flag("ReadUnencrypted", false)?;
-        Ok(Some(Self { ring, format, read_formats, memory: megabytes * 1024 * 1024, read_unencrypted }))
+        let options = Self { ring, format, read_formats, memory: megabytes * 1024 * 1024, read_unencrypted };
+        let kind = if is_enabled { StorageEncryption::On } else { StorageEncryption::OnlyRead };
+        Ok(kind(options))
     }
 
     /// Warns of weaknesses that other options avoid.

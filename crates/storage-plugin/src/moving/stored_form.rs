@@ -2,12 +2,17 @@
 
 use bucket::Naming;
 use bytes::Bytes;
+use cloud_http::Checksum;
 use crypto_envelope::DecryptError;
-use hybrid::{StoredContent, StoredForm};
+use hybrid::{FormError, Md5, StoredContent, StoredForm};
 use storage_layout::Attachment;
 use tokio::runtime::Handle;
 
-use crate::area::encryption::{Encryption, Form, OpenError, form};
+use crate::area::encryption::{Encryption, Form, OpenError, SealError, form};
+
+/// Why a blob of the earlier plugin for Azure Key Vault stays as it is.
+const NOT_VERIFIED: &str = "the blob of the earlier plugin for Azure Key Vault is not authenticated, and Orthanc has no MD5 of \
+     it to compare it with (StoreMD5ForAttachments); store the instance again";
 
 /// Without client-side encryption, content is stored unchanged, and envelopes are refused: in the target, their
 /// names would say that they are in clear, or reads would refuse them.
@@ -22,6 +27,16 @@ impl StoredForm for Unchanged {
 
     fn to_store(&self, _: &Attachment, content: StoredContent) -> Result<Bytes, String> {
         self.check(&content)?;
+        Ok(content.bytes)
+    }
+
+    fn is_current(&self, _: &Attachment, content: &StoredContent) -> Result<bool, FormError> {
+        self.check(content).map(|()| true).map_err(FormError::lasting)
+    }
+
+    fn convert(&self, _: &Attachment, content: StoredContent, md5: Option<Md5>) -> Result<Bytes, FormError> {
+        self.check(&content).map_err(FormError::lasting)?;
+        expect_md5(&content.bytes, md5)?;
         Ok(content.bytes)
     }
 
@@ -42,8 +57,14 @@ impl StoredForm for Encryption {
         self.keys.before_move()?;
         let StoredContent { naming, sidecar, bytes } = content;
         match form(Some(self), naming, &bytes).map_err(|cause| cause.to_string())? {
-            Form::Clear => {
+            Form::Clear if self.writes() => {
                 Self::seal(self, &Handle::current(), attachment, &bytes).map_err(|error| error.to_string())
+            }
+            Form::Clear => Ok(bytes),
+            // The name in the bucket would say that it is in clear.
+            Form::Envelope(_) if !self.writes() => {
+                let content = self.open(&Handle::current(), attachment, &bytes);
+                self.expect_clear(content.map_err(|error| error.to_string())?.into())
             }
             // Content in clear that only begins like an envelope must not be stored as one.
             Form::Envelope(_) if naming == Naming::Either => {
@@ -60,6 +81,9 @@ impl StoredForm for Encryption {
                 let handle = Handle::current();
                 let content = self.open_blob(&handle, sidecar.as_ref(), bytes.into());
                 let content = content.map_err(|error| error.to_string())?;
+                if !self.writes() {
+                    return self.expect_clear(content.into());
+                }
                 Self::seal(self, &handle, attachment, &content).map_err(|error| error.to_string())
             }
         }
@@ -93,7 +117,48 @@ impl StoredForm for Encryption {
     }
 
     fn seal(&self, attachment: &Attachment, content: &[u8]) -> Result<Option<Bytes>, String> {
+        if !self.writes() {
+            return Ok(None);
+        }
         Self::seal(self, &Handle::current(), attachment, content).map(Some).map_err(|error| error.to_string())
+    }
+
+    fn is_current(&self, _: &Attachment, content: &StoredContent) -> Result<bool, FormError> {
+        let start = &content.bytes;
+        match form(Some(self), content.naming, start) {
+            Ok(Form::Clear) => Ok(!self.writes()),
+            Ok(Form::KeyVault) => Ok(false),
+            Ok(Form::Envelope(_)) if !self.writes() => Ok(false),
+            Ok(Form::Envelope(format)) => Ok(self.is_current_envelope(&Handle::current(), format, start)?),
+            Err(cause) => Err(FormError::lasting(cause.to_string())),
+        }
+    }
+
+    fn convert(
+        &self,
+        attachment: &Attachment,
+        content: StoredContent,
+        md5: Option<Md5>,
+    ) -> Result<Bytes, FormError> {
+        self.keys.before_move().map_err(|reason| FormError { reason, transient: true })?;
+        let handle = Handle::current();
+        let StoredContent { naming, sidecar, bytes } = content;
+        let found = form(Some(self), naming, &bytes);
+        let plaintext = match found.map_err(|cause| FormError::lasting(cause.to_string()))? {
+            Form::Clear => bytes,
+            Form::Envelope(_) => self.open(&handle, attachment, &bytes)?.into(),
+            Form::KeyVault if md5.is_none() => return Err(FormError::lasting(NOT_VERIFIED)),
+            Form::KeyVault => self.open_blob(&handle, sidecar.as_ref(), bytes.into())?.into(),
+        };
+        expect_md5(&plaintext, md5)?;
+        if !self.writes() {
+            return self.expect_clear(plaintext).map_err(FormError::lasting);
+        }
+        let envelope = Self::seal(self, &handle, attachment, &plaintext)?;
+        if self.open(&handle, attachment, &envelope)? != plaintext {
+            return Err(FormError::lasting("the new envelope does not decrypt to what was encrypted"));
+        }
+        Ok(envelope)
     }
 
     fn is_same(&self, attachment: &Attachment, one: &StoredContent, other: &StoredContent) -> bool {
@@ -105,7 +170,48 @@ fn check(encryption: Option<&Encryption>, naming: Naming, content: &[u8]) -> Res
     form(encryption, naming, content).map(drop).map_err(|cause| cause.to_string())
 }
 
+/// Fails unless `content` is what Orthanc stored, as far as that is known.
+fn expect_md5(content: &[u8], md5: Option<Md5>) -> Result<(), FormError> {
+    let Some(md5) = md5 else { return Ok(()) };
+    let mut verifier = Checksum::Md5(md5).verifier();
+    verifier.update(content);
+    if verifier.is_right() {
+        return Ok(());
+    }
+    Err(FormError::lasting("the content does not have the MD5 that Orthanc noted when it was stored"))
+}
+
+impl From<OpenError> for FormError {
+    fn from(error: OpenError) -> Self {
+        let transient = match &error {
+            OpenError::Service(error) => error.is_transient(),
+            OpenError::Stopping => true,
+            OpenError::Decrypt(_) | OpenError::Blob(_) => false,
+        };
+        Self { reason: error.to_string(), transient }
+    }
+}
+
+impl From<SealError> for FormError {
+    fn from(error: SealError) -> Self {
+        let transient = match &error {
+            SealError::Service(error) => error.is_transient(),
+            SealError::Stopping => true,
+            SealError::Encrypt(_) => false,
+        };
+        Self { reason: error.to_string(), transient }
+    }
+}
+
 impl Encryption {
+    /// Returns `content`, unless it would be taken for an envelope if it were stored unencrypted.
+    fn expect_clear(&self, content: Bytes) -> Result<Bytes, String> {
+        match form(Some(self), Naming::Either, &content) {
+            Ok(Form::Clear) => Ok(content),
+            _ => Err("the content looks encrypted, so that it cannot be stored unencrypted".to_owned()),
+        }
+    }
+
     /// `None` if the form of the content is not accepted, or the content cannot be decrypted.
     fn plaintext(&self, attachment: &Attachment, content: &StoredContent) -> Option<Vec<u8>> {
         match form(Some(self), content.naming, &content.bytes).ok()? {
@@ -119,6 +225,8 @@ impl Encryption {
     }
 }
 
+#[cfg(test)]
+mod convert_tests;
 #[cfg(test)]
 mod key_vault_tests;
 

@@ -16,12 +16,14 @@ use self::metrics::Metrics;
 use crate::area::deletion::Deletions;
 use crate::context::Context;
 use crate::moving::{Mover, Task, start_move};
+use crate::reencrypting::Reencryption;
 use crate::start::summary::{EncryptionFacts, Facts};
 use crate::verifying::{Verifier, start_verification};
 
 /// What the routes need to answer.
 pub(crate) struct Routes {
     pub(crate) mover: Mover,
+    pub(crate) reencryption: Reencryption,
     pub(crate) verifier: Verifier,
     pub(crate) facts: Facts,
     pub(crate) metrics: Arc<Metrics>,
@@ -43,6 +45,8 @@ impl Routes {
         orthanc.register_rest("/object-storage/prefetch", move |request| {
             start_move(&mover, Task::Prefetch, request)
         })?;
+        let reencryption = routes.reencryption.clone();
+        orthanc.register_rest("/object-storage/reencrypt", move |request| reencryption.start(request))?;
         let status = Arc::clone(&routes);
         orthanc.register_rest("/object-storage/status", move |request| {
             only_get(request)?;

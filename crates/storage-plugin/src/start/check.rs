@@ -55,7 +55,7 @@ pub(crate) fn check<P: Provider>(
     if !compared {
         compare_later(runtime, encryption);
     }
-    if write {
+    if write && encryption.writes() {
         prepare_file_key(runtime, encryption);
     }
     Ok(())

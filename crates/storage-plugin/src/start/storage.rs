@@ -44,6 +44,9 @@ pub(crate) fn storage(
         Layout { root: common.root, structure: common.structure, encrypted: common.encryption.is_some() };
     let read_unencrypted = common.encryption.as_ref().is_some_and(|options| options.read_unencrypted);
     let mut objects = ObjectStorage::new(bucket, layout, common.legacy_unknown_files, read_unencrypted);
+    if common.decryption.is_some() {
+        objects = objects.with_encrypted();
+    }
     if common.key_vault_blobs {
         objects = objects.with_key_vault_blobs();
     }
@@ -59,9 +62,12 @@ pub(crate) fn storage(
         None => storage,
     };
     let folder = state.map(|state| state.folder());
-    let encryption = common
-        .encryption
-        .map(|options| Encryption::new(options, storage.objects().clone(), folder, stop.clone()));
+    let with = |options| Encryption::new(options, storage.objects().clone(), folder, stop.clone());
+    let encryption = match (common.encryption, common.decryption) {
+        (Some(options), _) => Some(with(options)),
+        (None, Some(options)) => Some(with(options).only_reading()),
+        (None, None) => None,
+    };
     Ok((storage, encryption.map(Arc::new)))
 }
 

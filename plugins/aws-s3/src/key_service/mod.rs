@@ -190,6 +190,17 @@ impl KeyService for AwsKms {
             self.request(Action::Decrypt, body, |answer| documents::decrypted(&self.key, answer)).await
         })
     }
+
+    /// The service says only whether this key unwraps a file key. Versions are parts of one key.
+    fn is_current<'a>(&'a self, key: &'a str, wrapped: &'a [u8]) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            match self.unwrap(key, wrapped).await {
+                Ok(_) => Ok(true),
+                Err(error) if error.is_transient() => Err(error),
+                Err(_) => Ok(false),
+            }
+        })
+    }
 }
 
 /// The future of a request, in the form of [`KeyService`].

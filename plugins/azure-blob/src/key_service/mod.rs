@@ -149,6 +149,15 @@ impl KeyService for KeyVault {
         }
         .boxed()
     }
+
+    /// The name of the key has its version.
+    fn is_current<'a>(
+        &'a self,
+        key: &'a str,
+        _wrapped: &'a [u8],
+    ) -> BoxFuture<'a, Result<bool, KeyServiceError>> {
+        async move { Ok(self.key.parse_version(key) == Some(self.current().await?)) }.boxed()
+    }
 }
 
 impl fmt::Debug for KeyVault {

@@ -62,6 +62,12 @@ impl Answer {
         version.map(drop).ok_or(Unusable::Malformed)
     }
 
+    /// Whether the primary version of the key decrypted.
+    pub(super) fn used_primary(&self) -> bool {
+        // The field is left out if it is false.
+        self.0.get("usedPrimary").and_then(Value::as_bool).unwrap_or_default()
+    }
+
     /// Checks that the service received the checksum of the value `name` with the request, and that it matched.
     pub(super) fn expect_verified(&self, name: &str) -> Result<(), Unusable> {
         let field = format!("verified{}{}Crc32c", name[..1].to_uppercase(), &name[1..]);

@@ -105,6 +105,16 @@ impl GoogleKms {
         Ok(FileKey::new(&bytes))
     }
 
+    /// Whether the primary version of the key has wrapped a file key. The ciphertext alone does not say so.
+    async fn is_of_primary(&self, wrapped: &[u8]) -> Result<bool, KeyServiceError> {
+        let body = request(&[(CIPHERTEXT, wrapped), CONTEXT]);
+        self.call(Operation::UnwrapKey, "decrypt", body, |mut answer| {
+            answer.bytes(PLAINTEXT)?;
+            Ok(answer.used_primary())
+        })
+        .await
+    }
+
     /// Sends a request until the service answers it, and reads the answer.
     async fn call<T>(
         &self,
@@ -178,6 +188,14 @@ impl KeyService for GoogleKms {
         wrapped: &'a [u8],
     ) -> BoxFuture<'a, Result<FileKey, KeyServiceError>> {
         self.unwrap_key(key, wrapped).boxed()
+    }
+
+    fn is_current<'a>(
+        &'a self,
+        _key: &'a str,
+        wrapped: &'a [u8],
+    ) -> BoxFuture<'a, Result<bool, KeyServiceError>> {
+        self.is_of_primary(wrapped).boxed()
     }
 }
 

@@ -92,7 +92,8 @@ impl ReadError {
         }
     }
 
-    /// Whether a move may have taken the attachment to the other place during the read.
+    /// Whether a move may have taken the attachment to the other place during the read, or a re-encryption may have replaced
+    /// its object.
     pub(crate) fn may_be_due_to_a_move(&self) -> bool {
         matches!(self, Self::Interrupted(error) if matches!(error.cause, Cause::NotFound | Cause::Changed))
     }

@@ -16,7 +16,8 @@
 //!
 //! Each download goes straight down: [`Reading::download`] asks [`HybridStorage`] for the places in order,
 //! [`Incoming`] opens the attachment in a place. A read during which a move takes the attachment to the other
-//! place starts over, and so does one that finds a damaged file in the state directory. A read of content that does
+//! place, or a re-encryption replaces it, starts over, and so does one that finds a damaged file in the state directory. A
+//! read of content that does
 //! not have the server's checksum is repeated once. An envelope whose tags are right needs no checksum.
 //!
 //! A download that covers a whole object in the bucket is copied to the cache as well (`copy.rs`). The copy is kept if
@@ -51,7 +52,7 @@ use super::Area;
 use super::encryption::{Encryption, Form, form};
 use crate::runtime::Runtime;
 
-/// How many times a read starts over because of a move, or of a damaged file.
+/// How many times a read starts over because of a move or a re-encryption, or of a damaged file.
 const RESTARTS: usize = 3;
 /// Bytes of a file that are read into Orthanc's buffer at a time: still in the processor's cache after the zeros that
 /// the buffer is filled with before.
@@ -81,8 +82,6 @@ pub(crate) struct Reading<'a> {
     damaged: RefCell<Vec<(Side, StorageError)>>,
     /// Why the cached file cannot be read with the present keys and options. It is damaged if the bucket's object can.
     suspicion: RefCell<Option<String>>,
-    /// Whether a file of the state directory was read, which may move at any time.
-    was_local: Cell<bool>,
     /// For a copy of the download that was started last.
     keeper: RefCell<Option<Keeper>>,
     /// The copy for the cache.
@@ -102,7 +101,6 @@ impl<'a> Reading<'a> {
             size: Cell::default(),
             damaged: RefCell::default(),
             suspicion: RefCell::default(),
-            was_local: Cell::default(),
             keeper: RefCell::default(),
             copy: RefCell::default(),
         }
@@ -171,18 +169,15 @@ impl<'a> Reading<'a> {
                     repeated = true;
                 }
                 Err(error) if self.avoids(&error) => {}
-                Err(error) if error.may_be_due_to_a_move() && self.has_moves() => {
-                    tracing::info!("{error}; the attachment may have been moved; retrying the read");
+                Err(error) if error.may_be_due_to_a_move() => {
+                    tracing::info!(
+                        "{error}; the attachment may have been moved or re-encrypted; retrying the read"
+                    );
                 }
                 result => return result,
             }
         }
         read()
-    }
-
-    /// Whether moves, uploads and evictions take attachments from one place to another.
-    fn has_moves(&self) -> bool {
-        self.storage.files().is_some() || self.was_local.get()
     }
 
     /// Whether downloads of whole objects are to be kept in the cache.
@@ -235,7 +230,6 @@ impl<'a> Reading<'a> {
             self.keeper.replace(from_bucket.then(|| self.storage.keeper(&self.attachment)).flatten());
             let mut incoming = Incoming::open(self.runtime, place, self.attachment, range)?;
             let mut first = incoming.first()?;
-            self.was_local.set(self.was_local.get() || matches!(side, Side::Pending | Side::Cache));
             let is_clear = self.encryption.is_none() || first.head.naming == Naming::Clear;
             match first.wrong_checksum.take_if(|_| is_clear) {
                 // The other place may have a copy that is right.
@@ -247,10 +241,12 @@ impl<'a> Reading<'a> {
 
     /// Fails unless both heads are of the same object or file.
     fn expect_same(&self, first: &Head, second: &Head) -> Result<(), ReadError> {
-        if first.is_same(second) {
-            return Ok(());
-        }
-        Err(ReadError::Interrupted(StorageError::new(Operation::Read, self.object(), Cause::Changed)))
+        if first.is_same(second) { Ok(()) } else { Err(self.changed()) }
+    }
+
+    /// The error of a read during which the attachment was moved or replaced, which starts over.
+    fn changed(&self) -> ReadError {
+        ReadError::Interrupted(StorageError::new(Operation::Read, self.object(), Cause::Changed))
     }
 
     /// Copies a download to `target`. Returns the number of bytes.

@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bucket::{Cause, Operation, ReadRange, StorageError};
+use bucket::{Cause, ReadRange, StorageError};
 use crypto_envelope::{
     A2Decryptor, A2Geometry, A2Header, A2Opener, A2RangeDecryptor, DecryptError, Format, INSPECT_LEN,
     RECOGNIZE_LEN, RangeError, inspect,
 };
+use hybrid::Head;
 use orthanc_ffi::Target;
 
 use super::incoming::{Batch, Incoming};
@@ -23,7 +24,7 @@ impl Reading<'_> {
     pub(super) fn range_once(&self, range: Range<u64>, target: &mut Target<'_>) -> Result<u64, ReadError> {
         let Some(encryption) = self.encryption else { return self.clear_range(range, target) };
         if let Some(known) = encryption.known(&self.attachment) {
-            match self.known_range(encryption, &known, range.clone(), target) {
+            match self.known_range(encryption, &known, None, range.clone(), target) {
                 // The object was replaced, perhaps by a shorter one. Its new header is read below.
                 Err(
                     ReadError::Envelope { .. }
@@ -38,11 +39,13 @@ impl Reading<'_> {
         self.unknown_range(encryption, range, target)
     }
 
-    /// A range of an A2 envelope whose header is known: one request for just its segments.
+    /// A range of an A2 envelope whose header is known: one request for just its segments. `begun` is the object whose
+    /// header this read has read.
     fn known_range(
         &self,
         encryption: &Encryption,
         known: &KnownEnvelope,
+        begun: Option<&Head>,
         range: Range<u64>,
         target: &mut Target<'_>,
     ) -> Result<u64, ReadError> {
@@ -54,11 +57,26 @@ impl Reading<'_> {
             return self.range_with_header(encryption, range, target, first, incoming);
         }
         let plan = layout.plan(range.clone()).map_err(|cause| self.envelope(cause.into()))?;
-        let (mut incoming, first) = self.download(&ReadRange::Range(plan.envelope_range()))?;
+        let downloaded = self.download(&ReadRange::Range(plan.envelope_range()));
+        let (mut incoming, first) = downloaded.map_err(|error| match error.cause {
+            // It was replaced by a shorter one.
+            Cause::OutOfRange if begun.is_some() => {
+                ReadError::Interrupted(StorageError { cause: Cause::Changed, ..error })
+            }
+            _ => error.into(),
+        })?;
+        let is_changed = begun.is_some_and(|begun| !begun.is_same(&first.head));
         let mut decryptor = A2RangeDecryptor::new(Arc::clone(&known.opener), plan, Sink(target));
-        let wrong = self.push_all(encryption, vec![first], &mut incoming, |chunk| decryptor.push(chunk))?;
-        self.decrypted(decryptor.finish(), wrong)?;
-        Ok(range.end - range.start)
+        let pushed = self.push_all(encryption, vec![first], &mut incoming, |chunk| decryptor.push(chunk));
+        let decrypted = pushed.and_then(|wrong| self.decrypted(decryptor.finish(), wrong));
+        match decrypted {
+            // The header was that of an object that has been replaced since.
+            Err(ReadError::Envelope { .. }) if is_changed => {
+                encryption.forget(&self.attachment);
+                Err(self.changed())
+            }
+            decrypted => decrypted.map(|_| range.end - range.start),
+        }
     }
 
     /// A range of an object that has not been read yet: one request if the range is near the start, two
@@ -98,17 +116,17 @@ impl Reading<'_> {
                 drop(incoming);
                 let (incoming, first) = self.download(&ReadRange::Whole)?;
                 if self.form(&first)? != Form::KeyVault {
-                    // It was moved meanwhile.
-                    let changed = StorageError::new(Operation::Read, self.object(), Cause::Changed);
-                    return Err(ReadError::Interrupted(changed));
+                    return Err(self.changed());
                 }
                 self.range_of_blob(encryption, range, target, first, incoming)
             }
             Form::Envelope(Format::A1) => {
                 drop(incoming);
                 let (incoming, first) = self.download(&ReadRange::Whole)?;
-                self.form(&first)?;
-                self.range_of_whole(encryption, range, target, first, incoming)
+                match self.form(&first)? {
+                    Form::Envelope(_) => self.range_of_whole(encryption, range, target, first, incoming),
+                    Form::Clear | Form::KeyVault => Err(self.changed()),
+                }
             }
             Form::Envelope(Format::A2) => {
                 let parsed = A2Header::parse(&first.gather()).map_err(|cause| self.envelope(cause))?;
@@ -119,8 +137,8 @@ impl Reading<'_> {
                 }
                 // The requested bytes do not include the segments.
                 drop(incoming);
-                let known = self.open(encryption, parsed, size)?;
-                self.known_range(encryption, &known, range, target)
+                let known = self.open(encryption, parsed, &first.head)?;
+                self.known_range(encryption, &known, Some(&first.head), range, target)
             }
         }
     }
@@ -158,14 +176,16 @@ impl Reading<'_> {
         &self,
         encryption: &Encryption,
         parsed: Option<A2Header>,
-        size: u64,
+        begun: &Head,
     ) -> Result<KnownEnvelope, ReadError> {
+        let size = begun.size;
         let header = match parsed {
             Some(header) => header,
             None => {
                 // The length of the longest possible header, whose length field has 16 bits.
                 let longest = INSPECT_LEN as u64 + u64::from(u16::MAX);
                 let (_incoming, first) = self.download(&ReadRange::UpTo(0..longest))?;
+                self.expect_same(begun, &first.head)?;
                 let complete = A2Header::parse(&first.gather()).map_err(|cause| self.envelope(cause))?;
                 let truncated = DecryptError::Truncated { expected: longest, received: size };
                 complete.ok_or_else(|| self.envelope(truncated))?

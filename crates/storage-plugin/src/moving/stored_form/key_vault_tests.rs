@@ -8,7 +8,7 @@ use crypto_envelope::{
     Wrapped,
 };
 use futures_util::future::{BoxFuture, ready};
-use hybrid::{FileStorage, FileStorageOptions, HybridStorage, MoveOutcome, Side};
+use hybrid::{FileStorage, FileStorageOptions, HybridStorage, MoveOutcome, RewriteOutcome, Side};
 use object_store::memory::InMemory;
 use serde_json::{Value, json};
 use storage_layout::{ContentType, Layout};
@@ -105,6 +105,34 @@ async fn blob_becomes_an_envelope() {
     let [copy] = copies.as_slice() else { panic!("{copies:?}") };
     let header = A2Header::parse(&copy.start).unwrap().unwrap();
     assert_eq!((copy.side, header.service()), (Side::FileSystem, Some(Service::AzureKeyVault)));
+}
+
+/// Of 17 times `x`.
+const MD5: Md5 =
+    [0x3e, 0xf8, 0x28, 0x39, 0x67, 0x9f, 0x05, 0xef, 0x26, 0x0e, 0x3a, 0xc9, 0x82, 0xde, 0x93, 0xcd];
+
+#[tokio::test]
+async fn blob_is_rewritten_only_with_its_md5() {
+    for (md5, expected) in
+        [(None, "StoreMD5ForAttachments"), (Some([0; 16]), "does not have the MD5"), (Some(MD5), "")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let (storage, attachment, form) =
+            storage(&folder, true, &BLOB, sidecar().to_string().as_bytes()).await;
+        let result = storage.rewrite(&attachment, 1, md5, &form).await;
+        let names = storage.objects().read_each(&attachment, 1000).await.unwrap();
+        let names: Vec<_> = names.into_iter().map(|found| found.name).collect();
+        if expected.is_empty() {
+            assert!(matches!(result.unwrap().outcome, RewriteOutcome::Rewritten { .. }));
+            assert_eq!(names, [format!("{UUID}.dcm.enc")]);
+            let again = storage.rewrite(&attachment, 1, md5, &form).await.unwrap();
+            assert_eq!(again.outcome, RewriteOutcome::AlreadyCurrent);
+        } else {
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+            assert_eq!(names, [format!("{UUID}-1")]);
+        }
+    }
 }
 
 #[tokio::test]

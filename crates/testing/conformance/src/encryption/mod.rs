@@ -7,6 +7,7 @@ mod key_check;
 mod mixed;
 mod orthanc;
 mod ranges;
+mod replaced;
 mod round_trips;
 mod secrets;
 mod tampering;
@@ -19,6 +20,7 @@ modules![
     mixed,
     orthanc,
     ranges,
+    replaced,
     round_trips,
     secrets,
     tampering

@@ -1,7 +1,8 @@
-//! Operating an archive: verification and its reports.
+//! Operating an archive: verification, re-encryption, and their reports.
 
 mod interruptions;
+mod reencrypting;
 pub(crate) mod support;
 mod verifying;
 
-modules![interruptions, verifying];
+modules![interruptions, reencrypting, verifying];

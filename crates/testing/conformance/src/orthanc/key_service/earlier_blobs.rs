@@ -10,14 +10,15 @@ use super::fixture::KeyService;
 use crate::Cloud;
 use crate::fixture::with;
 use crate::hybrid::support::{
-    expect_all_at, expect_no_errors, expect_readable, move_to, stored_files, upload,
+    JOB, expect_all_at, expect_no_errors, expect_readable, move_to, stored_files, upload,
 };
 use crate::orthanc::fixture::{Fixture, at_once};
 use crate::write_back::support::write_back;
 
 tests! {
     EveryCloud:
-        studies_of_the_earlier_plugin_are_read_moved_and_deleted;
+        studies_of_the_earlier_plugin_are_read_moved_and_deleted,
+        studies_of_the_earlier_plugin_are_reencrypted;
     Long:
         thousands_of_blobs_take_one_request_to_the_vault,
 }
@@ -149,6 +150,44 @@ fn studies_of_the_earlier_plugin_are_read_moved_and_deleted<C: Cloud>() -> Resul
     taken.expect_readable(&studies)?;
     taken.service.expect_counts(0, 2)?;
     expect_no_errors(&taken.fixture)
+}
+
+fn studies_of_the_earlier_plugin_are_reencrypted<C: Cloud>() -> Result<()> {
+    let mut taken = TakenOver::<C>::start(10)?;
+    taken.start_again(&json!({}))?;
+    // Nothing shows that this blob is what was stored.
+    let objects = taken.fixture.objects();
+    let blobs = objects.iter().filter(|(name, _)| !name.ends_with(".info"));
+    let (damaged, object) = blobs.max_by_key(|(_, object)| object.bytes.len()).context("no blob")?;
+    let right = object.bytes.clone();
+    let mut blob = right.to_vec();
+    blob[20] ^= 1;
+    taken.fixture.bucket.insert(C::BUCKET, damaged, blob);
+    let job = reencrypt(&taken.fixture)?;
+    let content = &job["Content"];
+    ensure!(job["State"] == "Failure" && content["Failures"] == 1, "{job:#}");
+    ensure!(content["Rewritten"] == taken.blobs - 1, "{job:#}");
+    let error = content["FailedAttachments"][0]["Error"].as_str().unwrap_or_default();
+    ensure!(error.contains("does not have the MD5") && error.contains(damaged), "{job:#}");
+    ensure!(taken.fixture.keys().len() == taken.blobs + 1, "{:?}", taken.fixture.keys());
+
+    taken.fixture.bucket.insert(C::BUCKET, damaged, right);
+    let job = reencrypt(&taken.fixture)?;
+    let content = &job["Content"];
+    ensure!(job["State"] == "Success" && content["Rewritten"] == 1, "{job:#}");
+    ensure!(content["AlreadyCurrent"] == taken.blobs - 1, "{job:#}");
+    ensure!(content["Forms"][0]["Format"] == "A2" && content["Forms"][0]["Copies"] == taken.blobs, "{job:#}");
+    let names = taken.fixture.keys();
+    ensure!(names.len() == taken.blobs && names.iter().all(|name| name.ends_with(".enc")), "{names:?}");
+    taken.expect_readable(&taken.studies)?;
+    // One file key of the earlier plugin, and one new one.
+    taken.service.expect_counts(1, 1)
+}
+
+/// Runs the job for everything.
+fn reencrypt<C: Cloud>(fixture: &Fixture<C>) -> Result<Value> {
+    let answer = fixture.rest().post_json("/object-storage/reencrypt", &json!({}))?.ok()?.json()?;
+    fixture.rest().wait_job(answer["ID"].as_str().context("no ID")?, JOB)
 }
 
 fn thousands_of_blobs_take_one_request_to_the_vault<C: Cloud>() -> Result<()> {
