@@ -17,6 +17,8 @@ pub enum Operation {
     Read,
     /// Deleting an attachment.
     Remove,
+    /// Listing objects.
+    List,
     /// Aborting an upload in parts.
     Abort,
     /// Moving an attachment from one storage to the other.
@@ -35,6 +37,7 @@ impl fmt::Display for Operation {
             Self::Create => "store",
             Self::Read => "read",
             Self::Remove => "delete",
+            Self::List => "list the objects in",
             Self::Abort => "delete the parts of an unfinished upload of",
             Self::Move => "move",
             Self::WrapKey => "wrap a file key with",
@@ -337,6 +340,7 @@ mod tests {
                 Operation::CreateBucket,
                 Operation::Create,
                 Operation::Remove,
+                Operation::List,
                 Operation::Abort,
                 Operation::Move,
                 Operation::WrapKey,

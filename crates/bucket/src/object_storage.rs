@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use cloud_http::Checksum;
-use storage_layout::{Attachment, Layout, Structure};
+use storage_layout::{Attachment, Layout, ObjectNames, Structure};
 
 use crate::bucket::{Bucket, ObjectHead, Payload};
 use crate::download::{Download, ReadRange};
@@ -36,8 +36,6 @@ pub enum Naming {
     KeyVault,
 }
 
-/// What is added to the name of an encrypted blob of the earlier plugin for Azure Key Vault.
-const SIDECAR: &str = ".info";
 /// Maximum size of a sidecar, in bytes.
 const LONGEST_SIDECAR: usize = 64 * 1024;
 
@@ -241,11 +239,11 @@ impl ObjectStorage {
 
     /// The sidecar of a blob of the earlier plugin for Azure Key Vault; `None` if it has none.
     async fn sidecar(&self, name: &str) -> Result<Option<Bytes>, StorageError> {
-        self.bucket.get_small(&sidecar_of(name), LONGEST_SIDECAR).await
+        self.bucket.get_small(&Attachment::sidecar_of(name), LONGEST_SIDECAR).await
     }
 
     async fn has_sidecar(&self, name: &str) -> Result<bool, StorageError> {
-        Ok(found(self.bucket.head(&sidecar_of(name)).await)?.is_some())
+        Ok(found(self.bucket.head(&Attachment::sidecar_of(name)).await)?.is_some())
     }
 
     /// Deletes an attachment under each name that its object may have, with one request for each.
@@ -265,7 +263,7 @@ impl ObjectStorage {
     /// is taken for content in clear.
     fn sidecars(&self, attachment: &Attachment) -> Vec<String> {
         let names = self.key_vault_blobs.then(|| attachment.key_vault_names());
-        names.into_iter().flatten().map(|name| sidecar_of(&name)).collect()
+        names.into_iter().flatten().map(|name| Attachment::sidecar_of(&name)).collect()
     }
 
     /// Aborts an upload in parts that has begun earlier; see [`Bucket::abort_upload`].
@@ -314,6 +312,15 @@ impl ObjectStorage {
         let all: Vec<String> = lists.concat();
         let mut results = self.bucket.delete_many(&all).await.into_iter();
         lists.iter().map(|list| results.by_ref().take(list.len()).fold(Ok(()), Result::and)).collect()
+    }
+
+    /// From a name to the attachment, for the names that an object may have in any configuration with this root.
+    pub fn object_names(&self) -> ObjectNames {
+        ObjectNames {
+            root: self.layout.root.clone(),
+            backslashes: self.bucket.options.backslash_names.is_some(),
+            key_vault: self.key_vault_blobs,
+        }
     }
 
     /// The names that an attachment's object may have in any configuration with this root.
@@ -369,16 +376,13 @@ fn of_blob(naming: Naming, has_sidecar: bool) -> Naming {
     if naming == Naming::KeyVault && !has_sidecar { Naming::Clear } else { naming }
 }
 
-fn sidecar_of(name: &str) -> String {
-    format!("{name}{SIDECAR}")
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use object_store::memory::InMemory;
-    use storage_layout::{ContentType, RootPath};
+    use proptest::prelude::*;
+    use storage_layout::{ContentType, NamePrefix, RootPath};
 
     use super::*;
     use crate::bucket::BucketOptions;
@@ -448,6 +452,46 @@ mod tests {
             put(&sidecar).await;
             without.remove_everywhere(&[attachment]).await.into_iter().collect::<Result<(), _>>().unwrap();
             assert!(with.bucket.head(&sidecar).await.is_ok(), "not a name of this configuration");
+        }
+    }
+
+    fn every_configuration(root: &str, check: impl Fn(&ObjectStorage)) {
+        for structure in [Structure::Flat, Structure::Legacy] {
+            for encrypted in [false, true] {
+                for backslash_names in [None, Some(true)] {
+                    let store = Arc::new(InMemory::new());
+                    let options =
+                        BucketOptions { backslash_names, ..BucketOptions::new(store, "memory://bucket") };
+                    let layout = Layout { root: RootPath::new(root).unwrap(), structure, encrypted };
+                    let objects = ObjectStorage::new(Bucket::new(options), layout, true, true);
+                    check(&objects);
+                    check(&objects.with_key_vault_blobs());
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_leads_back_to_its_attachment(
+            uuid in "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", content_type in 0..=65535i32,
+            root in "|[^/\\x00-\\x1f\\x7f.]{1,12}(/[^/\\x00-\\x1f\\x7f.]{1,12}){0,3}",
+        ) {
+            let attachment = Attachment::new(&uuid, ContentType(content_type)).unwrap();
+            every_configuration(&root, |objects| {
+                let names = objects.object_names();
+                let prefixes = names.prefixes();
+                let all = [objects.every_name(&attachment), objects.sidecars(&attachment)].concat();
+                for name in all {
+                    let found = names.attachment_of(&name);
+                    assert_eq!(found.map(|found| found.uuid), Some(attachment.uuid), "{name} below {root:?}");
+                    let lists = |prefix: &NamePrefix| {
+                        let rest = name.strip_prefix(&*prefix.prefix);
+                        rest.is_some_and(|rest| prefix.folders || !rest.contains('/'))
+                    };
+                    assert!(prefixes.iter().any(lists), "{name} below {root:?}");
+                }
+            });
         }
     }
 

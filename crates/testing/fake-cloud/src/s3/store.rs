@@ -1,6 +1,7 @@
 //! Buckets in memory, with S3's rules for objects and multipart uploads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -143,6 +144,27 @@ impl Store {
                 ));
             }
             Ok(bucket.objects.remove(key))
+        })
+    }
+
+    /// Returns the first `limit` objects after `after` whose keys begin with `prefix`, and whether there are more. Without
+    /// `folders`, the rest of their keys has no slash.
+    pub(crate) fn list(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        folders: bool,
+        after: &str,
+        limit: usize,
+    ) -> S3Result<(Vec<(String, Arc<Object>)>, bool)> {
+        self.with(bucket, |bucket| {
+            let later = bucket.objects.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
+            let is_listed =
+                |key: &str| key.strip_prefix(prefix).is_some_and(|rest| folders || !rest.contains('/'));
+            let mut listed = later.filter(|(key, _)| is_listed(key));
+            let page = listed.by_ref().take(limit).map(|(key, object)| (key.clone(), Arc::clone(object)));
+            let page: Vec<_> = page.collect();
+            Ok((page, listed.next().is_some()))
         })
     }
 
