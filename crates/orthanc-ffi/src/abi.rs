@@ -24,6 +24,10 @@ pub mod service {
     pub const GET_CONFIGURATION_PATH: i32 = 6;
     /// Parameters: [`SetPluginProperty`](super::SetPluginProperty).
     pub const SET_PLUGIN_PROPERTY: i32 = 7;
+    /// Parameters: [`GlobalProperty`](super::GlobalProperty).
+    pub const GET_GLOBAL_PROPERTY: i32 = 8;
+    /// Parameters: [`GlobalProperty`](super::GlobalProperty).
+    pub const SET_GLOBAL_PROPERTY: i32 = 9;
     /// Parameters: [`RetrieveDynamicString`](super::RetrieveDynamicString).
     pub const GET_CONFIGURATION: i32 = 13;
     /// Parameters: [`SetMetricsValue`](super::SetMetricsValue).
@@ -237,6 +241,18 @@ pub struct SetPluginProperty {
     /// [`PROPERTY_DESCRIPTION`].
     pub property: i32,
     /// New value.
+    pub value: *const c_char,
+}
+
+/// Parameters of [`service::GET_GLOBAL_PROPERTY`] and [`service::SET_GLOBAL_PROPERTY`].
+#[repr(C)]
+#[derive(Debug)]
+pub struct GlobalProperty {
+    /// Where to put the value, which the plugin must free. Null to set the property.
+    pub result: *mut *mut c_char,
+    /// Number of the property, at least 1024.
+    pub property: i32,
+    /// The new value, or the one to return if the property is not set.
     pub value: *const c_char,
 }
 
