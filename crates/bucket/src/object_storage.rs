@@ -108,6 +108,16 @@ impl ObjectStorage {
         self.bucket.url()
     }
 
+    /// The name of an object in messages.
+    pub fn named_url(&self, name: &str) -> String {
+        self.bucket.object_url(name)
+    }
+
+    /// Tells the bucket and the root path apart from all others.
+    pub fn identity(&self) -> String {
+        format!("{}, root {:?}", self.bucket.identity(), self.layout.root.join(""))
+    }
+
     /// What the name of a new object says about its content.
     pub fn naming(&self) -> Naming {
         match (self.layout.encrypted, self.read_unencrypted, self.layout.structure) {

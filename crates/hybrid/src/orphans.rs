@@ -1,10 +1,11 @@
 //! Removes what belongs to no attachment, if it is still what was found.
 
+use std::collections::HashMap;
+
 use bucket::{ListedObject, StorageError, blocking};
 use futures_util::{StreamExt as _, stream};
 use storage_layout::AttachmentUuid;
 
-use crate::claims::Claim;
 use crate::storage::HybridStorage;
 
 /// Maximum number of simultaneous requests that look at objects before they are deleted.
@@ -34,35 +35,40 @@ impl HybridStorage {
     /// Deletes orphans in the bucket. Looks at each object just before: one that has changed is kept, and so is one whose
     /// attachment is being moved or is pending. Returns a result for each orphan, in their order.
     pub async fn remove_orphans(&self, orphans: &[Orphan]) -> Vec<Result<OrphanRemoval, StorageError>> {
-        let looks = stream::iter(orphans.to_vec()).map(|orphan| self.look_at(orphan));
-        let looked: Vec<Look> = looks.buffered(CONNECTIONS).collect().await;
-        let names: Vec<String> = orphans
-            .iter()
-            .zip(&looked)
-            .filter(|(_, look)| matches!(look, Look::Remove(_)))
-            .map(|(orphan, _)| orphan.object.name.clone())
-            .collect();
+        // An attachment may have several objects.
+        let mut claims = HashMap::new();
+        for Orphan { uuid, .. } in orphans {
+            claims.entry(*uuid).or_insert_with(|| self.claims.try_for_orphan(*uuid));
+        }
+        let looks = orphans.iter().map(|Orphan { uuid, object }| {
+            let is_claimed = matches!(claims.get(uuid), Some(Some(_)));
+            self.look_at(object.clone(), is_claimed)
+        });
+        let looked: Vec<Look> = stream::iter(looks.collect::<Vec<_>>()).buffered(CONNECTIONS).collect().await;
+        let to_remove = orphans.iter().zip(&looked).filter(|(_, look)| look.is_none());
+        let names: Vec<String> = to_remove.map(|(orphan, _)| orphan.object.name.clone()).collect();
         let mut deleted = self.objects().delete_objects(&names).await.into_iter();
-        let outcome = |look| match look {
-            // The claim lasts until here.
-            Look::Remove(_claim) => match deleted.next() {
-                Some(Err(error)) => Err(error),
-                _ => Ok(OrphanRemoval::Removed),
-            },
-            Look::Keep(removal) => removal,
+        let outcome = |look: Look| match look {
+            Some(removal) => removal,
+            None => deleted
+                .next()
+                .map_or(Ok(OrphanRemoval::Kept), |deleted| deleted.map(|()| OrphanRemoval::Removed)),
         };
-        looked.into_iter().map(outcome).collect()
+        let outcomes = looked.into_iter().map(outcome).collect();
+        drop(claims);
+        outcomes
     }
 
-    async fn look_at(&self, Orphan { uuid, object }: Orphan) -> Look {
-        let Some(claim) = self.claims.try_for_orphan(uuid) else {
-            return Look::Keep(Ok(OrphanRemoval::Kept));
-        };
+    /// Looks at an object before it is deleted.
+    async fn look_at(&self, object: ListedObject, is_claimed: bool) -> Look {
+        if !is_claimed {
+            return Some(Ok(OrphanRemoval::Kept));
+        }
         match self.objects().inspect(&object.name).await {
-            Ok(Some(now)) if is_same(&now, &object) => Look::Remove(claim),
-            Ok(Some(_)) => Look::Keep(Ok(OrphanRemoval::Kept)),
-            Ok(None) => Look::Keep(Ok(OrphanRemoval::Gone)),
-            Err(error) => Look::Keep(Err(error)),
+            Ok(Some(now)) if is_same(&now, &object) => None,
+            Ok(Some(_)) => Some(Ok(OrphanRemoval::Kept)),
+            Ok(None) => Some(Ok(OrphanRemoval::Gone)),
+            Err(error) => Some(Err(error)),
         }
     }
 
@@ -89,13 +95,8 @@ impl HybridStorage {
     }
 }
 
-/// What a look at an orphan says.
-enum Look {
-    /// It is to be deleted.
-    Remove(Claim),
-    /// It is not.
-    Keep(Result<OrphanRemoval, StorageError>),
-}
+/// What a look at an orphan says: what has become of it, or nothing if it is to be deleted.
+type Look = Option<Result<OrphanRemoval, StorageError>>;
 
 /// Whether an object is still the one that was listed. Lists have fractions of seconds that other answers do not have.
 fn is_same(now: &ListedObject, listed: &ListedObject) -> bool {

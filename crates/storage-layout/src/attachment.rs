@@ -138,6 +138,11 @@ impl Attachment {
     pub fn sidecar_of(blob: &str) -> String {
         format!("{blob}{SIDECAR}")
     }
+
+    /// Returns the name of the blob that a sidecar belongs to; `None` for the names of other objects.
+    pub fn blob_of_sidecar(name: &str) -> Option<&str> {
+        name.strip_suffix(SIDECAR)
+    }
 }
 
 #[cfg(test)]

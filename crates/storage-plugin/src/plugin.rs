@@ -21,6 +21,7 @@ use crate::moving::stored_form::Unchanged;
 use crate::moving::{Mover, Task, resume_move};
 use crate::operations::Routes;
 use crate::operations::metrics::Metrics;
+use crate::orphans::{Finder, Server, resume_find};
 use crate::provider::{Provider, ProviderContext, c_str};
 use crate::runtime::Runtime;
 use crate::start::background::Background;
@@ -115,6 +116,14 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             reports: state.as_deref().map(Reports::new).map(Arc::new),
         };
         let verifier = Verifier::new(context.clone(), encryption.clone());
+        let server = Server { orthanc: orthanc.clone(), stop: runtime.stop().clone() };
+        let finder = Finder {
+            host: host.clone(),
+            storage: context.storage.clone(),
+            runtime: Arc::clone(&runtime),
+            state: state.clone(),
+            database: Arc::new(server.clone()),
+        };
         let mover = Mover::new(context, host, form(encryption.as_ref()));
         let worker =
             state.clone().map(|state| DeletionWorker::new(storage.clone(), removable, state, deletion_delay));
@@ -123,9 +132,18 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             .map(|local| UploadWorker::new(storage.clone(), Arc::clone(local), form(encryption.as_ref())));
         let scheduler = scheduler(schedule, &verifier, &mover.host);
         let background = Background::start(&mover.context, state, worker, uploads, scheduler)?;
-        register_jobs(orthanc, &mover, &verifier)?;
-        let routes =
-            Routes { mover, verifier, facts, metrics: Arc::clone(&metrics), deletions: deletions.clone() };
+        if check_write {
+            background.keep_marker(server, storage.objects().clone());
+        }
+        register_jobs(orthanc, &mover, &verifier, &finder)?;
+        let routes = Routes {
+            mover,
+            verifier,
+            finder,
+            facts,
+            metrics: Arc::clone(&metrics),
+            deletions: deletions.clone(),
+        };
         routes.register(orthanc)?;
         register_metrics(orthanc, &metrics, &deletions, storage.objects().clone())?;
         let clear = KnownClear::default();
@@ -162,8 +180,13 @@ fn scheduler(schedule: Option<Schedule>, verifier: &Verifier, host: &Host) -> Op
 
 /// Registers the job types, so that Orthanc can restore saved jobs. If the mode has been changed since, they fail
 /// with an error that says so.
-fn register_jobs(orthanc: &Orthanc, mover: &Mover, verifier: &Verifier) -> Result<(), OrthancError> {
-    let (mover, verifier) = (mover.clone(), verifier.clone());
+fn register_jobs(
+    orthanc: &Orthanc,
+    mover: &Mover,
+    verifier: &Verifier,
+    finder: &Finder,
+) -> Result<(), OrthancError> {
+    let (mover, verifier, finder) = (mover.clone(), verifier.clone(), finder.clone());
     orthanc.register_job_unserializer(move |job_type, saved| {
         let host = mover.host.clone();
         let job = match Task::of(job_type) {
@@ -171,7 +194,7 @@ fn register_jobs(orthanc: &Orthanc, mover: &Mover, verifier: &Verifier) -> Resul
             None if job_type == verifying::JOB_TYPE => {
                 resume(host, verifier.saved_work(saved)?, Scope::read(&saved["Content"]), saved)
             }
-            None => return None,
+            None => resume_find(&finder, job_type, saved)?,
         };
         Some(Box::new(job))
     })
