@@ -1,7 +1,8 @@
-//! Operating an archive: verification and its reports.
+//! Operating an archive: verification, the search for orphans, and their reports.
 
 mod interruptions;
+mod orphans;
 pub(crate) mod support;
 mod verifying;
 
-modules![interruptions, verifying];
+modules![interruptions, orphans, verifying];

@@ -19,7 +19,7 @@ use s3s::{Body, S3, S3Request, S3Response, S3Result, s3_error};
 
 use crate::checksum;
 use crate::s3::Quirks;
-use crate::s3::store::{Object, Store};
+use crate::s3::store::{Object, Page, Store};
 use crate::stored::StoredObject;
 
 /// An S3 service on a store in memory.
@@ -215,10 +215,11 @@ impl S3 for Service {
         let limit = input.max_keys.and_then(|keys| usize::try_from(keys).ok()).unwrap_or(LARGEST_LIST);
         let limit = limit.min(LARGEST_LIST);
         let folders = input.delimiter.is_none();
-        let (page, is_truncated) = self.store.list(&input.bucket, &prefix, folders, &after, limit)?;
+        let Page { objects, is_truncated } =
+            self.store.list(&input.bucket, &prefix, folders, &after, limit)?;
         let is_encoded = input.encoding_type.is_some();
-        let last = page.last().map(|(key, _)| key.clone());
-        let contents = page.into_iter().map(|(key, object)| s3s::dto::Object {
+        let last = objects.last().map(|(key, _)| key.clone());
+        let contents = objects.into_iter().map(|(key, object)| s3s::dto::Object {
             key: Some(if is_encoded { encoded(&key) } else { key }),
             size: i64::try_from(object.stored.bytes.len()).ok(),
             e_tag: Some(ETag::Strong(object.etag.clone())),

@@ -56,6 +56,14 @@ fn etag(bytes: &[u8], crc64nvme: u64) -> String {
     format!("{crc64nvme:016x}{:016x}", bytes.len())
 }
 
+/// A page of a list.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) objects: Vec<(String, Arc<Object>)>,
+    /// Whether there are more objects.
+    pub(crate) is_truncated: bool,
+}
+
 #[derive(Debug, Default)]
 struct Bucket {
     objects: BTreeMap<String, Arc<Object>>,
@@ -156,7 +164,7 @@ impl Store {
         folders: bool,
         after: &str,
         limit: usize,
-    ) -> S3Result<(Vec<(String, Arc<Object>)>, bool)> {
+    ) -> S3Result<Page> {
         self.with(bucket, |bucket| {
             let later = bucket.objects.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
             let is_listed =
@@ -164,7 +172,7 @@ impl Store {
             let mut listed = later.filter(|(key, _)| is_listed(key));
             let page = listed.by_ref().take(limit).map(|(key, object)| (key.clone(), Arc::clone(object)));
             let page: Vec<_> = page.collect();
-            Ok((page, listed.next().is_some()))
+            Ok(Page { objects: page, is_truncated: listed.next().is_some() })
         })
     }
 
