@@ -7,7 +7,11 @@
 //! Every C enumeration is an `i32` here: the interface fixes their size to 32 bits, and an unknown value
 //! must not be undefined behaviour.
 
+mod property;
+
 use std::ffi::{c_char, c_void};
+
+pub use property::GlobalProperty;
 
 /// An `OrthancPluginErrorCode`. The crate's public type for it is [`ErrorCode`](crate::ErrorCode).
 pub type RawErrorCode = i32;
@@ -241,18 +245,6 @@ pub struct SetPluginProperty {
     /// [`PROPERTY_DESCRIPTION`].
     pub property: i32,
     /// New value.
-    pub value: *const c_char,
-}
-
-/// Parameters of [`service::GET_GLOBAL_PROPERTY`] and [`service::SET_GLOBAL_PROPERTY`].
-#[repr(C)]
-#[derive(Debug)]
-pub struct GlobalProperty {
-    /// Where to put the value, which the plugin must free. Null to set the property.
-    pub result: *mut *mut c_char,
-    /// Number of the property, at least 1024.
-    pub property: i32,
-    /// The new value, or the one to return if the property is not set.
     pub value: *const c_char,
 }
 
