@@ -3,7 +3,7 @@
 //!
 //! The id is a random number in a property of Orthanc's database. Orthancs that share a database have properties of their
 //! own, and so an id each. Therefore a marker also names some attachments: it is one of this database if one of these is
-//! in the index.
+//! in the index. It also has the number of the database's last change, which shows that an older copy was restored.
 
 use std::fmt;
 use std::time::Duration;
@@ -31,7 +31,7 @@ const SAMPLE: usize = 16;
 const AFTER_START: Duration = Duration::from_secs(60);
 /// The time until a marker that could not be written is tried again.
 const AFTER_FAILURE: Duration = Duration::from_secs(600);
-/// The time until a marker is looked at again, which may have been written before there were attachments.
+/// The time until a marker is written again.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Orthanc's database.
@@ -42,6 +42,13 @@ pub(crate) trait Database: fmt::Debug + Send + Sync {
     ///
     /// Why Orthanc does not say it.
     fn id(&self) -> Result<String, CatalogError>;
+
+    /// The number of the last change; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Why Orthanc does not say it.
+    fn last_change(&self) -> Result<Option<u64>, CatalogError>;
 }
 
 /// Orthanc until it stops, without the runtime, so that tasks can hold it.
@@ -80,6 +87,11 @@ impl Database for Server {
         self.call(|orthanc| orthanc.set_global_property(PROPERTY, &id))?;
         Ok(id)
     }
+
+    fn last_change(&self) -> Result<Option<u64>, CatalogError> {
+        let answer = Catalog::new(self.clone()).get("/changes?last")?;
+        Ok(answer.and_then(|answer| answer["Last"].as_u64()))
+    }
 }
 
 /// Whether a text is an id. Other text must not become part of an object's name.
@@ -87,11 +99,61 @@ fn is_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// What a marker says about its database.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Marker {
+    /// Some attachments in the index.
+    pub(super) attachments: Vec<AttachmentUuid>,
+    /// The number of the database's last change. It only grows, except if an older copy of the database is restored.
+    pub(super) changes: Option<u64>,
+    /// Whether an older copy has been noticed.
+    pub(super) is_older: bool,
+}
+
+impl Marker {
+    /// Reads a marker. One that cannot be understood is one of a database of which nothing is known.
+    fn read(content: &[u8]) -> Self {
+        let content: Value = serde_json::from_slice(content).unwrap_or_default();
+        let list = content["Attachments"].as_array().into_iter().flatten();
+        Self {
+            attachments: list.filter_map(|uuid| AttachmentUuid::new(uuid.as_str()?).ok()).collect(),
+            changes: content["Changes"].as_u64(),
+            is_older: content["Older"].as_bool().unwrap_or_default(),
+        }
+    }
+
+    fn content(&self, id: &str) -> Bytes {
+        let about = "A database of Orthanc has attachments in this bucket. Delete this object when that database is gone.";
+        let attachments: Vec<_> = self.attachments.iter().take(SAMPLE).map(AttachmentUuid::as_str).collect();
+        let content = json!({
+            "About": about,
+            "Database": id,
+            "Written": Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
+            "Attachments": attachments,
+            "Changes": self.changes,
+            "Older": self.is_older,
+        });
+        format!("{content}\n").into()
+    }
+
+    /// Why the database, whose last change has this number, seems to be an older copy of the one that the marker is about.
+    fn evidence(&self, changes: Option<u64>) -> Option<String> {
+        match (self.changes, changes) {
+            (Some(before), Some(now)) if now < before => {
+                Some(format!("its last change has the number {now}, and had {before} before"))
+            }
+            _ => self.is_older.then(|| "this was noticed earlier".to_owned()),
+        }
+    }
+}
+
 /// What the markers in the bucket say.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Markers {
-    /// The names of the markers and the attachments that they name.
-    found: Vec<(String, Vec<AttachmentUuid>)>,
+    /// That of Orthanc's database.
+    pub(super) own: Marker,
+    /// Those of other ids, by their names.
+    others: Vec<(String, Marker)>,
 }
 
 impl Markers {
@@ -100,30 +162,36 @@ impl Markers {
         let policy = objects.retry();
         let names = objects.notes(FOLDER, MOST).await?;
         if !names.iter().any(|name| name == id) {
-            objects.create_note(&note(id), content(id, &[]), policy).await?;
+            objects.create_note(&note(id), Marker::default().content(id), policy).await?;
         }
-        let mut found = Vec::with_capacity(names.len());
+        let mut markers = Self::default();
         for name in names {
-            // A marker that cannot be understood is one of a database of which nothing is known.
             let content = objects.read_note(&note(&name), policy).await?;
-            let attachments = content.as_deref().map(attachments).unwrap_or_default();
-            found.push((name, attachments));
+            let marker = content.as_deref().map(Marker::read).unwrap_or_default();
+            if name == id {
+                markers.own = marker;
+            } else {
+                markers.others.push((name, marker));
+            }
         }
-        Ok(Self { found })
+        Ok(markers)
     }
 
-    /// The name of a marker in messages that is not of the database `id`, whose attachments are in `index`.
-    pub(super) fn of_another(&self, objects: &ObjectStorage, id: &str, index: &Index) -> Option<String> {
-        let is_another = |(name, attachments): &&(String, Vec<AttachmentUuid>)| {
-            name != id && !attachments.iter().any(|uuid| index.contains(uuid))
-        };
-        self.found.iter().find(is_another).map(|(name, _)| marker_url(objects, name))
+    /// The name of a marker in messages that is not of the database whose attachments are in `index`.
+    pub(super) fn of_another(&self, objects: &ObjectStorage, index: &Index) -> Option<String> {
+        let is_another =
+            |(_, marker): &&(String, Marker)| !marker.attachments.iter().any(|uuid| index.contains(uuid));
+        self.others.iter().find(is_another).map(|(name, _)| marker_url(objects, name))
     }
 
-    /// The attachments in the marker of the database `id` that are not in `index`.
-    pub(super) fn missing(&self, id: &str, index: &Index) -> Vec<AttachmentUuid> {
-        let own = self.found.iter().filter(|(name, _)| name == id).flat_map(|(_, attachments)| attachments);
-        own.filter(|uuid| !index.contains(uuid)).copied().collect()
+    /// The attachments in the database's own marker that are not in `index`.
+    pub(super) fn missing(&self, index: &Index) -> Vec<AttachmentUuid> {
+        self.own.attachments.iter().filter(|uuid| !index.contains(uuid)).copied().collect()
+    }
+
+    /// See [`Marker::evidence`].
+    pub(super) fn evidence(&self, changes: Option<u64>) -> Option<String> {
+        self.own.evidence(changes)
     }
 }
 
@@ -132,33 +200,17 @@ pub(super) fn marker_url(objects: &ObjectStorage, id: &str) -> String {
     objects.note_url(&note(id))
 }
 
-/// Writes the marker of the database `id`, with some attachments.
+/// Writes the marker of the database `id`.
 pub(super) async fn write_marker(
     objects: &ObjectStorage,
     id: &str,
-    attachments: &[AttachmentUuid],
+    marker: &Marker,
 ) -> Result<(), StorageError> {
-    let sample = &attachments[..attachments.len().min(SAMPLE)];
-    objects.replace_note(&note(id), content(id, sample), objects.retry()).await
+    objects.replace_note(&note(id), marker.content(id), objects.retry()).await
 }
 
 fn note(id: &str) -> String {
     format!("{FOLDER}/{id}")
-}
-
-fn content(id: &str, attachments: &[AttachmentUuid]) -> Bytes {
-    let about = "A database of Orthanc has attachments in this bucket. Delete this object when that database is gone.";
-    let attachments: Vec<_> = attachments.iter().map(AttachmentUuid::as_str).collect();
-    let written = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
-    let content = json!({"About": about, "Database": id, "Written": written, "Attachments": attachments});
-    format!("{content}\n").into()
-}
-
-/// The attachments that a marker names.
-fn attachments(content: &[u8]) -> Vec<AttachmentUuid> {
-    let content: Value = serde_json::from_slice(content).unwrap_or_default();
-    let list = content["Attachments"].as_array().into_iter().flatten();
-    list.filter_map(|uuid| AttachmentUuid::new(uuid.as_str()?).ok()).collect()
 }
 
 /// Sees to it that the bucket has the marker of Orthanc's database, some time after the start.
@@ -187,18 +239,29 @@ enum MarkerError {
     Storage(#[from] StorageError),
 }
 
-/// Writes the marker, unless there is one with attachments: that one shows whether the index has become an older one.
+/// Writes the marker with the number of the last change, unless the database seems to be an older copy: that is noted.
 async fn ensure_marker(server: &Server, objects: &ObjectStorage) -> Result<(), MarkerError> {
-    let policy = RetryPolicy::default();
     let asked = server.clone();
-    let id = off_the_runtime(move || asked.id()).await?;
-    let existing = objects.read_note(&note(&id), policy).await?;
-    if existing.is_some_and(|content| !attachments(&content).is_empty()) {
+    let (id, changes) = off_the_runtime(move || Ok((asked.id()?, asked.last_change()?))).await?;
+    let content = objects.read_note(&note(&id), RetryPolicy::default()).await?;
+    let mut marker = content.as_deref().map(Marker::read).unwrap_or_default();
+    if marker.is_older {
         return Ok(());
     }
-    let asked = server.clone();
-    let some = off_the_runtime(move || first_attachments(&Catalog::new(asked))).await?;
-    Ok(objects.replace_note(&note(&id), content(&id, &some), policy).await?)
+    if let Some(evidence) = marker.evidence(changes) {
+        let url = marker_url(objects, &id);
+        tracing::warn!(
+            "Orthanc's database seems to be an older copy: {evidence}; orphans are not deleted until {url} is deleted"
+        );
+        marker.is_older = true;
+        return Ok(write_marker(objects, &id, &marker).await?);
+    }
+    if marker.attachments.is_empty() {
+        let asked = server.clone();
+        marker.attachments = off_the_runtime(move || first_attachments(&Catalog::new(asked))).await?;
+    }
+    marker.changes = changes;
+    Ok(write_marker(objects, &id, &marker).await?)
 }
 
 /// Calls Orthanc, whose database may be slow.

@@ -20,12 +20,12 @@ pub(super) enum Refusal {
         "Orthanc's index has no attachments: if it is lost, restore it, since the bucket has what it is about"
     )]
     EmptyIndex,
-    /// The index does not have attachments that it had.
+    /// The index is an older one.
     #[error(
-        "the bucket has the object of attachment {uuid}, which was in Orthanc's index in the last search, and which \
-         Orthanc has not deleted since: the database seems to be an older copy; if it is to stay, delete {marker}"
+        "Orthanc's database seems to be an older copy, so that the bucket has attachments that it does not know: \
+         {evidence}; if it is to stay, delete {marker}"
     )]
-    OlderIndex { uuid: String, marker: String },
+    OlderIndex { evidence: String, marker: String },
     /// There are more orphans than objects of attachments.
     #[error(
         "more objects belong to no attachment ({orphans}) than to one ({known}): the index seems to be incomplete; delete \
@@ -51,7 +51,7 @@ mod tests {
             Refusal::UnknownDatabase("REASON".to_owned()),
             Refusal::OtherDatabase { marker: marker() },
             Refusal::EmptyIndex,
-            Refusal::OlderIndex { uuid: "UUID".to_owned(), marker: marker() },
+            Refusal::OlderIndex { evidence: "EVIDENCE".to_owned(), marker: marker() },
             Refusal::MostlyOrphans { orphans: 7, known: 3 },
             Refusal::FirstSearch,
         ];

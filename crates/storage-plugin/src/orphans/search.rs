@@ -8,7 +8,7 @@ use storage_layout::AttachmentUuid;
 
 use super::JOB_TYPE;
 use super::bucket::Bucket;
-use super::database::{Markers, marker_url, write_marker};
+use super::database::{Marker, Markers, marker_url, write_marker};
 use super::earlier::Earlier;
 use super::findings;
 use super::index::Index;
@@ -54,6 +54,8 @@ pub(super) struct Search {
     stage: Stage,
     /// The id of Orthanc's database; or why it is not known, or cannot be compared with others.
     database: Result<String, String>,
+    /// The number of the database's last change.
+    changes: Option<u64>,
     markers: Markers,
     earlier: Option<Earlier>,
     /// Attachments whose deletion or upload is pending, sorted.
@@ -88,6 +90,7 @@ impl Search {
             index: Index::default(),
             stage: Stage::Index,
             database: Err(String::new()),
+            changes: None,
             markers: Markers::default(),
             earlier: None,
             busy: Vec::new(),
@@ -111,9 +114,7 @@ impl Search {
                 None => Stage::Markers(task),
                 Some(Ok(markers)) => {
                     self.markers = markers;
-                    if let Ok(id) = &self.database {
-                        self.bucket.missing = self.markers.missing(id, &self.index);
-                    }
+                    self.bucket.missing = self.markers.missing(&self.index);
                     pages(finder, finder.storage.objects().list())
                 }
                 Some(Err(error)) => {
@@ -176,8 +177,12 @@ impl Search {
     fn after_index(&mut self, finder: &Finder, facts: &mut Facts) -> Result<Stage, JobError> {
         self.index.seal();
         self.busy = busy(finder)?;
-        self.database = match finder.database.id() {
-            Ok(id) => Ok(id),
+        let asked = finder.database.id().and_then(|id| Ok((id, finder.database.last_change()?)));
+        self.database = match asked {
+            Ok((id, changes)) => {
+                self.changes = changes;
+                Ok(id)
+            }
             Err(CatalogError::Stopped) => return Err(JobError::Stopped),
             Err(error) => Err(error.to_string()),
         };
@@ -276,14 +281,14 @@ impl Search {
         if finder.host.reports.is_none() {
             return Some(Refusal::NoReports);
         }
-        if let Some(marker) = self.markers.of_another(objects, id, &self.index) {
+        if let Some(marker) = self.markers.of_another(objects, &self.index) {
             return Some(Refusal::OtherDatabase { marker });
         }
         if self.index.len() == 0 {
             return Some(Refusal::EmptyIndex);
         }
-        if let Some(uuid) = self.bucket.lost {
-            return Some(Refusal::OlderIndex { uuid: uuid.to_string(), marker: marker_url(objects, id) });
+        if let Some(evidence) = self.evidence() {
+            return Some(Refusal::OlderIndex { evidence, marker: marker_url(objects, id) });
         }
         let Bucket { orphans, known, .. } = self.bucket;
         if orphans > known {
@@ -292,14 +297,27 @@ impl Search {
         self.earlier.is_none().then_some(Refusal::FirstSearch)
     }
 
-    /// Notes attachments in the marker of the database, unless the marker shows that the index is an older one.
+    /// Why the index seems to be older than the one that the marker is about.
+    fn evidence(&self) -> Option<String> {
+        let of_object = self.bucket.lost.map(|uuid| {
+            format!(
+                "there is an object of attachment {uuid}, which was in the index, and was not deleted since"
+            )
+        });
+        of_object.or_else(|| self.markers.evidence(self.changes))
+    }
+
+    /// Notes attachments in the marker of the database, or that the index is an older one.
     fn note(&mut self, finder: &Finder) -> Stage {
         let mut attachments = self.index.sample(NEWEST);
         attachments.extend(std::mem::take(&mut self.bucket.newest).into_iter().map(|(_, uuid)| uuid));
-        let id = self.database.clone().ok().filter(|_| self.bucket.lost.is_none() && !attachments.is_empty());
-        let Some(id) = id else { return Stage::Done };
+        let Ok(id) = self.database.clone() else { return Stage::Done };
+        let marker = match self.evidence() {
+            Some(_) => Marker { is_older: true, ..self.markers.own.clone() },
+            None => Marker { attachments, changes: self.changes, is_older: false },
+        };
         let objects = finder.storage.objects().clone();
-        let write = async move { write_marker(&objects, &id, &attachments).await };
+        let write = async move { write_marker(&objects, &id, &marker).await };
         Stage::Noting(Task::spawn(finder.runtime.handle(), write))
     }
 }

@@ -23,12 +23,17 @@ use crate::jobs::{After, Family, Reports, Scope, StorageJob};
 use crate::runtime::Runtime;
 use crate::stop::Stop;
 
+/// The id, and the number of the last change.
 #[derive(Debug)]
-struct FakeDatabase(Mutex<&'static str>);
+struct FakeDatabase(Mutex<&'static str>, Mutex<Option<u64>>);
 
 impl Database for FakeDatabase {
     fn id(&self) -> Result<String, CatalogError> {
         Ok(format!("{:0>32}", *self.0.lock()))
+    }
+
+    fn last_change(&self) -> Result<Option<u64>, CatalogError> {
+        Ok(*self.1.lock())
     }
 }
 
@@ -61,7 +66,7 @@ impl Setup {
         let bucket = Bucket::new(options);
         let objects = ObjectStorage::new(bucket.clone(), Layout::default(), false, false);
         let objects = objects.with_key_vault_blobs();
-        let database = Arc::new(FakeDatabase(Mutex::new("1")));
+        let database = Arc::new(FakeDatabase(Mutex::new("1"), Mutex::new(Some(100))));
         let finder = Finder {
             host,
             storage: HybridStorage::objects_only(objects.clone()),
@@ -258,6 +263,24 @@ fn older_copy_of_the_database_deletes_nothing() {
             "{reason}"
         );
     }
+    setup.remove(&format!(".orthanc-object-storage/databases/{:0>32}", 1));
+    let (content, _) = setup.search(true, 0.0);
+    assert_eq!(content["DeletedObjects"], 1);
+}
+
+#[test]
+fn database_with_fewer_changes_is_an_older_copy() {
+    let mut setup = Setup::new(10);
+    setup.search(false, 0.0);
+    // Stored after the search, and not in the copy.
+    setup.store(77);
+    *setup.database.1.lock() = Some(90);
+    let reason = setup.refused();
+    assert!(reason.contains("number 90, and had 100"), "{reason}");
+    // The copy has had more changes since.
+    *setup.database.1.lock() = Some(200);
+    let reason = setup.refused();
+    assert!(reason.contains("noticed earlier"), "{reason}");
     setup.remove(&format!(".orthanc-object-storage/databases/{:0>32}", 1));
     let (content, _) = setup.search(true, 0.0);
     assert_eq!(content["DeletedObjects"], 1);
