@@ -18,6 +18,7 @@ use crate::download::{Download, ReadRange, Verification, without_placeholder};
 use crate::error::{Cause, Operation, StorageError, found};
 use crate::health::Health;
 use crate::journal::UploadJournal;
+use crate::listing::{ListObjects, PAGE};
 use crate::multipart::MultipartUpload;
 use crate::request_size::{Breaks, RequestSize};
 use crate::retry::{Attempts, RetryPolicy};
@@ -81,6 +82,10 @@ pub struct BucketOptions {
     pub create: Option<Arc<dyn CreateBucket>>,
     /// Deletes several objects with one request; `None` if each object takes a request of its own.
     pub bulk_delete: Option<Arc<dyn BulkDelete>>,
+    /// Lists objects; `None` for a store in memory, which lists them itself.
+    pub list: Option<Arc<dyn ListObjects>>,
+    /// Maximum number of objects in one page of a list.
+    pub list_page: usize,
     /// What the client learns about the server; `None` if it need not learn anything.
     pub dialect: Option<Arc<dyn Dialect>>,
 }
@@ -119,6 +124,8 @@ impl BucketOptions {
             backslash_names: None,
             create: None,
             bulk_delete: None,
+            list: None,
+            list_page: PAGE,
             dialect: None,
         }
     }

@@ -8,7 +8,7 @@ use storage_layout::Attachment;
 
 use crate::download::ReadRange;
 use crate::error::{Cause, StorageError, found};
-use crate::object_storage::{Found, Naming, ObjectStorage, sidecar_of};
+use crate::object_storage::{Found, Naming, ObjectStorage};
 
 impl ObjectStorage {
     /// The same attachments, and those that were encrypted before encryption was switched off (`ReadEncrypted`).
@@ -72,7 +72,7 @@ impl ObjectStorage {
         self.bucket.delete(name).await?;
         if self.is_key_vault_name(attachment, name) {
             // Last: a blob without sidecar is taken for content in clear.
-            self.bucket.delete(&sidecar_of(name)).await?;
+            self.bucket.delete(&Attachment::sidecar_of(name)).await?;
         }
         Ok(())
     }

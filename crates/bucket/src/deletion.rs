@@ -35,7 +35,7 @@ impl Bucket {
     /// request failed for that reason are `transient`. Dropping the future ends its requests, which begin only
     /// when no other request waits for a connection.
     pub async fn delete_many(&self, names: &[String]) -> Vec<Result<(), StorageError>> {
-        in_background(self.delete_all(names)).await
+        in_background(Box::pin(self.delete_all(names))).await
     }
 
     async fn delete_all(&self, names: &[String]) -> Results {

@@ -17,6 +17,8 @@ pub enum Operation {
     Read,
     /// Deleting an attachment.
     Remove,
+    /// Listing objects.
+    List,
     /// Aborting an upload in parts.
     Abort,
     /// Moving an attachment from one storage to the other.
@@ -37,6 +39,7 @@ impl fmt::Display for Operation {
             Self::Create => "store",
             Self::Read => "read",
             Self::Remove => "delete",
+            Self::List => "list the objects in",
             Self::Abort => "delete the parts of an unfinished upload of",
             Self::Move => "move",
             Self::Rewrite => "re-encrypt",
@@ -347,6 +350,7 @@ mod tests {
                 Operation::CreateBucket,
                 Operation::Create,
                 Operation::Remove,
+                Operation::List,
                 Operation::Abort,
                 Operation::Move,
                 Operation::Rewrite,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use cloud_http::Checksum;
-use storage_layout::{Attachment, Layout, Structure};
+use storage_layout::{Attachment, Layout, ObjectNames, Structure};
 
 use crate::bucket::{Bucket, ObjectHead, Payload};
 use crate::download::{Download, ReadRange};
@@ -35,8 +35,6 @@ pub enum Naming {
     KeyVault,
 }
 
-/// What is added to the name of an encrypted blob of the earlier plugin for Azure Key Vault.
-const SIDECAR: &str = ".info";
 /// Maximum size of a sidecar, in bytes.
 const LONGEST_SIDECAR: usize = 64 * 1024;
 
@@ -117,6 +115,16 @@ impl ObjectStorage {
     /// The bucket's name in messages.
     pub fn url(&self) -> &str {
         self.bucket.url()
+    }
+
+    /// The name of an object in messages.
+    pub fn named_url(&self, name: &str) -> String {
+        self.bucket.object_url(name)
+    }
+
+    /// Tells the bucket and the root path apart from all others.
+    pub fn identity(&self) -> String {
+        format!("{}, root {:?}", self.bucket.identity(), self.layout.root.join(""))
     }
 
     /// What the name of a new object says about its content.
@@ -261,11 +269,11 @@ impl ObjectStorage {
 
     /// The sidecar of a blob of the earlier plugin for Azure Key Vault; `None` if it has none.
     async fn sidecar(&self, name: &str) -> Result<Option<Bytes>, StorageError> {
-        self.bucket.get_small(&sidecar_of(name), LONGEST_SIDECAR).await
+        self.bucket.get_small(&Attachment::sidecar_of(name), LONGEST_SIDECAR).await
     }
 
     async fn has_sidecar(&self, name: &str) -> Result<bool, StorageError> {
-        Ok(found(self.bucket.head(&sidecar_of(name)).await)?.is_some())
+        Ok(found(self.bucket.head(&Attachment::sidecar_of(name)).await)?.is_some())
     }
 
     /// Deletes an attachment under each name that its object may have, with one request for each.
@@ -285,7 +293,7 @@ impl ObjectStorage {
     /// is taken for content in clear.
     fn sidecars(&self, attachment: &Attachment) -> Vec<String> {
         let names = self.key_vault_blobs.then(|| attachment.key_vault_names());
-        names.into_iter().flatten().map(|name| sidecar_of(&name)).collect()
+        names.into_iter().flatten().map(|name| Attachment::sidecar_of(&name)).collect()
     }
 
     /// Aborts an upload in parts that has begun earlier; see [`Bucket::abort_upload`].
@@ -335,6 +343,15 @@ impl ObjectStorage {
         let mut results = self.bucket.delete_many(&all).await.into_iter();
         lists.iter().map(|list| results.by_ref().take(list.len()).fold(Ok(()), Result::and)).collect()
     }
+
+    /// From a name to the attachment, for the names that an object may have in any configuration with this root.
+    pub fn object_names(&self) -> ObjectNames {
+        ObjectNames {
+            root: self.layout.root.clone(),
+            backslashes: self.bucket.options.backslash_names.is_some(),
+            key_vault: self.key_vault_blobs,
+        }
+    }
 }
 
 /// What is known of the content of an object with this naming. Blobs of the earlier plugin for Azure Key Vault are
@@ -343,125 +360,5 @@ fn of_blob(naming: Naming, has_sidecar: bool) -> Naming {
     if naming == Naming::KeyVault && !has_sidecar { Naming::Clear } else { naming }
 }
 
-pub(crate) fn sidecar_of(name: &str) -> String {
-    format!("{name}{SIDECAR}")
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use object_store::memory::InMemory;
-    use storage_layout::{ContentType, RootPath};
-
-    use super::*;
-    use crate::bucket::BucketOptions;
-
-    #[tokio::test]
-    async fn content_decides_about_the_name_of_a_confirmed_object() {
-        let attachment = Attachment::new("fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", ContentType::DICOM).unwrap();
-        for configured in [false, true] {
-            let bucket = Bucket::new(BucketOptions::new(Arc::new(InMemory::new()), "memory://bucket"));
-            let layout = Layout { encrypted: configured, ..Layout::default() };
-            let objects = ObjectStorage::new(bucket, layout, false, true);
-            for encrypted in [false, true] {
-                let content = Bytes::from(format!("encrypted: {encrypted}"));
-                assert!(!objects.has(&attachment, encrypted, &content).await.unwrap());
-                objects.create_confirmed(&attachment, encrypted, content.clone()).await.unwrap();
-                assert!(objects.has(&attachment, encrypted, &content).await.unwrap());
-            }
-            for (suffix, size) in [(".dcm", 16), (".dcm.enc", 15)] {
-                let name = format!("{}{suffix}", attachment.uuid);
-                assert_eq!(objects.bucket.head(&name).await.unwrap().size, size, "{name}, {configured}");
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn blobs_of_the_earlier_key_vault_plugin_are_found_and_removed() {
-        let uuid = "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11";
-        // In the blobs, Orthanc has called the types of users unknown.
-        for (content_type, in_name, encrypted) in
-            [(1024, 0, false), (1024, 0, true), (1024, 1024, true), (1, 1, false), (1, 1, true)]
-        {
-            let attachment = Attachment::new(uuid, ContentType(content_type)).unwrap();
-            let (name, sidecar) = (format!("{uuid}-{in_name}"), format!("{uuid}-{in_name}.info"));
-            let bucket = Bucket::new(BucketOptions::new(Arc::new(InMemory::new()), "memory://bucket"));
-            // That plugin knew no root path.
-            let layout = Layout { root: RootPath::new("a/b").unwrap(), encrypted: true, ..Layout::default() };
-            let without = ObjectStorage::new(bucket, layout, false, false);
-            let with = without.clone().with_key_vault_blobs();
-            let put = async |name: &str| without.bucket.put(name, Payload::Owned("x".into())).await.unwrap();
-            put(&name).await;
-            if encrypted {
-                put(&sidecar).await;
-            }
-            let naming = if encrypted { Naming::KeyVault } else { Naming::Clear };
-            let error = without.read(&attachment, ReadRange::Whole).await.unwrap_err();
-            assert_eq!(error.cause, Cause::NotFound);
-            let found = with.read(&attachment, ReadRange::Whole).await.unwrap();
-            assert_eq!((found.name, found.naming), (name.clone(), naming));
-            let described = with.describe(&attachment).await.unwrap().unwrap();
-            assert_eq!((described.name, described.naming), (name.clone(), naming));
-            assert_eq!(found.sidecar.as_deref(), encrypted.then_some(&b"x"[..]));
-
-            // A new object has precedence.
-            with.create(&attachment, Payload::Owned("new".into())).await.unwrap();
-            let found = with.read(&attachment, ReadRange::Whole).await.unwrap();
-            assert_eq!(found.naming, Naming::Envelope);
-            with.remove_many(&[attachment]).await.into_iter().collect::<Result<(), _>>().unwrap();
-            assert!(with.describe(&attachment).await.unwrap().is_none());
-            put(&name).await;
-            put(&sidecar).await;
-            with.remove(&attachment).await.unwrap();
-            assert!(with.bucket.head(&sidecar).await.is_err());
-            put(&name).await;
-            put(&sidecar).await;
-            with.remove_everywhere(&[attachment]).await.into_iter().collect::<Result<(), _>>().unwrap();
-            assert!(with.bucket.head(&name).await.is_err() && with.bucket.head(&sidecar).await.is_err());
-            put(&sidecar).await;
-            without.remove_everywhere(&[attachment]).await.into_iter().collect::<Result<(), _>>().unwrap();
-            assert!(with.bucket.head(&sidecar).await.is_ok(), "not a name of this configuration");
-        }
-    }
-
-    #[tokio::test]
-    async fn objects_of_windows_are_found_and_removed() {
-        let attachment = Attachment::new("fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", ContentType::DICOM).unwrap();
-        let names = [
-            r"a/b\fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11.dcm",
-            r"a\b\fb\4b\fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11",
-        ];
-        for (structure, name) in [Structure::Flat, Structure::Legacy].into_iter().zip(names) {
-            for backslash_names in [true, false] {
-                let store = Arc::new(InMemory::new());
-                let options = BucketOptions {
-                    backslash_names: Some(backslash_names),
-                    ..BucketOptions::new(Arc::clone(&store), "memory://bucket")
-                };
-                let layout = Layout { root: RootPath::new("a/b").unwrap(), structure, encrypted: false };
-                let objects = ObjectStorage::new(Bucket::new(options), layout, false, false);
-                for other in names {
-                    objects.bucket.put(other, Payload::Owned("x".into())).await.unwrap();
-                }
-                let found = objects.read(&attachment, ReadRange::Whole).await.map(|found| found.name);
-                assert_eq!(found.ok().as_deref(), backslash_names.then_some(name));
-                let described = objects.describe(&attachment).await.unwrap().map(|described| described.size);
-                assert_eq!(described, backslash_names.then_some(1));
-                objects.remove(&attachment).await.unwrap();
-                let gone = objects.bucket.head(name).await.is_err();
-                assert_eq!(gone, backslash_names, "{name}");
-                // With another structure, for deletions of an earlier configuration.
-                objects
-                    .remove_everywhere(&[attachment])
-                    .await
-                    .into_iter()
-                    .collect::<Result<(), _>>()
-                    .unwrap();
-                for other in names {
-                    assert_eq!(objects.bucket.head(other).await.is_err(), backslash_names, "{other}");
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -132,14 +132,14 @@ impl ObjectStorage {
         self.bucket.object_url(&self.own_name(note))
     }
 
-    fn own_name(&self, name: &str) -> String {
+    pub(crate) fn own_name(&self, name: &str) -> String {
         self.layout.root.join(&format!("{FOLDER}/{name}"))
     }
 }
 
 impl Bucket {
     /// Stores a small object with these options, in one request.
-    async fn put_once(
+    pub(crate) async fn put_once(
         &self,
         name: &str,
         content: Bytes,

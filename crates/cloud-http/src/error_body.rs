@@ -143,7 +143,7 @@ pub(crate) fn with_advice(message: Option<String>, advice: Option<String>) -> Op
 }
 
 /// Returns the character that `&amp;` or `&#39;` stands for.
-fn character(reference: &BytesRef<'_>) -> Option<char> {
+pub(crate) fn character(reference: &BytesRef<'_>) -> Option<char> {
     if let Ok(Some(character)) = reference.resolve_char_ref() {
         return Some(character);
     }

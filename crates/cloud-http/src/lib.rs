@@ -11,7 +11,7 @@
 //! - signs that credentials or the time of a signature were refused (see [`Exchange::renewed`]);
 //! - payloads that are borrowed from the caller and released as soon as the request ends (see
 //!   [`with_lent_payload`]);
-//! - several requests in the body of one ([`BatchRequest`]);
+//! - several requests in the body of one ([`BatchRequest`]), and lists of objects ([`ListPage`]);
 //! - answers that differ from what `object_store` demands are completed: no `ETag`, no `Content-Length`, a whole
 //!   object for a range;
 //! - details of the response that `object_store` drops: status, error code, request id, `Retry-After` and
@@ -59,6 +59,7 @@ mod error_body;
 mod exchange;
 mod foreign;
 mod lifetime;
+mod listing;
 mod mend;
 mod proxy;
 mod redact;
@@ -78,6 +79,7 @@ pub use document::{key_service_answer, small_body};
 pub use error::{CredentialError, HttpConfigError, TransportError};
 pub use exchange::{Exchange, Refusal, observe, observe_nested};
 pub use lifetime::TokenHttp;
+pub use listing::{ListPage, ListRequest, ListedObject, NextPage};
 pub use mend::NO_ETAG;
 pub use proxy::proxy_for;
 pub use redact::one_line;

@@ -57,8 +57,12 @@ impl Claims {
     pub(crate) fn try_for_removal(&self, uuid: AttachmentUuid) -> Option<Claim> {
         let ticket = self.ticket(uuid);
         ticket.entry.removed.store(true, Ordering::Release);
-        let turn = Arc::clone(&ticket.entry.turn).try_lock_owned().ok()?;
-        Some(Claim { _turn: turn, ticket })
+        ticket.try_claim()
+    }
+
+    /// Claims what no attachment of the index names, if nothing else does. A move in progress is not disturbed.
+    pub(crate) fn try_for_orphan(&self, uuid: AttachmentUuid) -> Option<Claim> {
+        self.ticket(uuid).try_claim()
     }
 
     /// Makes the move in progress, if any, end early: Orthanc has deleted the attachment.
@@ -76,6 +80,11 @@ impl Claims {
 }
 
 impl Ticket {
+    fn try_claim(self) -> Option<Claim> {
+        let turn = Arc::clone(&self.entry.turn).try_lock_owned().ok()?;
+        Some(Claim { _turn: turn, ticket: self })
+    }
+
     pub(crate) async fn claim(self) -> Claim {
         let turn = Arc::clone(&self.entry.turn).lock_owned().await;
         Claim { _turn: turn, ticket: self }

@@ -38,6 +38,7 @@ mod deletion;
 mod files;
 mod locate;
 mod moves;
+mod orphans;
 mod place;
 mod rewrite;
 mod source;
@@ -47,13 +48,14 @@ mod write_back;
 
 pub use budget::{MemoryBudget, MemoryPermit};
 pub use deletion::DeletionWorker;
-pub use files::{FileReader, FileStorage, FileStorageOptions};
+pub use files::{FileListing, FileReader, FileStorage, FileStorageOptions};
 pub use locate::{StoredCopy, WholeCopy};
 pub use moves::{FormError, Md5, MoveOutcome, StoredForm};
+pub use orphans::{Orphan, OrphanRemoval};
 pub use place::{Place, Side};
 pub use rewrite::{RewriteOutcome, Rewritten};
 pub use source::{Head, Source, StoredContent, Version};
-pub use state::{Abandoned, DeletionMarkers, Purpose, StateDirectory};
+pub use state::{Abandoned, DeletionMarkers, Purpose, StateDirectory, StoredFile, StoredFiles, StoredKind};
 pub use storage::HybridStorage;
 pub use write_back::{
     CacheTotals, Keeper, Keeping, NotFlushed, NotPending, UploadWorker, WriteBack, WriteBackOptions,

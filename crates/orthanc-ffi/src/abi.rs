@@ -7,7 +7,11 @@
 //! Every C enumeration is an `i32` here: the interface fixes their size to 32 bits, and an unknown value
 //! must not be undefined behaviour.
 
+mod property;
+
 use std::ffi::{c_char, c_void};
+
+pub use property::GlobalProperty;
 
 /// An `OrthancPluginErrorCode`. The crate's public type for it is [`ErrorCode`](crate::ErrorCode).
 pub type RawErrorCode = i32;
@@ -24,6 +28,10 @@ pub mod service {
     pub const GET_CONFIGURATION_PATH: i32 = 6;
     /// Parameters: [`SetPluginProperty`](super::SetPluginProperty).
     pub const SET_PLUGIN_PROPERTY: i32 = 7;
+    /// Parameters: [`GlobalProperty`](super::GlobalProperty).
+    pub const GET_GLOBAL_PROPERTY: i32 = 8;
+    /// Parameters: [`GlobalProperty`](super::GlobalProperty).
+    pub const SET_GLOBAL_PROPERTY: i32 = 9;
     /// Parameters: [`RetrieveDynamicString`](super::RetrieveDynamicString).
     pub const GET_CONFIGURATION: i32 = 13;
     /// Parameters: [`SetMetricsValue`](super::SetMetricsValue).

@@ -175,10 +175,52 @@ impl Orthanc {
         let params = abi::RetrieveDynamicString { result: &raw mut text, argument: ptr::null() };
         // SAFETY: the parameters are those of these services, and `text` outlives the call.
         unsafe { self.invoke(name, number, &params) }?;
+        // SAFETY: on success the service set `text` to a string that the plugin owns, or to null.
+        unsafe { self.take_text(name, text) }
+    }
+
+    /// The value of a property in Orthanc's database; empty if it is not set. Not available during `initialize`: Orthanc
+    /// has not opened its database yet.
+    ///
+    /// Several Orthancs that share a database have properties of their own.
+    ///
+    /// # Errors
+    ///
+    /// Orthanc's error code.
+    pub fn global_property(&self, property: i32) -> Result<String, OrthancError> {
+        const NAME: &str = "GetGlobalProperty";
+        let mut text: *mut c_char = ptr::null_mut();
+        let params = abi::GlobalProperty { result: &raw mut text, property, value: c"".as_ptr() };
+        // SAFETY: the parameters are those of this service; `text` and the string outlive the call.
+        unsafe { self.invoke(NAME, service::GET_GLOBAL_PROPERTY, &params) }?;
+        // SAFETY: on success the service set `text` to a string that the plugin owns, or to null.
+        let value = unsafe { self.take_text(NAME, text) }?;
+        String::from_utf8(value)
+            .map_err(|_| OrthancError::Service { service: NAME, code: ErrorCode::BAD_FILE_FORMAT })
+    }
+
+    /// Sets a property in Orthanc's database; see [`global_property`](Self::global_property).
+    ///
+    /// # Errors
+    ///
+    /// A NUL character in the value, or Orthanc's error code.
+    pub fn set_global_property(&self, property: i32, value: &str) -> Result<(), OrthancError> {
+        let value = c_string("the value of a property", value)?;
+        let params = abi::GlobalProperty { result: ptr::null_mut(), property, value: value.as_ptr() };
+        // SAFETY: the parameters are those of this service, and the string outlives the call.
+        unsafe { self.invoke("SetGlobalProperty", service::SET_GLOBAL_PROPERTY, &params) }
+    }
+
+    /// Copies a string that a service has returned, and frees it.
+    ///
+    /// # Safety
+    ///
+    /// `text` must be null, or a NUL-terminated string of Orthanc that the plugin owns and does not use afterwards.
+    unsafe fn take_text(&self, name: &'static str, text: *mut c_char) -> Result<Vec<u8>, OrthancError> {
         if text.is_null() {
             return Err(OrthancError::Service { service: name, code: ErrorCode::NULL_POINTER });
         }
-        // SAFETY: on success the service set `text` to a NUL-terminated string that the plugin owns.
+        // SAFETY: the caller guarantees the string.
         let bytes = unsafe { CStr::from_ptr(text) }.to_bytes().to_vec();
         // SAFETY: `text` came from Orthanc, and is not used after this.
         unsafe { self.free(text.cast()) };

@@ -48,6 +48,8 @@ fn constants(facts: &mut Facts) {
         ("LogError", service::LOG_ERROR),
         ("GetConfigurationPath", service::GET_CONFIGURATION_PATH),
         ("SetPluginProperty", service::SET_PLUGIN_PROPERTY),
+        ("GetGlobalProperty", service::GET_GLOBAL_PROPERTY),
+        ("SetGlobalProperty", service::SET_GLOBAL_PROPERTY),
         ("SetMetricsValue", service::SET_METRICS_VALUE),
         ("RegisterRefreshMetricsCallback", service::REGISTER_REFRESH_METRICS_CALLBACK),
         ("GetConfiguration", service::GET_CONFIGURATION),
@@ -148,6 +150,11 @@ fn structures(facts: &mut Facts) {
         facts,
         _OrthancPluginSetPluginProperty,
         SetPluginProperty { plugin: plugin, property: property, value: value }
+    );
+    structure!(
+        facts,
+        _OrthancPluginGlobalProperty,
+        GlobalProperty { result: result, property: property, value: value }
     );
     structure!(
         facts,

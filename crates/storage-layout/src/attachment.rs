@@ -36,6 +36,12 @@ impl AttachmentUuid {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// Returns the 128 bits that the digits stand for. UUIDs that differ only in the case of letters have the same.
+    pub fn to_u128(&self) -> u128 {
+        let digits = self.0.iter().filter_map(|byte| char::from(*byte).to_digit(16));
+        digits.fold(0, |value, digit| value << 4 | u128::from(digit))
+    }
+
     /// Returns the names of the two folders of Orthanc's layout, two characters each.
     pub(crate) fn folders(&self) -> (&str, &str) {
         (&self.as_str()[0..2], &self.as_str()[2..4])
@@ -84,6 +90,9 @@ impl ContentType {
 /// Extension of unknown and user-defined content types, and of DICOM headers written by old releases.
 pub(crate) const UNKNOWN_EXTENSION: &str = ".unk";
 
+/// What is added to the name of an encrypted blob of the earlier plugin for Azure Key Vault.
+pub(crate) const SIDECAR: &str = ".info";
+
 impl fmt::Display for ContentType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -116,13 +125,23 @@ impl Attachment {
     }
 
     /// Returns the names, `{uuid}-{type}`, that the attachment may have in the root of the container in which the earlier
-    /// plugin for Azure Key Vault stored it. If it is encrypted, there is a second blob with the ending `.info`.
+    /// plugin for Azure Key Vault stored it. If it is encrypted, there is a second blob (see [`sidecar_of`](Self::sidecar_of)).
     ///
     /// Orthanc tells a storage plugin that a user-defined type is unknown, but its REST API names the type.
     pub fn key_vault_names(&self) -> impl Iterator<Item = String> {
         let as_stored = (self.content_type >= ContentType::FIRST_OF_USERS).then_some(ContentType::UNKNOWN);
         let types = iter::once(self.content_type).chain(as_stored);
         types.map(|content_type| format!("{}-{}", self.uuid, content_type.0))
+    }
+
+    /// Returns the name of the sidecar of such a blob: a document with its key.
+    pub fn sidecar_of(blob: &str) -> String {
+        format!("{blob}{SIDECAR}")
+    }
+
+    /// Returns the name of the blob that a sidecar belongs to; `None` for the names of other objects.
+    pub fn blob_of_sidecar(name: &str) -> Option<&str> {
+        name.strip_suffix(SIDECAR)
     }
 }
 
@@ -134,6 +153,14 @@ mod tests {
     fn uuid_keeps_its_spelling() {
         for uuid in ["fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", "FB4B5A2E-8B2D-4C5F-9D62-7D0D2F1A9C11"] {
             assert_eq!(AttachmentUuid::new(uuid).unwrap().as_str(), uuid);
+        }
+    }
+
+    #[test]
+    fn digits_of_a_uuid_are_a_number() {
+        let value = 0xfb4b_5a2e_8b2d_4c5f_9d62_7d0d_2f1a_9c11;
+        for uuid in ["fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11", "FB4B5A2E-8B2D-4C5F-9D62-7D0D2F1A9C11"] {
+            assert_eq!(AttachmentUuid::new(uuid).unwrap().to_u128(), value);
         }
     }
 

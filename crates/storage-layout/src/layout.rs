@@ -6,7 +6,7 @@ use crate::attachment::UNKNOWN_EXTENSION;
 use crate::{Attachment, AttachmentUuid, ContentType, RootPath};
 
 /// Extension of encrypted objects in the flat structure.
-const ENCRYPTED_EXTENSION: &str = ".enc";
+pub(crate) const ENCRYPTED_EXTENSION: &str = ".enc";
 
 /// How object names are built (the option `StorageStructure`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

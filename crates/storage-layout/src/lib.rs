@@ -21,11 +21,13 @@
 
 mod attachment;
 mod elsewhere;
+mod inverse;
 mod layout;
 mod root;
 
 pub use attachment::{Attachment, AttachmentUuid, ContentType};
 pub use elsewhere::Difference;
+pub use inverse::{NameKind, NamePrefix, NamedObject, ObjectNames};
 pub use layout::{FilePath, Layout, Structure};
 pub use root::RootPath;
 

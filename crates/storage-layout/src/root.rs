@@ -34,6 +34,11 @@ impl RootPath {
     pub fn join(&self, name: &str) -> String {
         if self.0.is_empty() { name.to_owned() } else { format!("{}/{name}", self.0) }
     }
+
+    /// Returns the `name` that was given to [`join`](Self::join); `None` if the object is outside this folder.
+    pub(crate) fn strip<'a>(&self, object: &'a str) -> Option<&'a str> {
+        if self.0.is_empty() { Some(object) } else { object.strip_prefix(&self.0)?.strip_prefix('/') }
+    }
 }
 
 #[cfg(test)]

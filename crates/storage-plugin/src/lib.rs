@@ -58,6 +58,7 @@ mod machine;
 mod messages;
 mod moving;
 mod operations;
+mod orphans;
 mod plugin;
 mod provider;
 mod reencrypting;

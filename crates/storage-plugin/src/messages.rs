@@ -99,6 +99,7 @@ fn jobs() {
         JobError::TooLarge { bytes: 20 << 30, capacity: 10 << 30 },
         JobError::Report(ReportsError::Write { path: path(), error: full() }),
         JobError::Report(ReportsError::Read { path: path(), error: full() }),
+        JobError::Storage(storage_error()),
         JobError::Panicked,
         JobError::Stopped,
     ];
@@ -113,6 +114,7 @@ fn jobs() {
             JobError::Several { .. } | JobError::GaveUp { .. } => {}
             JobError::Unavailable(_) => {}
             JobError::Report(ReportsError::Write { .. } | ReportsError::Read { .. }) => {}
+            JobError::Storage(_) => {}
             JobError::TooLarge { .. } | JobError::Panicked | JobError::Stopped => {}
         }
     }

@@ -21,6 +21,7 @@ use crate::moving::stored_form::Unchanged;
 use crate::moving::{Mover, Task, resume_move};
 use crate::operations::Routes;
 use crate::operations::metrics::Metrics;
+use crate::orphans::{Finder, Server, resume_find};
 use crate::provider::{Provider, ProviderContext, c_str};
 use crate::reencrypting::{self, Reencryption};
 use crate::runtime::Runtime;
@@ -116,6 +117,14 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             reports: state.as_deref().map(Reports::new).map(Arc::new),
         };
         let verifier = Verifier::new(context.clone(), encryption.clone());
+        let server = Server { orthanc: orthanc.clone(), stop: runtime.stop().clone() };
+        let finder = Finder {
+            host: host.clone(),
+            storage: context.storage.clone(),
+            runtime: Arc::clone(&runtime),
+            state: state.clone(),
+            database: Arc::new(server.clone()),
+        };
         let mover = Mover::new(context, host, form(encryption.as_ref()));
         let worker =
             state.clone().map(|state| DeletionWorker::new(storage.clone(), removable, state, deletion_delay));
@@ -124,12 +133,16 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             .map(|local| UploadWorker::new(storage.clone(), Arc::clone(local), form(encryption.as_ref())));
         let scheduler = scheduler(schedule, &verifier, &mover.host);
         let background = Background::start(&mover.context, state, worker, uploads, scheduler)?;
+        if check_write {
+            background.keep_marker(server, storage.objects().clone());
+        }
         let reencryption = reencryption(&mover, encryption.as_ref());
-        register_jobs(orthanc, &mover, &verifier, &reencryption)?;
+        register_jobs(orthanc, &mover, &verifier, &finder, &reencryption)?;
         let routes = Routes {
             mover,
             reencryption,
             verifier,
+            finder,
             facts,
             metrics: Arc::clone(&metrics),
             deletions: deletions.clone(),
@@ -174,10 +187,10 @@ fn register_jobs(
     orthanc: &Orthanc,
     mover: &Mover,
     verifier: &Verifier,
+    finder: &Finder,
     reencryption: &Reencryption,
 ) -> Result<(), OrthancError> {
-    let mover = mover.clone();
-    let verifier = verifier.clone();
+    let (mover, verifier, finder) = (mover.clone(), verifier.clone(), finder.clone());
     let reencryption = reencryption.clone();
     orthanc.register_job_unserializer(move |job_type, saved| {
         let host = mover.host.clone();
@@ -187,7 +200,7 @@ fn register_jobs(
             None if job_type == verifying::JOB_TYPE => {
                 resume(host, verifier.saved_work(saved)?, Scope::read(&saved["Content"]), saved)
             }
-            None => return None,
+            None => resume_find(&finder, job_type, saved)?,
         };
         Some(Box::new(job))
     })

@@ -22,6 +22,7 @@ mod deletion;
 mod dialect;
 mod endpoint;
 mod key_service;
+mod listing;
 #[cfg(test)]
 mod messages;
 mod options;
@@ -43,6 +44,7 @@ use storage_plugin::{
 use crate::credentials::REFUSALS;
 use crate::deletion::ObjectDeletion;
 use crate::dialect::ServerDialect;
+use crate::listing::ObjectListing;
 use crate::options::Options;
 use crate::request::S3Http;
 use crate::signing::Signer;
@@ -87,6 +89,7 @@ impl Provider for S3 {
         let bucket = &mut connection.bucket;
         bucket.transfer.always = options.always_in_parts;
         bucket.dialect = Some(Arc::<ServerDialect>::clone(&http.dialect));
+        bucket.list = Some(Arc::new(ObjectListing::new(&bucket_url, http.clone())));
         bucket.bulk_delete = Some(Arc::new(ObjectDeletion::new(&bucket_url, http)));
         bucket.checksums_on_request = true;
         bucket.backslash_names = Some(section.flag("EnableLegacyBackslashNames", cfg!(windows))?);

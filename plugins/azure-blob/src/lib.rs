@@ -23,6 +23,7 @@ mod credentials;
 mod deletion;
 mod endpoint;
 mod key_service;
+mod listing;
 #[cfg(test)]
 mod messages;
 mod options;
@@ -90,6 +91,7 @@ impl Provider for Azure {
         if options.create_container {
             bucket.create = Some(Arc::<Container>::clone(&container));
         }
+        bucket.list = Some(Arc::<Container>::clone(&container));
         bucket.bulk_delete = Some(container);
         Ok(connection)
     }

@@ -55,11 +55,8 @@ impl BulkDelete for ObjectDeletion {
         *request.method_mut() = Method::POST;
         let url = format!("{}/batch/storage/v1", self.endpoint);
         *request.uri_mut() = url.parse().map_err(|error| failed(Box::new(error)))?;
-        let credential = self.credentials.get_credential().await?;
         // The server applies the token to each request of the batch.
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", credential.bearer))
-            .map_err(|_| failed(Box::from("the access token is not valid")))?;
-        bearer.set_sensitive(true);
+        let bearer = bearer(&self.credentials).await?;
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, bearer);
         headers.insert(CONTENT_LENGTH, length);
@@ -73,7 +70,16 @@ impl BulkDelete for ObjectDeletion {
     }
 }
 
-fn failed(source: Box<dyn std::error::Error + Send + Sync>) -> object_store::Error {
+/// Returns the value of `Authorization`.
+pub(crate) async fn bearer(credentials: &GcpCredentialProvider) -> Result<HeaderValue> {
+    let credential = credentials.get_credential().await?;
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {}", credential.bearer))
+        .map_err(|_| failed(Box::from("the access token is not valid")))?;
+    bearer.set_sensitive(true);
+    Ok(bearer)
+}
+
+pub(crate) fn failed(source: Box<dyn std::error::Error + Send + Sync>) -> object_store::Error {
     object_store::Error::Generic { store: STORE, source }
 }
 

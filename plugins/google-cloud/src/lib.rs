@@ -19,6 +19,7 @@ mod credentials;
 mod deletion;
 mod endpoint;
 mod key_service;
+mod listing;
 #[cfg(test)]
 mod messages;
 mod options;
@@ -37,6 +38,7 @@ use storage_plugin::{
 
 use crate::credentials::Credentials;
 use crate::deletion::ObjectDeletion;
+use crate::listing::ObjectListing;
 use crate::options::Options;
 
 /// Google Cloud Storage.
@@ -70,11 +72,13 @@ impl Provider for Google {
         let source = credentials.source(options.service_account_file.as_ref());
         let (store, http) = store(&options, &credentials, http).map_err(client_error)?;
         let credentials = Arc::clone(store.credentials());
+        let listing = ObjectListing::new(&options.endpoint, &options.bucket, Arc::clone(&credentials), &http);
         let deletion = ObjectDeletion::new(&options.endpoint, &options.bucket, credentials, &http);
         let url = format!("gs://{}", options.bucket);
         let endpoint = &options.endpoint;
         let mut connection =
             context.bucket(Arc::new(store), url, endpoint, options.put_options, LARGEST_PUT, source);
+        connection.bucket.list = Some(Arc::new(listing));
         connection.bucket.bulk_delete = Some(Arc::new(deletion));
         Ok(connection)
     }

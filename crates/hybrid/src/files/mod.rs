@@ -4,6 +4,7 @@
 //! renamed. The functions block, so they are for Orthanc's threads and for tasks that may block.
 
 mod disk;
+mod listing;
 mod reader;
 mod temporary;
 
@@ -19,6 +20,7 @@ use storage_layout::{AttachmentUuid, FilePath};
 #[cfg(test)]
 pub(crate) use self::disk::Observed;
 pub(crate) use self::disk::{Disk, sync_folder};
+pub use self::listing::FileListing;
 pub use self::reader::FileReader;
 pub(crate) use self::temporary::{Temporary, TemporaryFolder};
 

@@ -20,6 +20,7 @@
 
 mod markers;
 mod name;
+mod stored;
 mod uploads;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ use parking_lot::Mutex;
 pub use self::markers::DeletionMarkers;
 pub(crate) use self::markers::Marker;
 pub(crate) use self::name::{StoredName, relative_folders};
+pub use self::stored::{StoredFile, StoredFiles, StoredKind};
 pub(crate) use self::uploads::Uploads;
 use crate::files::{file_error, is_missing, sync_folder};
 

@@ -240,3 +240,34 @@ fn simultaneous_deletions_are_all_marked() {
     });
     assert_eq!((state.markers().pending(), marked(&state).len()), (1024, 1024));
 }
+
+#[test]
+fn stored_files_of_the_bucket_are_listed() {
+    let root = tempfile::tempdir().unwrap();
+    let states = [open(root.path()), open(root.path())];
+    let other = StateDirectory::open(root.path(), &purpose("other", "no delay")).unwrap();
+    for (number, state) in states.iter().chain([&other]).enumerate() {
+        state.markers().add(&attachment(number)).unwrap();
+        let name = StoredName { attachment: attachment(number), encrypted: number == 1 };
+        for path in [Path::new(PENDING).join(name.relative()), Path::new(CACHE).join(name.deep())] {
+            let path = state.folder().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "DICM").unwrap();
+        }
+    }
+    fs::write(states[0].folder().join("pending/readme"), "x").unwrap();
+    let uuids = |kind| {
+        let mut files = states[0].stored_files(&[kind]).unwrap();
+        let mut found = Vec::new();
+        while let Some(files) = files.next_folder().unwrap() {
+            found.extend(files.into_iter().map(|file| (file.uuid, file.size, file.kind == kind)));
+        }
+        found.sort_unstable();
+        found
+    };
+    for (kind, size) in [(StoredKind::Pending, 4), (StoredKind::Cached, 4), (StoredKind::Deleting, 0)] {
+        let expected: Vec<_> = (0..2).map(|number| (attachment(number).uuid, size, true)).collect();
+        assert_eq!(uuids(kind), expected, "{kind:?}");
+    }
+    assert_eq!(uuids(StoredKind::Quarantined), []);
+}

@@ -1,5 +1,7 @@
 //! Why a job cannot go on.
 
+use bucket::StorageError;
+
 use super::reports::ReportsError;
 use super::work::Failure;
 use crate::catalog::CatalogError;
@@ -25,6 +27,9 @@ pub(crate) enum JobError {
          continues there when it is resubmitted; the first: {first}"
     )]
     GaveUp { done: u64, instances: u64, count: usize, first: Box<Failure> },
+    /// A storage does not work, which is not about an attachment.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     #[error(transparent)]
     Report(#[from] ReportsError),
     #[error("an internal error occurred, which the log describes")]

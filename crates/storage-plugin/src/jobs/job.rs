@@ -79,7 +79,7 @@ impl Watch {
     }
 
     /// Notes the job's id, by which its report is found.
-    pub(super) fn set_job_id(&self, id: &str) {
+    pub(crate) fn set_job_id(&self, id: &str) {
         if let Some(recorder) = &self.recorder {
             recorder.set_job_id(id);
         }
@@ -114,7 +114,7 @@ impl StorageJob {
         }
     }
 
-    pub(super) fn watch(&self) -> Arc<Watch> {
+    pub(crate) fn watch(&self) -> Arc<Watch> {
         Arc::clone(&self.watch)
     }
 
@@ -185,6 +185,7 @@ impl Job for StorageJob {
         if let Some(recorder) = &self.watch.recorder {
             recorder.note(state, self.content());
         }
+        self.work.release();
         self.watch.set(end);
     }
 
@@ -280,4 +281,4 @@ fn saved_progress(work: &dyn Work, saved: &Value) -> Option<Progress> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

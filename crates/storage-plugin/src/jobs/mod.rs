@@ -31,15 +31,16 @@ mod tally;
 mod work;
 
 pub(crate) use courtesy::Courtesy;
-#[cfg(test)]
 pub(crate) use error::JobError;
 pub(crate) use host::Host;
+#[cfg(test)]
+pub(crate) use job::tests::fake;
 pub(crate) use job::{StorageJob, resume};
 pub(crate) use prepare::Family;
 pub(crate) use reports::{Reports, ReportsError};
-pub(crate) use request::{JobRequest, bad_request, only_post, start_job, submit_job};
+pub(crate) use request::{JobRequest, bad_request, flag, only_post, start_job, submit_job};
 pub(crate) use scope::{Scope, by_level_of, ids};
 pub(crate) use tally::{DELETED, Form};
 #[cfg(test)]
 pub(crate) use work::Failure;
-pub(crate) use work::{Batch, Finished, Handled, Problem, Turn, Work};
+pub(crate) use work::{After, Batch, Finished, Handled, Problem, Turn, Work};

@@ -100,6 +100,32 @@ impl Reports {
         Ok(Some(Page { summary, findings }))
     }
 
+    /// Calls `act` with each finding of a job, by the job's id in Orthanc.
+    ///
+    /// # Errors
+    ///
+    /// If the report cannot be read.
+    pub(crate) fn each_finding(&self, id: &str, mut act: impl FnMut(&Value)) -> Result<(), ReportsError> {
+        for (folder, name) in self.names()? {
+            let of_job = summary(&folder.join(format!("{name}.json")));
+            if of_job.is_none_or(|summary| summary["JobId"] != id) {
+                continue;
+            }
+            let path = folder.join(format!("{name}.jsonl"));
+            let read = |error| ReportsError::Read { path: path.clone(), error };
+            let file = match File::open(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                file => file.map_err(read)?,
+            };
+            for line in BufReader::new(file).lines() {
+                if let Ok(finding) = serde_json::from_str(&line.map_err(read)?) {
+                    act(&finding);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The path of a report without its extension: where it is, or where it is to be written.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         let names = self.names().unwrap_or_default();

@@ -73,6 +73,9 @@ pub(crate) trait Work: fmt::Debug + Send + Sync {
     /// Begins to handle attachments, at most `at_once` at a time.
     fn begin(&self, attachments: Vec<Indexed>, at_once: usize, turn: Turn) -> Batch;
 
+    /// Called when the job leaves the running state: what it holds in memory is not needed any more.
+    fn release(&self) {}
+
     /// Called when all attachments have been handled, until the result is not [`After::More`].
     ///
     /// # Errors
@@ -89,7 +92,6 @@ pub(crate) enum After {
     /// Nothing: the job is done.
     Done,
     /// A portion of further work is done, and more is left.
-    #[expect(dead_code, reason = "for jobs that do not only handle attachments")]
     More(Handled),
 }
 

@@ -16,6 +16,7 @@ use self::metrics::Metrics;
 use crate::area::deletion::Deletions;
 use crate::context::Context;
 use crate::moving::{Mover, Task, start_move};
+use crate::orphans::{Finder, start_find};
 use crate::reencrypting::Reencryption;
 use crate::start::summary::{EncryptionFacts, Facts};
 use crate::verifying::{Verifier, start_verification};
@@ -25,6 +26,7 @@ pub(crate) struct Routes {
     pub(crate) mover: Mover,
     pub(crate) reencryption: Reencryption,
     pub(crate) verifier: Verifier,
+    pub(crate) finder: Finder,
     pub(crate) facts: Facts,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) deletions: Deletions,
@@ -47,6 +49,10 @@ impl Routes {
         })?;
         let reencryption = routes.reencryption.clone();
         orthanc.register_rest("/object-storage/reencrypt", move |request| reencryption.start(request))?;
+        let finder = routes.finder.clone();
+        let server = orthanc.clone();
+        orthanc
+            .register_rest("/object-storage/orphans", move |request| start_find(&server, &finder, request))?;
         let status = Arc::clone(&routes);
         orthanc.register_rest("/object-storage/status", move |request| {
             only_get(request)?;

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use bucket::ObjectStorage;
 use futures_util::FutureExt as _;
 use hybrid::{DeletionWorker, StateDirectory, UploadWorker};
 use orthanc_ffi::InitializeError;
 
 use crate::context::Context;
+use crate::orphans::{Server, keep_marker};
 use crate::runtime::Runtime;
 use crate::verifying::Scheduler;
 
@@ -55,6 +57,11 @@ impl Background {
             background.scheduler = Some(thread.map_err(failed)?);
         }
         Ok(background)
+    }
+
+    /// Keeps the marker of Orthanc's database in the bucket, so that jobs of Orthancs with other databases notice it.
+    pub(crate) fn keep_marker(&self, server: Server, objects: ObjectStorage) {
+        run_until_stopped(&self.runtime, move || keep_marker(server.clone(), objects.clone()));
     }
 }
 

@@ -33,7 +33,7 @@
 //! - [`Quirks`] make it refuse what servers of other makes do not know.
 //! - The `ETag` of an object of 16 MiB or more has 32 hexadecimal digits and depends on the content alone, but is not
 //!   its MD5, which would be too slow. That of an upload in N parts ends with `-N`, as in S3.
-//! - There are no listings, copies, versions, access lists or lifecycle rules.
+//! - Lists are those of version 2. There are no copies, versions, access lists or lifecycle rules.
 //! - Storage classes, tags and encryption are labels without effect.
 //! - The server holds whole requests in memory, so it must not serve untrusted clients.
 //!

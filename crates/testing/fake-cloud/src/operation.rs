@@ -18,6 +18,8 @@ pub enum Operation {
     DeleteObject,
     /// `POST ?delete` (Azure and Google: a batch).
     DeleteObjects,
+    /// `GET ?list-type=2` (Azure: List Blobs).
+    ListObjects,
     /// `POST ?uploads` (no equivalent in Azure).
     CreateMultipartUpload,
     /// `PUT ?partNumber=…&uploadId=…` (Azure: Put Block).

@@ -1,6 +1,6 @@
 //! Jobs over a computed index.
 
-mod fake;
+pub(crate) mod fake;
 
 use std::sync::atomic::Ordering;
 

@@ -43,6 +43,11 @@ impl<C: Cloud> Client<C> {
         Self::connect(C::server()?, &json!({}), |options| options.transfer = transfer)
     }
 
+    /// Connects with lists in pages of `limit` objects.
+    pub(crate) fn with_pages(limit: usize) -> Result<Self> {
+        Self::connect(C::server()?, &json!({}), |options| options.list_page = limit)
+    }
+
     /// Connects with `"VerifyChecksums": false`.
     pub(crate) fn ignoring_checksums() -> Result<Self> {
         Self::connect(C::server()?, &json!({}), |options| options.verify_checksums = false)

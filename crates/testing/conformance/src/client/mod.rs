@@ -7,9 +7,10 @@ mod deletions;
 pub(crate) mod fixture;
 mod foreign;
 mod limits;
+mod listing;
 mod lost;
 mod multipart;
 mod names;
 mod objects;
 
-modules![names, objects, multipart, limits, lost, confirmed, cancel, deletions, foreign];
+modules![names, objects, multipart, limits, listing, lost, confirmed, cancel, deletions, foreign];

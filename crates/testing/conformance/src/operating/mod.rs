@@ -1,8 +1,9 @@
-//! Operating an archive: verification, re-encryption, and their reports.
+//! Operating an archive: verification, re-encryption, the search for orphans, and their reports.
 
 mod interruptions;
+mod orphans;
 mod reencrypting;
 pub(crate) mod support;
 mod verifying;
 
-modules![interruptions, reencrypting, verifying];
+modules![interruptions, orphans, reencrypting, verifying];

@@ -21,6 +21,7 @@ fn operation(head: &Parts, no_key: bool) -> Operation {
         let container = query_value(head, "restype") == Some("container");
         return match (&head.method, component) {
             (&Method::PUT, None) if container => Operation::CreateBucket,
+            (&Method::GET, Some("list")) if container => Operation::ListObjects,
             (&Method::POST, Some("batch")) => Operation::DeleteObjects,
             _ => Operation::Other,
         };
@@ -60,6 +61,7 @@ mod tests {
             ("POST", "/a/b?restype=container&comp=batch", &[], Operation::DeleteObjects),
             ("POST", "/a?comp=batch", &[], Operation::DeleteObjects),
             ("DELETE", "/a/b?restype=container", &[], Operation::Other),
+            ("GET", "/a/b?restype=container&comp=list", &[], Operation::ListObjects),
             ("GET", "/a?comp=list", &[], Operation::Other),
         ] {
             let mut request = Request::builder().method(method).uri(uri);

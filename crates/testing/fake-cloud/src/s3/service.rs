@@ -6,18 +6,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::BodyExt;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
     CompleteMultipartUploadOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag,
-    ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PutObjectInput,
-    PutObjectOutput, ServerSideEncryption, StorageClass, StreamingBlob, UploadPartInput, UploadPartOutput,
+    ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, ListObjectsV2Input,
+    ListObjectsV2Output, PutObjectInput, PutObjectOutput, ServerSideEncryption, StorageClass, StreamingBlob,
+    UploadPartInput, UploadPartOutput,
 };
 use s3s::{Body, S3, S3Request, S3Response, S3Result, s3_error};
 
 use crate::checksum;
 use crate::s3::Quirks;
-use crate::s3::store::{Object, Store};
+use crate::s3::store::{Object, Page, Store};
 use crate::stored::StoredObject;
 
 /// An S3 service on a store in memory.
@@ -79,6 +81,16 @@ async fn collect(body: Option<StreamingBlob>, sent: Sums) -> S3Result<Bytes> {
 
 /// Maximum number of objects to delete in one request.
 const LARGEST_DELETION: usize = 1000;
+
+/// Maximum number of objects in one page.
+const LARGEST_LIST: usize = 1000;
+
+/// Encodes a key as S3 does in lists.
+fn encoded(key: &str) -> String {
+    const ENCODED: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/').remove(b' ');
+    utf8_percent_encode(key, ENCODED).to_string().replace(' ', "+")
+}
 
 /// Returns the bytes to answer with: the whole object, or a range, which must not be empty.
 fn resolve(range: Option<s3s::dto::Range>, length: usize) -> S3Result<Range<usize>> {
@@ -191,6 +203,37 @@ impl S3 for Service {
             ..DeleteObjectsOutput::default()
         };
         Ok(S3Response::new(output))
+    }
+
+    async fn list_objects_v2(
+        &self,
+        req: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        let input = req.input;
+        let after = input.continuation_token.clone().or(input.start_after).unwrap_or_default();
+        let prefix = input.prefix.unwrap_or_default();
+        let limit = input.max_keys.and_then(|keys| usize::try_from(keys).ok()).unwrap_or(LARGEST_LIST);
+        let limit = limit.min(LARGEST_LIST);
+        let folders = input.delimiter.is_none();
+        let Page { objects, is_truncated } =
+            self.store.list(&input.bucket, &prefix, folders, &after, limit)?;
+        let is_encoded = input.encoding_type.is_some();
+        let last = objects.last().map(|(key, _)| key.clone());
+        let contents = objects.into_iter().map(|(key, object)| s3s::dto::Object {
+            key: Some(if is_encoded { encoded(&key) } else { key }),
+            size: i64::try_from(object.stored.bytes.len()).ok(),
+            e_tag: Some(ETag::Strong(object.etag.clone())),
+            last_modified: Some(object.last_modified.into()),
+            ..s3s::dto::Object::default()
+        });
+        Ok(S3Response::new(ListObjectsV2Output {
+            name: Some(input.bucket),
+            contents: Some(contents.collect()),
+            is_truncated: Some(is_truncated),
+            next_continuation_token: last.filter(|_| is_truncated),
+            encoding_type: input.encoding_type,
+            ..ListObjectsV2Output::default()
+        }))
     }
 
     async fn create_multipart_upload(

@@ -1,6 +1,7 @@
 //! Buckets in memory, with S3's rules for objects and multipart uploads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -53,6 +54,14 @@ fn etag(bytes: &[u8], crc64nvme: u64) -> String {
         return checksum::md5_etag(bytes);
     }
     format!("{crc64nvme:016x}{:016x}", bytes.len())
+}
+
+/// A page of a list.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) objects: Vec<(String, Arc<Object>)>,
+    /// Whether there are more objects.
+    pub(crate) is_truncated: bool,
 }
 
 #[derive(Debug, Default)]
@@ -143,6 +152,27 @@ impl Store {
                 ));
             }
             Ok(bucket.objects.remove(key))
+        })
+    }
+
+    /// Returns the first `limit` objects after `after` whose keys begin with `prefix`, and whether there are more. Without
+    /// `folders`, the rest of their keys has no slash.
+    pub(crate) fn list(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        folders: bool,
+        after: &str,
+        limit: usize,
+    ) -> S3Result<Page> {
+        self.with(bucket, |bucket| {
+            let later = bucket.objects.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
+            let is_listed =
+                |key: &str| key.strip_prefix(prefix).is_some_and(|rest| folders || !rest.contains('/'));
+            let mut listed = later.filter(|(key, _)| is_listed(key));
+            let page = listed.by_ref().take(limit).map(|(key, object)| (key.clone(), Arc::clone(object)));
+            let page: Vec<_> = page.collect();
+            Ok(Page { objects: page, is_truncated: listed.next().is_some() })
         })
     }
 

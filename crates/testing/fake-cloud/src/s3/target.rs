@@ -24,8 +24,11 @@ impl Target {
 }
 
 fn bucket_operation(head: &Parts) -> Operation {
-    let deletes = head.method == Method::POST && query_value(head, "delete").is_some();
-    if deletes { Operation::DeleteObjects } else { Operation::Other }
+    match head.method {
+        Method::POST if query_value(head, "delete").is_some() => Operation::DeleteObjects,
+        Method::GET if query_value(head, "list-type") == Some("2") => Operation::ListObjects,
+        _ => Operation::Other,
+    }
 }
 
 fn operation(head: &Parts) -> Operation {
@@ -79,7 +82,8 @@ mod tests {
             ("POST", "/b/k?uploadId=u", &[], Operation::CompleteMultipartUpload),
             ("POST", "/b?delete", &[], Operation::DeleteObjects),
             ("POST", "/b/k?delete", &[], Operation::Other),
-            ("GET", "/b?list-type=2", &[], Operation::Other),
+            ("GET", "/b?list-type=2", &[], Operation::ListObjects),
+            ("GET", "/b", &[], Operation::Other),
         ] {
             assert_eq!(target(method, uri, headers).operation, expected, "{method} {uri}");
         }

@@ -15,10 +15,10 @@ use crate::stop::Stop;
 
 /// Children of each patient, study and series.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shape(pub(super) [u32; 3]);
+pub(crate) struct Shape(pub(crate) [u32; 3]);
 
 impl Shape {
-    pub(super) fn instances(self) -> u32 {
+    pub(crate) fn instances(self) -> u32 {
         self.0.iter().product()
     }
 
@@ -29,21 +29,21 @@ impl Shape {
 }
 
 /// The resource of this level that has the instance with this number, the first one, below it.
-pub(super) fn resource(level: Level, instance: u32) -> Resource {
+pub(crate) fn resource(level: Level, instance: u32) -> Resource {
     Resource::new(level, format!("{:08x}-{instance:08x}-00000000-00000000-00000000", level as u32))
 }
 
-pub(super) fn number(id: &str) -> u32 {
+pub(crate) fn number(id: &str) -> u32 {
     u32::from_str_radix(&id[9..17], 16).unwrap()
 }
 
 /// Patients with everything below.
 #[derive(Debug)]
-pub(super) struct FakeRest {
+pub(crate) struct FakeRest {
     patients: u32,
     shape: Shape,
-    pub(super) calls: AtomicUsize,
-    pub(super) deleted: Mutex<BTreeSet<Resource>>,
+    pub(crate) calls: AtomicUsize,
+    pub(crate) deleted: Mutex<BTreeSet<Resource>>,
 }
 
 impl FakeRest {
@@ -113,29 +113,29 @@ impl Rest for Arc<FakeRest> {
 type Trouble = fn(u32) -> Option<StorageError>;
 
 #[derive(Debug, Clone)]
-pub(super) struct Fake {
-    pub(super) rest: Arc<FakeRest>,
-    pub(super) host: Host,
-    pub(super) capacity: Option<u64>,
-    pub(super) parameters: Map<String, Value>,
+pub(crate) struct Fake {
+    pub(crate) rest: Arc<FakeRest>,
+    pub(crate) host: Host,
+    pub(crate) capacity: Option<u64>,
+    pub(crate) parameters: Map<String, Value>,
     /// Whether nothing is noted of single attachments.
-    pub(super) counts_only: bool,
+    pub(crate) counts_only: bool,
     /// How often each attachment was handled, by the number of its instance.
-    pub(super) handled: Arc<Mutex<BTreeMap<u32, u32>>>,
-    pub(super) error: Arc<Mutex<Trouble>>,
+    pub(crate) handled: Arc<Mutex<BTreeMap<u32, u32>>>,
+    pub(crate) error: Arc<Mutex<Trouble>>,
     /// Whether a turn is held when the results are known.
-    pub(super) is_slow: Arc<AtomicBool>,
-    pub(super) in_progress: Arc<Mutex<Option<Turn>>>,
+    pub(crate) is_slow: Arc<AtomicBool>,
+    pub(crate) in_progress: Arc<Mutex<Option<Turn>>>,
     /// The turn of the job that has entered last. Another job waits for its end.
     turn: Arc<Mutex<Weak<()>>>,
 }
 
 impl Fake {
-    pub(super) fn new(shape: [u32; 3]) -> Self {
+    pub(crate) fn new(shape: [u32; 3]) -> Self {
         Self::with_patients(1, shape)
     }
 
-    pub(super) fn with_patients(patients: u32, shape: [u32; 3]) -> Self {
+    pub(crate) fn with_patients(patients: u32, shape: [u32; 3]) -> Self {
         let calls = AtomicUsize::new(0);
         let rest = Arc::new(FakeRest { patients, shape: Shape(shape), calls, deleted: Mutex::default() });
         let host = Host {
@@ -158,17 +158,17 @@ impl Fake {
         }
     }
 
-    pub(super) fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.rest.calls.load(Ordering::Relaxed)
     }
 
     /// The instances whose attachments were handled.
-    pub(super) fn instances(&self) -> Vec<u32> {
+    pub(crate) fn instances(&self) -> Vec<u32> {
         self.handled.lock().keys().copied().collect()
     }
 
     /// Whether each attachment of `instances` was handled once, and no other one.
-    pub(super) fn handled_once(&self, instances: impl Iterator<Item = u32>) -> bool {
+    pub(crate) fn handled_once(&self, instances: impl Iterator<Item = u32>) -> bool {
         let handled = self.handled.lock();
         handled
             .iter()
