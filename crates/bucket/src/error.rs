@@ -19,6 +19,8 @@ pub enum Operation {
     Remove,
     /// Aborting an upload in parts.
     Abort,
+    /// Restoring an attachment from an archive tier.
+    Restore,
     /// Moving an attachment from one storage to the other.
     Move,
     /// Wrapping a file key in a key service.
@@ -36,6 +38,7 @@ impl fmt::Display for Operation {
             Self::Read => "read",
             Self::Remove => "delete",
             Self::Abort => "delete the parts of an unfinished upload of",
+            Self::Restore => "restore",
             Self::Move => "move",
             Self::WrapKey => "wrap a file key with",
             Self::UnwrapKey => "unwrap a file key with",
@@ -81,7 +84,10 @@ pub enum Cause {
     )]
     Foreign,
     /// The object is in an archive tier.
-    #[error("the object is in an archive tier: restore it first")]
+    #[error(
+        "the object is in an archive tier: restore it with POST /object-storage/restore, and read it again when that is \
+         complete"
+    )]
     Archived,
     /// The server refuses the request for another reason.
     #[error("the server refused the request")]
@@ -338,6 +344,7 @@ mod tests {
                 Operation::Create,
                 Operation::Remove,
                 Operation::Abort,
+                Operation::Restore,
                 Operation::Move,
                 Operation::WrapKey,
                 Operation::UnwrapKey,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use cloud_http::Checksum;
+use cloud_http::{ArchiveState, Checksum};
 use storage_layout::{Attachment, Layout, Structure};
 
 use crate::bucket::{Bucket, ObjectHead, Payload};
@@ -70,6 +70,8 @@ pub struct Described {
     /// What may be the MD5 of the object: an ETag that looks like one. It is something else if the server encrypts the
     /// object, for example.
     pub possible_md5: Option<[u8; 16]>,
+    /// Whether it can be read, or its sidecar cannot.
+    pub archive: ArchiveState,
 }
 
 impl ObjectStorage {
@@ -226,14 +228,20 @@ impl ObjectStorage {
     /// If the server does not answer, or refuses.
     pub async fn describe(&self, attachment: &Attachment) -> Result<Option<Described>, StorageError> {
         for (name, naming) in self.names(attachment) {
-            let has_sidecar = naming == Naming::KeyVault && self.has_sidecar(&name).await?;
-            if let Some(ObjectHead { size, e_tag, md5 }) = found(self.bucket.head(&name).await)? {
-                let naming = of_blob(naming, has_sidecar);
+            let sidecar = match naming {
+                Naming::KeyVault => found(self.bucket.head(&sidecar_of(&name)).await)?,
+                Naming::Envelope | Naming::Clear | Naming::Either => None,
+            };
+            if let Some(ObjectHead { size, e_tag, md5, archive }) = found(self.bucket.head(&name).await)? {
+                let naming = of_blob(naming, sidecar.is_some());
                 let possible_md5 = match e_tag.as_deref().and_then(Checksum::of_e_tag) {
                     Some(Checksum::Md5(md5)) => Some(md5),
                     _ => None,
                 };
-                return Ok(Some(Described { name, naming, size, version: e_tag, md5, possible_md5 }));
+                let blocked = sidecar.map(|sidecar| sidecar.archive).filter(|state| !state.is_readable());
+                let archive = blocked.filter(|_| archive.is_readable()).unwrap_or(archive);
+                let version = e_tag;
+                return Ok(Some(Described { name, naming, size, version, md5, possible_md5, archive }));
             }
         }
         Ok(None)
@@ -242,10 +250,6 @@ impl ObjectStorage {
     /// The sidecar of a blob of the earlier plugin for Azure Key Vault; `None` if it has none.
     async fn sidecar(&self, name: &str) -> Result<Option<Bytes>, StorageError> {
         self.bucket.get_small(&sidecar_of(name), LONGEST_SIDECAR).await
-    }
-
-    async fn has_sidecar(&self, name: &str) -> Result<bool, StorageError> {
-        Ok(found(self.bucket.head(&sidecar_of(name)).await)?.is_some())
     }
 
     /// Deletes an attachment under each name that its object may have, with one request for each.
@@ -369,7 +373,7 @@ fn of_blob(naming: Naming, has_sidecar: bool) -> Naming {
     if naming == Naming::KeyVault && !has_sidecar { Naming::Clear } else { naming }
 }
 
-fn sidecar_of(name: &str) -> String {
+pub(crate) fn sidecar_of(name: &str) -> String {
     format!("{name}{SIDECAR}")
 }
 
