@@ -116,7 +116,7 @@ pub(crate) fn status_of(code: &str) -> Option<u16> {
     STATUSES.iter().find(|(known, _)| *known == code).map(|(_, status)| *status)
 }
 
-fn failed(source: Box<dyn std::error::Error + Send + Sync>) -> object_store::Error {
+pub(crate) fn failed(source: Box<dyn std::error::Error + Send + Sync>) -> object_store::Error {
     object_store::Error::Generic { store: STORE, source }
 }
 

@@ -26,6 +26,7 @@ mod key_service;
 #[cfg(test)]
 mod messages;
 mod options;
+mod restore;
 mod shared_key;
 mod token_requests;
 
@@ -90,6 +91,7 @@ impl Provider for Azure {
         if options.create_container {
             bucket.create = Some(Arc::<Container>::clone(&container));
         }
+        bucket.restore = Some(Arc::<Container>::clone(&container));
         bucket.bulk_delete = Some(container);
         Ok(connection)
     }

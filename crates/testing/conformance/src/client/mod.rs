@@ -11,5 +11,6 @@ mod lost;
 mod multipart;
 mod names;
 mod objects;
+mod restores;
 
-modules![names, objects, multipart, limits, lost, confirmed, cancel, deletions, foreign];
+modules![names, objects, multipart, limits, lost, confirmed, cancel, deletions, foreign, restores];
