@@ -16,7 +16,7 @@ use crate::area::encryption::Encryption;
 use crate::area::{Area, Copies, DirectStores, KnownClear};
 use crate::config::EncryptionOptions;
 use crate::context::Context;
-use crate::jobs::{Courtesy, Host, Reports, Scope, resume};
+use crate::jobs::{Alarm, Courtesy, Host, Reports, Scope, resume};
 use crate::moving::stored_form::Unchanged;
 use crate::moving::{Mover, Task, resume_move};
 use crate::operations::Routes;
@@ -113,6 +113,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             stop: runtime.stop().clone(),
             courtesy: courtesy.clone(),
             reports: state.as_deref().map(Reports::new).map(Arc::new),
+            alarm: Some(Alarm::new(orthanc.clone(), runtime.handle().clone(), runtime.stop().clone())),
         };
         let verifier = Verifier::new(context.clone(), encryption.clone());
         let mover = Mover::new(context, host, form(encryption.as_ref()));
