@@ -60,6 +60,7 @@ mod moving;
 mod operations;
 mod plugin;
 mod provider;
+mod restoring;
 mod runtime;
 mod start;
 mod stop;

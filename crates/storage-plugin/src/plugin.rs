@@ -22,6 +22,7 @@ use crate::moving::{Mover, Task, resume_move};
 use crate::operations::Routes;
 use crate::operations::metrics::Metrics;
 use crate::provider::{Provider, ProviderContext, c_str};
+use crate::restoring::{self, Restorer};
 use crate::runtime::Runtime;
 use crate::start::background::Background;
 use crate::start::check::check;
@@ -124,9 +125,16 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             .map(|local| UploadWorker::new(storage.clone(), Arc::clone(local), form(encryption.as_ref())));
         let scheduler = scheduler(schedule, &verifier, &mover.host);
         let background = Background::start(&mover.context, state, worker, uploads, scheduler)?;
-        register_jobs(orthanc, &mover, &verifier)?;
-        let routes =
-            Routes { mover, verifier, facts, metrics: Arc::clone(&metrics), deletions: deletions.clone() };
+        let restorer = Restorer { context: mover.context.clone(), host: mover.host.clone() };
+        register_jobs(orthanc, &mover, &verifier, &restorer)?;
+        let routes = Routes {
+            mover,
+            verifier,
+            restorer,
+            facts,
+            metrics: Arc::clone(&metrics),
+            deletions: deletions.clone(),
+        };
         routes.register(orthanc)?;
         register_metrics(orthanc, &metrics, &deletions, storage.objects().clone())?;
         let clear = KnownClear::default();
@@ -163,14 +171,22 @@ fn scheduler(schedule: Option<Schedule>, verifier: &Verifier, host: &Host) -> Op
 
 /// Registers the job types, so that Orthanc can restore saved jobs. If the mode has been changed since, they fail
 /// with an error that says so.
-fn register_jobs(orthanc: &Orthanc, mover: &Mover, verifier: &Verifier) -> Result<(), OrthancError> {
-    let (mover, verifier) = (mover.clone(), verifier.clone());
+fn register_jobs(
+    orthanc: &Orthanc,
+    mover: &Mover,
+    verifier: &Verifier,
+    restorer: &Restorer,
+) -> Result<(), OrthancError> {
+    let (mover, verifier, restorer) = (mover.clone(), verifier.clone(), restorer.clone());
     orthanc.register_job_unserializer(move |job_type, saved| {
         let host = mover.host.clone();
         let job = match Task::of(job_type) {
             Some(task) => resume_move(host, saved, |target| mover.work(task, target))?,
             None if job_type == verifying::JOB_TYPE => {
                 resume(host, verifier.saved_work(saved)?, Scope::read(&saved["Content"]), saved)
+            }
+            None if job_type == restoring::JOB_TYPE => {
+                resume(host, restorer.saved_work(saved)?, Scope::read(&saved["Content"]), saved)
             }
             None => return None,
         };

@@ -16,6 +16,7 @@ use self::metrics::Metrics;
 use crate::area::deletion::Deletions;
 use crate::context::Context;
 use crate::moving::{Mover, Task, start_move};
+use crate::restoring::{Restorer, start_restore};
 use crate::start::summary::{EncryptionFacts, Facts};
 use crate::verifying::{Verifier, start_verification};
 
@@ -23,6 +24,7 @@ use crate::verifying::{Verifier, start_verification};
 pub(crate) struct Routes {
     pub(crate) mover: Mover,
     pub(crate) verifier: Verifier,
+    pub(crate) restorer: Restorer,
     pub(crate) facts: Facts,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) deletions: Deletions,
@@ -43,6 +45,8 @@ impl Routes {
         orthanc.register_rest("/object-storage/prefetch", move |request| {
             start_move(&mover, Task::Prefetch, request)
         })?;
+        let restorer = routes.restorer.clone();
+        orthanc.register_rest("/object-storage/restore", move |request| start_restore(&restorer, request))?;
         let status = Arc::clone(&routes);
         orthanc.register_rest("/object-storage/status", move |request| {
             only_get(request)?;

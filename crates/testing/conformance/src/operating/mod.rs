@@ -1,7 +1,8 @@
-//! Operating an archive: verification and its reports.
+//! Operating an archive: verification and its reports, restores from archive tiers.
 
 mod interruptions;
+mod restoring;
 pub(crate) mod support;
 mod verifying;
 
-modules![interruptions, verifying];
+modules![interruptions, restoring, verifying];

@@ -86,11 +86,16 @@ impl Archived {
 
     /// Adds the headers of an archived object.
     pub(crate) fn describe(&self, output: &mut HeadObjectOutput) {
-        output.storage_class = Some(StorageClass::from(self.class.clone()));
+        output.storage_class = Some(self.class());
         if self.class == MOVING {
             output.archive_status = Some(ArchiveStatus::from_static(ArchiveStatus::ARCHIVE_ACCESS));
         }
         output.restore = self.restore_header();
+    }
+
+    /// Returns `x-amz-storage-class`.
+    pub(crate) fn class(&self) -> StorageClass {
+        StorageClass::from(self.class.clone())
     }
 
     /// Returns `x-amz-restore`.

@@ -18,6 +18,7 @@ use s3s::{Body, S3, S3Request, S3Response, S3Result, s3_error};
 
 use crate::checksum;
 use crate::s3::Quirks;
+use crate::s3::archive::Archived;
 use crate::s3::store::{Object, Store};
 use crate::stored::StoredObject;
 
@@ -139,7 +140,8 @@ impl S3 for Service {
                 .then(|| format!("bytes {}-{}/{length}", range.start, range.end.saturating_sub(1))),
             e_tag: Some(ETag::Strong(object.etag.clone())),
             last_modified: Some(object.last_modified.into()),
-            restore: archived.and_then(|archived| archived.restore_header()),
+            restore: archived.as_ref().and_then(Archived::restore_header),
+            storage_class: archived.as_ref().map(Archived::class),
             ..GetObjectOutput::default()
         };
         Ok(S3Response::with_headers(output, (self.more_headers)(&object)))
