@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bucket::{ArchiveState, Cause, Operation, Restoration, RestoreOptions, StorageError};
 use futures_util::FutureExt as _;
@@ -40,13 +41,13 @@ pub(super) struct Wanted {
 impl Restorer {
     /// The work of a job.
     pub(super) fn work(&self, wanted: Wanted) -> Arc<dyn Work> {
-        Arc::new(Restoring { restorer: self.clone(), wanted: Ok(wanted) })
+        Arc::new(Restoring { restorer: self.clone(), wanted: Ok(wanted), has_failures: Arc::default() })
     }
 
     /// The work of a saved job; `None` if what was saved is none.
     pub(crate) fn saved_work(&self, saved: &Value) -> Option<Arc<dyn Work>> {
         let wanted = super::request::wanted(self, saved.as_object()?);
-        Some(Arc::new(Restoring { restorer: self.clone(), wanted }))
+        Some(Arc::new(Restoring { restorer: self.clone(), wanted, has_failures: Arc::default() }))
     }
 
     /// Whether the parameter `Days` has a meaning.
@@ -61,6 +62,8 @@ struct Restoring {
     restorer: Restorer,
     /// An error if the configuration was changed after the job had been saved.
     wanted: Result<Wanted, String>,
+    /// Whether restores were refused, so that archived objects are no news in the second pass.
+    has_failures: Arc<AtomicBool>,
 }
 
 impl Work for Restoring {
@@ -115,6 +118,7 @@ impl Work for Restoring {
     }
 
     fn has_second_pass(&self, tally: &Tally) -> bool {
+        self.has_failures.store(tally.failures > 0, Ordering::Relaxed);
         let waits = self.wanted.as_ref().is_ok_and(|wanted| wanted.waits);
         waits && [BEGUN, RESTORING].iter().any(|name| tally.count(name) > 0)
     }
@@ -127,11 +131,13 @@ impl Work for Restoring {
 impl Restoring {
     /// Looks whether attachments can be read.
     fn look(&self, attachments: Vec<Indexed>, at_once: usize, turn: Turn) -> Batch {
+        let has_failures = Arc::clone(&self.has_failures);
         let storage = self.restorer.context.storage.clone();
         let runtime = self.restorer.context.runtime.handle();
         Batch::spawn(runtime, attachments, at_once, turn, move |indexed| {
             let storage = storage.clone();
-            async move { look(&storage, indexed).await }.boxed()
+            let has_failures = has_failures.load(Ordering::Relaxed);
+            async move { look(&storage, indexed, has_failures).await }.boxed()
         })
     }
 }
@@ -158,7 +164,7 @@ async fn ask(storage: &HybridStorage, indexed: Indexed, options: RestoreOptions)
 }
 
 /// Looks whether one attachment can be read.
-async fn look(storage: &HybridStorage, indexed: Indexed) -> Finished {
+async fn look(storage: &HybridStorage, indexed: Indexed, has_failures: bool) -> Finished {
     let describe = storage.objects().describe(&indexed.attachment);
     let handled = match caught(storage, &indexed, describe).await {
         Ok(None) => Handled::default(),
@@ -166,8 +172,10 @@ async fn look(storage: &HybridStorage, indexed: Indexed) -> Finished {
             ArchiveState::Online | ArchiveState::Restored { .. } => Handled::counted(READABLE_NOW),
             ArchiveState::Restoring => Handled::later(),
             ArchiveState::Archived { .. } => {
-                tracing::warn!("{} is still archived", storage.objects().object_url(&indexed.attachment));
-                Handled::counted(STILL_ARCHIVED)
+                // A job must not succeed if something cannot be read, and fails already if a restore was refused.
+                let problems =
+                    if has_failures { Vec::new() } else { vec![still_archived(storage, &indexed)] };
+                Handled { problems, ..Handled::counted(STILL_ARCHIVED) }
             }
         },
         // The wait may take days, in which no outage of the server matters.
@@ -178,6 +186,15 @@ async fn look(storage: &HybridStorage, indexed: Indexed) -> Finished {
         Err(error) => Handled::problem(Problem::of("not-looked-at", &error)),
     };
     (indexed, handled)
+}
+
+fn still_archived(storage: &HybridStorage, indexed: &Indexed) -> Problem {
+    let object = storage.objects().object_url(&indexed.attachment);
+    let error = format!("{object} is still archived");
+    let advice = "its copy was deleted before the other objects could be read, or it was archived again: repeat the \
+                  request, on S3 with more Days";
+    let advice = Some(advice.to_owned());
+    Problem { object: Some(object), advice, ..Problem::new("still-archived", error) }
 }
 
 /// Makes a panic an error of this attachment, so that it does not cancel the others.
