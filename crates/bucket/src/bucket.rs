@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cloud_http::with_lent_payload;
+use cloud_http::{ArchiveState, with_lent_payload};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
@@ -21,6 +21,7 @@ use crate::journal::UploadJournal;
 use crate::listing::{ListObjects, PAGE};
 use crate::multipart::MultipartUpload;
 use crate::request_size::{Breaks, RequestSize};
+use crate::restore::RestoreArchived;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::task::hashing;
 use crate::throughput::{LARGE, Throughput, TransferOptions};
@@ -86,6 +87,8 @@ pub struct BucketOptions {
     pub list: Option<Arc<dyn ListObjects>>,
     /// Maximum number of objects in one page of a list.
     pub list_page: usize,
+    /// Restores objects from archive tiers; `None` if the cloud's objects can all be read at once.
+    pub restore: Option<Arc<dyn RestoreArchived>>,
     /// What the client learns about the server; `None` if it need not learn anything.
     pub dialect: Option<Arc<dyn Dialect>>,
 }
@@ -126,6 +129,7 @@ impl BucketOptions {
             bulk_delete: None,
             list: None,
             list_page: PAGE,
+            restore: None,
             dialect: None,
         }
     }
@@ -145,6 +149,7 @@ pub(crate) struct ObjectHead {
     pub(crate) e_tag: Option<String>,
     /// Of the whole object, as the server says.
     pub(crate) md5: Option<[u8; 16]>,
+    pub(crate) archive: ArchiveState,
 }
 
 /// Objects in one bucket, by name.
@@ -375,9 +380,11 @@ impl Bucket {
     /// [`Cause::NotFound`] if there is no such object.
     pub(crate) async fn head(&self, name: &str) -> Result<ObjectHead, StorageError> {
         let path = self.path(Operation::Read, name)?;
-        let (object, exchange) =
-            self.attempts(Operation::Read, name).run(|| self.options.store.head(&path)).await?;
-        Ok(ObjectHead { size: object.size, e_tag: without_placeholder(object).e_tag, md5: exchange.md5 })
+        let mut attempts = self.attempts(Operation::Read, name);
+        let (object, exchange) = attempts.run(|| self.options.store.head(&path)).await?;
+        let size = object.size;
+        let e_tag = without_placeholder(object).e_tag;
+        Ok(ObjectHead { size, e_tag, md5: exchange.md5, archive: exchange.archive })
     }
 
     pub(crate) async fn download(

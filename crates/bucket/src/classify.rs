@@ -26,6 +26,8 @@ const TRANSIENT_REFUSALS: [&str; 6] = [
 const CREDENTIAL_REFUSALS: [&str; 3] = ["ExpiredToken", "InvalidToken", "TokenRefreshRequired"];
 /// Azure's error code for a request over `http://`, with status 400.
 const NEEDS_HTTPS: &str = "AccountRequiresHttps";
+/// S3's error code with status 503 for the fastest tier of a restore, which is short of capacity, mostly for long.
+const NO_EXPEDITED: &str = "GlacierExpeditedRetrievalNotAvailable";
 /// S3's error code with status 400 for an object that is too large for one request.
 const TOO_LARGE: &str = "EntityTooLarge";
 
@@ -57,6 +59,10 @@ pub(crate) fn storage_error(
     };
     // An upload does not need an object. Orthanc must not report its failure as a missing attachment.
     if operation == Operation::Create && classified.cause == Cause::NotFound {
+        classified.cause = Cause::Refused;
+    }
+    // The advice to restore the object would not help.
+    if operation == Operation::Restore && classified.cause == Cause::Archived {
         classified.cause = Cause::Refused;
     }
     let answer = refusal.or(exchange.status.filter(|_| foreign)).map(|status| {
@@ -132,6 +138,7 @@ fn from_refusal(status: u16, code: &str) -> Classified {
         _ if code == NEEDS_HTTPS => {
             Classified::permanent(Cause::WrongScheme("the account accepts only https://".to_owned()))
         }
+        _ if code == NO_EXPEDITED => Classified::permanent(Cause::Refused),
         _ if code == TOO_LARGE => Classified::permanent(Cause::TooLarge),
         _ if CREDENTIAL_REFUSALS.contains(&code) => Classified::permanent(Cause::Denied),
         404 => Classified::permanent(Cause::NotFound),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use cloud_http::{Exchange, Hasher, NO_ETAG, Verifier};
+use cloud_http::{ArchiveState, Exchange, Hasher, NO_ETAG, Verifier};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use object_store::path::Path;
@@ -89,6 +89,7 @@ pub struct Download {
     attempts: Attempts,
     body: BoxStream<'static, object_store::Result<Bytes>>,
     object: ObjectMeta,
+    archive: ArchiveState,
     range: Range<u64>,
     /// The position of the next byte in the object.
     next: u64,
@@ -146,6 +147,7 @@ impl Download {
             path,
             attempts,
             object: answer.meta.clone(),
+            archive: exchange.archive,
             next: answer.range.start,
             range: answer.range.clone(),
             check: Check::new(verification, &answer, &exchange, range.is_some()),
@@ -163,6 +165,7 @@ impl Download {
             store,
             attempts,
             object: ObjectMeta { location: path.clone(), last_modified, size: 0, e_tag: None, version: None },
+            archive: ArchiveState::Online,
             path,
             next: 0,
             range: 0..0,
@@ -201,6 +204,11 @@ impl Download {
     /// Identifies this version of the object (its ETag); `None` if the server sent none.
     pub fn version(&self) -> Option<&str> {
         self.object.e_tag.as_deref()
+    }
+
+    /// Whether the bytes are those of an archived object's copy.
+    pub fn archive(&self) -> ArchiveState {
+        self.archive
     }
 
     /// The range of the object that is read.

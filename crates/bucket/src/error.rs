@@ -21,6 +21,8 @@ pub enum Operation {
     List,
     /// Aborting an upload in parts.
     Abort,
+    /// Restoring an attachment from an archive tier.
+    Restore,
     /// Moving an attachment from one storage to the other.
     Move,
     /// Storing an attachment again, in another form or under another key.
@@ -41,6 +43,7 @@ impl fmt::Display for Operation {
             Self::Remove => "delete",
             Self::List => "list the objects in",
             Self::Abort => "delete the parts of an unfinished upload of",
+            Self::Restore => "restore",
             Self::Move => "move",
             Self::Rewrite => "re-encrypt",
             Self::WrapKey => "wrap a file key with",
@@ -87,7 +90,10 @@ pub enum Cause {
     )]
     Foreign,
     /// The object is in an archive tier.
-    #[error("the object is in an archive tier: restore it first")]
+    #[error(
+        "the object is in an archive tier: restore it with POST /object-storage/restore, and read it again when that is \
+         complete"
+    )]
     Archived,
     /// The server refuses the request for another reason.
     #[error("the server refused the request")]
@@ -352,6 +358,7 @@ mod tests {
                 Operation::Remove,
                 Operation::List,
                 Operation::Abort,
+                Operation::Restore,
                 Operation::Move,
                 Operation::Rewrite,
                 Operation::WrapKey,

@@ -1,7 +1,7 @@
 //! Orthanc's attachments as objects in a bucket.
 
 use bytes::Bytes;
-use cloud_http::Checksum;
+use cloud_http::{ArchiveState, Checksum};
 use storage_layout::{Attachment, Layout, ObjectNames, Structure};
 
 use crate::bucket::{Bucket, ObjectHead, Payload};
@@ -67,6 +67,8 @@ pub struct Described {
     /// What may be the MD5 of the object: an ETag that looks like one. It is something else if the server encrypts the
     /// object, for example.
     pub possible_md5: Option<[u8; 16]>,
+    /// Whether it can be read, or its sidecar cannot.
+    pub archive: ArchiveState,
 }
 
 impl ObjectStorage {
@@ -253,15 +255,21 @@ impl ObjectStorage {
         let names = self.names(attachment);
         let again = names.first().filter(|_| names.len() > 1);
         for (name, naming) in names.iter().chain(again) {
-            let has_sidecar = *naming == Naming::KeyVault && self.has_sidecar(name).await?;
-            if let Some(ObjectHead { size, e_tag, md5 }) = found(self.bucket.head(name).await)? {
-                let naming = of_blob(*naming, has_sidecar);
+            let sidecar = match naming {
+                Naming::KeyVault => found(self.bucket.head(&Attachment::sidecar_of(name)).await)?,
+                Naming::Envelope | Naming::Clear | Naming::Either => None,
+            };
+            if let Some(ObjectHead { size, e_tag, md5, archive }) = found(self.bucket.head(name).await)? {
+                let naming = of_blob(*naming, sidecar.is_some());
                 let name = name.clone();
                 let possible_md5 = match e_tag.as_deref().and_then(Checksum::of_e_tag) {
                     Some(Checksum::Md5(md5)) => Some(md5),
                     _ => None,
                 };
-                return Ok(Some(Described { name, naming, size, version: e_tag, md5, possible_md5 }));
+                let blocked = sidecar.map(|sidecar| sidecar.archive).filter(|state| !state.is_readable());
+                let archive = blocked.filter(|_| archive.is_readable()).unwrap_or(archive);
+                let version = e_tag;
+                return Ok(Some(Described { name, naming, size, version, md5, possible_md5, archive }));
             }
         }
         Ok(None)
@@ -270,10 +278,6 @@ impl ObjectStorage {
     /// The sidecar of a blob of the earlier plugin for Azure Key Vault; `None` if it has none.
     async fn sidecar(&self, name: &str) -> Result<Option<Bytes>, StorageError> {
         self.bucket.get_small(&Attachment::sidecar_of(name), LONGEST_SIDECAR).await
-    }
-
-    async fn has_sidecar(&self, name: &str) -> Result<bool, StorageError> {
-        Ok(found(self.bucket.head(&Attachment::sidecar_of(name)).await)?.is_some())
     }
 
     /// Deletes an attachment under each name that its object may have, with one request for each.

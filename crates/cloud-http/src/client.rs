@@ -15,6 +15,7 @@ use object_store::client::{HttpClient, HttpConnector, HttpError, HttpRequest, Ht
 use object_store::{ClientOptions, RetryConfig};
 use tokio::sync::Semaphore;
 
+use crate::archive::ArchiveState;
 use crate::background;
 use crate::checksum::{self, Checksum, md5_of_answer};
 use crate::clock::{self, Clock};
@@ -382,6 +383,7 @@ fn note_answer(status: StatusCode, headers: &HeaderMap) {
             headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
         exchange.checksum = Checksum::of_answer(headers);
         exchange.md5 = md5_of_answer(headers);
+        exchange.archive = ArchiveState::of_answer(headers);
         exchange.foreign = status.is_success() && foreign::is_web_page(status, headers);
     });
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::time::Duration;
 
+use crate::archive::ArchiveState;
 use crate::checksum::Checksum;
 
 tokio::task_local! {
@@ -31,6 +32,8 @@ pub struct Exchange {
     pub checksum: Option<Checksum>,
     /// The MD5 of the whole object, if the response to a read contains one, perhaps besides another checksum.
     pub md5: Option<[u8; 16]>,
+    /// Whether the object of a read is in an archive tier.
+    pub archive: ArchiveState,
     /// Whether the response does not come from the storage service: a web page, or a 404 without a code of the
     /// service.
     pub foreign: bool,

@@ -14,8 +14,8 @@
 //! - several requests in the body of one ([`BatchRequest`]), and lists of objects ([`ListPage`]);
 //! - answers that differ from what `object_store` demands are completed: no `ETag`, no `Content-Length`, a whole
 //!   object for a range;
-//! - details of the response that `object_store` drops: status, error code, request id, `Retry-After` and
-//!   [`Checksum`] (see [`observe`]).
+//! - details of the response that `object_store` drops: status, error code, request id, `Retry-After`,
+//!   [`Checksum`] and [`ArchiveState`] (see [`observe`]).
 //!
 //! The client does not retry; the crate `bucket` does. Credentials are left to `object_store`;
 //! [`CredentialError`] only marks their errors, so that `bucket` can classify them, and [`TokenHttp`] caps the
@@ -47,6 +47,7 @@
 //!
 //! [`HttpService`]: object_store::client::HttpService
 
+mod archive;
 mod background;
 mod batch;
 mod checksum;
@@ -70,6 +71,7 @@ mod stall;
 mod tls;
 mod upload;
 
+pub use archive::ArchiveState;
 pub use background::{in_background, urgently};
 pub use batch::{BatchAnswer, BatchRequest};
 pub use checksum::{Checksum, Hasher, Verifier};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bucket::{Cause, Described, ReadRange, StorageError, found};
+use bucket::{ArchiveState, Cause, Described, ReadRange, StorageError, found};
 use bytes::Bytes;
 use storage_layout::Attachment;
 
@@ -18,10 +18,17 @@ pub struct StoredCopy {
     pub side: Side,
     /// Its name, size and version.
     pub head: Head,
-    /// Its first bytes; none if it is archived.
+    /// Its first bytes; none if it cannot be read before it is restored.
     pub start: Bytes,
-    /// Whether it is in an archive tier, from which it must be restored before it can be read.
-    pub archived: bool,
+    /// Its state in archive tiers.
+    pub archive: ArchiveState,
+}
+
+impl StoredCopy {
+    /// Whether it must be restored from an archive tier before it can be read.
+    pub fn is_archived(&self) -> bool {
+        !self.archive.is_readable()
+    }
 }
 
 /// One copy of an attachment that has been read.
@@ -79,18 +86,22 @@ impl HybridStorage {
 async fn start(side: Side, source: Option<Source>) -> Result<Option<StoredCopy>, StorageError> {
     let Some(mut source) = source else { return Ok(None) };
     let start = source.next().await?.unwrap_or_default();
-    Ok(Some(StoredCopy { side, head: source.head().clone(), start, archived: false }))
+    let archive = source.archive();
+    Ok(Some(StoredCopy { side, head: source.head().clone(), start, archive }))
 }
 
 /// The copy in the bucket, without its bytes.
 async fn archived(place: &Place, attachment: &Attachment) -> Result<Option<StoredCopy>, StorageError> {
     let Place::ObjectStorage(objects) = place else { return Ok(None) };
-    let copy =
-        objects.describe(attachment).await?.map(|Described { name, naming, size, version, .. }| {
-            let version = Version::Object(version.map(Arc::from));
-            let head = Head { name, naming, size, range: 0..0, sidecar: None, version };
-            StoredCopy { side: place.side(), head, start: Bytes::new(), archived: true }
-        });
+    let copy = objects.describe(attachment).await?.map(|described| {
+        let Described { name, naming, size, version, archive, .. } = described;
+        // Some servers say so only when an object is read.
+        let unreadable = ArchiveState::Archived { makes_copy: true };
+        let archive = if archive.is_readable() { unreadable } else { archive };
+        let version = Version::Object(version.map(Arc::from));
+        let head = Head { name, naming, size, range: 0..0, sidecar: None, version };
+        StoredCopy { side: place.side(), head, start: Bytes::new(), archive }
+    });
     Ok(copy)
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bucket::{Cause, Download, Found, Naming, Operation, ReadRange, StorageError, blocking};
+use bucket::{ArchiveState, Cause, Download, Found, Naming, Operation, ReadRange, StorageError, blocking};
 use bytes::Bytes;
 
 use crate::files::FileReader;
@@ -103,6 +103,14 @@ impl Source {
     ) -> Result<Self, StorageError> {
         let head = file.seek(range, naming)?;
         Ok(Self { head, bytes: Origin::File(Some(file)) })
+    }
+
+    /// Whether the bytes are those of an archived object's copy.
+    pub(crate) fn archive(&self) -> ArchiveState {
+        match &self.bytes {
+            Origin::Object(download) => download.archive(),
+            Origin::File(_) => ArchiveState::Online,
+        }
     }
 
     /// What is known before the first byte.

@@ -117,7 +117,7 @@ async fn marked_attachment_is_deleted_from_both_places() {
     for number in 0..1500 {
         attachments.push(fixture.store_and_delete(number).await);
     }
-    fixture.work_until(0, Duration::ZERO).await;
+    Box::pin(fixture.work_until(0, Duration::ZERO)).await;
     for attachment in &attachments {
         assert_eq!(fixture.places(attachment).await, (false, false));
     }
@@ -134,7 +134,7 @@ async fn attachment_is_kept_for_the_delay() {
     // Markers of the same second are links to one file.
     fs::remove_file(&marker).unwrap();
     File::create(&marker).unwrap().set_modified(yesterday).unwrap();
-    fixture.work_until(1, 23 * HOUR).await;
+    Box::pin(fixture.work_until(1, 23 * HOUR)).await;
     assert_eq!(fixture.places(&old).await, (false, false));
     assert_eq!(fixture.places(&recent).await, (true, true));
     assert!(fixture.state.markers().oldest().unwrap() > yesterday + 23 * HOUR);
@@ -179,7 +179,7 @@ async fn deletion_survives_a_change_of_the_configuration() {
     let layout = Layout { structure: Structure::Legacy, encrypted: true, ..Layout::default() };
     let before = fixture.storage.clone();
     fixture.storage = HybridStorage::objects_only(objects(&fixture.store, layout, None));
-    fixture.work_until(0, Duration::ZERO).await;
+    Box::pin(fixture.work_until(0, Duration::ZERO)).await;
     fixture.storage = before;
     assert_eq!(fixture.places(&attachment).await, (false, false));
 }

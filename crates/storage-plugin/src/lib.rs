@@ -62,6 +62,7 @@ mod orphans;
 mod plugin;
 mod provider;
 mod reencrypting;
+mod restoring;
 mod runtime;
 mod start;
 mod stop;

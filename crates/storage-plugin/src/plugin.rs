@@ -16,7 +16,7 @@ use crate::area::encryption::Encryption;
 use crate::area::{Area, Copies, DirectStores, KnownClear};
 use crate::config::EncryptionOptions;
 use crate::context::Context;
-use crate::jobs::{Courtesy, Form, Host, Reports, Scope, resume};
+use crate::jobs::{Alarm, Courtesy, Form, Host, Reports, Scope, resume};
 use crate::moving::stored_form::Unchanged;
 use crate::moving::{Mover, Task, resume_move};
 use crate::operations::Routes;
@@ -24,6 +24,7 @@ use crate::operations::metrics::Metrics;
 use crate::orphans::{Finder, Server, resume_find};
 use crate::provider::{Provider, ProviderContext, c_str};
 use crate::reencrypting::{self, Reencryption};
+use crate::restoring::{self, Restorer};
 use crate::runtime::Runtime;
 use crate::start::background::Background;
 use crate::start::check::check;
@@ -115,6 +116,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             stop: runtime.stop().clone(),
             courtesy: courtesy.clone(),
             reports: state.as_deref().map(Reports::new).map(Arc::new),
+            alarm: Some(Alarm::new(orthanc.clone(), runtime.handle().clone(), runtime.stop().clone())),
         };
         let verifier = Verifier::new(context.clone(), encryption.clone());
         let server = Server { orthanc: orthanc.clone(), stop: runtime.stop().clone() };
@@ -137,12 +139,14 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             background.keep_marker(server, storage.objects().clone());
         }
         let reencryption = reencryption(&mover, encryption.as_ref());
-        register_jobs(orthanc, &mover, &verifier, &finder, &reencryption)?;
+        let restorer = Restorer { context: mover.context.clone(), host: mover.host.clone() };
+        register_jobs(orthanc, &mover, &verifier, &finder, &reencryption, &restorer)?;
         let routes = Routes {
             mover,
             reencryption,
             verifier,
             finder,
+            restorer,
             facts,
             metrics: Arc::clone(&metrics),
             deletions: deletions.clone(),
@@ -189,9 +193,10 @@ fn register_jobs(
     verifier: &Verifier,
     finder: &Finder,
     reencryption: &Reencryption,
+    restorer: &Restorer,
 ) -> Result<(), OrthancError> {
     let (mover, verifier, finder) = (mover.clone(), verifier.clone(), finder.clone());
-    let reencryption = reencryption.clone();
+    let (reencryption, restorer) = (reencryption.clone(), restorer.clone());
     orthanc.register_job_unserializer(move |job_type, saved| {
         let host = mover.host.clone();
         let job = match Task::of(job_type) {
@@ -199,6 +204,9 @@ fn register_jobs(
             None if job_type == reencrypting::JOB_TYPE => reencryption.resume(saved),
             None if job_type == verifying::JOB_TYPE => {
                 resume(host, verifier.saved_work(saved)?, Scope::read(&saved["Content"]), saved)
+            }
+            None if job_type == restoring::JOB_TYPE => {
+                resume(host, restorer.saved_work(saved)?, Scope::read(&saved["Content"]), saved)
             }
             None => resume_find(&finder, job_type, saved)?,
         };

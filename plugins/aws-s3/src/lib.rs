@@ -1,7 +1,7 @@
 //! Orthanc plugin that stores DICOM files in a bucket of AWS S3 or of a server with the same protocol.
 //!
-//! This crate contains only the options, endpoint, credentials, signatures, dialects and bulk deletion of S3, and the client of
-//! AWS KMS. All else is in `storage-plugin`. Copy this configuration to use the plugin:
+//! This crate contains only the options, endpoint, credentials, signatures, dialects, bulk deletion and restores of S3, and
+//! the client of AWS KMS. All else is in `storage-plugin`. Copy this configuration to use the plugin:
 //!
 //! ```json
 //! {
@@ -27,6 +27,7 @@ mod listing;
 mod messages;
 mod options;
 mod request;
+mod restore;
 mod signing;
 mod smithy_http;
 
@@ -47,6 +48,7 @@ use crate::dialect::ServerDialect;
 use crate::listing::ObjectListing;
 use crate::options::Options;
 use crate::request::S3Http;
+use crate::restore::ObjectRestore;
 use crate::signing::Signer;
 
 /// Maximum size of an object in one request, in bytes.
@@ -90,6 +92,7 @@ impl Provider for S3 {
         bucket.transfer.always = options.always_in_parts;
         bucket.dialect = Some(Arc::<ServerDialect>::clone(&http.dialect));
         bucket.list = Some(Arc::new(ObjectListing::new(&bucket_url, http.clone())));
+        bucket.restore = Some(Arc::new(ObjectRestore::new(&bucket_url, http.clone())));
         bucket.bulk_delete = Some(Arc::new(ObjectDeletion::new(&bucket_url, http)));
         bucket.checksums_on_request = true;
         bucket.backslash_names = Some(section.flag("EnableLegacyBackslashNames", cfg!(windows))?);

@@ -27,9 +27,11 @@ use url::Url;
 use crate::options::Account;
 use crate::shared_key::AzureHttp;
 
-const ACCESS_TIER: HeaderName = HeaderName::from_static("x-ms-access-tier");
+pub(crate) const ACCESS_TIER: HeaderName = HeaderName::from_static("x-ms-access-tier");
 /// The headers of Delete Blob.
 const DELETION: [(HeaderName, &str); 1] = [(HeaderName::from_static("x-ms-delete-snapshots"), "include")];
+/// The error code for a container that another client has created.
+const EXISTS: &str = "ContainerAlreadyExists";
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
 const STORE: &str = "MicrosoftAzure";
 
@@ -40,7 +42,8 @@ pub(crate) struct Container {
     pub(crate) credentials: AzureCredentialProvider,
     pub(crate) account: String,
     pub(crate) url: Url,
-    access_tier: Option<&'static str>,
+    /// The access tier of new blobs.
+    pub(crate) access_tier: Option<&'static str>,
     pub(crate) http: AzureHttp,
 }
 
@@ -69,7 +72,7 @@ impl Container {
         Self { store, credentials, account: account.name.clone(), url, access_tier, http }
     }
 
-    fn blob_url(&self, path: &Path) -> Url {
+    pub(crate) fn blob_url(&self, path: &Path) -> Url {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path.parts());
@@ -135,15 +138,16 @@ impl CreateBucket for Container {
         url.set_query(Some("restype=container"));
         match self.send(Method::PUT, &url, &[], String::new()).await {
             // Another client was faster.
-            Err(object_store::Error::Generic { source, .. }) if already_exists(&*source) => Ok(()),
+            Err(object_store::Error::Generic { source, .. }) if has_code(&*source, EXISTS) => Ok(()),
             result => result.map(|_| ()),
         }
     }
 }
 
-fn already_exists(error: &(dyn std::error::Error + 'static)) -> bool {
+/// Whether `error` is a refusal of [`Container::send`] with this code.
+pub(crate) fn has_code(error: &(dyn std::error::Error + 'static), expected: &str) -> bool {
     let code = error.downcast_ref().and_then(|refused: &Refused| refused.code.as_ref());
-    code.is_some_and(|code| code == "ContainerAlreadyExists")
+    code.is_some_and(|code| code == expected)
 }
 
 #[async_trait]

@@ -27,6 +27,7 @@ mod listing;
 #[cfg(test)]
 mod messages;
 mod options;
+mod restore;
 mod shared_key;
 mod token_requests;
 
@@ -92,6 +93,7 @@ impl Provider for Azure {
             bucket.create = Some(Arc::<Container>::clone(&container));
         }
         bucket.list = Some(Arc::<Container>::clone(&container));
+        bucket.restore = Some(Arc::<Container>::clone(&container));
         bucket.bulk_delete = Some(container);
         Ok(connection)
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::alarm::Alarm;
 use super::courtesy::Courtesy;
 use super::reports::Reports;
 use crate::catalog::Catalog;
@@ -16,4 +17,6 @@ pub(crate) struct Host {
     pub(crate) courtesy: Courtesy,
     /// `None` without a state directory: then the content of a job is all that is known of it.
     pub(crate) reports: Option<Arc<Reports>>,
+    /// `None` in tests without Orthanc: then a job that waits keeps running.
+    pub(crate) alarm: Option<Alarm>,
 }

@@ -22,6 +22,8 @@ use crate::walk::Cursor;
 /// Duration of one step, after which Orthanc may pause or cancel the job. Orthanc also gets the state of the
 /// job, which contains the ids of the request, so shorter steps would be expensive.
 const STEP: Duration = Duration::from_secs(1);
+/// How long after Orthanc's start a job is resumed that had nothing to do when Orthanc stopped.
+const AFTER_START: Duration = Duration::from_secs(1);
 
 /// Handles many attachments.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub(crate) struct StorageJob {
     error: Option<String>,
     /// `None` before the first step, and after an interruption.
     run: Option<Run>,
+    /// How long Orthanc is to pause the job, which has nothing to do meanwhile.
+    resting: Option<Duration>,
     step: Duration,
     watch: Arc<Watch>,
 }
@@ -44,6 +48,7 @@ pub(crate) struct StorageJob {
 pub(crate) struct Watch {
     end: Mutex<Option<End>>,
     ended: Condvar,
+    job_id: Mutex<Option<String>>,
     /// `None` without a state directory.
     recorder: Option<Recorder>,
 }
@@ -78,8 +83,9 @@ impl Watch {
         end.clone()
     }
 
-    /// Notes the job's id, by which its report is found.
+    /// Notes the job's id, by which its report is found, and Orthanc pauses and resumes it.
     pub(crate) fn set_job_id(&self, id: &str) {
+        *self.job_id.lock() = Some(id.to_owned());
         if let Some(recorder) = &self.recorder {
             recorder.set_job_id(id);
         }
@@ -109,6 +115,7 @@ impl StorageJob {
             gave_up: false,
             error: None,
             run: None,
+            resting: None,
             step: STEP,
             watch: Watch::new(recorder),
         }
@@ -136,11 +143,35 @@ impl StorageJob {
         let bench = Bench { host: &self.host, work: &*self.work, recorder };
         let run = self.run.get_or_insert_with(|| Run::new(&self.scope, bench.work));
         if !run.advance(&bench, &mut self.progress, Instant::now() + self.step)? {
+            if let Some(rest) = self.run.as_ref().and_then(Run::rest) {
+                self.rest(rest);
+            }
+            return Ok(JobStep::Continue);
+        }
+        if self.progress.pass == 0 && self.work.has_second_pass(&self.progress.tally) {
+            self.progress.begin_second_pass();
+            self.run = None;
             return Ok(JobStep::Continue);
         }
         match self.progress.tally.error().filter(|_| self.work.fails_with_problems()) {
             None => Ok(JobStep::Success),
             Some(error) => Err(error),
+        }
+    }
+
+    /// Lets Orthanc pause the job while there is nothing to do.
+    fn rest(&mut self, rest: Duration) {
+        let id = self.watch.job_id.lock().clone();
+        // A pause that is almost over is not worth it.
+        let is_paused = rest > Duration::ZERO
+            && self.host.alarm.as_ref().zip(id).is_some_and(|(alarm, id)| alarm.pause(&id));
+        self.resting = is_paused.then_some(rest);
+    }
+
+    /// Resumes the job after a pause that Orthanc has made for [`rest`](Self::rest).
+    fn wake_after(&self, rest: Duration) {
+        if let Some((alarm, id)) = self.host.alarm.as_ref().zip(self.watch.job_id.lock().clone()) {
+            alarm.wake(&id, rest);
         }
     }
 
@@ -153,6 +184,7 @@ impl StorageJob {
 
 impl Job for StorageJob {
     fn step(&mut self) -> JobStep {
+        self.resting = None;
         match self.advance() {
             Ok(step) => step,
             Err(JobError::Stopped) => {
@@ -172,6 +204,13 @@ impl Job for StorageJob {
     }
 
     fn stop(&mut self, reason: StopReason) {
+        if reason == StopReason::Paused
+            && let Some(rest) = self.resting
+        {
+            self.wake_after(rest);
+            return;
+        }
+        self.resting = None;
         self.end_run();
         let (state, end) = match reason {
             StopReason::Success => ("Success", End::Success(self.content())),
@@ -199,11 +238,14 @@ impl Job for StorageJob {
 
     #[expect(clippy::cast_precision_loss, reason = "a fraction for display")]
     fn progress(&self) -> f32 {
-        match self.progress.instances {
+        let of_pass = match self.progress.instances {
             None => 0.0,
             Some(0) => 1.0,
             Some(all) => self.progress.done as f32 / all as f32,
-        }
+        };
+        let is_second = self.progress.pass > 0;
+        let has_second = is_second || self.work.has_second_pass(&self.progress.tally);
+        if has_second { (of_pass + f32::from(u8::from(is_second))) / 2.0 } else { of_pass }
     }
 
     fn content(&self) -> Value {
@@ -228,7 +270,10 @@ impl Job for StorageJob {
         saved.extend(self.work.parameters());
         for (field, value) in [
             ("Cursor", self.progress.cursor.0.iter().map(Resource::to_string).collect()),
+            ("Pass", json!(self.progress.pass)),
             ("InstancesDone", json!(self.progress.done)),
+            ("JobId", json!(*self.watch.job_id.lock())),
+            ("Resting", json!(self.resting.is_some())),
             ("GaveUp", json!(self.gave_up)),
         ] {
             saved.insert(field.to_owned(), value);
@@ -264,6 +309,13 @@ pub(crate) fn resume(host: Host, work: Arc<dyn Work>, scope: Scope, saved: &Valu
     let mut job = StorageJob::with(host, work, scope, progress, recorder);
     job.gave_up = saved["GaveUp"].as_bool().unwrap_or_default();
     job.error = saved["Content"]["Error"].as_str().map(str::to_owned);
+    let is_id = |id: &&str| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    *job.watch.job_id.lock() = saved["JobId"].as_str().filter(is_id).map(str::to_owned);
+    if saved["Resting"] == true {
+        // Orthanc keeps it paused.
+        job.resting = Some(AFTER_START);
+        job.wake_after(AFTER_START);
+    }
     job
 }
 
@@ -273,6 +325,7 @@ fn saved_progress(work: &dyn Work, saved: &Value) -> Option<Progress> {
     let reported = |field: &str| saved["Report"][field].as_u64().unwrap_or_default();
     Some(Progress {
         cursor: Cursor(path.collect::<Option<_>>()?),
+        pass: saved["Pass"].as_u64().unwrap_or_default().min(1),
         done: saved["InstancesDone"].as_u64()?,
         instances: content["InstancesCount"].as_u64(),
         tally: Tally::read(work.counters(), content),

@@ -16,7 +16,9 @@
 //! | `reports` | the reports in the state directory |
 //! | `request` | the routes that start jobs |
 //! | `courtesy` | gives way to users' requests |
+//! | `alarm` | pauses jobs that wait, and resumes them |
 
+mod alarm;
 mod courtesy;
 mod error;
 mod host;
@@ -30,6 +32,7 @@ mod scope;
 mod tally;
 mod work;
 
+pub(crate) use alarm::Alarm;
 pub(crate) use courtesy::Courtesy;
 pub(crate) use error::JobError;
 pub(crate) use host::Host;
@@ -40,7 +43,7 @@ pub(crate) use prepare::Family;
 pub(crate) use reports::{Reports, ReportsError};
 pub(crate) use request::{JobRequest, bad_request, flag, only_post, start_job, submit_job};
 pub(crate) use scope::{Scope, by_level_of, ids};
-pub(crate) use tally::{DELETED, Form};
+pub(crate) use tally::{DELETED, Form, Tally};
 #[cfg(test)]
 pub(crate) use work::Failure;
 pub(crate) use work::{After, Batch, Finished, Handled, Problem, Turn, Work};

@@ -56,6 +56,13 @@ impl JobRequest {
         })
     }
 
+    /// Does not wait for the job unless the request asks for it: it may take days.
+    #[must_use]
+    pub(crate) fn asynchronous_by_default(self) -> Self {
+        let is_asked = self.fields.contains_key("Synchronous") || self.fields.contains_key("Asynchronous");
+        Self { synchronous: self.synchronous && is_asked, ..self }
+    }
+
     /// Fails without resources.
     ///
     /// # Errors

@@ -22,6 +22,11 @@ pub(super) const BATCH: usize = 16;
 const TICK: Duration = Duration::from_millis(100);
 /// How long a job that must wait for another one waits in one step.
 const WAIT: Duration = Duration::from_millis(250);
+/// The pause before attachments are handled once more (see [`Handled::later`]) is this part of the time that the job has
+/// waited for them, so that both the delay and the number of requests stay small.
+const PART: u32 = 8;
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// How long to wait for the attachments in progress when a job is paused.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How many times to look for an attachment in the index that is in no storage: Orthanc deletes files
@@ -34,6 +39,8 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Progress {
     pub(super) cursor: Cursor,
+    /// 0, or 1 in the second pass.
+    pub(super) pass: u64,
     /// Number of instances before the cursor.
     pub(super) done: u64,
     /// Number of all instances; `None` until they were counted.
@@ -48,6 +55,13 @@ impl Progress {
     pub(super) fn new(counters: &[&str]) -> Self {
         Self { tally: Tally::new(counters), ..Self::default() }
     }
+
+    /// Goes back to the first attachment.
+    pub(super) fn begin_second_pass(&mut self) {
+        self.pass = 1;
+        self.cursor = Cursor::default();
+        self.done = 0;
+    }
 }
 
 /// What a portion of work needs.
@@ -55,6 +69,17 @@ pub(super) struct Bench<'a> {
     pub(super) host: &'a Host,
     pub(super) work: &'a dyn Work,
     pub(super) recorder: Option<&'a Recorder>,
+}
+
+impl Bench<'_> {
+    fn begin(&self, pass: u64, attachments: Vec<Indexed>, turn: &Turn) -> Batch {
+        let at_once = self.host.courtesy.at_once();
+        let turn = Arc::clone(turn);
+        match pass {
+            0 => self.work.begin(attachments, at_once, turn),
+            _ => self.work.begin_again(attachments, at_once, turn),
+        }
+    }
 }
 
 /// A running job.
@@ -82,7 +107,14 @@ impl Run {
     }
 
     pub(super) fn is_waiting(&self) -> bool {
-        matches!(self.stage, Stage::Entering { must_wait: true, .. })
+        matches!(self.stage, Stage::Entering { must_wait: true, .. }) || self.rest().is_some()
+    }
+
+    /// How long there is nothing to do; `None` if there is.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        let Stage::Handling(handling) = &self.stage else { return None };
+        let running = handling.batch.as_ref()?;
+        running.due.map(|due| due.saturating_duration_since(Instant::now()))
     }
 
     /// Works until `until`, and rests in between if there are users. Returns whether everything is done.
@@ -183,6 +215,12 @@ struct Running {
     left: usize,
     handled: Vec<Handled>,
     failures: Vec<Failure>,
+    /// Attachments that must be handled once more.
+    later: Vec<Indexed>,
+    /// When the job began to wait for these.
+    since: Option<Instant>,
+    /// When they are handled once more, while there is nothing else to do.
+    due: Option<Instant>,
     /// The position after the batch.
     cursor: Cursor,
     instances: u64,
@@ -203,10 +241,21 @@ impl Handling {
     ) -> Result<bool, JobError> {
         let catalog = &bench.host.catalog;
         if let Some(running) = &mut self.batch {
+            if let Some(due) = running.due {
+                let left = due.saturating_duration_since(Instant::now());
+                thread::sleep(left.min(WAIT));
+                if left.is_zero() {
+                    running.begin_again(bench, progress.pass, &self.turn);
+                }
+                return Ok(false);
+            }
             running.wait(bench, until)?;
-            if running.left == 0
-                && let Some(running) = self.batch.take()
-            {
+            if running.left > 0 {
+                return Ok(false);
+            }
+            if !running.later.is_empty() {
+                running.postpone();
+            } else if let Some(running) = self.batch.take() {
                 running.finish(bench, progress)?;
             }
             return Ok(false);
@@ -224,11 +273,13 @@ impl Handling {
             progress.done += self.instances;
         } else {
             let planned = std::mem::take(&mut self.planned);
-            let at_once = bench.host.courtesy.at_once();
             self.batch = Some(Running {
                 size: planned.len(),
                 left: planned.len(),
-                batch: bench.work.begin(planned, at_once, Arc::clone(&self.turn)),
+                batch: bench.begin(progress.pass, planned, &self.turn),
+                later: Vec::new(),
+                since: None,
+                due: None,
                 handled: Vec::new(),
                 failures: Vec::new(),
                 cursor: self.walk.cursor().clone(),
@@ -255,12 +306,30 @@ impl Running {
     }
 
     fn add(&mut self, (indexed, mut handled): Finished) {
+        self.left -= 1;
+        if handled.later {
+            self.later.push(indexed);
+            return;
+        }
         let problems = std::mem::take(&mut handled.problems);
         if !problems.is_empty() {
             self.failures.push(Failure { indexed, problems });
         }
         self.handled.push(handled);
-        self.left -= 1;
+    }
+
+    /// Waits before the rest is handled once more.
+    fn postpone(&mut self) {
+        let now = Instant::now();
+        let waited = now - *self.since.get_or_insert(now);
+        self.due = Some(now + (waited / PART).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
+    }
+
+    fn begin_again(&mut self, bench: &Bench<'_>, pass: u64, turn: &Turn) {
+        self.due = None;
+        let later = std::mem::take(&mut self.later);
+        self.left = later.len();
+        self.batch = bench.begin(pass, later, turn);
     }
 
     fn finish(mut self, bench: &Bench<'_>, progress: &mut Progress) -> Result<(), JobError> {

@@ -71,6 +71,11 @@ impl Tally {
         Self { counts: counters.iter().map(|name| ((*name).to_owned(), 0)).collect(), ..Self::default() }
     }
 
+    /// One of the counts.
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or_default()
+    }
+
     /// Adds what became of an attachment, without its problems.
     pub(crate) fn add(&mut self, handled: &Handled) {
         for (name, count) in &handled.counts {

@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 
 use super::error::JobError;
 use super::prepare::Family;
-use super::tally::Form;
+use super::tally::{Form, Tally};
 use crate::catalog::Indexed;
 
 /// The right to work on the resources of a job while it lives; see [`Work::enter`].
@@ -65,7 +65,7 @@ pub(crate) trait Work: fmt::Debug + Send + Sync {
         Some(Arc::new(()))
     }
 
-    /// What the job waits for while [`enter`](Self::enter) returns `None`.
+    /// What the job waits for while [`enter`](Self::enter) returns `None`, or attachments must be handled later.
     fn waiting_for(&self) -> String {
         String::new()
     }
@@ -75,6 +75,17 @@ pub(crate) trait Work: fmt::Debug + Send + Sync {
 
     /// Called when the job leaves the running state: what it holds in memory is not needed any more.
     fn release(&self) {}
+
+    /// Whether all attachments must be handled once more, with [`begin_again`](Self::begin_again). `tally` has the counts of
+    /// the first pass.
+    fn has_second_pass(&self, _tally: &Tally) -> bool {
+        false
+    }
+
+    /// As [`begin`](Self::begin), in the second pass.
+    fn begin_again(&self, attachments: Vec<Indexed>, at_once: usize, turn: Turn) -> Batch {
+        self.begin(attachments, at_once, turn)
+    }
 
     /// Called when all attachments have been handled, until the result is not [`After::More`].
     ///
@@ -104,9 +115,16 @@ pub(crate) struct Handled {
     pub(crate) forms: Vec<(Form, u64)>,
     /// What is wrong.
     pub(crate) problems: Vec<Problem>,
+    /// Whether the attachment must be handled once more after a while, and the rest does not count yet.
+    pub(crate) later: bool,
 }
 
 impl Handled {
+    /// An attachment that must be handled once more after a while.
+    pub(crate) fn later() -> Self {
+        Self { later: true, ..Self::default() }
+    }
+
     /// An attachment that is counted under one name.
     pub(crate) fn counted(name: &'static str) -> Self {
         Self { counts: vec![(name, 1)], ..Self::default() }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bucket::{Naming, RetryPolicy, Seeker, StorageError};
+use bucket::{ArchiveState, Naming, RetryPolicy, Seeker, StorageError};
 use crypto_envelope::{RECOGNIZE_LEN, identify, recognize};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use hybrid::{HybridStorage, Side, StoredCopy};
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::query::number;
 use crate::catalog::{Catalog, CatalogError, Indexed, Resource, unknown_id};
 use crate::context::Context;
+use crate::operations::metrics::iso_8601;
 use crate::walk::{Cursor, Walk};
 
 /// Attachments located at once.
@@ -104,9 +105,9 @@ fn location(storage: &HybridStorage, indexed: &Indexed, copies: &[StoredCopy]) -
         "Size": indexed.size,
         "Location": summary(copies.iter().map(|copy| copy.side)),
         "ObjectName": object_name,
-        "Archived": object.is_some_and(|copy| copy.archived),
         "Copies": copies.iter().map(copy_to_json).collect::<Vec<_>>(),
     });
+    show_archive(&mut location, object.map(|copy| copy.archive).unwrap_or_default());
     // The form of the copy that a read would get.
     if let Some(first) = copies.first() {
         let Form { format, key_id } = form(first);
@@ -132,14 +133,25 @@ fn summary(copies: impl Iterator<Item = Side>) -> &'static str {
 
 fn copy_to_json(copy: &StoredCopy) -> Value {
     let Form { format, key_id } = form(copy);
-    json!({
+    let mut shown = json!({
         "Storage": copy.side.as_str(),
         "Name": copy.head.name,
         "StoredSize": copy.head.size,
-        "Archived": copy.archived,
         "Format": format,
         "KeyId": key_id,
-    })
+    });
+    show_archive(&mut shown, copy.archive);
+    shown
+}
+
+fn show_archive(fields: &mut Value, state: ArchiveState) {
+    let until = match state {
+        ArchiveState::Restored { until } => until.map(iso_8601),
+        ArchiveState::Online | ArchiveState::Archived { .. } | ArchiveState::Restoring => None,
+    };
+    fields["Archived"] = json!(!state.is_readable());
+    fields["Restoring"] = json!(state == ArchiveState::Restoring);
+    fields["RestoredUntil"] = json!(until);
 }
 
 struct Form {
@@ -157,7 +169,7 @@ fn form(copy: &StoredCopy) -> Form {
         Naming::Envelope => identify(&copy.start),
     };
     match header {
-        _ if copy.archived => Form { format: None, key_id: None },
+        _ if copy.is_archived() => Form { format: None, key_id: None },
         Some(header) => Form { format: Some(header.format.to_string()), key_id: header.master_key_id() },
         None => Form { format: Some("clear".to_owned()), key_id: None },
     }
@@ -217,7 +229,7 @@ mod tests {
             let head = Head { name: String::new(), naming, size, range: 0..size, sidecar: None, version };
             let start = content[..RECOGNIZE_LEN].to_vec().into();
             let Form { format, key_id } =
-                form(&StoredCopy { side: Side::FileSystem, head, start, archived: false });
+                form(&StoredCopy { side: Side::FileSystem, head, start, archive: ArchiveState::Online });
             assert_eq!((format, key_id), *expected, "{naming:?}");
         }
     }

@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::moving::{Mover, Task, start_move};
 use crate::orphans::{Finder, start_find};
 use crate::reencrypting::Reencryption;
+use crate::restoring::{Restorer, start_restore};
 use crate::start::summary::{EncryptionFacts, Facts};
 use crate::verifying::{Verifier, start_verification};
 
@@ -27,6 +28,7 @@ pub(crate) struct Routes {
     pub(crate) reencryption: Reencryption,
     pub(crate) verifier: Verifier,
     pub(crate) finder: Finder,
+    pub(crate) restorer: Restorer,
     pub(crate) facts: Facts,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) deletions: Deletions,
@@ -53,6 +55,8 @@ impl Routes {
         let server = orthanc.clone();
         orthanc
             .register_rest("/object-storage/orphans", move |request| start_find(&server, &finder, request))?;
+        let restorer = routes.restorer.clone();
+        orthanc.register_rest("/object-storage/restore", move |request| start_restore(&restorer, request))?;
         let status = Arc::clone(&routes);
         orthanc.register_rest("/object-storage/status", move |request| {
             only_get(request)?;

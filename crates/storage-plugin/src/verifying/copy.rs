@@ -22,7 +22,7 @@ pub(super) const ADD_KEY: &str = "add this key to PreviousMasterKeys";
 /// The form in which a copy is stored, for the census.
 pub(crate) fn form_of(copy: &StoredCopy) -> jobs::Form {
     let header = match copy.head.naming {
-        _ if copy.archived => return jobs::Form::new("archived", String::new()),
+        _ if copy.is_archived() => return jobs::Form::new("archived", String::new()),
         Naming::KeyVault => return jobs::Form::new("key-vault-cbc", String::new()),
         Naming::Clear => None,
         Naming::Either => recognize(&copy.start, None),
@@ -45,7 +45,7 @@ pub(super) fn sizes(
     indexed: &Indexed,
     copy: &StoredCopy,
 ) -> Result<(), Problem> {
-    if copy.archived {
+    if copy.is_archived() {
         return Ok(());
     }
     let form = form(encryption, copy.head.naming, &copy.start)

@@ -201,7 +201,7 @@ impl Check {
                 handled.counts.push(("NotComparable", 1));
             }
         }
-        if copies.iter().any(|copy| copy.archived) {
+        if copies.iter().any(|copy| copy.is_archived()) {
             handled.counts.push(("Archived", 1));
         }
         Ok(Some(handled))
@@ -238,7 +238,7 @@ impl Check {
             Depth::Checksum if copy.side == Side::ObjectStorage => self.checksum(indexed, copy).await,
             // Files have no checksum but their content, which is read from the disk.
             Depth::Checksum => self.content(indexed, copy).await,
-            Depth::Content if copy.archived => Found::NotComparable,
+            Depth::Content if copy.is_archived() => Found::NotComparable,
             Depth::Content => self.content(indexed, copy).await,
         }
     }
@@ -257,7 +257,10 @@ impl Check {
         if described.md5.is_some() || described.possible_md5 == Some(md5) {
             return Found::Right;
         }
-        if described.possible_md5.is_none() || copy.archived || self.e_tags_differ.load(Ordering::Relaxed) {
+        if described.possible_md5.is_none()
+            || copy.is_archived()
+            || self.e_tags_differ.load(Ordering::Relaxed)
+        {
             return Found::NotComparable;
         }
         // Either the object is another one, or the server's ETags are no MD5s, which only the content can tell.

@@ -56,6 +56,9 @@ pub trait Cloud: Debug + Send + Sync + 'static {
         name.to_owned()
     }
 
+    /// Whether archived objects must be restored before they can be read.
+    const HAS_ARCHIVES: bool = true;
+
     /// Requests of a start without encryption: a read, a write and a deletion.
     const REQUESTS_AT_START: u64 = 3;
     /// Requests of an upload in parts before the first part.

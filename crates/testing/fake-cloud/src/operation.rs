@@ -28,6 +28,8 @@ pub enum Operation {
     CompleteMultipartUpload,
     /// `DELETE ?uploadId=…` (no equivalent in Azure).
     AbortMultipartUpload,
+    /// `POST ?restore` (Azure: Set Blob Tier).
+    RestoreObject,
     /// Create Container, counted for Azure only.
     CreateBucket,
     /// Request for a token at Google's OAuth endpoint or metadata server.

@@ -179,9 +179,21 @@ impl BucketServer {
         self.buckets().protect(bucket, key);
     }
 
-    /// Moves an object to an archive tier, where it cannot be read. In Google, archived objects can be read.
+    /// Moves an object to an archive tier, where it cannot be read, or deletes the copy that a restore has made. In S3, the
+    /// class is that of the object if it is an archive, or else `GLACIER`. In Google, archived objects can be read.
     pub fn archive(&self, bucket: &str, key: &str) {
         self.buckets().archive(bucket, key);
+    }
+
+    /// Returns the keys of objects that are being restored, in order.
+    #[must_use]
+    pub fn restoring(&self, bucket: &str) -> Vec<String> {
+        self.buckets().restoring(bucket)
+    }
+
+    /// Ends the restore of an object, which can be read from now on. Does nothing if it is not being restored.
+    pub fn end_restore(&self, bucket: &str, key: &str) {
+        self.buckets().end_restore(bucket, key);
     }
 
     /// Returns the keys of multipart uploads that were neither completed nor aborted.

@@ -43,6 +43,12 @@ pub(crate) trait Buckets {
     /// Moves an object to an archive tier, where it cannot be read.
     fn archive(&self, bucket: &str, key: &str);
 
+    /// Returns the keys of objects that are being restored.
+    fn restoring(&self, bucket: &str) -> Vec<String>;
+
+    /// Ends the restore of an object, which can be read from now on.
+    fn end_restore(&self, bucket: &str, key: &str);
+
     /// Returns the keys of multipart uploads that were neither completed nor aborted.
     fn unfinished_uploads(&self, bucket: &str) -> Vec<String>;
 

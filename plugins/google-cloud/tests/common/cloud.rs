@@ -105,6 +105,8 @@ impl Cloud for Google {
         }
     }
 
+    const HAS_ARCHIVES: bool = false;
+
     fn server() -> io::Result<BucketServer> {
         BucketServer::start_google(options()?)
     }

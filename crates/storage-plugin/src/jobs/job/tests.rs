@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use bucket::{Cause, Operation, StorageError};
 use hybrid::{Purpose, Side, StateDirectory};
 
-use self::fake::{Fake, Shape, resource};
+use self::fake::{Fake, Second, Shape, resource};
 use super::*;
 use crate::catalog::Level;
 use crate::jobs::Reports;
@@ -464,4 +464,38 @@ fn last_reports_are_kept() {
     assert_eq!(ids, (5..25).rev().map(|number| number.to_string()).collect::<Vec<_>>());
     assert_eq!(list[0]["State"], "Success");
     assert_eq!(std::fs::read_dir(folder.path().join("0/reports")).unwrap().count(), 40);
+}
+
+#[test]
+fn second_pass_waits_for_attachments_and_is_continued() {
+    let fake = Fake::new([1, 1, 40]);
+    *fake.second.lock() = Some(Second { later: [20, 30].into(), handled: Vec::new() });
+    let mut job = job(&fake, &patient());
+    while job.content()["WaitingFor"].is_null() {
+        assert_eq!(job.step(), JobStep::Continue);
+    }
+    assert!(fake.handled_once(0..40));
+    // The first batch, and the two others of the second.
+    let is_done = |instance: &u32| fake.second.lock().as_ref().unwrap().handled.contains(instance);
+    assert!((0..32).all(|instance| is_done(&instance) != [20, 30].contains(&instance)));
+    assert!(!is_done(&32));
+    assert!(job.progress() > 0.5 && job.progress() < 1.0);
+    assert_eq!(job.content()["Handled"], 40);
+
+    job.stop(StopReason::Paused);
+    let mut job = restarted(job, &fake);
+    assert_eq!(finish(&mut job).result, JobStep::Success);
+    assert!((0..40).all(|instance| is_done(&instance)));
+    assert!(fake.handled_once(0..40), "the first pass is not repeated");
+    assert_eq!(job.content()["Handled"], 40, "handed back attachments do not count");
+    assert_eq!(job.content()["Bytes"], 400 + 40);
+}
+
+#[test]
+fn job_waits_without_work_until_attachments_are_due() {
+    let fake = Fake::new([1, 1, 3]);
+    *fake.second.lock() = Some(Second { later: [0, 1, 2].into(), handled: Vec::new() });
+    let mut job = job(&fake, &patient());
+    assert_eq!(finish(&mut job).result, JobStep::Success);
+    assert_eq!(fake.second.lock().as_ref().unwrap().handled, [0, 1, 2]);
 }

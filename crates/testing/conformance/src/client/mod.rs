@@ -12,5 +12,6 @@ mod lost;
 mod multipart;
 mod names;
 mod objects;
+mod restores;
 
-modules![names, objects, multipart, limits, listing, lost, confirmed, cancel, deletions, foreign];
+modules![names, objects, multipart, limits, listing, lost, confirmed, cancel, deletions, foreign, restores];

@@ -1,9 +1,11 @@
-//! Operating an archive: verification, re-encryption, the search for orphans, and their reports.
+//! Operating an archive: verification, re-encryption, the search for orphans, restores from archive tiers, and their
+//! reports.
 
 mod interruptions;
 mod orphans;
 mod reencrypting;
+mod restoring;
 pub(crate) mod support;
 mod verifying;
 
-modules![interruptions, orphans, reencrypting, verifying];
+modules![interruptions, orphans, reencrypting, restoring, verifying];

@@ -185,7 +185,11 @@ impl Inspector {
     }
 
     pub(crate) async fn archive(&self, bucket: &str, key: &str) -> Result<(), StdError> {
-        let headers = [("x-ms-access-tier", "Archive")];
+        self.set_tier(bucket, key, "Archive").await
+    }
+
+    pub(crate) async fn set_tier(&self, bucket: &str, key: &str, tier: &str) -> Result<(), StdError> {
+        let headers = [("x-ms-access-tier", tier)];
         let path = format!("{bucket}/{key}");
         self.send(Method::PUT, &path, "&comp=tier", &headers, Bytes::new()).await?.check()?;
         Ok(())

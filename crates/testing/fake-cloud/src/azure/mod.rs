@@ -7,6 +7,7 @@ mod error;
 mod forward;
 mod options;
 mod over_tls;
+mod rehydration;
 mod sas;
 mod target;
 
@@ -26,7 +27,8 @@ use crate::azure::azurite::Azurite;
 use crate::azure::bucket::Inspector;
 use crate::azure::correct::corrected;
 use crate::azure::forward::forward;
-use crate::body::Upload;
+use crate::azure::rehydration::Rehydrations;
+use crate::body::{Upload, drain};
 use crate::checksum::{CONTENT_CRC64, azure_crc64_header};
 use crate::dialect::{AnswerBody, Dialect, Refusal};
 use crate::operation::{Operation, Target};
@@ -40,6 +42,7 @@ pub use over_tls::AzuriteOverTls;
 pub(crate) struct AzureDialect {
     azurite: Azurite,
     inspector: Arc<Inspector>,
+    rehydrations: Rehydrations,
     runtime: Handle,
     next_request: AtomicU64,
 }
@@ -51,6 +54,7 @@ impl AzureDialect {
         let dialect = Self {
             inspector: Arc::new(Inspector::new(azurite.port(), options)),
             azurite,
+            rehydrations: Rehydrations::default(),
             runtime: runtime.clone(),
             next_request: AtomicU64::new(1),
         };
@@ -93,6 +97,22 @@ impl AzureDialect {
         Ok(answer)
     }
 
+    /// Forwards Set Blob Tier. Azurite moves archived blobs at once, which takes hours in Azure: they are archived again
+    /// until a test ends the rehydration.
+    async fn set_tier(&self, head: &Parts, upload: Upload) -> Result<Response<AnswerBody>, StdError> {
+        let target = self.target(head);
+        if let Some(refusal) = self.rehydrations.refusal(head, &target) {
+            drain(upload).await;
+            return Ok(self.refuse(head, &refusal));
+        }
+        let answer = forward(self.azurite.port(), Request::from_parts(head.clone(), upload)).await?;
+        if answer.status() == StatusCode::ACCEPTED {
+            self.inspector.archive(&target.bucket, &target.key).await?;
+            self.rehydrations.begin(head, &target);
+        }
+        Ok(answer)
+    }
+
     fn number(&self) -> u64 {
         self.next_request.fetch_add(1, Ordering::Relaxed)
     }
@@ -110,6 +130,7 @@ impl Dialect for AzureDialect {
             Operation::PutObject | Operation::UploadPart | Operation::CompleteMultipartUpload => {
                 self.store(&head, upload).await
             }
+            Operation::RestoreObject => self.set_tier(&head, upload).await,
             _ => forward(self.azurite.port(), Request::from_parts(head.clone(), upload)).await,
         };
         match answer {
@@ -118,7 +139,8 @@ impl Dialect for AzureDialect {
                 for name in [CONNECTION.as_str(), TRANSFER_ENCODING.as_str(), "keep-alive"] {
                     answer.headers_mut().remove(name);
                 }
-                corrected(answer, &head, self.number()).await
+                let answer = corrected(answer, &head, self.number()).await;
+                self.rehydrations.correct(answer, &head, &self.target(&head), self.number())
             }
             Err(error) => {
                 let message = format!("Azurite: {error}");
@@ -178,7 +200,19 @@ impl Buckets for AzureDialect {
     fn archive(&self, bucket: &str, key: &str) {
         let bucket = bucket.to_owned();
         let key = key.to_owned();
+        self.rehydrations.end(&bucket, &key);
         self.must(async move |inspector| inspector.archive(&bucket, &key).await);
+    }
+
+    fn restoring(&self, bucket: &str) -> Vec<String> {
+        self.rehydrations.keys(bucket)
+    }
+
+    fn end_restore(&self, bucket: &str, key: &str) {
+        let Some(tier) = self.rehydrations.end(bucket, key) else { return };
+        let bucket = bucket.to_owned();
+        let key = key.to_owned();
+        self.must(async move |inspector| inspector.set_tier(&bucket, &key, &tier).await);
     }
 
     fn unfinished_uploads(&self, bucket: &str) -> Vec<String> {

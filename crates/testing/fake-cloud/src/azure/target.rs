@@ -30,6 +30,7 @@ fn operation(head: &Parts, no_key: bool) -> Operation {
     match (&head.method, component) {
         (&Method::PUT, Some("block")) => Operation::UploadPart,
         (&Method::PUT, Some("blocklist")) => Operation::CompleteMultipartUpload,
+        (&Method::PUT, Some("tier")) => Operation::RestoreObject,
         (&Method::PUT, None) => Operation::PutObject,
         (&Method::GET, None) if has_range => Operation::GetObjectRange,
         (&Method::GET, None) => Operation::GetObject,
@@ -51,7 +52,7 @@ mod tests {
             ("PUT", "/a/b/k?sv=1&sig=2", &[], Operation::PutObject),
             ("PUT", "/a/b/k?comp=block&blockid=AA%3D%3D", &[], Operation::UploadPart),
             ("PUT", "/a/b/k?comp=blocklist", &[], Operation::CompleteMultipartUpload),
-            ("PUT", "/a/b/k?comp=tier", &[], Operation::Other),
+            ("PUT", "/a/b/k?comp=tier", &[], Operation::RestoreObject),
             ("GET", "/a/b/k", &[], Operation::GetObject),
             ("GET", "/a/b/k", &[("range", "bytes=0-1")], Operation::GetObjectRange),
             ("GET", "/a/b/k", &[("x-ms-range", "bytes=0-1")], Operation::GetObjectRange),

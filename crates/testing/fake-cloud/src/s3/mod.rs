@@ -1,5 +1,6 @@
 //! The S3 protocol: `s3s` in front of buckets in memory.
 
+mod archive;
 mod auth;
 mod options;
 mod quirks;

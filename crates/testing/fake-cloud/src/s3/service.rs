@@ -12,13 +12,14 @@ use s3s::dto::{
     CompleteMultipartUploadOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag,
     ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, ListObjectsV2Input,
-    ListObjectsV2Output, PutObjectInput, PutObjectOutput, ServerSideEncryption, StorageClass, StreamingBlob,
-    UploadPartInput, UploadPartOutput,
+    ListObjectsV2Output, PutObjectInput, PutObjectOutput, RestoreObjectInput, RestoreObjectOutput,
+    ServerSideEncryption, StorageClass, StreamingBlob, UploadPartInput, UploadPartOutput,
 };
 use s3s::{Body, S3, S3Request, S3Response, S3Result, s3_error};
 
 use crate::checksum;
 use crate::s3::Quirks;
+use crate::s3::archive::Archived;
 use crate::s3::store::{Object, Page, Store};
 use crate::stored::StoredObject;
 
@@ -137,6 +138,7 @@ impl S3 for Service {
         {
             return Err(s3_error!(PreconditionFailed, "A pre-condition you specified did not hold"));
         }
+        let archived = self.store.archived(&input.bucket, &input.key);
         let length = object.stored.bytes.len();
         let is_whole = input.range.is_none();
         let range = resolve(input.range, length)?;
@@ -149,6 +151,8 @@ impl S3 for Service {
                 .then(|| format!("bytes {}-{}/{length}", range.start, range.end.saturating_sub(1))),
             e_tag: Some(ETag::Strong(object.etag.clone())),
             last_modified: Some(object.last_modified.into()),
+            restore: archived.as_ref().and_then(Archived::restore_header),
+            storage_class: archived.as_ref().map(Archived::class),
             ..GetObjectOutput::default()
         };
         Ok(S3Response::with_headers(output, (self.more_headers)(&object)))
@@ -157,14 +161,26 @@ impl S3 for Service {
     async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
         let object = self.store.get(&req.input.bucket, &req.input.key)?;
         let with_checksum = req.input.checksum_mode.is_some();
-        let output = HeadObjectOutput {
+        let mut output = HeadObjectOutput {
             checksum_crc64nvme: with_checksum.then(|| self.checksum(&object)),
             content_length: i64::try_from(object.stored.bytes.len()).ok(),
             e_tag: Some(ETag::Strong(object.etag.clone())),
             last_modified: Some(object.last_modified.into()),
             ..HeadObjectOutput::default()
         };
+        if let Some(archived) = self.store.archived(&req.input.bucket, &req.input.key) {
+            archived.describe(&mut output);
+        }
         Ok(S3Response::with_headers(output, (self.more_headers)(&object)))
+    }
+
+    async fn restore_object(
+        &self,
+        req: S3Request<RestoreObjectInput>,
+    ) -> S3Result<S3Response<RestoreObjectOutput>> {
+        let RestoreObjectInput { bucket, key, restore_request, .. } = req.input;
+        let status = self.store.restore(&bucket, &key, restore_request)?;
+        Ok(S3Response::with_status(RestoreObjectOutput::default(), status))
     }
 
     async fn delete_object(

@@ -7,10 +7,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use http::StatusCode;
 use parking_lot::Mutex;
+use s3s::dto::RestoreRequest;
 use s3s::{S3Result, s3_error};
 
 use crate::checksum;
+use crate::s3::archive::Archived;
 use crate::stored::{Buckets, StoredObject};
 
 /// Minimum size of every part except the last.
@@ -69,8 +72,8 @@ struct Bucket {
     objects: BTreeMap<String, Arc<Object>>,
     /// Keys of objects that cannot be deleted.
     protected: BTreeSet<String>,
-    /// Keys of objects that cannot be read.
-    archived: BTreeSet<String>,
+    /// Objects in archive tiers, by key.
+    archived: BTreeMap<String, Archived>,
     uploads: BTreeMap<String, Upload>,
 }
 
@@ -123,6 +126,7 @@ impl Store {
             if !may_replace && bucket.objects.contains_key(key) {
                 return Err(s3_error!(PreconditionFailed, "At least one of the pre-conditions did not hold"));
             }
+            bucket.archived.remove(key);
             bucket.objects.insert(key.to_owned(), Arc::clone(&object));
             Ok(object)
         })
@@ -138,8 +142,28 @@ impl Store {
         let object = self.get(bucket, key)?;
         let refusal =
             || s3_error!(InvalidObjectState, "The operation is not valid for the object's storage class");
-        let is_archived = self.with(bucket, |bucket| Ok(bucket.archived.contains(key)))?;
-        if is_archived { Err(refusal()) } else { Ok(object) }
+        let is_readable = self.archived(bucket, key).is_none_or(|archived| archived.is_readable());
+        if is_readable { Ok(object) } else { Err(refusal()) }
+    }
+
+    /// Returns the state of an object in an archive tier; `None` if it is in none.
+    pub(crate) fn archived(&self, bucket: &str, key: &str) -> Option<Archived> {
+        self.with(bucket, |bucket| Ok(bucket.archived.get(key).cloned())).ok().flatten()
+    }
+
+    /// Begins to restore an object. Returns the status of the answer.
+    pub(crate) fn restore(
+        &self,
+        bucket: &str,
+        key: &str,
+        request: Option<RestoreRequest>,
+    ) -> S3Result<StatusCode> {
+        self.get(bucket, key)?;
+        let message = "Restore is not allowed for the object's current storage class";
+        self.with(bucket, |bucket| match bucket.archived.get_mut(key) {
+            Some(archived) => archived.restore(request),
+            None => Err(s3_error!(InvalidObjectState, "{message}")),
+        })
     }
 
     /// Deletes an object. Succeeds if there is none, as in S3.
@@ -151,6 +175,7 @@ impl Store {
                     "Access Denied because object protected by object lock."
                 ));
             }
+            bucket.archived.remove(key);
             Ok(bucket.objects.remove(key))
         })
     }
@@ -282,8 +307,28 @@ impl Buckets for Store {
     }
 
     fn archive(&self, bucket: &str, key: &str) {
-        // Fails only without the object, where there is nothing to archive.
-        let _ = self.with(bucket, |bucket| Ok(bucket.archived.insert(key.to_owned())));
+        // Fails only without the bucket, where there is nothing to archive.
+        let _ = self.with(bucket, |bucket| {
+            let object = bucket.objects.get(key);
+            let class = object.and_then(|object| object.stored.storage_class.as_deref());
+            Ok(bucket.archived.insert(key.to_owned(), Archived::new(class)))
+        });
+    }
+
+    fn restoring(&self, bucket: &str) -> Vec<String> {
+        let keys = |bucket: &mut Bucket| {
+            let restoring = bucket.archived.iter().filter(|(_, archived)| archived.is_in_progress());
+            restoring.map(|(key, _)| key.clone()).collect()
+        };
+        self.with(bucket, |bucket| Ok(keys(bucket))).unwrap_or_default()
+    }
+
+    fn end_restore(&self, bucket: &str, key: &str) {
+        // Fails only without the bucket, where there is nothing to restore.
+        let _ = self.with(bucket, |bucket| {
+            bucket.archived.retain(|archived_key, archived| archived_key != key || archived.end_restore());
+            Ok(())
+        });
     }
 
     fn unfinished_uploads(&self, bucket: &str) -> Vec<String> {

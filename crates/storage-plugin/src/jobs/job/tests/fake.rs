@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use crate::catalog::{Catalog, CatalogError, Indexed, Level, Resource, Rest};
-use crate::jobs::{Batch, Courtesy, Family, Handled, Host, Problem, Turn, Work};
+use crate::jobs::{Batch, Courtesy, Family, Handled, Host, Problem, Tally, Turn, Work};
 use crate::stop::Stop;
 
 /// Children of each patient, study and series.
@@ -112,6 +112,13 @@ impl Rest for Arc<FakeRest> {
 /// Why the attachment of an instance cannot be handled.
 type Trouble = fn(u32) -> Option<StorageError>;
 
+/// What a second pass is to do, and has done.
+#[derive(Debug, Default)]
+pub(crate) struct Second {
+    pub(crate) later: BTreeSet<u32>,
+    pub(crate) handled: Vec<u32>,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Fake {
     pub(crate) rest: Arc<FakeRest>,
@@ -126,6 +133,8 @@ pub(crate) struct Fake {
     /// Whether a turn is held when the results are known.
     pub(crate) is_slow: Arc<AtomicBool>,
     pub(crate) in_progress: Arc<Mutex<Option<Turn>>>,
+    /// In a second pass: the instances whose attachments are handed back once, and those that were handled.
+    pub(crate) second: Arc<Mutex<Option<Second>>>,
     /// The turn of the job that has entered last. Another job waits for its end.
     turn: Arc<Mutex<Weak<()>>>,
 }
@@ -143,6 +152,7 @@ impl Fake {
             stop: Stop::new(),
             courtesy: Courtesy::default(),
             reports: None,
+            alarm: None,
         };
         Self {
             rest,
@@ -154,6 +164,7 @@ impl Fake {
             error: Arc::new(Mutex::new(|_| None)),
             is_slow: Arc::default(),
             in_progress: Arc::default(),
+            second: Arc::default(),
             turn: Arc::default(),
         }
     }
@@ -218,6 +229,28 @@ impl Work for Fake {
 
     fn waiting_for(&self) -> String {
         "another job".to_owned()
+    }
+
+    fn has_second_pass(&self, tally: &Tally) -> bool {
+        tally.count("Handled") > 0 && self.second.lock().is_some()
+    }
+
+    fn begin_again(&self, attachments: Vec<Indexed>, _: usize, _: Turn) -> Batch {
+        let (sender, results) = mpsc::channel();
+        let mut second = self.second.lock();
+        let second = second.get_or_insert_default();
+        for indexed in attachments {
+            let instance = number(&indexed.resource.id);
+            let is_later = second.later.remove(&instance);
+            let handled = if is_later {
+                Handled { counts: vec![("Handled", 1)], ..Handled::later() }
+            } else {
+                second.handled.push(instance);
+                Handled::counted("Bytes")
+            };
+            sender.send((indexed, handled)).unwrap();
+        }
+        Batch { results, ending: Arc::default(), task: None }
     }
 
     fn begin(&self, attachments: Vec<Indexed>, _: usize, turn: Turn) -> Batch {
