@@ -28,6 +28,7 @@ tests! {
     EveryCloud:
         senseless_reencryption_is_refused;
     Long:
+        files_are_decrypted_when_encryption_is_switched_off,
         often_interrupted_rotations_are_completed,
 }
 
@@ -99,6 +100,8 @@ fn each_form_becomes_the_present_one<C: Cloud>() -> Result<()> {
         expect_all_under(&fixture, 7, count + 1)?;
         let content = reencrypt(&fixture)?;
         ensure!(content["AlreadyCurrent"] == count + 1 && content["Rewritten"] == 0, "{content:#}");
+        let status = fixture.rest().get_json("/object-storage/status")?;
+        ensure!(status["Census"]["Forms"] == content["Forms"], "{status:#}");
         let forms = content["Forms"].as_array().context("no Forms")?;
         ensure!(forms.len() == 1 && forms[0]["Copies"] == count + 1, "{content:#}");
         ensure!(forms[0]["Format"] == "A2" && forms[0]["Key"] == "7", "{content:#}");
@@ -113,7 +116,16 @@ fn each_form_becomes_the_present_one<C: Cloud>() -> Result<()> {
 }
 
 fn archive_is_decrypted_when_encryption_is_switched_off<C: Cloud>() -> Result<()> {
-    for (structure, mode) in [("flat", "Disabled"), ("legacy", "WriteToFileSystem")] {
+    switch_encryption_off::<C>(&[("flat", "Disabled")])
+}
+
+fn files_are_decrypted_when_encryption_is_switched_off<C: Cloud>() -> Result<()> {
+    switch_encryption_off::<C>(&[("flat", "WriteToFileSystem"), ("legacy", "WriteToObjectStorage")])
+}
+
+/// Decrypts everything with each structure and mode.
+fn switch_encryption_off<C: Cloud>(setups: &[(&str, &str)]) -> Result<()> {
+    for (structure, mode) in setups {
         let keys = Keys::new()?;
         let options = |encryption: Value| json!({"StorageStructure": structure, "HybridMode": mode, "StorageEncryption": encryption});
         let mut fixture = Fixture::<C>::with(&options(keys.section(&json!({"Format": "A1"}))))?;
@@ -157,9 +169,9 @@ enum Interruption {
 }
 
 fn interrupted_rotation_is_completed<C: Cloud>() -> Result<()> {
-    use Interruption::{Kill, Outage, Stop};
-    rotate::<C>(&json!({"HybridMode": "WriteToFileSystem"}), &[Kill, Outage])?;
-    rotate::<C>(&write_back(&json!({})), &[Stop])
+    use Interruption::{Kill, Outage};
+    rotate::<C>(&json!({"HybridMode": "WriteToFileSystem"}), &[Kill])?;
+    rotate::<C>(&write_back(&json!({})), &[Outage])
 }
 
 fn often_interrupted_rotations_are_completed<C: Cloud>() -> Result<()> {
