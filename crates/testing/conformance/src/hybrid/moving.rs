@@ -191,6 +191,8 @@ fn job_can_be_paused_while_the_bucket_is_silent<C: Cloud>() -> Result<()> {
     let fixture = hybrid::<C>()?;
     let sent = upload(&fixture, 1, 20)?;
     let held = fixture.bucket.hold(request::CREATE);
+    // For a moment after the stores, the job would give way to further ones.
+    thread::sleep(Duration::from_millis(300));
     let id = start_moving(&fixture, "object-storage", &[&sent[0].0.study])?;
     ensure!(held.wait_until(8, JOB), "{} uploads", held.waiting());
     fixture.rest().post(&format!("/jobs/{id}/pause"), b"")?.ok()?;
