@@ -14,7 +14,7 @@ use crate::operating::support::{Finding, JOB, expect_findings, report};
 use crate::orthanc::fixture::Fixture;
 
 tests! {
-    OneCloud:
+    Newest:
         interrupted_verification_is_complete;
     Long:
         often_interrupted_verifications_are_complete,
@@ -61,7 +61,7 @@ fn interrupt_verifications<C: Cloud>(rounds: usize) -> Result<()> {
         .map(|(_, (uploaded, _))| uploaded.id.as_str())
         .collect();
     for round in 0..rounds {
-        fixture.bucket.latency(Duration::from_millis(60));
+        fixture.bucket.latency(Duration::from_millis(300));
         let mut id = start(&fixture)?;
         let mut interrupted = 0;
         for interruption in ALL {
