@@ -13,8 +13,8 @@ use serde_json::json;
 use crate::Cloud;
 use crate::fixture::{Random, request, within};
 use crate::hybrid::support::{
-    JOB, expect_all_at, expect_counts, expect_no_errors, expect_readable, locations, move_to, start_moving,
-    stored_files, upload, uuid_of, write_file,
+    JOB, delete_during_upload, expect_all_at, expect_counts, expect_no_errors, expect_readable, locations,
+    move_to, start_moving, stored_files, upload, uuid_of, write_file,
 };
 use crate::orthanc::fixture::{Fixture, at_once};
 
@@ -165,14 +165,7 @@ fn deletion_removes_the_copy_of_a_move<C: Cloud>() -> Result<()> {
     let held = fixture.bucket.hold(request::CREATE);
     let job = start_moving(&fixture, "object-storage", &[&sent[0].0.id])?;
     ensure!(held.wait_until(1, JOB), "no upload");
-    thread::scope(|scope| -> Result<()> {
-        let deletion = scope.spawn(|| fixture.rest().delete(&format!("/instances/{}", sent[0].0.id)));
-        // The deletion need not wait for the upload.
-        within(Duration::from_secs(1), || deletion.is_finished());
-        held.release();
-        deletion.join().map_err(|_| anyhow!("panicked"))??.ok()?;
-        Ok(())
-    })?;
+    delete_during_upload(&fixture, held, &sent[0].0.id)?;
     let ended = fixture.rest().wait_job(&job, JOB)?;
     ensure!(ended["State"] == "Success" && ended["Content"]["DeletedMeanwhile"] == 1, "{ended:#}");
     expect_counts(&fixture, 0, 0)

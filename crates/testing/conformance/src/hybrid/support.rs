@@ -2,15 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use fake_cloud::Hold;
 use real_orthanc::Orthanc;
 use real_orthanc::rest::Uploaded;
 use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::{Keys, library, settle};
+use crate::fixture::{Keys, library, settle, within};
 use crate::orthanc::fixture::{Fixture, slices};
 
 /// Maximum duration of a job.
@@ -132,6 +134,18 @@ pub(crate) fn write_file(orthanc: &Orthanc, uuid: &str, content: &[u8]) -> Resul
     let path = path_of(orthanc, uuid);
     fs::create_dir_all(path.parent().context("no folder")?)?;
     Ok(fs::write(&path, content)?)
+}
+
+/// Deletes an instance while `held` holds up the upload of its attachment.
+pub(crate) fn delete_during_upload<C: Cloud>(fixture: &Fixture<C>, held: Hold, instance: &str) -> Result<()> {
+    thread::scope(|scope| -> Result<()> {
+        let deletion = scope.spawn(|| fixture.rest().delete(&format!("/instances/{instance}")));
+        // The deletion need not wait for the upload.
+        within(Duration::from_secs(1), || deletion.is_finished());
+        held.release();
+        deletion.join().map_err(|_| anyhow!("panicked"))??.ok()?;
+        Ok(())
+    })
 }
 
 /// Checks that all these instances are read as they were sent.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use crypto_envelope::{Format, identify};
 use fake_cloud::{Fault, FaultRule};
 use real_orthanc::rest::Uploaded;
@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 
 use crate::Cloud;
 use crate::fixture::{Keys, Random, request, with, within};
-use crate::hybrid::support::{JOB, expect_no_errors, expect_readable, files_of_attachments, move_to, upload};
+use crate::hybrid::support::{
+    JOB, delete_during_upload, expect_no_errors, expect_readable, files_of_attachments, move_to, upload,
+};
 use crate::orthanc::fixture::{Fixture, at_once};
 use crate::write_back::support::write_back;
 
@@ -301,14 +303,7 @@ fn deletion_during_a_reencryption_is_final<C: Cloud>() -> Result<()> {
     let held = fixture.bucket.hold(request::CREATE);
     let job = start(&fixture)?;
     ensure!(held.wait_until(1, JOB), "no upload");
-    thread::scope(|scope| -> Result<()> {
-        let deletion = scope.spawn(|| fixture.rest().delete(&format!("/instances/{}", sent[0].0.id)));
-        // The deletion need not wait for the upload.
-        within(Duration::from_secs(1), || deletion.is_finished());
-        held.release();
-        deletion.join().map_err(|_| anyhow!("panicked"))??.ok()?;
-        Ok(())
-    })?;
+    delete_during_upload(&fixture, held, &sent[0].0.id)?;
     let ended = fixture.rest().wait_job(&job, JOB)?;
     ensure!(ended["State"] == "Success" && ended["Content"]["DeletedMeanwhile"] == 1, "{ended:#}");
     ensure!(fixture.keys().is_empty(), "{:?}", fixture.keys());
