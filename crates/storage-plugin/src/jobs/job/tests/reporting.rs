@@ -1,0 +1,136 @@
+//! The reports of jobs.
+
+use hybrid::{Purpose, StateDirectory};
+
+use super::*;
+use crate::jobs::Reports;
+
+/// Reports in a temporary state directory.
+fn with_reports(fake: &mut Fake) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let purpose = Purpose { bucket: "memory".to_owned(), settings: String::new() };
+    let state = StateDirectory::open(folder.path(), &purpose).unwrap();
+    fake.host.reports = Some(Arc::new(Reports::new(&state)));
+    folder
+}
+
+#[test]
+fn everything_is_handled_and_continued() {
+    let mut fake = Fake::with_patients(40, [1, 1, 3]);
+    let _folder = with_reports(&mut fake);
+    *fake.error.lock() = |instance| (instance % 2 == 0).then(|| error(Cause::CopiesDiffer));
+    let mut job = with_scope(&fake, Scope::Everything);
+    job.watch().set_job_id("JOB");
+    let mut restarts = 0;
+    let result = loop {
+        let done = job.progress.done;
+        match job.step() {
+            JobStep::Continue => {}
+            result => break result,
+        }
+        if job.progress.done > done {
+            // What a killed process has reported after it was saved last is not reported twice.
+            let saved = restarted(job, &fake);
+            let mut killed = restarted(saved, &fake);
+            let before = killed.serialized().unwrap();
+            while killed.progress.done < 110 && killed.serialized().unwrap()["Cursor"] == before["Cursor"] {
+                killed.step();
+            }
+            fake.handled.lock().clear();
+            let scope = Scope::read(&before["Content"]);
+            job = resume(fake.host.clone(), Arc::new(fake.clone()), scope, &before);
+            job.step = Duration::ZERO;
+            restarts += 1;
+        }
+    };
+    assert_eq!(result, JobStep::Failure);
+    job.stop(StopReason::Failure);
+    assert!(restarts > 3);
+    let content = job.content();
+    assert_eq!((&content["Handled"], &content["Failures"]), (&json!(60), &json!(60)));
+    assert_eq!(content["InstancesCount"], 120);
+    assert_eq!(content.get("Resources"), None);
+
+    let reports = fake.host.reports.clone().unwrap();
+    let page = reports.page("JOB", 0, 1000).unwrap().unwrap();
+    let mut found: Vec<u32> =
+        page.findings.iter().map(|finding| fake::number(finding["Resource"].as_str().unwrap())).collect();
+    found.sort_unstable();
+    assert!(found.into_iter().eq((0..120).step_by(2)));
+    assert_eq!((&page.summary["State"], &page.summary["Findings"]), (&json!("Failure"), &json!(60)));
+    assert_eq!(page.findings[0]["Problem"], "not-counted");
+    let rest = reports.page("JOB", 50, 1000).unwrap().unwrap();
+    assert_eq!(rest.findings, page.findings[50..]);
+    assert_eq!(reports.page("other", 0, 10).unwrap(), None);
+}
+
+#[test]
+fn job_starts_again_if_its_report_is_lost() {
+    let mut fake = Fake::new([1, 1, 50]);
+    let folder = with_reports(&mut fake);
+    *fake.error.lock() = |_| Some(error(Cause::CopiesDiffer));
+    let mut job = job(&fake, &patient());
+    while job.progress.done < 32 {
+        job.step();
+    }
+    let saved = job.serialized().unwrap();
+    drop(job);
+    for report in std::fs::read_dir(folder.path().join("0/reports")).unwrap() {
+        std::fs::remove_file(report.unwrap().path()).unwrap();
+    }
+    *fake.error.lock() = |_| None;
+    let scope = Scope::read(&saved["Content"]);
+    let mut job = resume(fake.host.clone(), Arc::new(fake.clone()), scope, &saved);
+    assert_eq!(finish(&mut job).result, JobStep::Success);
+    assert!(fake.handled_once(0..50));
+}
+
+#[test]
+fn last_reports_are_kept() {
+    let mut fake = Fake::new([1, 1, 1]);
+    let folder = with_reports(&mut fake);
+    for number in 0..25 {
+        let mut job = job(&fake, &patient());
+        job.watch().set_job_id(&number.to_string());
+        finish(&mut job);
+    }
+    let list = fake.host.reports.clone().unwrap().list().unwrap();
+    let ids: Vec<&str> = list.iter().map(|summary| summary["JobId"].as_str().unwrap()).collect();
+    assert_eq!(ids, (5..25).rev().map(|number| number.to_string()).collect::<Vec<_>>());
+    assert_eq!(list[0]["State"], "Success");
+    assert_eq!(std::fs::read_dir(folder.path().join("0/reports")).unwrap().count(), 40);
+}
+
+#[test]
+fn second_pass_waits_for_attachments_and_is_continued() {
+    let fake = Fake::new([1, 1, 40]);
+    *fake.second.lock() = Some(Second { later: [20, 30].into(), handled: Vec::new() });
+    let mut job = job(&fake, &patient());
+    while job.content()["WaitingFor"].is_null() {
+        assert_eq!(job.step(), JobStep::Continue);
+    }
+    assert!(fake.handled_once(0..40));
+    // The first batch, and the two others of the second.
+    let is_done = |instance: &u32| fake.second.lock().as_ref().unwrap().handled.contains(instance);
+    assert!((0..32).all(|instance| is_done(&instance) != [20, 30].contains(&instance)));
+    assert!(!is_done(&32));
+    assert!(job.progress() > 0.5 && job.progress() < 1.0);
+    assert_eq!(job.content()["Handled"], 40);
+
+    job.stop(StopReason::Paused);
+    let mut job = restarted(job, &fake);
+    assert_eq!(finish(&mut job).result, JobStep::Success);
+    assert!((0..40).all(|instance| is_done(&instance)));
+    assert!(fake.handled_once(0..40), "the first pass is not repeated");
+    assert_eq!(job.content()["Handled"], 40, "handed back attachments do not count");
+    assert_eq!(job.content()["Bytes"], 400 + 40);
+}
+
+#[test]
+fn job_waits_without_work_until_attachments_are_due() {
+    let fake = Fake::new([1, 1, 3]);
+    *fake.second.lock() = Some(Second { later: [0, 1, 2].into(), handled: Vec::new() });
+    let mut job = job(&fake, &patient());
+    assert_eq!(finish(&mut job).result, JobStep::Success);
+    assert_eq!(fake.second.lock().as_ref().unwrap().handled, [0, 1, 2]);
+}
