@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bucket::{ListedObject, Operation, StorageError};
 use storage_layout::{AttachmentUuid, FilePath};
 
-use super::{FileStorage, file_error, is_missing};
+use super::{FileStorage, entries_in, file_error, is_missing};
 use crate::orphans::Orphan;
 
 /// The files of attachments, of which those of one folder are in memory.
@@ -52,13 +52,8 @@ impl FileListing {
     }
 
     fn read(&mut self, folder: &Path, depth: Depth) -> io::Result<Vec<Orphan>> {
-        let entries = match fs::read_dir(folder) {
-            // Empty folders are removed.
-            Err(error) if is_missing(&error) => return Ok(Vec::new()),
-            entries => entries?,
-        };
         let mut files = Vec::new();
-        for entry in entries {
+        for entry in entries_in(folder)? {
             let entry = entry?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };

@@ -275,6 +275,15 @@ fn create_folder(folder: &Path) -> io::Result<bool> {
     }
 }
 
+/// The entries of a folder; none if it does not exist, since empty folders are removed.
+pub(crate) fn entries_in(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if is_missing(&error) => None,
+        entries => Some(entries?),
+    };
+    Ok(entries.into_iter().flatten())
+}
+
 pub(crate) fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }

@@ -1,7 +1,7 @@
 //! Lists the files of attachments in the state directory, folder by folder.
 
 use std::ffi::OsStr;
-use std::fs::{self, Metadata};
+use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use bucket::{Operation, StorageError};
 use storage_layout::AttachmentUuid;
 
 use super::{CACHE, DELETING, PENDING, Purpose, QUARANTINE, StateDirectory, StoredName};
-use crate::files::{file_error, is_missing};
+use crate::files::{entries_in, file_error, is_missing};
 
 /// What a file in the state directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,13 +91,8 @@ impl StoredFiles {
     }
 
     fn read(&mut self, kind: StoredKind, folder: &Path) -> io::Result<Vec<StoredFile>> {
-        let entries = match fs::read_dir(folder) {
-            // Empty folders are removed.
-            Err(error) if is_missing(&error) => return Ok(Vec::new()),
-            entries => entries?,
-        };
         let mut files = Vec::new();
-        for entry in entries {
+        for entry in entries_in(folder)? {
             let entry = entry?;
             let metadata = match entry.metadata() {
                 // Uploaded, evicted or deleted meanwhile.
