@@ -276,7 +276,7 @@ impl Bucket {
         let options = self.options.put_options.clone();
         let mut attempts = self.attempts(Operation::Create, name).asking_for(&self.options.store, path);
         if self.must_split(size) {
-            return self.upload_in_parts(name, path, &content, options, attempts).await;
+            return self.upload_in_parts(name, path, &content, attempts).await;
         }
         let breaks = Breaks::new(&self.request_size, size);
         let put = || self.options.store.put_opts(path, content.clone().into(), options.clone());
@@ -287,7 +287,7 @@ impl Bucket {
                 let result = if breaks.note(&error) {
                     let how_long = if error.cause == Cause::TooLarge { "from now on" } else { "for a while" };
                     tracing::warn!("{error}; sending this and larger objects in parts {how_long}");
-                    self.upload_in_parts(name, path, &content, options, attempts.again(self.retry)).await
+                    self.upload_in_parts(name, path, &content, attempts.again(self.retry)).await
                 } else {
                     Err(error)
                 };
@@ -318,13 +318,12 @@ impl Bucket {
         name: &str,
         path: &Path,
         content: &Bytes,
-        options: PutOptions,
         deadline: Attempts,
     ) -> Result<Receipt, StorageError> {
         let start = Instant::now();
         let upload = MultipartUpload { bucket: self, name, path, deadline };
         // Rare, and large: Orthanc's threads, which create these futures, have stacks of 100 kB.
-        let receipt = Box::pin(upload.run(content, options)).await?;
+        let receipt = Box::pin(upload.run(content)).await?;
         self.uploads.record_several(content.len() as u64, start.elapsed());
         Ok(receipt)
     }

@@ -44,6 +44,7 @@ mod own;
 mod request_size;
 mod restore;
 mod retry;
+mod stream;
 mod task;
 mod throughput;
 

@@ -22,7 +22,7 @@ use crate::task::hashing;
 use crate::throughput::TransferOptions;
 
 /// Maximum number of parts of an object on S3.
-const MOST_PARTS: u64 = 10_000;
+pub(crate) const MOST_PARTS: u64 = 10_000;
 /// Memory that a parallel download may use, in bytes.
 const DOWNLOAD_MEMORY: u64 = 20 * 1024 * 1024;
 /// Smallest range that a parallel download asks for, in bytes.
@@ -39,14 +39,12 @@ pub(crate) struct MultipartUpload<'a> {
 
 impl MultipartUpload<'_> {
     /// Uploads `content`. Begins again if the server turns out to understand another dialect, or smaller parts only.
-    pub(crate) async fn run(&self, content: &Bytes, options: PutOptions) -> Result<Receipt, StorageError> {
-        let PutOptions { tags, attributes, .. } = options;
-        let create = PutMultipartOptions { tags, attributes, ..PutMultipartOptions::default() };
+    pub(crate) async fn run(&self, content: &Bytes) -> Result<Receipt, StorageError> {
         let mut may_remain = false;
         loop {
             let dialect = self.bucket.dialect_changes();
             let part_size = self.part_size(content);
-            let error = match self.attempt(content, create.clone(), part_size).await {
+            let error = match self.attempt(content, part_size).await {
                 Ok(receipt) => return Ok(receipt),
                 Err(error) => error,
             };
@@ -60,26 +58,34 @@ impl MultipartUpload<'_> {
     }
 
     /// Uploads `content` once. Aborts the upload if it fails, since the cloud would charge for its parts forever.
-    async fn attempt(
-        &self,
-        content: &Bytes,
-        create: PutMultipartOptions,
-        part_size: u64,
-    ) -> Result<Receipt, StorageError> {
-        let begin = || self.store().create_multipart_opts(self.path, create.clone());
+    async fn attempt(&self, content: &Bytes, part_size: u64) -> Result<Receipt, StorageError> {
+        let id = self.create().await?;
+        let result = self.upload(content, &id, part_size).await;
+        self.end(&id, result.is_ok()).await;
+        result
+    }
+
+    /// Begins an upload of parts, and notes that in the journal.
+    pub(crate) async fn create(&self) -> Result<MultipartId, StorageError> {
+        let PutOptions { tags, attributes, .. } = self.bucket.options.put_options.clone();
+        let options = PutMultipartOptions { tags, attributes, ..PutMultipartOptions::default() };
+        let begin = || self.store().create_multipart_opts(self.path, options.clone());
         // With the patience that a single request has left: there was no progress since.
         let (id, _) = self.deadline.again(self.bucket.retry()).run(begin).await?;
         self.bucket.note(|journal, name, id| journal.began(name, id), self.name, &id).await;
-        let result = self.upload(content, &id, part_size).await;
-        let aborted = match &result {
-            Ok(_) => Ok(()),
-            Err(_) => self.bucket.abort(self.name, self.path, &id).await,
+        Ok(id)
+    }
+
+    /// Removes an upload from the journal. Aborts it unless it `is_complete`.
+    pub(crate) async fn end(&self, id: &MultipartId, is_complete: bool) {
+        let aborted = match is_complete {
+            true => Ok(()),
+            false => self.bucket.abort(self.name, self.path, id).await,
         };
         match aborted {
-            Ok(()) => self.bucket.note(|journal, name, id| journal.ended(name, id), self.name, &id).await,
+            Ok(()) => self.bucket.note(|journal, name, id| journal.ended(name, id), self.name, id).await,
             Err(error) => tracing::warn!("{error}"),
         }
-        result
     }
 
     async fn upload(
@@ -114,7 +120,12 @@ impl MultipartUpload<'_> {
         }
     }
 
-    async fn put_part(&self, id: &MultipartId, index: usize, part: Bytes) -> Result<PartId, StorageError> {
+    pub(crate) async fn put_part(
+        &self,
+        id: &MultipartId,
+        index: usize,
+        part: Bytes,
+    ) -> Result<PartId, StorageError> {
         let breaks = Breaks::new(&self.bucket.request_size, part.len() as u64);
         let put = || self.store().put_part(self.path, id, index, part.clone().into());
         let result = self.attempts().run(async || breaks.count(hashing(part.len(), put()).await)).await;
@@ -129,12 +140,12 @@ impl MultipartUpload<'_> {
         self.bucket.request_size.part(wanted).max((content.len() as u64).div_ceil(MOST_PARTS))
     }
 
-    fn store(&self) -> &dyn MultipartStore {
+    pub(crate) fn store(&self) -> &dyn MultipartStore {
         self.bucket.multipart()
     }
 
     /// Returns the attempts for one request after the first.
-    fn attempts(&self) -> Attempts {
+    pub(crate) fn attempts(&self) -> Attempts {
         let mut attempts = self.deadline.again(self.bucket.retry());
         attempts.made_progress();
         attempts
