@@ -95,7 +95,7 @@ impl Watch {
 impl StorageJob {
     pub(crate) fn new(host: Host, work: Arc<dyn Work>, scope: Scope) -> Self {
         let reports = host.reports.clone();
-        let recorder = reports.map(|reports| Recorder::new(reports, work.job_type()));
+        let recorder = reports.map(|reports| Recorder::new(reports, &*work));
         let progress = Progress::new(work.counters());
         Self::with(host, work, scope, progress, recorder)
     }
@@ -300,8 +300,8 @@ impl Drop for StorageJob {
 pub(crate) fn resume(host: Host, work: Arc<dyn Work>, scope: Scope, saved: &Value) -> StorageJob {
     let mut progress = saved_progress(&*work, saved).unwrap_or_else(|| Progress::new(work.counters()));
     let recorder = host.reports.clone().map(|reports| {
-        let of_saved = Recorder::of_saved(Arc::clone(&reports), work.job_type(), &saved["Report"]);
-        of_saved.unwrap_or_else(|| Recorder::new(reports, work.job_type()))
+        let of_saved = Recorder::of_saved(Arc::clone(&reports), &*work, &saved["Report"]);
+        of_saved.unwrap_or_else(|| Recorder::new(reports, &*work))
     });
     if recorder.is_none() {
         progress.reported = Position::default();

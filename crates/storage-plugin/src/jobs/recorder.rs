@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::reports::{Reports, ReportsError, summary, write_summary};
-use super::work::Problem;
+use super::work::{Problem, Work};
 use crate::catalog::Indexed;
 
 /// Findings that are written, about 300 bytes each. Further ones are only counted.
@@ -26,6 +26,8 @@ pub(super) struct Recorder {
     /// The name of the report's files: type, time and a random key.
     name: String,
     begun: DateTime<Utc>,
+    /// Whether the job fails if the report cannot be written.
+    is_needed: bool,
     inner: Mutex<Inner>,
 }
 
@@ -55,32 +57,35 @@ struct Summary {
 
 impl Recorder {
     /// The report of a new job, which is written as soon as the job runs.
-    pub(super) fn new(reports: Arc<Reports>, job_type: &'static str) -> Self {
+    pub(super) fn new(reports: Arc<Reports>, work: &dyn Work) -> Self {
         let begun = Utc::now();
+        let job_type = work.job_type();
         let name = format!("{job_type}-{}-{:08x}", begun.format("%Y%m%dT%H%M%S%.3fZ"), rand::random::<u32>());
-        Self::with(reports, job_type, name, begun, None)
+        Self::with(reports, work, name, begun, None)
     }
 
     /// The report of a job that was saved; `None` if its name is none.
-    pub(super) fn of_saved(reports: Arc<Reports>, job_type: &'static str, saved: &Value) -> Option<Self> {
+    pub(super) fn of_saved(reports: Arc<Reports>, work: &dyn Work, saved: &Value) -> Option<Self> {
+        let job_type = work.job_type();
         let name = saved["Name"].as_str()?;
         let time = name.strip_prefix(job_type)?.strip_prefix('-')?.rsplit_once('-')?.0;
         let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
         let begun = chrono::NaiveDateTime::parse_from_str(time, "%Y%m%dT%H%M%S%.3fZ").ok()?.and_utc();
         let job_id = saved["JobId"].as_str().map(str::to_owned);
-        is_name.then(|| Self::with(reports, job_type, name.to_owned(), begun, job_id))
+        is_name.then(|| Self::with(reports, work, name.to_owned(), begun, job_id))
     }
 
     fn with(
         reports: Arc<Reports>,
-        job_type: &'static str,
+        work: &dyn Work,
         name: String,
         begun: DateTime<Utc>,
         job_id: Option<String>,
     ) -> Self {
         let summary = Summary { job_id, state: "Running", ended: None, content: json!({}) };
         let inner = Inner { file: None, position: Position::default(), summary };
-        Self { reports, job_type, name, begun, inner: Mutex::new(inner) }
+        let (job_type, is_needed) = (work.job_type(), work.needs_report());
+        Self { reports, job_type, name, begun, is_needed, inner: Mutex::new(inner) }
     }
 
     /// What is saved with the job.
@@ -93,9 +98,31 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// If the report cannot be written.
+    /// If the report cannot be written, and the job needs it.
     pub(super) fn open(&self, position: Position, content: Value) -> Result<bool, ReportsError> {
         let mut inner = self.inner.lock();
+        let opened = self.try_open(&mut inner, position, content);
+        self.or_without_report(&mut inner, opened).map(|opened| opened.unwrap_or(true))
+    }
+
+    /// Goes on without a report that could not be written, unless the job needs it: then that is an error.
+    fn or_without_report<T>(
+        &self,
+        inner: &mut Inner,
+        result: Result<T, ReportsError>,
+    ) -> Result<Option<T>, ReportsError> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if self.is_needed => Err(error),
+            Err(error) => {
+                tracing::warn!("{error}; the job goes on without it");
+                inner.file = None;
+                Ok(None)
+            }
+        }
+    }
+
+    fn try_open(&self, inner: &mut Inner, position: Position, content: Value) -> Result<bool, ReportsError> {
         let path = self.path("jsonl");
         let is_new = !path.exists();
         if is_new {
@@ -120,7 +147,7 @@ impl Recorder {
         inner.summary.state = "Running";
         inner.summary.ended = None;
         inner.summary.content = content;
-        self.write_summary(&inner)?;
+        self.write_summary(inner)?;
         Ok(is_whole)
     }
 
@@ -128,15 +155,19 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// If it cannot be written.
+    /// If it cannot be written, and the job needs its report.
     pub(super) fn add(&self, indexed: Option<&Indexed>, problem: &Problem) -> Result<(), ReportsError> {
         let mut inner = self.inner.lock();
         if inner.position.findings < MOST {
             let mut line = finding(indexed, problem).to_string();
             line.push('\n');
             let Some(file) = &mut inner.file else { return Ok(()) };
-            file.write_all(line.as_bytes())
-                .map_err(|error| ReportsError::Write { path: self.path("jsonl"), error })?;
+            let written = file
+                .write_all(line.as_bytes())
+                .map_err(|error| ReportsError::Write { path: self.path("jsonl"), error });
+            if self.or_without_report(&mut inner, written)?.is_none() {
+                return Ok(());
+            }
             inner.position.bytes += line.len() as u64;
         }
         inner.position.findings += 1;

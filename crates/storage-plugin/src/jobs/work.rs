@@ -41,6 +41,12 @@ pub(crate) trait Work: fmt::Debug + Send + Sync {
     /// Whether the job has failed if there were problems with attachments. Otherwise, to find them is its purpose.
     fn fails_with_problems(&self) -> bool;
 
+    /// Whether the job is of no use without its report. Otherwise, it goes on when the report cannot be written: it may be
+    /// what makes room on a full disk.
+    fn needs_report(&self) -> bool {
+        false
+    }
+
     /// Why the configuration has no such job: it may have been changed after the job was saved.
     ///
     /// # Errors

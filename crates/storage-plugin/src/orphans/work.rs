@@ -92,6 +92,10 @@ impl Work for FindOrphans {
         false
     }
 
+    fn needs_report(&self) -> bool {
+        true
+    }
+
     /// What has been read of the index is not saved.
     fn starts_again(&self) -> bool {
         true

@@ -130,6 +130,7 @@ pub(crate) struct Fake {
     /// How often each attachment was handled, by the number of its instance.
     pub(crate) handled: Arc<Mutex<BTreeMap<u32, u32>>>,
     pub(crate) error: Arc<Mutex<Trouble>>,
+    pub(crate) needs_report: bool,
     /// Whether a turn is held when the results are known.
     pub(crate) is_slow: Arc<AtomicBool>,
     pub(crate) in_progress: Arc<Mutex<Option<Turn>>>,
@@ -162,6 +163,7 @@ impl Fake {
             counts_only: false,
             handled: Arc::default(),
             error: Arc::new(Mutex::new(|_| None)),
+            needs_report: false,
             is_slow: Arc::default(),
             in_progress: Arc::default(),
             second: Arc::default(),
@@ -211,6 +213,10 @@ impl Work for Fake {
 
     fn fails_with_problems(&self) -> bool {
         true
+    }
+
+    fn needs_report(&self) -> bool {
+        self.needs_report
     }
 
     fn capacity(&self) -> Option<u64> {

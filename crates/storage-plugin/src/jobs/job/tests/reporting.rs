@@ -134,3 +134,27 @@ fn job_waits_without_work_until_attachments_are_due() {
     assert_eq!(finish(&mut job).result, JobStep::Success);
     assert_eq!(fake.second.lock().as_ref().unwrap().handled, [0, 1, 2]);
 }
+
+#[test]
+fn only_jobs_that_need_their_report_fail_without_it() {
+    for needs_report in [false, true] {
+        let mut fake = Fake::new([1, 1, 3]);
+        fake.needs_report = needs_report;
+        let folder = with_reports(&mut fake);
+        *fake.error.lock() = |instance| (instance == 0).then(|| error(Cause::CopiesDiffer));
+        let own = std::fs::read_dir(folder.path()).unwrap().find_map(|entry| {
+            let path = entry.unwrap().path();
+            path.is_dir().then_some(path)
+        });
+        let place = own.unwrap().join("reports");
+        assert!(!place.exists());
+        std::fs::write(&place, "in the place of the folder").unwrap();
+        let mut job = with_scope(&fake, Scope::Everything);
+        while job.step() == JobStep::Continue {}
+        job.stop(StopReason::Failure);
+        assert_eq!(fake.instances().is_empty(), needs_report);
+        let expected = if needs_report { "cannot write the report" } else { "attachments that failed: 1" };
+        let error = job.content()["Error"].to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
