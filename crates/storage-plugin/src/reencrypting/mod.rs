@@ -7,7 +7,7 @@ use bucket::{Cause, Operation, Seeker, StorageError};
 use futures_util::FutureExt as _;
 use hybrid::{HybridStorage, RewriteOutcome, Rewritten, StoredForm};
 use orthanc_ffi::{RestAnswer, RestFailure, RestRequest};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::catalog::Indexed;
 use crate::context::Context;
@@ -28,13 +28,16 @@ pub(crate) struct Reencryption {
     context: Context,
     host: Host,
     form: Arc<dyn StoredForm>,
-    /// The form of new attachments, for the counts.
+    /// The form of new attachments.
     present: Form,
+    /// The one that the job was started for: the configuration may have been changed since.
+    wanted: Form,
 }
 
 impl Reencryption {
     pub(crate) fn new(context: Context, host: Host, form: Arc<dyn StoredForm>, present: Form) -> Self {
-        Self { context, host, form, present }
+        let wanted = present.clone();
+        Self { context, host, form, present, wanted }
     }
 
     /// Starts the requested job.
@@ -47,7 +50,10 @@ impl Reencryption {
 
     /// Restores a job that was saved.
     pub(crate) fn resume(&self, saved: &Value) -> StorageJob {
-        resume(self.host.clone(), Arc::new(self.clone()), Scope::read(&saved["Content"]), saved)
+        let text = |field: &str| saved[field].as_str().unwrap_or_default();
+        let wanted = Form::new(text("Format"), text("Key").to_owned());
+        let work = Self { wanted, ..self.clone() };
+        resume(self.host.clone(), Arc::new(work), Scope::read(&saved["Content"]), saved)
     }
 }
 
@@ -57,7 +63,8 @@ impl Work for Reencryption {
     }
 
     fn parameters(&self) -> Map<String, Value> {
-        Map::new()
+        let Form { format, key } = &self.wanted;
+        [("Format".to_owned(), json!(format)), ("Key".to_owned(), json!(key))].into_iter().collect()
     }
 
     fn counters(&self) -> &'static [&'static str] {
@@ -80,7 +87,10 @@ impl Work for Reencryption {
         let objects = self.context.storage.objects();
         // Without encryption, blobs of the earlier plugin for Azure Key Vault that are in clear get their regular names.
         let is_possible = objects.encrypts() || objects.reads_encrypted() || objects.reads_key_vault_blobs();
-        if is_possible { Ok(()) } else { Err(OFF.to_owned()) }
+        if !is_possible {
+            return Err(OFF.to_owned());
+        }
+        expect_same(&self.wanted, &self.present)
     }
 
     fn begin(&self, attachments: Vec<Indexed>, at_once: usize, turn: Turn) -> Batch {
@@ -95,6 +105,23 @@ impl Work for Reencryption {
             async move { handle(&storage, &form, &present, indexed).await }.boxed()
         })
     }
+}
+
+/// Checks that a job brings attachments into the form that it was started for.
+fn expect_same(wanted: &Form, present: &Form) -> Result<(), String> {
+    if wanted == present {
+        return Ok(());
+    }
+    let describe = |form: &Form| match form.key.as_str() {
+        "" => format!("{:?}", form.format),
+        key => format!("{:?} with the key {key:?}", form.format),
+    };
+    Err(format!(
+        "the job was started to bring attachments into the form {}, and the configuration now says {}; start a new job if \
+         this is what you want",
+        describe(wanted),
+        describe(present)
+    ))
 }
 
 /// Rewrites one attachment, and notes what became of it. A panic becomes an error of this attachment, so that it does not
@@ -171,6 +198,17 @@ fn problem(error: &StorageError) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn changed_configuration_ends_a_saved_job() {
+        let rotated = |id: &str| Form::new("A2", id.to_owned());
+        assert_eq!(expect_same(&rotated("2"), &rotated("2")), Ok(()));
+        let clear = Form::new(Form::CLEAR, String::new());
+        for present in [rotated("1"), Form::new("A1", "2".to_owned()), clear] {
+            let error = expect_same(&rotated("2"), &present).unwrap_err();
+            assert!(error.contains("the form \"A2\" with the key \"2\""), "{error}");
+        }
+    }
 
     #[test]
     fn locked_objects_do_not_stop_the_job() {

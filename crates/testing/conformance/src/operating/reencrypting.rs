@@ -28,6 +28,8 @@ tests! {
         rotation_goes_on_while_users_work,
         deletion_during_a_reencryption_is_final,
         unreadable_objects_are_reported_and_stay;
+    Newest:
+        saved_job_does_not_follow_a_changed_configuration;
     EveryCloud:
         senseless_reencryption_is_refused;
     Long:
@@ -342,6 +344,30 @@ fn unreadable_objects_are_reported_and_stay<C: Cloud>() -> Result<()> {
     }
     ensure!(names[..3].iter().all(|name| errors.contains(name)), "{report:#}");
     Ok(())
+}
+
+/// A rotation that was interrupted must not decrypt the archive, since encryption was switched off meanwhile.
+fn saved_job_does_not_follow_a_changed_configuration<C: Cloud>() -> Result<()> {
+    let keys = Keys::new()?;
+    let mut fixture = Fixture::<C>::with(&key(&keys, 3, &json!({})))?;
+    let sent = upload(&fixture, 1, 10)?;
+    fixture.start_again_with(&key(&keys, 7, &json!({})))?;
+    let late = FaultRule::new(Fault::Delay(Duration::from_secs(60))).on(request::CREATE);
+    let late = fixture.bucket.faults().push(late.skip(1).times(usize::MAX));
+    let job = start(&fixture)?;
+    ensure!(within(JOB, || late.fired() > 0), "nothing is rewritten");
+    fixture.orthanc.stop()?;
+    fixture.bucket.faults().clear();
+    let before = census(&fixture);
+    let off = json!({"Enable": false, "ReadEncrypted": true});
+    fixture.configure(&key(&keys, 7, &off));
+    fixture.orthanc.start_again()?;
+    let ended = fixture.rest().wait_job(&job, JOB)?;
+    ensure!(ended["State"] == "Failure", "{ended:#}");
+    let error = ended["Content"]["Error"].as_str().unwrap_or_default();
+    ensure!(error.contains("\"A2\" with the key \"7\"") && error.contains("\"clear\""), "{ended:#}");
+    ensure!(census(&fixture) == before, "{:?} before, and now {:?}", before, census(&fixture));
+    expect_readable(&fixture, &sent)
 }
 
 fn senseless_reencryption_is_refused<C: Cloud>() -> Result<()> {
