@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cloud_http::{ArchiveState, with_lent_payload};
+use cloud_http::{ArchiveState, Checksum, with_lent_payload};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
@@ -149,6 +149,8 @@ pub(crate) struct ObjectHead {
     pub(crate) e_tag: Option<String>,
     /// Of the whole object, as the server says.
     pub(crate) md5: Option<[u8; 16]>,
+    /// See [`Described::possible_md5`](crate::Described::possible_md5).
+    pub(crate) possible_md5: Option<[u8; 16]>,
     pub(crate) archive: ArchiveState,
 }
 
@@ -383,7 +385,11 @@ impl Bucket {
         let (object, exchange) = attempts.run(|| self.options.store.head(&path)).await?;
         let size = object.size;
         let e_tag = without_placeholder(object).e_tag;
-        Ok(ObjectHead { size, e_tag, md5: exchange.md5, archive: exchange.archive })
+        let possible_md5 = match e_tag.as_deref().and_then(Checksum::of_e_tag) {
+            Some(Checksum::Md5(md5)) if !exchange.has_other_e_tag => Some(md5),
+            _ => None,
+        };
+        Ok(ObjectHead { size, e_tag, md5: exchange.md5, possible_md5, archive: exchange.archive })
     }
 
     pub(crate) async fn download(

@@ -1,7 +1,7 @@
 //! Orthanc's attachments as objects in a bucket.
 
 use bytes::Bytes;
-use cloud_http::{ArchiveState, Checksum};
+use cloud_http::ArchiveState;
 use storage_layout::{Attachment, Layout, ObjectNames, Structure};
 
 use crate::bucket::{Bucket, ObjectHead, Payload};
@@ -64,8 +64,8 @@ pub struct Described {
     pub version: Option<String>,
     /// The MD5 (RFC 1321) of the object, if the server sent one.
     pub md5: Option<[u8; 16]>,
-    /// What may be the MD5 of the object: an ETag that looks like one. It is something else if the server encrypts the
-    /// object, for example.
+    /// What may be the MD5 of the object: an ETag that looks like one. It may be something else, unless the server says
+    /// that it is: then this is `None`.
     pub possible_md5: Option<[u8; 16]>,
     /// Whether it can be read, or its sidecar cannot.
     pub archive: ArchiveState,
@@ -259,13 +259,10 @@ impl ObjectStorage {
                 Naming::KeyVault => found(self.bucket.head(&Attachment::sidecar_of(name)).await)?,
                 Naming::Envelope | Naming::Clear | Naming::Either => None,
             };
-            if let Some(ObjectHead { size, e_tag, md5, archive }) = found(self.bucket.head(name).await)? {
+            if let Some(head) = found(self.bucket.head(name).await)? {
+                let ObjectHead { size, e_tag, md5, possible_md5, archive } = head;
                 let naming = of_blob(*naming, sidecar.is_some());
                 let name = name.clone();
-                let possible_md5 = match e_tag.as_deref().and_then(Checksum::of_e_tag) {
-                    Some(Checksum::Md5(md5)) => Some(md5),
-                    _ => None,
-                };
                 let blocked = sidecar.map(|sidecar| sidecar.archive).filter(|state| !state.is_readable());
                 let archive = blocked.filter(|_| archive.is_readable()).unwrap_or(archive);
                 let version = e_tag;

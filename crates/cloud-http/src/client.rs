@@ -383,9 +383,17 @@ fn note_answer(status: StatusCode, headers: &HeaderMap) {
             headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
         exchange.checksum = Checksum::of_answer(headers);
         exchange.md5 = md5_of_answer(headers);
+        exchange.has_other_e_tag = has_other_e_tag(headers);
         exchange.archive = ArchiveState::of_answer(headers);
         exchange.foreign = status.is_success() && foreign::is_web_page(status, headers);
     });
+}
+
+/// Whether the ETag of an object on S3 cannot be its MD5: with SSE-KMS, DSSE-KMS and SSE-C (S3's "Common response headers").
+fn has_other_e_tag(headers: &HeaderMap) -> bool {
+    let algorithm = headers.get("x-amz-server-side-encryption");
+    algorithm.is_some_and(|algorithm| algorithm.as_bytes().starts_with(b"aws:kms"))
+        || headers.contains_key("x-amz-server-side-encryption-customer-algorithm")
 }
 
 /// Parses `Retry-After`: seconds or a date (RFC 9110, 10.2.3).

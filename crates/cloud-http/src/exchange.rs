@@ -32,6 +32,9 @@ pub struct Exchange {
     pub checksum: Option<Checksum>,
     /// The MD5 of the whole object, if the response to a read contains one, perhaps besides another checksum.
     pub md5: Option<[u8; 16]>,
+    /// Whether the server keeps the object encrypted under a key of a key service or of the client (S3), so that its ETag
+    /// is no MD5.
+    pub has_other_e_tag: bool,
     /// Whether the object of a read is in an archive tier.
     pub archive: ArchiveState,
     /// Whether the response does not come from the storage service: a web page, or a 404 without a code of the

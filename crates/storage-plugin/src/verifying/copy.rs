@@ -14,6 +14,8 @@ use crate::jobs::{self, Problem};
 
 /// The kind of problem of a copy of which nothing is known.
 pub(super) const NOT_CHECKED: &str = "not-checked";
+/// The kind of problem of a copy whose form is not accepted.
+pub(super) const NOT_READABLE: &str = "not-readable";
 /// The kind of problem of a copy under a master key that is not in the configuration.
 pub(super) const UNKNOWN_KEY: &str = "unknown-key";
 /// What to do about it.
@@ -49,7 +51,7 @@ pub(super) fn sizes(
         return Ok(());
     }
     let form = form(encryption, copy.head.naming, &copy.start)
-        .map_err(|cause| problem("not-readable", copy, &cause.to_string()))?;
+        .map_err(|cause| problem(NOT_READABLE, copy, &cause.to_string()))?;
     let size = match form {
         Form::Clear => copy.head.size,
         Form::Envelope(_) => {
@@ -92,7 +94,7 @@ pub(super) fn plaintext(
 ) -> Result<Bytes, Problem> {
     let StoredContent { naming, sidecar, bytes } = content;
     let form =
-        form(encryption, naming, &bytes).map_err(|cause| Problem::new("not-readable", cause.to_string()))?;
+        form(encryption, naming, &bytes).map_err(|cause| Problem::new(NOT_READABLE, cause.to_string()))?;
     let handle = Handle::current();
     let opened = match (form, encryption) {
         (Form::Envelope(_), Some(encryption)) => encryption.open(&handle, attachment, &bytes),

@@ -13,12 +13,12 @@ mod schedule;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bucket::{Cause, Operation, Seeker, StorageError, blocking};
 use crypto_envelope::RECOGNIZE_LEN;
 use futures_util::FutureExt as _;
-use hybrid::{HybridStorage, Side, StoredCopy};
+use hybrid::{HybridStorage, Side, StoredCopy, Version};
 use serde_json::{Map, Value, json};
 
 use self::copy::{form_of, sizes};
@@ -75,24 +75,61 @@ pub(crate) struct Verifier {
 struct Check {
     storage: HybridStorage,
     encryption: Option<Arc<Encryption>>,
-    /// Whether an ETag that looks like an MD5 was found to be none.
-    e_tags_differ: Arc<AtomicBool>,
+    /// Of one job: another may begin after the server has been changed.
+    e_tags: Arc<ETags>,
+}
+
+/// What is known of ETags that look like MD5s.
+#[derive(Debug, Default)]
+struct ETags {
+    /// Whether one was the MD5 of its object.
+    are_md5s: AtomicBool,
+    /// Number of objects with the right content and another ETag.
+    others: AtomicU64,
+}
+
+impl ETags {
+    /// Number of objects that are read to find out that ETags are no MD5s.
+    const ENOUGH: u64 = 16;
+
+    /// Whether a different ETag says nothing about the content.
+    fn are_useless(&self) -> bool {
+        !self.are_md5s.load(Ordering::Relaxed) && self.others.load(Ordering::Relaxed) >= Self::ENOUGH
+    }
+
+    fn note_equal(&self) {
+        self.are_md5s.store(true, Ordering::Relaxed);
+    }
+
+    fn note_other(&self) {
+        if self.others.fetch_add(1, Ordering::Relaxed) + 1 == Self::ENOUGH && self.are_useless() {
+            tracing::warn!(
+                "the server's ETags are not the MD5s of objects, perhaps because it encrypts them: the depth \"checksum\" \
+                 cannot compare them"
+            );
+        }
+    }
 }
 
 impl Verifier {
     pub(crate) fn new(context: Context, encryption: Option<Arc<Encryption>>) -> Self {
         let storage = context.storage.clone();
-        Self { context, check: Check { storage, encryption, e_tags_differ: Arc::default() } }
+        Self { context, check: Check { storage, encryption, e_tags: Arc::default() } }
     }
 
     /// The work of a job with this depth.
     pub(crate) fn work(&self, depth: Depth) -> Arc<dyn Work> {
-        Arc::new(Verification { verifier: self.clone(), depth, is_scheduled: false })
+        self.new_work(depth, false)
     }
 
     /// The work of a job that the plugin starts by itself.
     fn scheduled_work(&self, depth: Depth) -> Arc<dyn Work> {
-        Arc::new(Verification { verifier: self.clone(), depth, is_scheduled: true })
+        self.new_work(depth, true)
+    }
+
+    fn new_work(&self, depth: Depth, is_scheduled: bool) -> Arc<dyn Work> {
+        let check = Check { e_tags: Arc::default(), ..self.check.clone() };
+        Arc::new(Verification { verifier: Self { check, ..self.clone() }, depth, is_scheduled })
     }
 
     /// The work of a job that was saved; `None` if what was saved is no such job.
@@ -138,6 +175,10 @@ impl Work for Verification {
 
     fn fails_with_problems(&self) -> bool {
         false
+    }
+
+    fn needs_report(&self) -> bool {
+        true
     }
 
     fn begin(&self, attachments: Vec<Indexed>, at_once: usize, turn: Turn) -> Batch {
@@ -191,6 +232,10 @@ impl Check {
                 Found::Right => {}
                 Found::NotComparable => is_comparable = false,
                 Found::Gone if copy.side == Side::Cache => {}
+                // Another Orthanc may have re-encrypted the object.
+                Found::Problem(problem) if copy.side == Side::Cache && is_of_other_time(&problem) => {
+                    self.discard(indexed, copy);
+                }
                 Found::Gone => return Ok(None),
                 Found::Problem(problem) => handled.problems.push(problem),
             }
@@ -210,19 +255,40 @@ impl Check {
     async fn missing(&self, indexed: &Indexed) -> Problem {
         let attachment = indexed.attachment;
         let object = self.storage.objects().object_name(&attachment);
-        let advice = "restore the object from a version, a soft-deleted copy or a backup of the bucket; if it is lost, \
-                      delete the resource in Orthanc and ask its source to send it again";
-        let missing = Problem { object: Some(object), advice: Some(advice.to_owned()), ..Problem::missing() };
         let local = self.storage.local().cloned();
+        // What is pending elsewhere is not in the bucket yet.
+        let elsewhere = match local {
+            Some(_) => {
+                "if other Orthancs have the same index, call POST /object-storage/flush of each, and verify again; "
+            }
+            None => "",
+        };
+        let advice = format!(
+            "{elsewhere}restore the object from a version, a soft-deleted copy or a backup of the bucket; if it is lost, \
+             delete the resource in Orthanc and ask its source to send it again"
+        );
+        let missing = Problem { object: Some(object), advice: Some(advice), ..Problem::missing() };
         let damaged = blocking(move || local.and_then(|local| local.quarantined_file(&attachment))).await;
         if let Some(path) = damaged {
             let error = format!("it was found damaged before it was uploaded, and is in {}", path.display());
             return Problem { error, ..missing };
         }
+        if let Some(path) = self.cached_file(indexed).await {
+            let error = format!("{}, and a copy is in the cache: {path}", missing.error);
+            let advice = "copy this file to another folder now, before it is evicted; then store it in the bucket under \
+                          the object's name, or restore the object from a version or a backup of the bucket";
+            return Problem { error, advice: Some(advice.to_owned()), ..missing };
+        }
         match self.storage.objects().hint(&attachment, Seeker::Verification).await {
             Some(hint) => Problem { error: format!("{}, but {hint}", missing.error), ..missing },
             None => missing,
         }
+    }
+
+    /// The file of an attachment in the cache, which may be the last copy.
+    async fn cached_file(&self, indexed: &Indexed) -> Option<String> {
+        let copies = self.storage.locate(&indexed.attachment, RECOGNIZE_LEN as u64).await.ok()?;
+        copies.into_iter().find(|copy| copy.side == Side::Cache).map(|copy| copy.head.name)
     }
 
     /// Verifies one copy.
@@ -251,25 +317,29 @@ impl Check {
             Ok(None) => return Found::Gone,
             Err(error) => return Found::Problem(not_checked(&error)),
         };
+        // A re-encryption may replace it.
+        let is_replaced = described.name != copy.head.name
+            || Version::Object(described.version.as_deref().map(Arc::from)) != copy.head.version;
         if described.md5.is_some_and(|other| other != md5) {
+            if is_replaced {
+                return Found::Gone;
+            }
             return Found::Problem(copy::wrong_md5(copy, "the checksum that the server has of it"));
         }
-        if described.md5.is_some() || described.possible_md5 == Some(md5) {
+        if described.md5.is_some() {
             return Found::Right;
         }
-        if described.possible_md5.is_none()
-            || copy.is_archived()
-            || self.e_tags_differ.load(Ordering::Relaxed)
-        {
+        if described.possible_md5 == Some(md5) {
+            self.e_tags.note_equal();
+            return Found::Right;
+        }
+        if described.possible_md5.is_none() || copy.is_archived() || self.e_tags.are_useless() {
             return Found::NotComparable;
         }
         // Either the object is another one, or the server's ETags are no MD5s, which only the content can tell.
         let found = self.content(indexed, copy).await;
-        if found == Found::Right && !self.e_tags_differ.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                "the server's ETags are not the MD5s of objects, perhaps because it encrypts them: the depth \"checksum\" \
-                 cannot compare them"
-            );
+        if found == Found::Right && !is_replaced {
+            self.e_tags.note_other();
         }
         found
     }
@@ -341,6 +411,11 @@ enum Found {
     /// Nothing is wrong, but there is less to compare than the depth asks for.
     NotComparable,
     Problem(Problem),
+}
+
+/// Whether a copy is right, but cannot be read with the present keys and formats.
+fn is_of_other_time(problem: &Problem) -> bool {
+    matches!(problem.kind, copy::UNKNOWN_KEY | copy::NOT_READABLE)
 }
 
 /// An attachment of which nothing is known.

@@ -5,6 +5,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use chrono::{Local, TimeDelta};
+use fake_cloud::{Fault, FaultRule, Odd};
 use real_orthanc::rest::Uploaded;
 use serde_json::{Value, json};
 
@@ -23,6 +24,7 @@ tests! {
         copies_on_both_sides_are_verified,
         requests_are_checked;
     Newest:
+        other_etags_hide_no_damage,
         verification_follows_its_schedule,
 }
 
@@ -113,6 +115,25 @@ fn each_depth_finds_what_it_can<C: Cloud>() -> Result<()> {
         let broken = expected.iter().map(|(uuid, _)| uuid).collect::<BTreeSet<_>>().len();
         ensure!(summary["VerifiedAttachments"] == ATTACHMENTS - broken, "{summary:#}");
         ensure!(summary["Failures"] == broken && summary["Depth"] == name, "{summary:#}");
+    }
+    Ok(())
+}
+
+fn other_etags_hide_no_damage<C: Cloud>() -> Result<()> {
+    let fixture = Fixture::<C>::start()?;
+    let sent = upload(&fixture, 1, 4)?;
+    let objects = objects_of(&fixture, &sent)?;
+    change(&fixture, &objects[0].0, |bytes| bytes[4000] ^= 4)?;
+    let opaque = FaultRule::new(Fault::Odd(Odd::OpaqueEtag)).on(request::HEAD).key(&objects[1].0);
+    let opaque = fixture.bucket.faults().push(opaque.times(usize::MAX));
+    let damaged = [(objects[0].1.clone(), "wrong-checksum".to_owned())].into();
+    // What the first run has found out about ETags must not matter in the second.
+    for run_number in 1..=2 {
+        let report = run(&fixture, "verify", &depth("checksum"))?;
+        expect_findings(&report, &damaged).with_context(|| format!("run {run_number}"))?;
+        let summary = &report["Summary"];
+        ensure!(summary["VerifiedAttachments"] == 3 && summary["NotComparable"] == 0, "{summary:#}");
+        ensure!(opaque.fired() == run_number, "{} requests", opaque.fired());
     }
     Ok(())
 }
