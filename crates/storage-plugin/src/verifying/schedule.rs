@@ -192,12 +192,8 @@ impl Scheduler {
 
     fn control(&self, id: &str, action: &str) -> Result<(), String> {
         tracing::info!("scheduled verification: {action} job {id}");
-        let path = format!("/jobs/{id}/{action}");
-        let post = || self.verifier.context.orthanc.rest_post(&path, b"{}");
-        match self.host.stop.call(post) {
-            None | Some(Ok(_)) => Ok(()),
-            Some(Err(error)) => Err(error.to_string()),
-        }
+        let Some(alarm) = &self.host.alarm else { return Ok(()) };
+        alarm.control(id, action).map(drop).map_err(|error| error.to_string())
     }
 }
 
