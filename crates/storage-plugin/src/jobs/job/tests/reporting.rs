@@ -186,3 +186,24 @@ fn paused_job_keeps_what_is_missing() {
         page.findings.iter().map(|found| fake::number(found["Resource"].as_str().unwrap())).collect();
     assert!(found.iter().copied().eq(0..100), "each once, in their order: {found:?}");
 }
+
+#[test]
+fn last_report_that_fits_is_found() {
+    let mut fake = Fake::new([1, 1, 1]);
+    let _folder = with_reports(&mut fake);
+    for number in 0..3 {
+        let mut job = job(&fake, &patient());
+        job.watch().set_job_id(&number.to_string());
+        finish(&mut job);
+    }
+    let reports = fake.host.reports.clone().unwrap();
+    let read = Mutex::new(Vec::new());
+    let fits = |summary: &Value| {
+        read.lock().push(summary["JobId"].clone());
+        summary["JobId"] == "1"
+    };
+    let found = reports.last(&["Fake"], fits).unwrap().unwrap();
+    assert_eq!(found["JobId"], "1");
+    assert_eq!(*read.lock(), ["2", "1"], "no earlier one is read");
+    assert_eq!(reports.last(&["Other"], |_| true).unwrap(), None);
+}
