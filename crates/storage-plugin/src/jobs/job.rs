@@ -177,7 +177,8 @@ impl StorageJob {
 
     fn end_run(&mut self) {
         if let Some(run) = self.run.take() {
-            run.end(&self.host);
+            let bench = Bench { host: &self.host, work: &*self.work, recorder: self.watch.recorder.as_ref() };
+            run.end(&bench, &mut self.progress);
         }
     }
 }

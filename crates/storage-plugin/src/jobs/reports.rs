@@ -53,22 +53,33 @@ impl Reports {
     ///
     /// If the state directory cannot be read.
     pub(crate) fn list(&self) -> Result<Vec<Value>, ReportsError> {
-        let mut names = self.names()?;
-        names.sort_unstable_by(|(_, one), (_, other)| begun(other).cmp(begun(one)));
-        Ok(names.iter().filter_map(|(folder, name)| summary(&folder.join(format!("{name}.json")))).collect())
+        Ok(self.summaries(None)?.collect())
     }
 
-    /// How many copies the last job for the whole archive has found in each form; `None` before there was one.
+    /// The last summary of one of these job types that `fits`. Reads no earlier ones.
     ///
     /// # Errors
     ///
     /// As [`list`](Self::list).
-    pub(crate) fn census(&self) -> Result<Option<Value>, ReportsError> {
-        let is_census = |summary: &&Value| {
+    pub(crate) fn last(
+        &self,
+        job_types: &[&str],
+        fits: impl Fn(&Value) -> bool,
+    ) -> Result<Option<Value>, ReportsError> {
+        Ok(self.summaries(Some(job_types))?.find(fits))
+    }
+
+    /// How many copies the last job of these types for the whole archive has found in each form; `None` before there was
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list).
+    pub(crate) fn census(&self, job_types: &[&str]) -> Result<Option<Value>, ReportsError> {
+        let is_census = |summary: &Value| {
             summary["Everything"] == true && summary["State"] == "Success" && summary["Forms"].is_array()
         };
-        let list = self.list()?;
-        Ok(list.iter().find(is_census).map(|summary| {
+        Ok(self.last(job_types, is_census)?.map(|summary| {
             json!({"JobId": summary["JobId"], "Started": summary["Started"], "Forms": summary["Forms"]})
         }))
     }
@@ -135,10 +146,7 @@ impl Reports {
 
     /// Deletes the oldest reports of a type, so that another one is not too many.
     pub(super) fn make_room(&self, job_type: &str) -> Result<(), ReportsError> {
-        let mut names = self.names()?;
-        names.retain(|(_, name)| name.split('-').next() == Some(job_type));
-        names.sort_unstable_by(|(_, one), (_, other)| begun(other).cmp(begun(one)));
-        for (folder, name) in names.into_iter().skip(KEPT - 1) {
+        for (folder, name) in self.sorted(Some(&[job_type]))?.into_iter().skip(KEPT - 1) {
             for extension in ["jsonl", "json"] {
                 let path = folder.join(format!("{name}.{extension}"));
                 match fs::remove_file(&path) {
@@ -150,6 +158,24 @@ impl Reports {
             }
         }
         Ok(())
+    }
+
+    /// The summaries of all reports, or of those of some job types, the last ones first. Each is read when it is asked for.
+    fn summaries(&self, job_types: Option<&[&str]>) -> Result<impl Iterator<Item = Value>, ReportsError> {
+        let sorted = self.sorted(job_types)?.into_iter();
+        Ok(sorted.filter_map(|(folder, name)| summary(&folder.join(format!("{name}.json")))))
+    }
+
+    /// The folder and the name of each report, or of those of some job types, the last ones first.
+    fn sorted(&self, job_types: Option<&[&str]>) -> Result<Vec<(PathBuf, String)>, ReportsError> {
+        let mut names = self.names()?;
+        let is_of = |name: &str| {
+            let job_type = name.split('-').next().unwrap_or_default();
+            job_types.is_none_or(|job_types| job_types.contains(&job_type))
+        };
+        names.retain(|(_, name)| is_of(name));
+        names.sort_unstable_by(|(_, one), (_, other)| begun(other).cmp(begun(one)));
+        Ok(names)
     }
 
     /// The folder and the name of each report.
