@@ -134,3 +134,18 @@ fn job_waits_without_work_until_attachments_are_due() {
     assert_eq!(finish(&mut job).result, JobStep::Success);
     assert_eq!(fake.second.lock().as_ref().unwrap().handled, [0, 1, 2]);
 }
+
+#[test]
+fn job_that_was_cancelled_while_it_waited_starts_again() {
+    let fake = Fake::new([1, 1, 40]);
+    *fake.second.lock() = Some(Second { later: [20].into(), handled: Vec::new() });
+    let mut job = job(&fake, &patient());
+    while job.content()["WaitingFor"].is_null() {
+        assert_eq!(job.step(), JobStep::Continue);
+    }
+    // Orthanc has paused the job meanwhile, cancels it without stopping it, and then resubmits it.
+    job.reset();
+    fake.handled.lock().clear();
+    assert_eq!(finish(&mut job).result, JobStep::Success);
+    assert!(fake.handled_once(0..40));
+}
