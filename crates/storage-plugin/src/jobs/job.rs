@@ -230,6 +230,8 @@ impl Job for StorageJob {
     }
 
     fn reset(&mut self) {
+        // Orthanc cancels a paused job without stopping it, and one that waits has kept its position.
+        self.end_run();
         if !self.gave_up {
             self.progress = Progress::new(self.work.counters());
         }

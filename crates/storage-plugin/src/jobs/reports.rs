@@ -2,7 +2,7 @@
 //! it has found, `{name}.jsonl`, a JSON object on each line.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, ErrorKind, Write as _};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use hybrid::StateDirectory;
@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 const KEPT: usize = 20;
 /// The folder of the reports, in each numbered folder of the state directory.
 const FOLDER: &str = "reports";
+/// Size of the largest summary that is read, in bytes. Those that are written have a few thousand.
+const LARGEST_SUMMARY: u64 = 1 << 20;
 
 /// The reports of jobs.
 #[derive(Debug)]
@@ -97,7 +99,7 @@ impl Reports {
         let Some((folder, name, summary)) = of_job.next() else { return Ok(None) };
         let path = folder.join(format!("{name}.jsonl"));
         let read = |error| ReportsError::Read { path: path.clone(), error };
-        let file = match File::open(&path) {
+        let file = match open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Ok(Some(Page { summary, findings: Vec::new() }));
             }
@@ -124,7 +126,7 @@ impl Reports {
             }
             let path = folder.join(format!("{name}.jsonl"));
             let read = |error| ReportsError::Read { path: path.clone(), error };
-            let file = match File::open(&path) {
+            let file = match open(&path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 file => file.map_err(read)?,
             };
@@ -210,9 +212,19 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, ReportsError> {
     }
 }
 
-/// A summary; `None` if it was cut off by a power failure, or is being deleted.
+/// Opens a file to read it. Anything else is taken to be missing: a pipe would block.
+fn open(path: &Path) -> io::Result<File> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(ErrorKind::NotFound.into());
+    }
+    File::open(path)
+}
+
+/// A summary; `None` if it was cut off by a power failure, is being deleted, or is not one.
 pub(super) fn summary(path: &Path) -> Option<Value> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    let mut content = Vec::new();
+    open(path).ok()?.take(LARGEST_SUMMARY).read_to_end(&mut content).ok()?;
+    serde_json::from_slice(&content).ok()
 }
 
 /// Replaces a summary, so that it is complete after a power failure.
@@ -224,5 +236,9 @@ pub(super) fn write_summary(path: &Path, summary: &Value) -> Result<(), ReportsE
         file.sync_all()?;
         fs::rename(&temporary, path)
     };
-    write().map_err(|error| ReportsError::Write { path: path.to_owned(), error })
+    write().map_err(|error| {
+        // It would stay empty on a full disk.
+        drop(fs::remove_file(&temporary));
+        ReportsError::Write { path: path.to_owned(), error }
+    })
 }

@@ -53,13 +53,19 @@ impl Routes {
             start_move(&mover, Task::Prefetch, request)
         })?;
         let reencryption = routes.reencryption.clone();
-        orthanc.register_rest("/object-storage/reencrypt", move |request| reencryption.start(request))?;
+        let server = orthanc.clone();
+        orthanc.register_rest("/object-storage/reencrypt", move |request| {
+            reencryption.start(&server, request)
+        })?;
         let finder = routes.finder.clone();
         let server = orthanc.clone();
         orthanc
             .register_rest("/object-storage/orphans", move |request| start_find(&server, &finder, request))?;
         let restorer = routes.restorer.clone();
-        orthanc.register_rest("/object-storage/restore", move |request| start_restore(&restorer, request))?;
+        let server = orthanc.clone();
+        orthanc.register_rest("/object-storage/restore", move |request| {
+            start_restore(&server, &restorer, request)
+        })?;
         let status = Arc::clone(&routes);
         orthanc.register_rest("/object-storage/status", move |request| {
             only_get(request)?;

@@ -231,3 +231,40 @@ fn last_report_that_fits_is_found() {
     assert_eq!(*read.lock(), ["2", "1"], "no earlier one is read");
     assert_eq!(reports.last(&["Other"], |_| true).unwrap(), None);
 }
+
+#[test]
+fn job_that_was_cancelled_while_it_waited_starts_again() {
+    let fake = Fake::new([1, 1, 40]);
+    *fake.second.lock() = Some(Second { later: [20].into(), handled: Vec::new() });
+    let mut job = job(&fake, &patient());
+    while job.content()["WaitingFor"].is_null() {
+        assert_eq!(job.step(), JobStep::Continue);
+    }
+    // Orthanc has paused the job meanwhile, cancels it without stopping it, and then resubmits it.
+    job.reset();
+    fake.handled.lock().clear();
+    assert_eq!(finish(&mut job).result, JobStep::Success);
+    assert!(fake.handled_once(0..40));
+}
+
+#[test]
+#[cfg(unix)]
+fn foreign_files_are_no_reports() {
+    let mut fake = Fake::new([1, 1, 1]);
+    let folder = with_reports(&mut fake);
+    let mut job = job(&fake, &patient());
+    job.watch().set_job_id("JOB");
+    finish(&mut job);
+    let reports = folder.path().join("0/reports");
+    let path = |name: &str| reports.join(name);
+    std::fs::create_dir(path("folder.json")).unwrap();
+    std::os::unix::fs::symlink(path("loop.json"), path("loop.json")).unwrap();
+    std::fs::write(path("other.json"), [0xff]).unwrap();
+    std::fs::File::create(path("large.json")).unwrap().set_len(1 << 40).unwrap();
+    // Reading a pipe without a writer would last for ever.
+    let made = std::process::Command::new("mkfifo").arg(path("pipe.json")).status().unwrap();
+    assert!(made.success());
+    let list = fake.host.reports.clone().unwrap().list().unwrap();
+    assert_eq!(list.len(), 1, "{list:?}");
+    assert_eq!(list[0]["JobId"], "JOB");
+}
