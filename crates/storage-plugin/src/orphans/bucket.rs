@@ -1,5 +1,6 @@
 //! What the list of the bucket says.
 
+use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
 use bucket::{ListedObject, ObjectStorage};
@@ -24,10 +25,11 @@ pub(super) struct Bucket {
     pub(super) oldest: Option<SystemTime>,
     /// The attachments in the index whose objects were stored last.
     pub(super) newest: Vec<(SystemTime, AttachmentUuid)>,
-    /// Attachments that were in the index, according to the marker of its database.
-    pub(super) missing: Vec<AttachmentUuid>,
-    /// One of these that has an object.
-    pub(super) lost: Option<AttachmentUuid>,
+    /// Attachments that were in the index, or in that of another database of which this one is a copy, according to the
+    /// markers with these ids.
+    pub(super) missing: HashMap<AttachmentUuid, String>,
+    /// Those of these that have an object.
+    pub(super) lost: BTreeMap<AttachmentUuid, String>,
     /// Orphans that the search before has found too.
     pub(super) candidates: Vec<Orphan>,
 }
@@ -60,8 +62,8 @@ impl Bucket {
                 handled.counts.push(("PendingDeletions", 1));
                 continue;
             }
-            if self.missing.contains(&uuid) {
-                self.lost = Some(uuid);
+            if let Some(id) = self.missing.remove(&uuid) {
+                self.lost.insert(uuid, id);
             }
             if object.modified > limit {
                 handled.counts.push(("YoungObjects", 1));

@@ -2,10 +2,13 @@
 //! `.orthanc-object-storage/databases/{id}` below the root path.
 //!
 //! The id is a random number in a property of Orthanc's database. Orthancs that share a database have properties of their
-//! own, and so an id each. Therefore a marker also names some attachments: it is one of this database if one of these is
-//! in the index. It also has the number of the database's last change, which shows that an older copy was restored.
+//! own, and so an id each; a database that is restored on another machine has a new one. Therefore a marker also names some
+//! attachments: it is one of this database, or of a copy of it, if one of these is in the index. Which of both it is, the
+//! number and the date of the database's last change show (see [`Past`]).
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bucket::{ObjectStorage, RetryPolicy, StorageError};
@@ -49,6 +52,14 @@ pub(crate) trait Database: fmt::Debug + Send + Sync {
     ///
     /// Why Orthanc does not say it.
     fn last_change(&self) -> Result<Option<u64>, CatalogError>;
+
+    /// The date of the change with this number; `None` if Orthanc does not have that change: it deletes the changes of a
+    /// resource with the resource.
+    ///
+    /// # Errors
+    ///
+    /// Why Orthanc does not say it.
+    fn date_of_change(&self, number: u64) -> Result<Option<String>, CatalogError>;
 }
 
 /// Orthanc until it stops, without the runtime, so that tasks can hold it.
@@ -94,6 +105,15 @@ impl Database for Server {
         let answer = Catalog::new(self.clone()).get(&format!("/changes?since={}&limit=1", i64::MAX))?;
         Ok(answer.and_then(|answer| answer["Last"].as_u64()))
     }
+
+    fn date_of_change(&self, number: u64) -> Result<Option<String>, CatalogError> {
+        let Some(before) = number.checked_sub(1) else { return Ok(None) };
+        let answer = Catalog::new(self.clone()).get(&format!("/changes?since={before}&limit=1"))?;
+        let answer = answer.unwrap_or_default();
+        let change = &answer["Changes"][0];
+        let date = change["Date"].as_str().filter(|_| change["Seq"] == number);
+        Ok(date.map(str::to_owned))
+    }
 }
 
 /// Whether a text is an id. Other text must not become part of an object's name.
@@ -108,6 +128,8 @@ pub(super) struct Marker {
     pub(super) attachments: Vec<AttachmentUuid>,
     /// The number of the database's last change. It only grows, except if an older copy of the database is restored.
     pub(super) changes: Option<u64>,
+    /// The date of that change, if Orthanc has it.
+    pub(super) changed_at: Option<String>,
     /// Whether an older copy has been noticed.
     pub(super) is_older: bool,
 }
@@ -120,6 +142,7 @@ impl Marker {
         Self {
             attachments: list.filter_map(|uuid| AttachmentUuid::new(uuid.as_str()?).ok()).collect(),
             changes: content["Changes"].as_u64(),
+            changed_at: content["Changed"].as_str().map(str::to_owned),
             is_older: content["Older"].as_bool().unwrap_or_default(),
         }
     }
@@ -133,67 +156,146 @@ impl Marker {
             "Written": Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
             "Attachments": attachments,
             "Changes": self.changes,
+            "Changed": self.changed_at,
             "Older": self.is_older,
         });
         format!("{content}\n").into()
     }
 
-    /// Why the database, whose last change has this number, seems to be an older copy of the one that the marker is about.
-    fn evidence(&self, changes: Option<u64>) -> Option<String> {
-        match (self.changes, changes) {
-            (Some(before), Some(now)) if now < before => {
-                Some(format!("its last change has the number {now}, and had {before} before"))
-            }
-            _ => self.is_older.then(|| "this was noticed earlier".to_owned()),
+    /// Compares the database that the marker is about with the one that Orthanc has now.
+    ///
+    /// # Errors
+    ///
+    /// If Orthanc does not say which changes it has.
+    fn past(&self, database: &dyn Database, changes: Option<u64>) -> Result<Past, CatalogError> {
+        if self.is_older {
+            return Ok(Past::Other("this was noticed earlier".to_owned()));
         }
+        let Some(before) = self.changes else { return Ok(Past::Unknown) };
+        if let Some(now) = changes.filter(|now| *now < before) {
+            return Ok(Past::Other(format!("its last change has the number {now}, and had {before} before")));
+        }
+        let Some(date_before) = &self.changed_at else { return Ok(Past::Unknown) };
+        Ok(match database.date_of_change(before)? {
+            Some(date) if date == *date_before => Past::Same,
+            Some(date) => Past::Other(format!("its change {before} is of {date}, and was of {date_before}")),
+            None => Past::Unknown,
+        })
     }
+}
+
+/// What a marker shows about the database that Orthanc has now.
+///
+/// Not the attachments that have vanished from the index decide alone: another Orthanc on the same database may have
+/// deleted them, with objects that wait for its `DeletionDelay`, or that a deletion has left behind. Nor does the number
+/// of the last change: a copy of the database has further changes of its own, and soon more than the marker knows. But a
+/// copy never makes the same change at the same second.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) enum Past {
+    /// It has the last change that the marker is about. What the marker names was in it, and has been deleted since if it
+    /// is not in the index.
+    Same,
+    /// Orthanc does not have that change any more. What the marker names and the index lacks may have been deleted, or
+    /// never have been in this database: if it has an object, nothing is deleted until the object is gone.
+    #[default]
+    Unknown,
+    /// It is an older copy, or a copy that has changed apart; and why.
+    Other(String),
+}
+
+/// A marker in the bucket.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Known {
+    /// The id of its database.
+    pub(super) id: String,
+    pub(super) marker: Marker,
+    pub(super) past: Past,
 }
 
 /// What the markers in the bucket say.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Markers {
     /// That of Orthanc's database.
-    pub(super) own: Marker,
-    /// Those of other ids, by their names.
-    others: Vec<(String, Marker)>,
+    pub(super) own: Known,
+    /// Those of other ids.
+    others: Vec<Known>,
+    /// The number of the last change of Orthanc's database.
+    pub(super) changes: Option<u64>,
+    /// The date of that change.
+    pub(super) changed_at: Option<String>,
 }
 
 impl Markers {
     /// Reads all markers. Writes that of the database `id` if it is missing.
-    pub(super) async fn read(objects: &ObjectStorage, id: &str) -> Result<Self, StorageError> {
+    pub(super) async fn read(
+        objects: &ObjectStorage,
+        id: &str,
+        database: Arc<dyn Database>,
+    ) -> Result<Self, MarkerError> {
         let policy = objects.retry();
         let names = objects.notes(FOLDER, MOST).await?;
         if !names.iter().any(|name| name == id) {
             objects.create_note(&note(id), Marker::default().content(id), policy).await?;
         }
-        let mut markers = Self::default();
+        let mut markers = Self { own: Known { id: id.to_owned(), ..Known::default() }, ..Self::default() };
         for name in names {
             let content = objects.read_note(&note(&name), policy).await?;
             let marker = content.as_deref().map(Marker::read).unwrap_or_default();
             if name == id {
-                markers.own = marker;
+                markers.own.marker = marker;
             } else {
-                markers.others.push((name, marker));
+                markers.others.push(Known { id: name, marker, past: Past::Unknown });
             }
         }
-        Ok(markers)
+        // Another Orthanc on the same database may write its marker now. Each change in a marker that has been read is one
+        // that the database has by now.
+        Ok(off_the_runtime(move || markers.compared(&*database)).await?)
+    }
+
+    /// Compares all markers with the database.
+    fn compared(mut self, database: &dyn Database) -> Result<Self, CatalogError> {
+        self.changes = database.last_change()?;
+        self.changed_at = self.changes.map(|number| database.date_of_change(number)).transpose()?.flatten();
+        for known in self.others.iter_mut().chain([&mut self.own]) {
+            known.past = known.marker.past(database, self.changes)?;
+        }
+        Ok(self)
     }
 
     /// The name of a marker in messages that is not of the database whose attachments are in `index`.
     pub(super) fn of_another(&self, objects: &ObjectStorage, index: &Index) -> Option<String> {
-        let is_another =
-            |(_, marker): &&(String, Marker)| !marker.attachments.iter().any(|uuid| index.contains(uuid));
-        self.others.iter().find(is_another).map(|(name, _)| marker_url(objects, name))
+        let another = self.others.iter().find(|known| !known.overlaps(index));
+        another.map(|known| marker_url(objects, &known.id))
     }
 
-    /// The attachments in the database's own marker that are not in `index`.
-    pub(super) fn missing(&self, index: &Index) -> Vec<AttachmentUuid> {
-        self.own.attachments.iter().filter(|uuid| !index.contains(uuid)).copied().collect()
+    /// The markers of the database whose attachments are in `index`, and of its copies.
+    pub(super) fn related<'a>(&'a self, index: &'a Index) -> impl Iterator<Item = &'a Known> {
+        [&self.own].into_iter().chain(self.others.iter().filter(|known| known.overlaps(index)))
     }
 
-    /// See [`Marker::evidence`].
-    pub(super) fn evidence(&self, changes: Option<u64>) -> Option<String> {
-        self.own.evidence(changes)
+    /// The attachments that are not in `index`, although the database, or one of which it is a copy, has had them; with the
+    /// id in the marker.
+    pub(super) fn missing(&self, index: &Index) -> HashMap<AttachmentUuid, String> {
+        let is_unknown = |known: &&Known| known.past == Past::Unknown;
+        let missing_in = |known: &Known| {
+            let missing = known.marker.attachments.iter().filter(|uuid| !index.contains(uuid));
+            missing.map(|uuid| (*uuid, known.id.clone())).collect::<Vec<_>>()
+        };
+        self.related(index).filter(is_unknown).flat_map(missing_in).collect()
+    }
+
+    /// Why the database seems to be a copy, according to the changes that it has; with the id in the marker.
+    pub(super) fn evidence<'a>(&'a self, index: &'a Index) -> Option<(String, &'a str)> {
+        self.related(index).find_map(|known| match &known.past {
+            Past::Other(evidence) => Some((evidence.clone(), known.id.as_str())),
+            Past::Same | Past::Unknown => None,
+        })
+    }
+}
+
+impl Known {
+    fn overlaps(&self, index: &Index) -> bool {
+        self.marker.attachments.iter().any(|uuid| index.contains(uuid))
     }
 }
 
@@ -232,9 +334,9 @@ pub(crate) async fn keep_marker(server: Server, objects: ObjectStorage) {
     }
 }
 
-/// Why the marker could not be written.
+/// Why markers could not be read or written.
 #[derive(Debug, thiserror::Error)]
-enum MarkerError {
+pub(super) enum MarkerError {
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     #[error(transparent)]
@@ -244,13 +346,20 @@ enum MarkerError {
 /// Writes the marker with the number of the last change, unless the database seems to be an older copy: that is noted.
 async fn ensure_marker(server: &Server, objects: &ObjectStorage) -> Result<(), MarkerError> {
     let asked = server.clone();
-    let (id, changes) = off_the_runtime(move || Ok((asked.id()?, asked.last_change()?))).await?;
+    let id = off_the_runtime(move || asked.id()).await?;
     let content = objects.read_note(&note(&id), RetryPolicy::default()).await?;
     let mut marker = content.as_deref().map(Marker::read).unwrap_or_default();
     if marker.is_older {
         return Ok(());
     }
-    if let Some(evidence) = marker.evidence(changes) {
+    let (asked, read) = (server.clone(), marker.clone());
+    let (past, changes, changed_at) = off_the_runtime(move || {
+        let changes = asked.last_change()?;
+        let changed_at = changes.map(|number| asked.date_of_change(number)).transpose()?.flatten();
+        Ok((read.past(&asked, changes)?, changes, changed_at))
+    })
+    .await?;
+    if let Past::Other(evidence) = past {
         let url = marker_url(objects, &id);
         tracing::warn!(
             "Orthanc's database seems to be an older copy: {evidence}; orphans are not deleted until {url} is deleted"
@@ -263,6 +372,7 @@ async fn ensure_marker(server: &Server, objects: &ObjectStorage) -> Result<(), M
         marker.attachments = off_the_runtime(move || first_attachments(&Catalog::new(asked))).await?;
     }
     marker.changes = changes;
+    marker.changed_at = changed_at;
     Ok(write_marker(objects, &id, &marker).await?)
 }
 

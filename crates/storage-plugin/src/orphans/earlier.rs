@@ -14,8 +14,8 @@ use crate::jobs::{Reports, ReportsError};
 pub(super) struct Earlier(Vec<u64>);
 
 impl Earlier {
-    /// Reads the report of the last complete search of a job type in the bucket and root path `place`, with the database
-    /// `id`. `None` if there is none.
+    /// Reads the report of the last complete search of a job type in the bucket and root path `place`, with a database that
+    /// has one of these ids. `None` if there is none.
     ///
     /// # Errors
     ///
@@ -24,10 +24,12 @@ impl Earlier {
         reports: &Reports,
         job_type: &str,
         place: &str,
-        id: &str,
+        ids: &[&str],
     ) -> Result<Option<Self>, ReportsError> {
         let is_complete = |summary: &Value| {
-            summary["State"] == "Success" && summary["Place"] == place && summary["Database"] == id
+            summary["State"] == "Success"
+                && summary["Place"] == place
+                && ids.iter().any(|id| summary["Database"] == *id)
         };
         let Some(summary) = reports.last(&[job_type], is_complete)? else { return Ok(None) };
         let mut found = Vec::new();

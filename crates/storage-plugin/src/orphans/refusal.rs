@@ -20,10 +20,11 @@ pub(super) enum Refusal {
         "Orthanc's index has no attachments: if it is lost, restore it, since the bucket has what it is about"
     )]
     EmptyIndex,
-    /// The index is an older one.
+    /// The index is an older one, or that of a copy.
     #[error(
-        "Orthanc's database seems to be an older copy, so that the bucket has attachments that it does not know: \
-         {evidence}; if it is to stay, delete {marker}"
+        "Orthanc's database seems to be an older copy, or a copy of one that is still used, so that the bucket has \
+         attachments that it does not know: {evidence}; if what only the other database knows can be deleted, delete \
+         {marker}"
     )]
     OlderIndex { evidence: String, marker: String },
     /// There are more orphans than objects of attachments.

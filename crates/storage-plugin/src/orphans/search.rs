@@ -1,5 +1,6 @@
 //! One search, in portions.
 
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bucket::{ListPage, Listing, StorageError};
@@ -8,7 +9,7 @@ use storage_layout::AttachmentUuid;
 
 use super::JOB_TYPE;
 use super::bucket::Bucket;
-use super::database::{Marker, Markers, marker_url, write_marker};
+use super::database::{Known, Marker, MarkerError, Markers, Past, marker_url, write_marker};
 use super::earlier::Earlier;
 use super::findings;
 use super::index::Index;
@@ -54,8 +55,6 @@ pub(super) struct Search {
     stage: Stage,
     /// The id of Orthanc's database; or why it is not known, or cannot be compared with others.
     database: Result<String, String>,
-    /// The number of the database's last change.
-    changes: Option<u64>,
     markers: Markers,
     earlier: Option<Earlier>,
     /// Attachments whose deletion or upload is pending, sorted.
@@ -71,7 +70,9 @@ pub(super) struct Search {
 enum Stage {
     /// The index is being read.
     Index,
-    Markers(Task<Result<Markers, StorageError>>),
+    /// The pending deletions and uploads are being read.
+    Busy(StoredFiles),
+    Markers(Task<Result<Markers, MarkerError>>),
     Pages(Task<(Listing, Result<Option<ListPage>, StorageError>)>),
     Files(FileListing),
     StateFiles(StoredFiles),
@@ -90,7 +91,6 @@ impl Search {
             index: Index::default(),
             stage: Stage::Index,
             database: Err(String::new()),
-            changes: None,
             markers: Markers::default(),
             earlier: None,
             busy: Vec::new(),
@@ -110,18 +110,16 @@ impl Search {
         let stage = std::mem::replace(&mut self.stage, Stage::Done);
         self.stage = match stage {
             Stage::Index => self.after_index(finder, facts)?,
+            Stage::Busy(mut files) => match files.next_folder()? {
+                Some(found) => {
+                    self.busy.extend(found.iter().map(|file| file.uuid.to_u128()));
+                    Stage::Busy(files)
+                }
+                None => self.after_busy(finder, facts)?,
+            },
             Stage::Markers(task) => match task.wait()? {
                 None => Stage::Markers(task),
-                Some(Ok(markers)) => {
-                    self.markers = markers;
-                    self.bucket.missing = self.markers.missing(&self.index);
-                    pages(finder, finder.storage.objects().list())
-                }
-                Some(Err(error)) => {
-                    // Nothing will be deleted. The list shows whether the bucket can be read.
-                    self.database = Err(error.to_string());
-                    pages(finder, finder.storage.objects().list())
-                }
+                Some(markers) => self.after_markers(markers, finder)?,
             },
             Stage::Pages(task) => match task.wait()? {
                 None => Stage::Pages(task),
@@ -173,27 +171,56 @@ impl Search {
         Ok(After::More(handled))
     }
 
-    /// Prepares what the objects are compared with.
+    /// Begins to read the pending deletions and uploads.
     fn after_index(&mut self, finder: &Finder, facts: &mut Facts) -> Result<Stage, JobError> {
         self.index.seal();
-        self.busy = busy(finder)?;
-        let asked = finder.database.id().and_then(|id| Ok((id, finder.database.last_change()?)));
-        self.database = match asked {
-            Ok((id, changes)) => {
-                self.changes = changes;
-                Ok(id)
-            }
-            Err(CatalogError::Stopped) => return Err(JobError::Stopped),
-            Err(error) => Err(error.to_string()),
-        };
-        let objects = finder.storage.objects().clone();
-        let Ok(id) = self.database.clone() else { return Ok(pages(finder, objects.list())) };
-        facts.database = Some(id.clone());
-        if let Some(reports) = &finder.host.reports {
-            self.earlier = Earlier::read(reports, JOB_TYPE, &objects.identity(), &id)?;
+        match &finder.state {
+            Some(state) => Ok(Stage::Busy(state.stored_files(&[StoredKind::Deleting, StoredKind::Pending])?)),
+            None => self.after_busy(finder, facts),
         }
-        let read = async move { Markers::read(&objects, &id).await };
+    }
+
+    /// Begins to read the markers.
+    fn after_busy(&mut self, finder: &Finder, facts: &mut Facts) -> Result<Stage, JobError> {
+        self.busy.sort_unstable();
+        let objects = finder.storage.objects().clone();
+        let id = match finder.database.id() {
+            Ok(id) => id,
+            Err(CatalogError::Stopped) => return Err(JobError::Stopped),
+            Err(error) => {
+                self.database = Err(error.to_string());
+                return Ok(pages(finder, objects.list()));
+            }
+        };
+        self.database = Ok(id.clone());
+        facts.database = Some(id.clone());
+        let database = Arc::clone(&finder.database);
+        let read = async move { Markers::read(&objects, &id, database).await };
         Ok(Stage::Markers(Task::spawn(finder.runtime.handle(), read)))
+    }
+
+    /// Prepares what the objects are compared with.
+    fn after_markers(
+        &mut self,
+        markers: Result<Markers, MarkerError>,
+        finder: &Finder,
+    ) -> Result<Stage, JobError> {
+        let objects = finder.storage.objects();
+        match markers {
+            Ok(markers) => self.markers = markers,
+            // Nothing will be deleted. The list shows whether the bucket can be read.
+            Err(error) => {
+                self.database = Err(error.to_string());
+                return Ok(pages(finder, objects.list()));
+            }
+        }
+        self.bucket.missing = self.markers.missing(&self.index);
+        if let Some(reports) = &finder.host.reports {
+            // Orthanc has another id after its machine or a port has changed.
+            let ids: Vec<_> = self.markers.related(&self.index).map(|known| known.id.as_str()).collect();
+            self.earlier = Earlier::read(reports, JOB_TYPE, &objects.identity(), &ids)?;
+        }
+        Ok(pages(finder, objects.list()))
     }
 
     fn take_page(&mut self, page: ListPage, finder: &Finder, facts: &mut Facts, handled: &mut Handled) {
@@ -274,10 +301,9 @@ impl Search {
 
     fn refusal(&self, finder: &Finder) -> Option<Refusal> {
         let objects = finder.storage.objects();
-        let id = match &self.database {
-            Ok(id) => id,
-            Err(error) => return Some(Refusal::UnknownDatabase(error.clone())),
-        };
+        if let Err(error) = &self.database {
+            return Some(Refusal::UnknownDatabase(error.clone()));
+        }
         if finder.host.reports.is_none() {
             return Some(Refusal::NoReports);
         }
@@ -287,34 +313,42 @@ impl Search {
         if self.index.len() == 0 {
             return Some(Refusal::EmptyIndex);
         }
-        if let Some(evidence) = self.evidence() {
+        if let Some((evidence, id)) = self.evidence() {
             return Some(Refusal::OlderIndex { evidence, marker: marker_url(objects, id) });
         }
-        let Bucket { orphans, known, .. } = self.bucket;
+        let &Bucket { orphans, known, .. } = &self.bucket;
         if orphans > known {
             return Some(Refusal::MostlyOrphans { orphans, known });
         }
         self.earlier.is_none().then_some(Refusal::FirstSearch)
     }
 
-    /// Why the index seems to be older than the one that the marker is about.
-    fn evidence(&self) -> Option<String> {
-        let of_object = self.bucket.lost.map(|uuid| {
-            format!(
+    /// Why the index seems to be older than the one that a marker is about, or to be one of a copy; with the id in the marker.
+    fn evidence(&self) -> Option<(String, &str)> {
+        let of_object = self.bucket.lost.iter().next().map(|(uuid, id)| {
+            let evidence = format!(
                 "there is an object of attachment {uuid}, which was in the index, and was not deleted since"
-            )
+            );
+            (evidence, id.as_str())
         });
-        of_object.or_else(|| self.markers.evidence(self.changes))
+        self.markers.evidence(&self.index).or(of_object)
     }
 
     /// Notes attachments in the marker of the database, or that the index is an older one.
     fn note(&mut self, finder: &Finder) -> Stage {
-        let mut attachments = self.index.sample(NEWEST);
-        attachments.extend(std::mem::take(&mut self.bucket.newest).into_iter().map(|(_, uuid)| uuid));
         let Ok(id) = self.database.clone() else { return Stage::Done };
-        let marker = match self.evidence() {
-            Some(_) => Marker { is_older: true, ..self.markers.own.clone() },
-            None => Marker { attachments, changes: self.changes, is_older: false },
+        let Known { marker: own, past, .. } = &self.markers.own;
+        let marker = match past {
+            Past::Other(_) => Marker { is_older: true, ..own.clone() },
+            // The marker is what shows it. This may end when another Orthanc carries out its deletions.
+            _ if self.bucket.lost.values().any(|of| *of == id) => return Stage::Done,
+            Past::Same | Past::Unknown => {
+                let mut attachments = self.index.sample(NEWEST);
+                let newest = std::mem::take(&mut self.bucket.newest);
+                attachments.extend(newest.into_iter().map(|(_, uuid)| uuid));
+                let Markers { changes, changed_at, .. } = self.markers.clone();
+                Marker { attachments, changes, changed_at, is_older: false }
+            }
         };
         let objects = finder.storage.objects().clone();
         let write = async move { write_marker(&objects, &id, &marker).await };
@@ -337,19 +371,6 @@ fn state_files(finder: &Finder) -> Result<Stage, StorageError> {
         Some(state) => Ok(Stage::StateFiles(state.stored_files(&KINDS)?)),
         None => Ok(Stage::Deciding),
     }
-}
-
-/// The attachments whose deletion or upload is pending.
-fn busy(finder: &Finder) -> Result<Vec<u128>, StorageError> {
-    let mut busy = Vec::new();
-    if let Some(state) = &finder.state {
-        let mut files = state.stored_files(&[StoredKind::Deleting, StoredKind::Pending])?;
-        while let Some(found) = files.next_folder()? {
-            busy.extend(found.iter().map(|file| file.uuid.to_u128()));
-        }
-    }
-    busy.sort_unstable();
-    Ok(busy)
 }
 
 pub(super) fn is_busy(busy: &[u128], uuid: &AttachmentUuid) -> bool {

@@ -1,5 +1,6 @@
 //! Searches in a bucket in memory, with a computed index.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,6 +15,8 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use storage_layout::{Attachment, ContentType, Layout};
 
+mod copies;
+
 use super::database::Database;
 use super::request::Parameters;
 use super::work::Finder;
@@ -23,9 +26,9 @@ use crate::jobs::{After, Family, Reports, Scope, StorageJob};
 use crate::runtime::Runtime;
 use crate::stop::Stop;
 
-/// The id, and the number of the last change.
+/// The id, the number of the last change, and the dates of some changes.
 #[derive(Debug)]
-struct FakeDatabase(Mutex<&'static str>, Mutex<Option<u64>>);
+struct FakeDatabase(Mutex<&'static str>, Mutex<Option<u64>>, Mutex<HashMap<u64, &'static str>>);
 
 impl Database for FakeDatabase {
     fn id(&self) -> Result<String, CatalogError> {
@@ -34,6 +37,10 @@ impl Database for FakeDatabase {
 
     fn last_change(&self) -> Result<Option<u64>, CatalogError> {
         Ok(*self.1.lock())
+    }
+
+    fn date_of_change(&self, number: u64) -> Result<Option<String>, CatalogError> {
+        Ok(self.2.lock().get(&number).map(|date| (*date).to_owned()))
     }
 }
 
@@ -66,7 +73,7 @@ impl Setup {
         let bucket = Bucket::new(options);
         let objects = ObjectStorage::new(bucket.clone(), Layout::default(), false, false);
         let objects = objects.with_key_vault_blobs();
-        let database = Arc::new(FakeDatabase(Mutex::new("1"), Mutex::new(Some(100))));
+        let database = Arc::new(FakeDatabase(Mutex::new("1"), Mutex::new(Some(100)), Mutex::default()));
         let finder = Finder {
             host,
             storage: HybridStorage::objects_only(objects.clone()),
