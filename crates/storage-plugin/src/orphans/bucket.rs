@@ -32,6 +32,10 @@ pub(super) struct Bucket {
     pub(super) lost: BTreeMap<AttachmentUuid, String>,
     /// Orphans that the search before has found too.
     pub(super) candidates: Vec<Orphan>,
+    /// Those among them that may be of Orthancs with other root paths, if there are any.
+    pub(super) shared: Vec<Orphan>,
+    /// Whether an Orthanc with another root path has attachments in the bucket.
+    pub(super) has_other_root: bool,
 }
 
 impl Bucket {
@@ -52,6 +56,7 @@ impl Bucket {
             handled.counts.push(("Objects", 1));
             let Some(NamedObject { uuid, kind }) = names.attachment_of(&object.name) else {
                 handled.counts.push(("ForeignObjects", 1));
+                self.has_other_root |= is_of_other_root(&object.name);
                 continue;
             };
             if index.contains(&uuid) {
@@ -72,14 +77,26 @@ impl Bucket {
             self.orphans += 1;
             handled.counts.extend([("OrphanObjects", 1), ("OrphanBytes", object.size)]);
             let url = storage.named_url(&object.name);
-            let is_candidate =
-                is_own(kind, &names) && earlier.is_some_and(|earlier| earlier.has(&url, &object));
+            let is_candidate = earlier.is_some_and(|earlier| earlier.has(&url, &object));
             let now = self.now.unwrap_or(object.modified);
             handled.problems.push(orphan_object(url, &uuid, &object, kind, now));
-            if is_candidate {
-                self.candidates.push(Orphan { uuid, object });
+            match kind {
+                _ if !is_candidate => {}
+                NameKind::Flat | NameKind::Legacy => self.candidates.push(Orphan { uuid, object }),
+                NameKind::KeyVault | NameKind::Sidecar => self.shared.push(Orphan { uuid, object }),
             }
         }
+    }
+
+    /// Gives up the blobs of the earlier plugin for Azure Key Vault if they may be of another Orthanc: that plugin stored
+    /// the blobs of all Orthancs in the root of the container, whatever their root paths. Returns what must be kept.
+    pub(super) fn keep_shared(&mut self, names: &ObjectNames) -> Vec<Orphan> {
+        let shared = std::mem::take(&mut self.shared);
+        if self.has_other_root || !names.root.join("").is_empty() {
+            return shared;
+        }
+        self.candidates.extend(shared);
+        Vec::new()
     }
 
     fn take_known(&mut self, uuid: AttachmentUuid, modified: SystemTime) {
@@ -93,11 +110,19 @@ impl Bucket {
     }
 }
 
-/// Whether an object is certainly of this Orthanc: blobs of the earlier plugin for Azure Key Vault are outside the root
-/// path, where those of other Orthancs may be.
-fn is_own(kind: NameKind, names: &ObjectNames) -> bool {
-    match kind {
-        NameKind::Flat | NameKind::Legacy => true,
-        NameKind::KeyVault | NameKind::Sidecar => names.root.join("").is_empty(),
-    }
+/// Whether a foreign object shows that an Orthanc with a root path uses the bucket.
+fn is_of_other_root(name: &str) -> bool {
+    let Some((folders, last)) = name.rsplit_once('/') else { return false };
+    let is_attachment = |name| ObjectNames::default().attachment_of(name).is_some();
+    is_attachment(last)
+        || is_legacy_below_folder(name)
+        || (folders.ends_with("/.orthanc-object-storage/databases") && !last.is_empty())
+}
+
+/// Whether a name is a folder, and a name in the legacy structure.
+fn is_legacy_below_folder(name: &str) -> bool {
+    let begin = name.rmatch_indices('/').nth(2).map(|(slash, _)| slash + 1);
+    begin.and_then(|begin| name.get(begin..)).is_some_and(|rest| {
+        ObjectNames::default().attachment_of(rest).is_some_and(|found| found.kind == NameKind::Legacy)
+    })
 }

@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use bucket::{ListedObject, StorageError};
-use hybrid::{StoredFile, StoredKind};
+use bucket::{ListedObject, ObjectStorage, StorageError};
+use hybrid::{Orphan, StoredFile, StoredKind};
 use serde_json::{Map, Value, json};
 use storage_layout::{AttachmentUuid, NameKind};
 
@@ -21,8 +21,9 @@ pub(super) fn orphan_object(
     let advice = match kind {
         NameKind::Flat | NameKind::Legacy => "delete it with {\"Delete\": true} in the next search",
         NameKind::KeyVault | NameKind::Sidecar => {
-            "delete it with {\"Delete\": true} in the next search; with a RootPath delete it yourself, since the earlier \
-             plugin for Azure Key Vault stored the blobs of all Orthancs in the root of the container"
+            "delete it with {\"Delete\": true} in the next search; if any Orthanc uses the container with a RootPath, delete \
+             it yourself, since the earlier plugin for Azure Key Vault stored the blobs of all Orthancs in the root of the \
+             container"
         }
     };
     orphan("orphan-object", url, uuid, object, now, advice)
@@ -69,6 +70,21 @@ pub(super) fn orphan_state_file(file: &StoredFile, now: SystemTime) -> Problem {
 pub(super) fn deleted(url: String, uuid: &AttachmentUuid) -> Problem {
     let error = format!("deleted, since it belonged to attachment {uuid}, which is not in Orthanc's index");
     Problem { object: Some(url), facts: fact_uuid(uuid), ..Problem::new("deleted", error) }
+}
+
+/// A blob of the earlier plugin for Azure Key Vault that may be of another Orthanc.
+pub(super) fn kept_shared(objects: &ObjectStorage, Orphan { uuid, object }: &Orphan) -> Problem {
+    let error = "it may belong to another Orthanc: the container is used with a RootPath, which the earlier plugin for Azure \
+                 Key Vault ignored";
+    let advice = "delete it yourself if no other Orthanc has its attachment";
+    let object = Some(objects.named_url(&object.name));
+    let facts = fact_uuid(uuid);
+    Problem {
+        object,
+        advice: Some(advice.to_owned()),
+        facts,
+        ..Problem::new("not-deleted", error.to_owned())
+    }
 }
 
 /// An orphan that could not be deleted.

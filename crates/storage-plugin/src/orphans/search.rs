@@ -285,6 +285,10 @@ impl Search {
             handled.problems.push(Problem::new("deletion-refused", refusal.to_string()));
             return self.note(finder);
         }
+        for kept in self.bucket.keep_shared(&finder.storage.objects().object_names()) {
+            handled.counts.push(("NotDeleted", 1));
+            handled.problems.push(findings::kept_shared(finder.storage.objects(), &kept));
+        }
         let objects = std::mem::take(&mut self.bucket.candidates);
         let files = std::mem::take(&mut self.files);
         // What is older than everything that the index knows may be of another database.

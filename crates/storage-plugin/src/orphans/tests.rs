@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use storage_layout::{Attachment, ContentType, Layout};
 
+mod bounds;
 mod copies;
 
 use super::database::Database;
@@ -171,7 +172,7 @@ fn orphans_of_two_searches_are_deleted_and_nothing_else() {
     let uuid = attachment(77).uuid;
     let orphans =
         [format!("{uuid}.json.enc"), format!("00/00/{uuid}"), format!("{uuid}-1"), format!("{uuid}-1.info")];
-    let foreign = ["readme".to_owned(), format!("{uuid}.bak"), format!("other/{uuid}.dcm")];
+    let foreign = ["readme".to_owned(), format!("{uuid}.bak"), "other/readme".to_owned()];
     orphans.iter().chain(&foreign).for_each(|name| setup.put(name));
     let all = setup.names();
     let (content, findings) = setup.search(true, 0.0);
