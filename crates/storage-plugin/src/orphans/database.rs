@@ -9,11 +9,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bucket::{ObjectStorage, RetryPolicy, StorageError};
 use bytes::Bytes;
-use chrono::{SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use orthanc_ffi::{Orthanc, OrthancError, OrthancVersion};
 use serde_json::{Value, json};
 use storage_layout::AttachmentUuid;
@@ -132,6 +132,24 @@ pub(super) struct Marker {
     pub(super) changed_at: Option<String>,
     /// Whether an older copy has been noticed.
     pub(super) is_older: bool,
+    /// When the oldest objects of attachments in the index were stored.
+    pub(super) oldest: Oldest,
+}
+
+/// When the oldest object and the oldest file of attachments that have ever been in the index were stored. A re-encryption
+/// stores them again; what is older than the new ones need not be of another database then.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Oldest {
+    pub(super) object: Option<SystemTime>,
+    pub(super) file: Option<SystemTime>,
+}
+
+impl Oldest {
+    /// The older ones of both.
+    pub(super) fn and(self, other: Self) -> Self {
+        let older = |one: Option<SystemTime>, other| one.into_iter().chain(other).min();
+        Self { object: older(self.object, other.object), file: older(self.file, other.file) }
+    }
 }
 
 impl Marker {
@@ -139,11 +157,16 @@ impl Marker {
     fn read(content: &[u8]) -> Self {
         let content: Value = serde_json::from_slice(content).unwrap_or_default();
         let list = content["Attachments"].as_array().into_iter().flatten();
+        let oldest = |field: &str| {
+            let time = DateTime::parse_from_rfc3339(content[field].as_str()?).ok()?;
+            Some(SystemTime::from(time))
+        };
         Self {
             attachments: list.filter_map(|uuid| AttachmentUuid::new(uuid.as_str()?).ok()).collect(),
             changes: content["Changes"].as_u64(),
             changed_at: content["Changed"].as_str().map(str::to_owned),
             is_older: content["Older"].as_bool().unwrap_or_default(),
+            oldest: Oldest { object: oldest("OldestObject"), file: oldest("OldestFile") },
         }
     }
 
@@ -158,6 +181,8 @@ impl Marker {
             "Changes": self.changes,
             "Changed": self.changed_at,
             "Older": self.is_older,
+            "OldestObject": self.oldest.object.map(precise),
+            "OldestFile": self.oldest.file.map(precise),
         });
         format!("{content}\n").into()
     }
@@ -182,6 +207,11 @@ impl Marker {
             None => Past::Unknown,
         })
     }
+}
+
+/// A time in a marker: what was stored shortly before is older.
+fn precise(time: SystemTime) -> String {
+    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Nanos, true)
 }
 
 /// What a marker shows about the database that Orthanc has now.
@@ -282,6 +312,12 @@ impl Markers {
             missing.map(|uuid| (*uuid, known.id.clone())).collect::<Vec<_>>()
         };
         self.related(index).filter(is_unknown).flat_map(missing_in).collect()
+    }
+
+    /// When the oldest objects of attachments were stored, according to the markers of the database.
+    pub(super) fn oldest(&self, index: &Index) -> Oldest {
+        let all = self.related(index).map(|known| known.marker.oldest);
+        all.fold(Oldest::default(), Oldest::and)
     }
 
     /// Why the database seems to be a copy, according to the changes that it has; with the id in the marker.

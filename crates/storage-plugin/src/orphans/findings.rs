@@ -87,6 +87,19 @@ pub(super) fn kept_shared(objects: &ObjectStorage, Orphan { uuid, object }: &Orp
     }
 }
 
+/// An orphan that is older than everything that the index knows.
+pub(super) fn older_than_index(url: String, uuid: &AttachmentUuid) -> Problem {
+    let error = "it is older than everything that the database has been seen to know, so that it may be of an earlier database";
+    let advice = "delete it yourself if there is no such database";
+    let facts = fact_uuid(uuid);
+    Problem {
+        object: Some(url),
+        advice: Some(advice.to_owned()),
+        facts,
+        ..Problem::new("not-deleted", error.to_owned())
+    }
+}
+
 /// An orphan that could not be deleted.
 pub(super) fn not_deleted(url: String, uuid: &AttachmentUuid, error: &StorageError) -> Problem {
     Problem { object: Some(url), facts: fact_uuid(uuid), ..Problem::of("not-deleted", error) }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use bucket::{ListPage, Listing, StorageError};
+use bucket::{ListPage, Listing, ObjectStorage, StorageError};
 use hybrid::{FileListing, Orphan, StoredFiles, StoredKind};
 use storage_layout::AttachmentUuid;
 
 use super::JOB_TYPE;
 use super::bucket::Bucket;
-use super::database::{Known, Marker, MarkerError, Markers, Past, marker_url, write_marker};
+use super::database::{Known, Marker, MarkerError, Markers, Oldest, Past, marker_url, write_marker};
 use super::earlier::Earlier;
 use super::findings;
 use super::index::Index;
@@ -292,15 +292,29 @@ impl Search {
         let objects = std::mem::take(&mut self.bucket.candidates);
         let files = std::mem::take(&mut self.files);
         // What is older than everything that the index knows may be of another database.
-        let known =
-            [(objects, self.bucket.oldest), (files, self.oldest_file)].map(|(mut orphans, oldest)| {
-                let before = orphans.len();
-                orphans.retain(|orphan| oldest.is_some_and(|oldest| orphan.object.modified >= oldest));
-                handled.counts.push(("OlderThanIndex", (before - orphans.len()) as u64));
-                orphans
+        let oldest = self.oldest();
+        let mut known = |mut orphans: Vec<Orphan>,
+                         oldest: Option<SystemTime>,
+                         url: fn(&ObjectStorage, &str) -> String| {
+            let is_known =
+                |orphan: &mut Orphan| oldest.is_some_and(|oldest| orphan.object.modified >= oldest);
+            let known = orphans.extract_if(.., is_known).collect::<Vec<_>>();
+            handled.counts.push(("OlderThanIndex", orphans.len() as u64));
+            let kept = orphans.iter().map(|orphan| {
+                findings::older_than_index(url(finder.storage.objects(), &orphan.object.name), &orphan.uuid)
             });
-        let [objects, files] = known;
+            handled.problems.extend(kept);
+            known
+        };
+        let objects = known(objects, oldest.object, ObjectStorage::named_url);
+        let files = known(files, oldest.file, |_, path| path.to_owned());
         Stage::Removing(Removal::new(objects, files))
+    }
+
+    /// When the oldest object and file of attachments in the index were stored, now or at the time of earlier searches.
+    fn oldest(&self) -> Oldest {
+        let now = Oldest { object: self.bucket.oldest, file: self.oldest_file };
+        now.and(self.markers.oldest(&self.index))
     }
 
     fn refusal(&self, finder: &Finder) -> Option<Refusal> {
@@ -340,6 +354,7 @@ impl Search {
 
     /// Notes attachments in the marker of the database, or that the index is an older one.
     fn note(&mut self, finder: &Finder) -> Stage {
+        let oldest = self.oldest();
         let Ok(id) = self.database.clone() else { return Stage::Done };
         let Known { marker: own, past, .. } = &self.markers.own;
         let marker = match past {
@@ -351,7 +366,7 @@ impl Search {
                 let newest = std::mem::take(&mut self.bucket.newest);
                 attachments.extend(newest.into_iter().map(|(_, uuid)| uuid));
                 let Markers { changes, changed_at, .. } = self.markers.clone();
-                Marker { attachments, changes, changed_at, is_older: false }
+                Marker { attachments, changes, changed_at, is_older: false, oldest }
             }
         };
         let objects = finder.storage.objects().clone();

@@ -44,3 +44,28 @@ fn deletions_that_begin_after_the_index_was_read_are_noticed() {
     }
     assert_eq!(pending, 2);
 }
+
+#[test]
+fn orphans_from_before_a_reencryption_are_deleted() {
+    let mut setup = Setup::new(3);
+    setup.store(77);
+    setup.search(false, 0.0);
+    // All objects of attachments are stored again, later than the orphan.
+    (0..3).for_each(|number| setup.remove(&name(number)));
+    (0..3).for_each(|number| setup.store(number));
+    let (content, findings) = setup.search(true, 0.0);
+    assert_eq!(
+        (&content["DeletedObjects"], &content["OlderThanIndex"]),
+        (&1.into(), &0.into()),
+        "{findings:?}"
+    );
+    // Without the marker, nothing is known of the time before.
+    setup.remove(&format!(".orthanc-object-storage/databases/{:0>32}", 1));
+    setup.store(78);
+    (0..3).for_each(|number| setup.remove(&name(number)));
+    (0..3).for_each(|number| setup.store(number));
+    setup.search(false, 0.0);
+    let (content, findings) = setup.search(true, 0.0);
+    assert_eq!((&content["DeletedObjects"], &content["OlderThanIndex"]), (&0.into(), &1.into()));
+    assert!(findings.contains(&("not-deleted".to_owned(), url(&name(78)))), "{findings:?}");
+}
