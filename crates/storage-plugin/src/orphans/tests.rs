@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bucket::{
     Bucket, BucketOptions, ListObjects, ListPage, ListRequest, ListedObject, NextPage, ObjectStorage, Payload,
 };
+use futures_util::TryStreamExt as _;
 use hybrid::{HybridStorage, Purpose, StateDirectory};
+use object_store::ObjectStore as _;
 use object_store::memory::InMemory;
 use orthanc_ffi::{Job, JobStep, StopReason};
 use parking_lot::Mutex;
@@ -296,27 +299,67 @@ fn database_with_fewer_changes_is_an_older_copy() {
 
 #[test]
 fn failed_list_deletes_nothing() {
-    let mut setup = Setup::new(5);
-    setup.store(77);
+    let store = Arc::new(InMemory::new());
+    let list = Arc::new(FailingList { store: Arc::clone(&store), fails: AtomicBool::new(false) });
+    let options = BucketOptions {
+        list: Some(Arc::<FailingList>::clone(&list)),
+        list_page: 4,
+        ..BucketOptions::new(store, "memory://bucket")
+    };
+    let mut setup = Setup::with(5, options);
+    (0..5).chain([77]).for_each(|number| setup.store(number));
     setup.search(false, 0.0);
     let before = setup.names();
-    let list = FakeList { first: 0, objects: 3000, fails_at: Some(2000) };
-    let options = BucketOptions {
-        list: Some(Arc::new(list)),
-        ..BucketOptions::new(Arc::new(InMemory::new()), "memory://bucket")
-    };
-    let mut failing = Setup::with(5, options);
-    failing.finder.host.reports = setup.finder.host.reports.clone();
-    let work = failing.finder.work(Parameters { delete: true, min_age_hours: 0.0 });
-    let mut job = StorageJob::new(failing.finder.host.clone(), work, Scope::Everything);
+    list.fails.store(true, Ordering::Relaxed);
+    let work = setup.finder.work(Parameters { delete: true, min_age_hours: 0.0 });
+    let mut job = StorageJob::new(setup.finder.host.clone(), work, Scope::Everything);
     let mut step = JobStep::Continue;
     while step == JobStep::Continue {
         step = job.step();
     }
     assert_eq!(step, JobStep::Failure);
-    assert_eq!(job.content()["Objects"], 2000);
+    // One of these is an orphan of both searches.
+    assert_eq!((&job.content()["Objects"], &job.content()["OrphanObjects"]), (&4.into(), &1.into()));
     job.stop(StopReason::Failure);
+    list.fails.store(false, Ordering::Relaxed);
     assert_eq!(setup.names(), before);
+    let (content, _) = setup.search(true, 0.0);
+    assert_eq!((&content["DeletedObjects"], setup.names().len()), (&1.into(), 5));
+}
+
+/// Lists a bucket in memory, the last names first. The second page fails if it is told to.
+struct FailingList {
+    store: Arc<InMemory>,
+    fails: AtomicBool,
+}
+
+#[async_trait]
+impl ListObjects for FailingList {
+    async fn list(&self, request: &ListRequest) -> object_store::Result<ListPage> {
+        let begin: usize = match &request.next {
+            Some(NextPage::Token(_)) if self.fails.load(Ordering::Relaxed) => return Err(list_error()),
+            Some(NextPage::Token(token)) => token.parse().unwrap(),
+            _ => 0,
+        };
+        let mut found: Vec<_> = self.store.list(None).try_collect().await?;
+        found.retain(|object| object.location.as_ref().starts_with(&request.prefix));
+        found.sort_by(|one, other| other.location.cmp(&one.location));
+        let end = found.len().min(begin + request.limit);
+        let objects = found[begin..end].iter().map(|object| ListedObject {
+            name: object.location.to_string(),
+            size: object.size,
+            modified: object.last_modified.into(),
+        });
+        Ok(ListPage {
+            objects: objects.collect(),
+            next: (end < found.len()).then(|| NextPage::Token(end.to_string())),
+            server_time: None,
+        })
+    }
+}
+
+fn list_error() -> object_store::Error {
+    object_store::Error::NotImplemented { operation: "list".to_owned(), implementer: "test".to_owned() }
 }
 
 /// A bucket with the objects of many attachments, of which nothing is in memory.
@@ -324,7 +367,6 @@ struct FakeList {
     /// The number of the first one.
     first: u32,
     objects: u32,
-    fails_at: Option<u32>,
 }
 
 #[async_trait]
@@ -337,12 +379,6 @@ impl ListObjects for FakeList {
             Some(NextPage::Token(token)) => token.parse().unwrap(),
             _ => self.first,
         };
-        if self.fails_at == Some(begin) {
-            return Err(object_store::Error::NotImplemented {
-                operation: "list".to_owned(),
-                implementer: "test".to_owned(),
-            });
-        }
         let end = self.objects.min(begin + u32::try_from(request.limit).unwrap());
         let objects = (begin..end).map(|number| ListedObject {
             name: name(number),
@@ -371,7 +407,7 @@ fn million_attachments_take_little_memory() {
     const MANY: u32 = 1_000_000;
     const LISTED: u32 = 100_000;
     // The rest of the list would only take time: one page is in memory.
-    let list = FakeList { first: MANY - LISTED, objects: MANY + 5, fails_at: None };
+    let list = FakeList { first: MANY - LISTED, objects: MANY + 5 };
     let options = BucketOptions {
         list: Some(Arc::new(list)),
         ..BucketOptions::new(Arc::new(InMemory::new()), "memory://bucket")

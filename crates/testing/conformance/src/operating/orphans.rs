@@ -20,6 +20,7 @@ tests! {
     OneCloud:
         young_objects_and_pending_deletions_are_kept,
         orphaned_files_are_deleted,
+        search_is_killed_while_it_deletes,
         unreachable_bucket_fails_the_search,
         new_database_on_an_old_bucket_deletes_nothing,
         orthancs_with_one_database_do_not_disturb_each_other;
@@ -144,6 +145,32 @@ fn orphaned_files_are_deleted<C: Cloud>() -> Result<()> {
     expect_readable(&fixture, &sent)
 }
 
+fn search_is_killed_while_it_deletes<C: Cloud>() -> Result<()> {
+    let mut fixture = Fixture::<C>::start()?;
+    let sent = upload(&fixture, 1, 5)?;
+    let known = fixture.keys();
+    // More than are deleted together.
+    let orphans = (0..70).map(|number| flat(&uuid(number)));
+    orphans.for_each(|name| fixture.bucket.insert(C::BUCKET, &name, b"DICM".as_slice()));
+    search_all(fixture.rest(), false)?;
+    let held = fixture.bucket.hold(Operation::DeleteObjects);
+    let killed = start(fixture.rest(), &json!({"Delete": true, "MinAgeHours": 0}))?;
+    ensure!(held.wait_until(1, JOB), "nothing is deleted");
+    fixture.orthanc.kill()?;
+    held.release();
+    let left = fixture.keys();
+    ensure!(left.len() > known.len() && known.iter().all(|name| left.contains(name)), "{left:?}");
+    fixture.orthanc.start_again()?;
+    // Orthanc may have saved the job, which then starts again.
+    if fixture.rest().get(&format!("/jobs/{killed}"))?.status == 200 {
+        fixture.rest().wait_job(&killed, JOB)?;
+    }
+    search_all(fixture.rest(), false)?;
+    search_all(fixture.rest(), true)?;
+    assert_eq!(fixture.keys(), known);
+    expect_readable(&fixture, &sent)
+}
+
 fn unreachable_bucket_fails_the_search<C: Cloud>() -> Result<()> {
     let fixture = Fixture::<C>::with(&json!({"MaxRetries": 1}))?;
     let sent = upload(&fixture, 1, 3)?;
@@ -226,5 +253,17 @@ fn orthancs_with_one_database_do_not_disturb_each_other<C: Cloud>() -> Result<()
     }
     let job = search_all(orthancs[0].rest(), true)?;
     expect(&job, &[("DeletedObjects", 1)])?;
+    // A copy of the database on a machine of its own, which has had other changes since.
+    let marker = format!(".orthanc-object-storage/databases/{:0>32}", 7);
+    let own = first["Content"]["Database"].as_str().context("no id")?;
+    let content =
+        bucket.object(C::BUCKET, &format!(".orthanc-object-storage/databases/{own}")).context("no marker")?;
+    let mut copy: Value = serde_json::from_slice(&content.bytes)?;
+    ensure!(copy["Changed"].is_string(), "{copy}");
+    copy["Changed"] = json!("20200101T000000");
+    bucket.insert(C::BUCKET, &marker, copy.to_string().into_bytes());
+    let job = search_all(orthancs[1].rest(), true)?;
+    let refused = job["Content"]["DeletionRefused"].as_str().unwrap_or_default();
+    ensure!(refused.contains(&marker) && refused.contains("was of 20200101T000000"), "{job:#}");
     expect_readable_by(orthancs[1].rest(), &sent)
 }
