@@ -2,6 +2,9 @@
 //!
 //! Orthanc gets a number instead of an address for each request, so a callback for a request that has ended
 //! finds nothing instead of reading freed memory.
+//!
+//! Orthanc passes on a body as it arrives, in chunks of up to 1 MiB, only if the client sends it with
+//! `Transfer-Encoding: chunked`. A body with a `Content-Length` is read into memory first, and is one chunk.
 
 use std::ffi::{c_char, c_void};
 use std::ptr;
@@ -26,7 +29,7 @@ pub trait BodyReader: Send + 'static {
     ///
     /// # Errors
     ///
-    /// Ends the request: Orthanc sends its own answer for the code, whatever the rest of the body is.
+    /// Orthanc sends its own answer for the code after it has received the rest of the body, which is ignored.
     fn chunk(&mut self, bytes: &[u8]) -> Result<(), ErrorCode>;
 
     /// Marks the end of the body, and answers the request.
@@ -40,8 +43,32 @@ pub trait BodyReader: Send + 'static {
 /// The plugin's function that begins a request.
 pub(crate) type OpenBody = dyn Fn(&RestRequest<'_>) -> Result<Box<dyn BodyReader>, ErrorCode> + Send + Sync;
 
-/// A request that Orthanc knows by its number. Empty once it has been answered or has failed.
-pub(crate) struct BodySlot(Mutex<Option<Box<dyn BodyReader>>>);
+/// A request that Orthanc knows by its number.
+pub(crate) struct BodySlot(Mutex<Body>);
+
+enum Body {
+    Open(Box<dyn BodyReader>),
+    /// The reader has been dropped. Orthanc ignores errors of chunks, so that the last call repeats them.
+    Failed(ErrorCode),
+}
+
+impl BodySlot {
+    /// Takes the reader for a call. If the call fails or panics, the reader is dropped and not called again.
+    fn take(&self) -> Result<Box<dyn BodyReader>, ErrorCode> {
+        let mut body = self.0.lock();
+        match std::mem::replace(&mut *body, Body::Failed(ErrorCode::PLUGIN)) {
+            Body::Open(reader) => Ok(reader),
+            Body::Failed(code) => {
+                *body = Body::Failed(code);
+                Err(code)
+            }
+        }
+    }
+
+    fn put(&self, body: Body) {
+        *self.0.lock() = body;
+    }
+}
 
 /// The next request's number. Numbers are never reused, not even after the plugin is initialized again.
 static NEXT: AtomicUsize = AtomicUsize::new(1);
@@ -125,7 +152,7 @@ unsafe fn open(
     let target = unsafe { reader.as_mut() }.ok_or(ErrorCode::NULL_POINTER)?;
     let body = open(&request)?;
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let slot = Arc::new(BodySlot(Mutex::new(Some(body))));
+    let slot = Arc::new(BodySlot(Mutex::new(Body::Open(body))));
     orthanc.registrations().bodies.insert(number, slot);
     *target = ptr::without_provenance_mut(number);
     Ok(())
@@ -147,11 +174,13 @@ unsafe extern "C" fn add_chunk(
         // SAFETY: Orthanc's data have `size` bytes and live until the callback returns.
         to_raw(unsafe { bytes(data, size) }.and_then(|bytes| {
             let slot = slot(reader)?;
-            // Taken out, so that a reader that fails or panics is dropped and not called again.
-            let mut body = slot.0.lock().take().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
-            body.chunk(bytes)?;
-            *slot.0.lock() = Some(body);
-            Ok(())
+            let mut reader = slot.take()?;
+            let result = reader.chunk(bytes);
+            slot.put(match result {
+                Ok(()) => Body::Open(reader),
+                Err(code) => Body::Failed(code),
+            });
+            result
         }))
     })
 }
@@ -174,8 +203,9 @@ unsafe extern "C" fn execute(
 ) -> abi::RawErrorCode {
     guarded("the answer of a chunked request", ErrorCode::PLUGIN.as_raw(), || {
         to_raw(slot(reader).and_then(|slot| {
-            let body = slot.0.lock().take().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
-            let result = body.answer();
+            let reader = slot.take()?;
+            slot.put(Body::Failed(ErrorCode::BAD_SEQUENCE_OF_CALLS));
+            let result = reader.answer();
             let orthanc = entry::current().ok_or(ErrorCode::BAD_SEQUENCE_OF_CALLS)?;
             rest::send(&orthanc, output, &result)
         }))

@@ -180,7 +180,9 @@ impl RestAnswer {
         Self { status: 200, headers: Vec::new(), mime: mime.into(), body: body.into() }
     }
 
-    /// Changes the HTTP status. Orthanc does not accept 301, 401 and 405.
+    /// Changes the HTTP status. Orthanc does not accept 301, 401 and 405. It sends the body only if its option
+    /// `HttpDescribeErrors` is on, as it is by default, and newer versions (1.12.7 does, 1.10.1 does not) add a
+    /// second `Content-Type`, which is `text/plain`.
     #[must_use]
     pub fn with_status(self, status: u16) -> Self {
         Self { status, ..self }

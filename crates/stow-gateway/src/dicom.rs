@@ -16,12 +16,14 @@ use dicom_encoding::decode::explicit_le::ExplicitVRLittleEndianDecoder;
 use dicom_encoding::decode::implicit_le::ImplicitVRLittleEndianDecoder;
 
 use crate::failure::Failure;
-use crate::sink::Instance;
+use crate::sink::{Instance, MAX_WRITE};
 use crate::uid::{InvalidUid, Uid, trim_padding};
 use elements::{Source, Stop, Values};
 
 /// Maximum number of bytes of a file, and of its inflated data set, in which the UIDs must be.
 pub(crate) const HEADER_LIMIT: usize = 1 << 20;
+// The header of an instance is passed on with one call.
+const _: () = assert!(HEADER_LIMIT <= MAX_WRITE);
 /// The first attempt to parse the header is made with this many bytes, and each further one with twice as many.
 const FIRST_ATTEMPT: usize = 4096;
 

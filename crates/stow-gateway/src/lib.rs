@@ -45,5 +45,5 @@ pub use failure::{Failure, Malformed, Rejection};
 pub use media_type::Format;
 pub use memory::MemorySink;
 pub use receiver::{Outcome, Receiver, Report, RequestHead};
-pub use sink::{Instance, Receipt, Sink, Upload, UploadError, UploadErrorKind};
+pub use sink::{Instance, MAX_WRITE, Receipt, Sink, Upload, UploadError, UploadErrorKind};
 pub use uid::{InvalidUid, Uid};

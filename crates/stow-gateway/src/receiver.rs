@@ -9,7 +9,7 @@ use crate::dicom::{HeaderReader, Reference, Unreadable};
 use crate::failure::{Failure, Malformed, Rejection};
 use crate::media_type;
 use crate::multipart::{Event, Parser, PartHeaders};
-use crate::sink::{Instance, Receipt, Sink, Upload};
+use crate::sink::{Instance, MAX_WRITE, Receipt, Sink, Upload};
 use crate::uid::Uid;
 
 /// Maximum number of parts of a request, so that its report remains small.
@@ -86,14 +86,17 @@ impl<S: Sink> Receiver<S> {
         })
     }
 
-    /// Adds a chunk of the body. Blocks while the sink has no room.
+    /// Adds a chunk of the body, of any size. Blocks while the sink has no room.
     pub fn push(&mut self, chunk: &[u8]) {
-        if self.malformed.is_some() {
-            return;
+        // A server may deliver a whole body as one chunk, which must not be in memory twice.
+        for piece in chunk.chunks(MAX_WRITE) {
+            if self.malformed.is_some() {
+                break;
+            }
+            let parts = &mut self.parts;
+            let parsed = self.parser.push(Bytes::copy_from_slice(piece), &mut |event| parts.event(event));
+            self.malformed = parsed.err();
         }
-        let parts = &mut self.parts;
-        let parsed = self.parser.push(Bytes::copy_from_slice(chunk), &mut |event| parts.event(event));
-        self.malformed = parsed.err();
         if self.malformed.is_some() {
             // An upload must not wait for the rest of a body that is ignored.
             self.parts.abandon();

@@ -33,6 +33,9 @@ impl Instance {
     }
 }
 
+/// Maximum number of bytes in one call of [`Upload::write`].
+pub const MAX_WRITE: usize = 1 << 20;
+
 /// Stores instances. Uploads run in the background while the request is being received.
 ///
 /// The sink bounds their number and memory: [`begin`](Sink::begin) and [`write`](Upload::write) block the
@@ -57,7 +60,8 @@ pub trait Upload: Debug {
     /// The confirmation of this upload.
     type Receipt: Receipt;
 
-    /// Adds bytes.
+    /// Adds bytes, at most [`MAX_WRITE`]. They are a part of a buffer of up to that size, which remains in
+    /// memory as long as one of its parts.
     ///
     /// # Errors
     ///

@@ -7,10 +7,10 @@ use std::thread;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::sink::{Instance, Receipt, Sink, Upload, UploadError, UploadErrorKind};
+use crate::sink::{Instance, MAX_WRITE, Receipt, Sink, Upload, UploadError, UploadErrorKind};
 
 pub(super) const MAX_UPLOADS: usize = 3;
-pub(super) const MAX_HELD: usize = 256 * 1024;
+pub(super) const MAX_HELD: usize = 2 * MAX_WRITE;
 
 /// Uploads that wait until they may transfer their bytes. Each has a thread, as it would have a connection.
 #[derive(Debug, Clone, Default)]
@@ -148,6 +148,7 @@ impl Upload for SlowUpload {
     type Receipt = SlowReceipt;
 
     fn write(&mut self, bytes: Bytes) -> Result<(), UploadError> {
+        assert!(bytes.len() <= MAX_WRITE);
         let mut state = self.sink.wait_for_room(|state| state.held + bytes.len() <= MAX_HELD);
         state.held += bytes.len();
         drop(state);

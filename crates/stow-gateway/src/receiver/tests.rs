@@ -276,7 +276,7 @@ fn failed_uploads() {
 /// Instances are uploaded in parallel and while others arrive, up to the limits of the sink.
 #[test]
 fn slow_sink_slows_the_sender_down() {
-    let large = |instance| File::new(EXPLICIT, instance).with_pixels(&[5; MAX_HELD]).bytes();
+    let large = |instance| File::new(EXPLICIT, instance).with_pixels(&vec![5; MAX_HELD]).bytes();
     for (files, uploads) in
         [(vec![file("1"), file("2"), file("3"), file("4")], MAX_UPLOADS), (vec![large("1"), file("2")], 1)]
     {
@@ -295,6 +295,24 @@ fn slow_sink_slows_the_sender_down() {
         assert_eq!((report.status(), report.stored()), (200, files.len()));
         assert_eq!(sink.state().objects.len(), files.len());
     }
+}
+
+/// A body that arrives as one chunk is not copied as a whole before the sink accepts it.
+#[test]
+fn one_large_chunk_is_passed_on_in_pieces() {
+    let sink = SlowSink::default();
+    let large = File::new(EXPLICIT, "1").with_pixels(&vec![5; 4 * MAX_HELD]).bytes();
+    let request = body(slice::from_ref(&large));
+    let sender = thread::spawn({
+        let sink = sink.clone();
+        move || receive(sink, &HEAD, [&request[..]])
+    });
+    let state = sink.wait_until(|state| state.blocked == 1);
+    assert!(state.held > 0 && state.held <= MAX_HELD);
+    drop(state);
+    sink.change(|state| state.open = true);
+    assert_eq!(sender.join().unwrap().status(), 200);
+    assert_eq!(sink.state().objects["1"], large);
 }
 
 /// What was complete is stored, and the rest leaves nothing behind.

@@ -130,7 +130,7 @@ impl ChunkedRequest<'_> {
     ///
     /// # Errors
     ///
-    /// The plugin's error code. Orthanc then ends the request.
+    /// The plugin's error code. Orthanc ignores it.
     pub fn chunk(&mut self, bytes: &[u8]) -> Result<(), i32> {
         let add_chunk = self.route.add_chunk.ok_or(code::NULL_POINTER)?;
         let mut copy = bytes.to_vec();
