@@ -23,6 +23,8 @@ impl MediaType {
         let mut parameters = Vec::new();
         while let Some((name, after)) = rest.split_once('=') {
             let (value, remaining) = parameter_value(after);
+            // Skips parameters without a value.
+            let name = name.rsplit(';').next().unwrap_or_default();
             parameters.push((name.trim().to_ascii_lowercase(), value));
             rest = remaining;
         }
@@ -131,6 +133,7 @@ mod tests {
             "Multipart/Related;boundary=\"a b\";TYPE=Application/DICOM",
             "multipart/related; boundary = a b ; start=\"<a;b=c>\"; type=\"application/dicom\";",
             "multipart/related; start=\"a\\\"; boundary=x\"; boundary=\"\\a b\"",
+            "multipart/related; flag; boundary=a b",
         ] {
             assert_eq!(boundary(content_type).as_deref(), Ok("a b"), "{content_type}");
         }

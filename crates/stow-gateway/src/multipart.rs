@@ -218,7 +218,8 @@ fn parse_headers(text: &mut [u8]) -> Result<PartHeaders, Malformed> {
     };
     let mut headers = PartHeaders::default();
     for line in lines {
-        let value = str::from_utf8(line.value).map_err(|_| Malformed::Headers)?.trim();
+        let text = String::from_utf8_lossy(line.value);
+        let value = text.trim();
         if line.name.eq_ignore_ascii_case("content-type") {
             headers.content_type = Some(value.to_owned());
         } else if line.name.eq_ignore_ascii_case("content-length") {
@@ -320,7 +321,7 @@ mod tests {
     #[test]
     fn headers_of_parts() {
         let body = b"--AaB\r\nContent-Type: application/dicom;\r\n\t transfer-syntax=1.2\r\ncontent-length:3\r\n\
-            Content-Transfer-Encoding: Binary\r\nX: \xC3\xA9\r\n\r\none\r\n--AaB\r\nContent-Encoding: gzip\r\n\r\ntwo\r\n--AaB--";
+            Content-Transfer-Encoding: Binary\r\nContent-Disposition: x; filename=\xE9.dcm\r\n\r\none\r\n--AaB\r\nContent-Encoding: gzip\r\n\r\ntwo\r\n--AaB--";
         let (parts, error) = parse([&body[..]]);
         assert_eq!(error, None);
         let first = PartHeaders {

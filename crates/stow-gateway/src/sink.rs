@@ -41,6 +41,10 @@ pub const MAX_WRITE: usize = 1 << 20;
 /// The sink bounds their number and memory: [`begin`](Sink::begin) and [`write`](Upload::write) block the
 /// caller, and with it the sender of the request, until there is room. Room becomes free when uploads end,
 /// whether or not anybody calls [`Receipt::wait`].
+///
+/// Of each request, at most one upload is incomplete, the last one. If several requests share one bound, the
+/// bytes that an upload needs to make progress, such as a whole part, must not wait for another request: its
+/// upload may be incomplete for the same reason.
 pub trait Sink: Debug {
     /// An upload of this sink.
     type Upload: Upload;
