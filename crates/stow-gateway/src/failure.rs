@@ -150,7 +150,7 @@ pub enum Rejection {
     Encoded,
     /// The boundary is missing, or is not one that MIME allows.
     #[error(
-        "Content-Type must have a boundary of 1 to 70 printable ASCII characters that does not end with a space"
+        "Content-Type must have a boundary of 1 to 200 printable ASCII characters that does not end with a space"
     )]
     Boundary,
     /// The study of the URL is not a UID.
