@@ -20,6 +20,7 @@ use crate::orphans::{Finder, start_find};
 use crate::reencrypting::Reencryption;
 use crate::restoring::{Restorer, start_restore};
 use crate::start::summary::{EncryptionFacts, Facts};
+use crate::stow::Counts;
 use crate::verifying::{Verifier, start_verification};
 
 /// What the routes need to answer.
@@ -32,6 +33,8 @@ pub(crate) struct Routes {
     pub(crate) facts: Facts,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) deletions: Deletions,
+    /// Of the STOW-RS gateway, if there is one.
+    pub(crate) stow: Option<Arc<Counts>>,
 }
 
 impl Routes {
@@ -115,6 +118,9 @@ impl Routes {
             Some(Err(error)) => json!({"Error": error.to_string()}),
             None => Value::Null,
         };
+        if let Some(counts) = &self.stow {
+            status["StowRs"] = counts.to_json();
+        }
         if let Some(files) = storage.files() {
             status["StorageDirectory"] = json!(files.root());
             status["ReadsFromSecondStorage"] = json!(storage.reads_from_second());
