@@ -61,6 +61,7 @@ bench [OPTIONS]
     --write-back          measure the mode WriteBack instead, 20 ms from the bucket, with Orthanc 1.13
                           (ORTHANC_PROGRAM selects another Orthanc). The files are in the folder for temporary files
                           (TMPDIR), which must be on a disk
+    --jobs                measure users' requests with and without a running job instead: verify, reencrypt, orphans, move
     --key-service         compare a master key in a key service with one in a file instead (google-cloud)
 
 dist [OPTIONS]

@@ -90,6 +90,8 @@ pub struct Bench {
     pub write_back: bool,
     /// Whether to compare master keys in a file and in a key service instead.
     pub key_service: bool,
+    /// Whether to measure users' requests alongside jobs instead.
+    pub jobs: bool,
 }
 
 impl Bench {
@@ -106,6 +108,7 @@ impl Bench {
             reading: false,
             write_back: false,
             key_service: false,
+            jobs: false,
         };
         while let Some(argument) = arguments.next()? {
             match argument {
@@ -115,6 +118,7 @@ impl Bench {
                 Long("large") => options.large = arguments.value()?.parse()?,
                 Long("reading") => options.reading = true,
                 Long("write-back") => options.write_back = true,
+                Long("jobs") => options.jobs = true,
                 Long("key-service") => options.key_service = true,
                 Long("quick") => options = Self { rounds: 2, instances: 100, large: 1, ..options },
                 other => bail!(other.unexpected()),

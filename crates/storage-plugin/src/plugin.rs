@@ -149,7 +149,11 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             gateway.register(orthanc)?;
         }
         let reencryption = reencryption(&mover, encryption.as_ref());
-        let restorer = Restorer { context: mover.context.clone(), host: mover.host.clone() };
+        let restorer = Restorer {
+            storage: mover.context.storage.clone(),
+            runtime: Arc::clone(&runtime),
+            host: mover.host.clone(),
+        };
         register_jobs(orthanc, &mover, &verifier, &finder, &reencryption, &restorer)?;
         let routes = Routes {
             mover,
@@ -265,7 +269,8 @@ fn form(encryption: Option<&Arc<Encryption>>) -> Arc<dyn StoredForm> {
 fn reencryption(mover: &Mover, encryption: Option<&Arc<Encryption>>) -> Reencryption {
     let present =
         encryption.map_or_else(|| Form::new(Form::CLEAR, String::new()), |encryption| encryption.present());
-    Reencryption::new(mover.context.clone(), mover.host.clone(), form(encryption), present)
+    let Context { storage, runtime, .. } = mover.context.clone();
+    Reencryption::new(storage, runtime, mover.host.clone(), form(encryption), present)
 }
 
 /// Whether Orthanc may read ranges. With A1 it may not, and stores DICOM headers as separate attachments

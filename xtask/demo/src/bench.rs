@@ -4,6 +4,7 @@
 //! Both Orthancs run at the same time and take turns of about a second, over several rounds, so that other load on the
 //! machine affects both. The result is the ratio within each round.
 
+mod jobs;
 mod key_service;
 mod reading;
 mod report;
@@ -137,6 +138,9 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
     interrupt::catch()?;
     if options.reading {
         return reading::run(options);
+    }
+    if options.jobs {
+        return jobs::run(options);
     }
     if options.write_back {
         return write_back::run(options);

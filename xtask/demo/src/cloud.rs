@@ -57,12 +57,23 @@ impl Cloud {
 
     /// The configuration of that Orthanc.
     pub(crate) fn builder(&self, encryption: Option<&str>) -> Result<Builder> {
+        self.builder_with(encryption, |_| {})
+    }
+
+    /// The same with changes of the options for encryption.
+    pub(crate) fn builder_with(
+        &self,
+        encryption: Option<&str>,
+        change: impl FnOnce(&mut Value),
+    ) -> Result<Builder> {
         let mut section = self.section.clone();
         if let Some(format) = encryption {
             let key = self.key_file();
             fs::write(&key, new_key_file()?.as_bytes())?;
             fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
-            section["StorageEncryption"] = json!({"MasterKey": [1, key], "Format": format});
+            let mut options = json!({"MasterKey": [1, key], "Format": format});
+            change(&mut options);
+            section["StorageEncryption"] = options;
         }
         let library = plugin_library(self.plugin, Profile::Release)?;
         let builder = Orthanc::builder().plugin(library).section(self.plugin.section(), section);

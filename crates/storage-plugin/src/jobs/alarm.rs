@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bucket::blocking;
-use orthanc_ffi::Orthanc;
+use orthanc_ffi::{Orthanc, OrthancError};
 use serde_json::Value;
 use tokio::runtime::Handle;
 
@@ -31,7 +31,7 @@ impl Alarm {
 
     /// Asks Orthanc to pause a running job after the present step. Returns whether it will.
     pub(super) fn pause(&self, id: &str) -> bool {
-        self.post(id, "pause")
+        self.tried(id, "pause")
     }
 
     /// Resumes a paused job after a while.
@@ -65,22 +65,29 @@ impl Alarm {
         };
         let job: Value = answer.ok().and_then(|job| serde_json::from_slice(&job).ok()).unwrap_or_default();
         match job["State"].as_str() {
-            Some("Paused") => self.post(id, "resume"),
+            Some("Paused") => self.tried(id, "resume"),
             Some("Success" | "Failure") => true,
             _ => false,
         }
     }
 
-    fn post(&self, id: &str, action: &str) -> bool {
+    /// Asks Orthanc to `pause`, `resume` or `resubmit` a job. Returns whether it was asked, which it is not while it stops.
+    ///
+    /// # Errors
+    ///
+    /// If Orthanc refuses.
+    pub(crate) fn control(&self, id: &str, action: &str) -> Result<bool, OrthancError> {
         let path = format!("/jobs/{id}/{action}");
-        match self.stop.call(|| self.orthanc.rest_post(&path, b"{}")) {
-            None => false,
-            Some(Ok(_)) => true,
-            Some(Err(error)) => {
-                tracing::info!("{error}");
-                false
-            }
-        }
+        let answer = self.stop.call(|| self.orthanc.rest_post(&path, b"{}")).transpose()?;
+        Ok(answer.is_some())
+    }
+
+    /// As [`control`](Self::control). A refusal is logged: it may be tried again.
+    fn tried(&self, id: &str, action: &str) -> bool {
+        self.control(id, action).unwrap_or_else(|error| {
+            tracing::info!("{error}");
+            false
+        })
     }
 }
 

@@ -177,7 +177,8 @@ impl StorageJob {
 
     fn end_run(&mut self) {
         if let Some(run) = self.run.take() {
-            run.end(&self.host);
+            let bench = Bench { host: &self.host, work: &*self.work, recorder: self.watch.recorder.as_ref() };
+            run.end(&bench, &mut self.progress);
         }
     }
 }
@@ -229,6 +230,8 @@ impl Job for StorageJob {
     }
 
     fn reset(&mut self) {
+        // Orthanc cancels a paused job without stopping it, and one that waits has kept its position.
+        self.end_run();
         if !self.gave_up {
             self.progress = Progress::new(self.work.counters());
         }

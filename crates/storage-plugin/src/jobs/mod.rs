@@ -10,6 +10,7 @@
 //! | `work` | what a kind of job must provide |
 //! | `job` | the job that Orthanc sees: steps, pause, content, saved state |
 //! | `run` | the portions of a running job: preparation, batches |
+//! | `settling` | batches that have ended, until it is certain what is missing |
 //! | `scope` | which attachments: resources, or everything |
 //! | `tally` | counts and failures in the content of the job |
 //! | `recorder` | the report of one job |
@@ -29,6 +30,7 @@ mod reports;
 mod request;
 mod run;
 mod scope;
+mod settling;
 mod tally;
 mod work;
 

@@ -147,8 +147,13 @@ impl Recorder {
         inner.summary.state = "Running";
         inner.summary.ended = None;
         inner.summary.content = content;
-        self.write_summary(inner)?;
-        Ok(is_whole)
+        let written = self.write_summary(inner);
+        if written.is_err() && is_new {
+            // Without a summary, nothing would ever delete it.
+            drop(fs::remove_file(&path));
+            inner.file = None;
+        }
+        written.map(|()| is_whole)
     }
 
     /// Adds what was found.

@@ -2,7 +2,7 @@
 //! it has found, `{name}.jsonl`, a JSON object on each line.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, ErrorKind, Write as _};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use hybrid::StateDirectory;
@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 const KEPT: usize = 20;
 /// The folder of the reports, in each numbered folder of the state directory.
 const FOLDER: &str = "reports";
+/// Size of the largest summary that is read, in bytes. Those that are written have a few thousand.
+const LARGEST_SUMMARY: u64 = 1 << 20;
 
 /// The reports of jobs.
 #[derive(Debug)]
@@ -53,22 +55,33 @@ impl Reports {
     ///
     /// If the state directory cannot be read.
     pub(crate) fn list(&self) -> Result<Vec<Value>, ReportsError> {
-        let mut names = self.names()?;
-        names.sort_unstable_by(|(_, one), (_, other)| begun(other).cmp(begun(one)));
-        Ok(names.iter().filter_map(|(folder, name)| summary(&folder.join(format!("{name}.json")))).collect())
+        Ok(self.summaries(None)?.collect())
     }
 
-    /// How many copies the last job for the whole archive has found in each form; `None` before there was one.
+    /// The last summary of one of these job types that `fits`. Reads no earlier ones.
     ///
     /// # Errors
     ///
     /// As [`list`](Self::list).
-    pub(crate) fn census(&self) -> Result<Option<Value>, ReportsError> {
-        let is_census = |summary: &&Value| {
+    pub(crate) fn last(
+        &self,
+        job_types: &[&str],
+        fits: impl Fn(&Value) -> bool,
+    ) -> Result<Option<Value>, ReportsError> {
+        Ok(self.summaries(Some(job_types))?.find(fits))
+    }
+
+    /// How many copies the last job of these types for the whole archive has found in each form; `None` before there was
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list).
+    pub(crate) fn census(&self, job_types: &[&str]) -> Result<Option<Value>, ReportsError> {
+        let is_census = |summary: &Value| {
             summary["Everything"] == true && summary["State"] == "Success" && summary["Forms"].is_array()
         };
-        let list = self.list()?;
-        Ok(list.iter().find(is_census).map(|summary| {
+        Ok(self.last(job_types, is_census)?.map(|summary| {
             json!({"JobId": summary["JobId"], "Started": summary["Started"], "Forms": summary["Forms"]})
         }))
     }
@@ -86,7 +99,7 @@ impl Reports {
         let Some((folder, name, summary)) = of_job.next() else { return Ok(None) };
         let path = folder.join(format!("{name}.jsonl"));
         let read = |error| ReportsError::Read { path: path.clone(), error };
-        let file = match File::open(&path) {
+        let file = match open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Ok(Some(Page { summary, findings: Vec::new() }));
             }
@@ -113,7 +126,7 @@ impl Reports {
             }
             let path = folder.join(format!("{name}.jsonl"));
             let read = |error| ReportsError::Read { path: path.clone(), error };
-            let file = match File::open(&path) {
+            let file = match open(&path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 file => file.map_err(read)?,
             };
@@ -135,10 +148,7 @@ impl Reports {
 
     /// Deletes the oldest reports of a type, so that another one is not too many.
     pub(super) fn make_room(&self, job_type: &str) -> Result<(), ReportsError> {
-        let mut names = self.names()?;
-        names.retain(|(_, name)| name.split('-').next() == Some(job_type));
-        names.sort_unstable_by(|(_, one), (_, other)| begun(other).cmp(begun(one)));
-        for (folder, name) in names.into_iter().skip(KEPT - 1) {
+        for (folder, name) in self.sorted(Some(&[job_type]))?.into_iter().skip(KEPT - 1) {
             for extension in ["jsonl", "json"] {
                 let path = folder.join(format!("{name}.{extension}"));
                 match fs::remove_file(&path) {
@@ -150,6 +160,24 @@ impl Reports {
             }
         }
         Ok(())
+    }
+
+    /// The summaries of all reports, or of those of some job types, the last ones first. Each is read when it is asked for.
+    fn summaries(&self, job_types: Option<&[&str]>) -> Result<impl Iterator<Item = Value>, ReportsError> {
+        let sorted = self.sorted(job_types)?.into_iter();
+        Ok(sorted.filter_map(|(folder, name)| summary(&folder.join(format!("{name}.json")))))
+    }
+
+    /// The folder and the name of each report, or of those of some job types, the last ones first.
+    fn sorted(&self, job_types: Option<&[&str]>) -> Result<Vec<(PathBuf, String)>, ReportsError> {
+        let mut names = self.names()?;
+        let is_of = |name: &str| {
+            let job_type = name.split('-').next().unwrap_or_default();
+            job_types.is_none_or(|job_types| job_types.contains(&job_type))
+        };
+        names.retain(|(_, name)| is_of(name));
+        names.sort_unstable_by(|(_, one), (_, other)| begun(other).cmp(begun(one)));
+        Ok(names)
     }
 
     /// The folder and the name of each report.
@@ -184,9 +212,19 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, ReportsError> {
     }
 }
 
-/// A summary; `None` if it was cut off by a power failure, or is being deleted.
+/// Opens a file to read it. Anything else is taken to be missing: a pipe would block.
+fn open(path: &Path) -> io::Result<File> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(ErrorKind::NotFound.into());
+    }
+    File::open(path)
+}
+
+/// A summary; `None` if it was cut off by a power failure, is being deleted, or is not one.
 pub(super) fn summary(path: &Path) -> Option<Value> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    let mut content = Vec::new();
+    open(path).ok()?.take(LARGEST_SUMMARY).read_to_end(&mut content).ok()?;
+    serde_json::from_slice(&content).ok()
 }
 
 /// Replaces a summary, so that it is complete after a power failure.
@@ -198,5 +236,9 @@ pub(super) fn write_summary(path: &Path, summary: &Value) -> Result<(), ReportsE
         file.sync_all()?;
         fs::rename(&temporary, path)
     };
-    write().map_err(|error| ReportsError::Write { path: path.to_owned(), error })
+    write().map_err(|error| {
+        // It would stay empty on a full disk.
+        drop(fs::remove_file(&temporary));
+        ReportsError::Write { path: path.to_owned(), error }
+    })
 }

@@ -164,7 +164,7 @@ const RESOURCES: &str = "Resources must be an Orthanc id or a list of Orthanc id
 
 fn resource_ids(fields: &Map<String, Value>) -> Result<Option<Vec<String>>, RestFailure> {
     let list = match fields.get("Resources") {
-        None => return Ok(None),
+        None => return expect_no_other_spelling(fields).map(|()| None),
         Some(Value::Array(list)) => list.as_slice(),
         // Orthanc Explorer 2 cannot send a list.
         Some(id @ Value::String(_)) => std::slice::from_ref(id),
@@ -172,6 +172,16 @@ fn resource_ids(fields: &Map<String, Value>) -> Result<Option<Vec<String>>, Rest
     };
     let ids: Option<Vec<String>> = list.iter().map(|id| id.as_str().map(str::to_owned)).collect();
     ids.map(Some).ok_or_else(|| bad_request("Resources must contain only Orthanc ids"))
+}
+
+/// Refuses fields that are meant to be `Resources`: to restore the whole archive, for example, can be expensive.
+fn expect_no_other_spelling(fields: &Map<String, Value>) -> Result<(), RestFailure> {
+    let mut names = fields.keys();
+    let is_meant = |name: &&String| ["resources", "resource"].contains(&name.to_ascii_lowercase().as_str());
+    match names.find(is_meant) {
+        None => Ok(()),
+        Some(name) => Err(bad_request(format!("unknown field \"{name}\"; did you mean \"Resources\"?"))),
+    }
 }
 
 /// Waits for the end of a job and answers with its content. Orthanc waits for this request when it stops.
@@ -241,6 +251,7 @@ mod tests {
             r#"{"Priority": "high"}"#,
             r#"{"Resources": 7}"#,
             r#"{"Resources": [7]}"#,
+            r#"{"resource": "ID"}"#,
         ];
         let mut failures: Vec<_> =
             invalid.map(|body| (body, JobRequest::read(body.as_bytes()).unwrap_err())).into();

@@ -10,9 +10,10 @@ use super::host::Host;
 use super::prepare::{Family, Preparation, Prepared, Roots};
 use super::recorder::{Position, Recorder};
 use super::scope::Scope;
+use super::settling::{Ended, Settling};
 use super::tally::Tally;
 use super::work::{After, Batch, Failure, Finished, Handled, Turn, Work};
-use crate::catalog::{Catalog, CatalogError, Indexed, Level};
+use crate::catalog::{Indexed, Level};
 use crate::walk::{Cursor, Walk};
 
 /// Attachments that are looked up before they are handled together. If a storage works for none of them, the job
@@ -29,12 +30,6 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// How long to wait for the attachments in progress when a job is paused.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How many times to look for an attachment in the index that is in no storage: Orthanc deletes files
-/// before its database says so.
-const LOOKS: usize = 5;
-/// The pause between two looks.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
-
 /// What a job has achieved, which is saved with it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Progress {
@@ -113,7 +108,7 @@ impl Run {
     /// How long there is nothing to do; `None` if there is.
     pub(super) fn rest(&self) -> Option<Duration> {
         let Stage::Handling(handling) = &self.stage else { return None };
-        let running = handling.batch.as_ref()?;
+        let running = handling.batch.as_ref().filter(|_| handling.settling.is_empty())?;
         running.due.map(|due| due.saturating_duration_since(Instant::now()))
     }
 
@@ -188,10 +183,23 @@ impl Run {
     }
 
     /// Ends the run before it is done. The attachments in progress are finished, unless Orthanc stops.
-    pub(super) fn end(self, host: &Host) {
+    pub(super) fn end(self, bench: &Bench<'_>, progress: &mut Progress) {
         let Stage::Handling(handling) = self.stage else { return };
-        let Some(Running { batch, .. }) = handling.batch else { return };
-        if host.stop.is_given() { batch.abort() } else { batch.end(PAUSE) }
+        let Handling { mut settling, batch, .. } = *handling;
+        let batch = batch.map(|running| running.batch);
+        if bench.host.stop.is_given() {
+            batch.into_iter().for_each(Batch::abort);
+            return;
+        }
+        batch.into_iter().for_each(|batch| batch.end(PAUSE));
+        while !settling.is_empty() {
+            thread::sleep(settling.rest());
+            if let Err(error) = settling.settle(bench, progress) {
+                // What is not settled is handled again when the job continues.
+                tracing::info!("a job ended early: {error}");
+                return;
+            }
+        }
     }
 }
 
@@ -204,6 +212,7 @@ struct Handling {
     /// Number of instances that `planned` belongs to.
     instances: u64,
     batch: Option<Running>,
+    settling: Settling,
 }
 
 /// Attachments that are handled together.
@@ -228,11 +237,11 @@ struct Running {
 
 impl Handling {
     fn new(turn: Turn, walk: Walk) -> Self {
-        Self { turn, walk, planned: Vec::new(), instances: 0, batch: None }
+        Self { turn, walk, planned: Vec::new(), instances: 0, batch: None, settling: Settling::default() }
     }
 
-    /// Looks up the attachments of one resource, begins a batch, or waits for one result of the batch in
-    /// progress. Returns whether everything is done.
+    /// Settles batches, and looks up the attachments of one resource, begins a batch, or waits for one result of the batch
+    /// in progress. Returns whether everything is done.
     fn advance(
         &mut self,
         bench: &Bench<'_>,
@@ -240,6 +249,7 @@ impl Handling {
         until: Instant,
     ) -> Result<bool, JobError> {
         let catalog = &bench.host.catalog;
+        self.settling.settle(bench, progress)?;
         if let Some(running) = &mut self.batch {
             if let Some(due) = running.due {
                 let left = due.saturating_duration_since(Instant::now());
@@ -256,8 +266,13 @@ impl Handling {
             if !running.later.is_empty() {
                 running.postpone();
             } else if let Some(running) = self.batch.take() {
-                running.finish(bench, progress)?;
+                self.settling.add(running.ended(), catalog)?;
+                self.settling.settle(bench, progress)?;
             }
+            return Ok(false);
+        }
+        if self.settling.is_full() {
+            thread::sleep(self.settling.rest().min(TICK));
             return Ok(false);
         }
         if self.planned.len() < BATCH
@@ -267,26 +282,34 @@ impl Handling {
             self.instances += u64::from(resource.level == Level::Instance);
             return Ok(false);
         }
-        let is_done = self.planned.is_empty();
-        if is_done {
-            progress.cursor = self.walk.cursor().clone();
-            progress.done += self.instances;
-        } else {
-            let planned = std::mem::take(&mut self.planned);
-            self.batch = Some(Running {
-                size: planned.len(),
-                left: planned.len(),
-                batch: bench.begin(progress.pass, planned, &self.turn),
-                later: Vec::new(),
-                since: None,
-                due: None,
-                handled: Vec::new(),
-                failures: Vec::new(),
-                cursor: self.walk.cursor().clone(),
-                instances: std::mem::take(&mut self.instances),
-            });
+        if !self.planned.is_empty() {
+            self.begin(bench, progress.pass);
+            return Ok(false);
         }
-        Ok(is_done)
+        if !self.settling.is_empty() {
+            thread::sleep(self.settling.rest().min(TICK));
+            return Ok(false);
+        }
+        progress.cursor = self.walk.cursor().clone();
+        progress.done += self.instances;
+        Ok(true)
+    }
+
+    /// Begins to handle what is planned.
+    fn begin(&mut self, bench: &Bench<'_>, pass: u64) {
+        let planned = std::mem::take(&mut self.planned);
+        self.batch = Some(Running {
+            size: planned.len(),
+            left: planned.len(),
+            batch: bench.begin(pass, planned, &self.turn),
+            later: Vec::new(),
+            since: None,
+            due: None,
+            handled: Vec::new(),
+            failures: Vec::new(),
+            cursor: self.walk.cursor().clone(),
+            instances: std::mem::take(&mut self.instances),
+        });
     }
 }
 
@@ -332,57 +355,8 @@ impl Running {
         self.batch = bench.begin(pass, later, turn);
     }
 
-    fn finish(mut self, bench: &Bench<'_>, progress: &mut Progress) -> Result<(), JobError> {
-        let deleted = forget_deleted(&bench.host.catalog, &mut self.failures)?;
-        let outcome = bench.work.outcome_of_problem();
-        for failure in &self.failures {
-            tracing::warn!("{outcome}: {failure}");
-        }
-        let is_hopeless = self.failures.len() >= BATCH && self.failures.len() == self.size;
-        if is_hopeless && self.failures.iter().all(Failure::concerns_storage) {
-            return Err(JobError::GaveUp {
-                done: progress.done,
-                instances: progress.instances.unwrap_or_default(),
-                count: self.size,
-                first: Box::new(self.failures.swap_remove(0)),
-            });
-        }
-        if let Some(recorder) = bench.recorder {
-            for Failure { indexed, problems } in &self.failures {
-                problems.iter().try_for_each(|problem| recorder.add(Some(indexed), problem))?;
-            }
-            progress.reported = recorder.position();
-        }
-        self.handled.iter().for_each(|handled| progress.tally.add(handled));
-        progress.tally.add_deleted(deleted);
-        progress.tally.add_failures(&self.failures);
-        progress.cursor = self.cursor;
-        progress.done += self.instances;
-        Ok(())
+    fn ended(self) -> Ended {
+        let Self { size, handled, failures, cursor, instances, .. } = self;
+        Ended { size, handled, failures, cursor, instances }
     }
-}
-
-/// Removes the failures of attachments that Orthanc has deleted in the meantime. Returns their number.
-///
-/// Attachments that are in no storage are looked up several times, since a transaction may be about to
-/// delete them.
-fn forget_deleted(catalog: &Catalog, failures: &mut Vec<Failure>) -> Result<u64, CatalogError> {
-    let before = failures.len();
-    for look in 0..=LOOKS {
-        if look > 0 && !failures.iter().any(Failure::is_missing) {
-            break;
-        }
-        if look > 0 {
-            thread::sleep(BETWEEN_LOOKS);
-        }
-        let mut kept = Vec::new();
-        for failure in std::mem::take(failures) {
-            let is_settled = look > 0 && !failure.is_missing();
-            if is_settled || catalog.is_current(&failure.indexed)? {
-                kept.push(failure);
-            }
-        }
-        *failures = kept;
-    }
-    Ok((before - failures.len()) as u64)
 }

@@ -17,11 +17,14 @@ use crate::area::deletion::Deletions;
 use crate::context::Context;
 use crate::moving::{Mover, Task, start_move};
 use crate::orphans::{Finder, start_find};
-use crate::reencrypting::Reencryption;
+use crate::reencrypting::{self, Reencryption};
 use crate::restoring::{Restorer, start_restore};
 use crate::start::summary::{EncryptionFacts, Facts};
 use crate::stow::Counts;
-use crate::verifying::{Verifier, start_verification};
+use crate::verifying::{self, Verifier, start_verification};
+
+/// The job types whose reports have a census of the archive.
+const CENSUSES: [&str; 2] = [verifying::JOB_TYPE, reencrypting::JOB_TYPE];
 
 /// What the routes need to answer.
 pub(crate) struct Routes {
@@ -53,13 +56,19 @@ impl Routes {
             start_move(&mover, Task::Prefetch, request)
         })?;
         let reencryption = routes.reencryption.clone();
-        orthanc.register_rest("/object-storage/reencrypt", move |request| reencryption.start(request))?;
+        let server = orthanc.clone();
+        orthanc.register_rest("/object-storage/reencrypt", move |request| {
+            reencryption.start(&server, request)
+        })?;
         let finder = routes.finder.clone();
         let server = orthanc.clone();
         orthanc
             .register_rest("/object-storage/orphans", move |request| start_find(&server, &finder, request))?;
         let restorer = routes.restorer.clone();
-        orthanc.register_rest("/object-storage/restore", move |request| start_restore(&restorer, request))?;
+        let server = orthanc.clone();
+        orthanc.register_rest("/object-storage/restore", move |request| {
+            start_restore(&server, &restorer, request)
+        })?;
         let status = Arc::clone(&routes);
         orthanc.register_rest("/object-storage/status", move |request| {
             only_get(request)?;
@@ -113,7 +122,7 @@ impl Routes {
             "Deletions": self.deletions.to_json(),
         });
         let reports = self.mover.host.reports.as_ref();
-        status["Census"] = match reports.map(|reports| reports.census()) {
+        status["Census"] = match reports.map(|reports| reports.census(&CENSUSES)) {
             Some(Ok(census)) => json!(census),
             Some(Err(error)) => json!({"Error": error.to_string()}),
             None => Value::Null,

@@ -43,7 +43,7 @@ pub(crate) trait Database: fmt::Debug + Send + Sync {
     /// Why Orthanc does not say it.
     fn id(&self) -> Result<String, CatalogError>;
 
-    /// The number of the last change; `None` if there is none.
+    /// The number of the last change, which never decreases; `None` if there is none.
     ///
     /// # Errors
     ///
@@ -89,7 +89,9 @@ impl Database for Server {
     }
 
     fn last_change(&self) -> Result<Option<u64>, CatalogError> {
-        let answer = Catalog::new(self.clone()).get("/changes?last")?;
+        // Orthanc deletes the changes of a resource with it, also the last one. The number in this answer stays: without
+        // changes after the greatest number, it is that of the last change that there was.
+        let answer = Catalog::new(self.clone()).get(&format!("/changes?since={}&limit=1", i64::MAX))?;
         Ok(answer.and_then(|answer| answer["Last"].as_u64()))
     }
 }

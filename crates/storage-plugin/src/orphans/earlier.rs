@@ -27,12 +27,9 @@ impl Earlier {
         id: &str,
     ) -> Result<Option<Self>, ReportsError> {
         let is_complete = |summary: &Value| {
-            summary["Type"] == job_type
-                && summary["State"] == "Success"
-                && summary["Place"] == place
-                && summary["Database"] == id
+            summary["State"] == "Success" && summary["Place"] == place && summary["Database"] == id
         };
-        let Some(summary) = reports.list()?.into_iter().find(is_complete) else { return Ok(None) };
+        let Some(summary) = reports.last(&[job_type], is_complete)? else { return Ok(None) };
         let mut found = Vec::new();
         reports.each_finding(summary["JobId"].as_str().unwrap_or_default(), |finding| {
             let text = |field: &str| finding[field].as_str().unwrap_or_default();

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use bucket::{Cause, Operation, Seeker, StorageError};
 use futures_util::FutureExt as _;
 use hybrid::{HybridStorage, RewriteOutcome, Rewritten, StoredForm};
-use orthanc_ffi::{RestAnswer, RestFailure, RestRequest};
+use orthanc_ffi::{Orthanc, RestAnswer, RestFailure, RestRequest};
 use serde_json::{Map, Value, json};
 
 use crate::catalog::Indexed;
-use crate::context::Context;
 use crate::jobs::{
     Batch, DELETED, Finished, Form, Handled, Host, JobRequest, Problem, Scope, StorageJob, Turn, Work,
     bad_request, only_post, resume, start_job,
 };
+use crate::runtime::Runtime;
 
 /// The job's type in Orthanc.
 pub(crate) const JOB_TYPE: &str = "ReencryptStorage";
@@ -25,7 +25,8 @@ const OFF: &str = "client-side encryption is off; set StorageEncryption, with th
 /// Rewrites attachments in the form of new ones.
 #[derive(Debug, Clone)]
 pub(crate) struct Reencryption {
-    context: Context,
+    storage: HybridStorage,
+    runtime: Arc<Runtime>,
     host: Host,
     form: Arc<dyn StoredForm>,
     /// The form of new attachments.
@@ -35,17 +36,27 @@ pub(crate) struct Reencryption {
 }
 
 impl Reencryption {
-    pub(crate) fn new(context: Context, host: Host, form: Arc<dyn StoredForm>, present: Form) -> Self {
+    pub(crate) fn new(
+        storage: HybridStorage,
+        runtime: Arc<Runtime>,
+        host: Host,
+        form: Arc<dyn StoredForm>,
+        present: Form,
+    ) -> Self {
         let wanted = present.clone();
-        Self { context, host, form, present, wanted }
+        Self { storage, runtime, host, form, present, wanted }
     }
 
     /// Starts the requested job.
-    pub(crate) fn start(&self, request: &RestRequest<'_>) -> Result<RestAnswer, RestFailure> {
+    pub(crate) fn start(
+        &self,
+        orthanc: &Orthanc,
+        request: &RestRequest<'_>,
+    ) -> Result<RestAnswer, RestFailure> {
         only_post(request)?;
         let requested = JobRequest::read(request.body())?;
         self.check().map_err(bad_request)?;
-        start_job(&self.context.orthanc, &self.host, Arc::new(self.clone()), &requested)
+        start_job(orthanc, &self.host, Arc::new(self.clone()), &requested)
     }
 
     /// Restores a job that was saved.
@@ -84,7 +95,7 @@ impl Work for Reencryption {
     }
 
     fn check(&self) -> Result<(), String> {
-        let objects = self.context.storage.objects();
+        let objects = self.storage.objects();
         // Without encryption, blobs of the earlier plugin for Azure Key Vault that are in clear get their regular names.
         let is_possible = objects.encrypts() || objects.reads_encrypted() || objects.reads_key_vault_blobs();
         if !is_possible {
@@ -94,11 +105,11 @@ impl Work for Reencryption {
     }
 
     fn begin(&self, attachments: Vec<Indexed>, at_once: usize, turn: Turn) -> Batch {
-        // Tasks must not hold the whole context: they would drop the runtime they run on.
-        let storage = self.context.storage.clone();
+        // Tasks must not hold `self`: they would drop the runtime they run on.
+        let storage = self.storage.clone();
         let form = Arc::clone(&self.form);
         let present = self.present.clone();
-        Batch::spawn(self.context.runtime.handle(), attachments, at_once, turn, move |indexed| {
+        Batch::spawn(self.runtime.handle(), attachments, at_once, turn, move |indexed| {
             let storage = storage.clone();
             let form = Arc::clone(&form);
             let present = present.clone();

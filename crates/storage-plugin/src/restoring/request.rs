@@ -1,7 +1,7 @@
 //! The route that starts a job.
 
 use bucket::RestoreOptions;
-use orthanc_ffi::{RestAnswer, RestFailure, RestRequest};
+use orthanc_ffi::{Orthanc, RestAnswer, RestFailure, RestRequest};
 use serde_json::{Map, Value};
 
 use super::work::{Restorer, Wanted};
@@ -14,6 +14,7 @@ const MOST_DAYS: u32 = 3650;
 
 /// Starts the requested job.
 pub(crate) fn start_restore(
+    orthanc: &Orthanc,
     restorer: &Restorer,
     request: &RestRequest<'_>,
 ) -> Result<RestAnswer, RestFailure> {
@@ -21,12 +22,12 @@ pub(crate) fn start_restore(
     let requested = JobRequest::read(request.body())?;
     let wanted = wanted(restorer, &requested.fields).map_err(bad_request)?;
     let requested = if wanted.waits { requested.asynchronous_by_default() } else { requested };
-    start_job(&restorer.context.orthanc, &restorer.host, restorer.work(wanted), &requested)
+    start_job(orthanc, &restorer.host, restorer.work(wanted), &requested)
 }
 
 /// Reads the fields of a request, or of a saved job.
 pub(super) fn wanted(restorer: &Restorer, fields: &Map<String, Value>) -> Result<Wanted, String> {
-    let client = restorer.context.storage.objects().restore_client();
+    let client = restorer.storage.objects().restore_client();
     let client = client.ok_or("there is nothing to restore: this cloud's objects can all be read at once")?;
     read(fields, client.tiers(), client.makes_copies())
 }

@@ -10,8 +10,8 @@ use hybrid::HybridStorage;
 use serde_json::{Map, Value, json};
 
 use crate::catalog::Indexed;
-use crate::context::Context;
 use crate::jobs::{Batch, Finished, Handled, Host, Problem, Tally, Turn, Work};
+use crate::runtime::Runtime;
 
 /// The job's type in Orthanc.
 pub(crate) const JOB_TYPE: &str = "RestoreStorage";
@@ -26,7 +26,8 @@ const STILL_ARCHIVED: &str = "StillArchived";
 /// Restores attachments from archive tiers.
 #[derive(Debug, Clone)]
 pub(crate) struct Restorer {
-    pub(crate) context: Context,
+    pub(crate) storage: HybridStorage,
+    pub(crate) runtime: Arc<Runtime>,
     pub(crate) host: Host,
 }
 
@@ -52,7 +53,7 @@ impl Restorer {
 
     /// Whether the parameter `Days` has a meaning.
     fn makes_copies(&self) -> bool {
-        self.context.storage.objects().restore_client().is_some_and(|client| client.makes_copies())
+        self.storage.objects().restore_client().is_some_and(|client| client.makes_copies())
     }
 }
 
@@ -109,8 +110,8 @@ impl Work for Restoring {
 
     fn begin(&self, attachments: Vec<Indexed>, at_once: usize, turn: Turn) -> Batch {
         let Ok(Wanted { options, .. }) = self.wanted else { return self.look(attachments, at_once, turn) };
-        let storage = self.restorer.context.storage.clone();
-        let runtime = self.restorer.context.runtime.handle();
+        let storage = self.restorer.storage.clone();
+        let runtime = self.restorer.runtime.handle();
         Batch::spawn(runtime, attachments, at_once, turn, move |indexed| {
             let storage = storage.clone();
             async move { ask(&storage, indexed, options).await }.boxed()
@@ -132,8 +133,8 @@ impl Restoring {
     /// Looks whether attachments can be read.
     fn look(&self, attachments: Vec<Indexed>, at_once: usize, turn: Turn) -> Batch {
         let has_failures = Arc::clone(&self.has_failures);
-        let storage = self.restorer.context.storage.clone();
-        let runtime = self.restorer.context.runtime.handle();
+        let storage = self.restorer.storage.clone();
+        let runtime = self.restorer.runtime.handle();
         Batch::spawn(runtime, attachments, at_once, turn, move |indexed| {
             let storage = storage.clone();
             let has_failures = has_failures.load(Ordering::Relaxed);

@@ -160,9 +160,8 @@ impl Scheduler {
     /// Looks once whether there is something to do.
     fn look(&self) -> Result<(), String> {
         let Some(reports) = &self.host.reports else { return Ok(()) };
-        let summaries = reports.list().map_err(|error| error.to_string())?;
-        let is_scheduled = |summary: &&Value| summary["Type"] == JOB_TYPE && summary["Scheduled"] == true;
-        let last = summaries.iter().find(is_scheduled).and_then(Last::read);
+        let last = reports.last(&[JOB_TYPE], |summary| summary["Scheduled"] == true);
+        let last = last.map_err(|error| error.to_string())?.as_ref().and_then(Last::read);
         let id = last.as_ref().and_then(|last| last.id.clone());
         let job = match id.map(|id| self.host.catalog.get(&format!("/jobs/{id}"))).transpose() {
             Err(CatalogError::Stopped) => return Ok(()),
@@ -192,12 +191,8 @@ impl Scheduler {
 
     fn control(&self, id: &str, action: &str) -> Result<(), String> {
         tracing::info!("scheduled verification: {action} job {id}");
-        let path = format!("/jobs/{id}/{action}");
-        let post = || self.verifier.context.orthanc.rest_post(&path, b"{}");
-        match self.host.stop.call(post) {
-            None | Some(Ok(_)) => Ok(()),
-            Some(Err(error)) => Err(error.to_string()),
-        }
+        let Some(alarm) = &self.host.alarm else { return Ok(()) };
+        alarm.control(id, action).map(drop).map_err(|error| error.to_string())
     }
 }
 

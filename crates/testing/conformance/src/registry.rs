@@ -52,6 +52,8 @@ pub(crate) enum Scope {
     OneCloud,
     /// As `EveryCloud`, but too long for more than the newest Orthanc in the normal run.
     Newest,
+    /// As `OneCloud`, but too long for more than the newest Orthanc and one cloud in the normal run.
+    Once,
     /// As `OneCloud`, but too long for the normal run.
     Long,
 }
@@ -88,6 +90,7 @@ impl Test {
         match self.scope {
             Scope::Long => long,
             Scope::Newest => long || release == Some(Release::Sid),
+            Scope::Once => long || (whole_suite && release == Some(Release::Sid)),
             _ if whole_suite || long => true,
             Scope::EveryCloud => release != Some(Release::Trixie),
             Scope::OneCloud => release == Some(Release::Sid),

@@ -1,6 +1,7 @@
 //! Jobs over a computed index.
 
 pub(crate) mod fake;
+mod million;
 mod reporting;
 
 use std::sync::atomic::Ordering;

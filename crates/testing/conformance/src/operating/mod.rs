@@ -1,6 +1,7 @@
 //! Operating an archive: verification, re-encryption, the search for orphans, restores from archive tiers, and their
 //! reports.
 
+mod archive;
 mod interruptions;
 mod orphans;
 mod reencrypting;

@@ -2,30 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use crypto_envelope::{Format, identify};
 use fake_cloud::{Fault, FaultRule};
-use real_orthanc::rest::Uploaded;
 use serde_json::{Value, json};
 
 use crate::Cloud;
 use crate::fixture::{Keys, Random, request, with, within};
 use crate::hybrid::support::{
-    JOB, delete_during_upload, expect_no_errors, expect_readable, files_of_attachments, move_to, upload,
+    JOB, delete_during_upload, expect_no_errors, expect_readable, files_of_attachments, upload,
 };
-use crate::orthanc::fixture::{Fixture, at_once};
+use crate::orthanc::fixture::Fixture;
 use crate::write_back::support::write_back;
 
 tests! {
     OneCloud:
         each_form_becomes_the_present_one,
         archive_is_decrypted_when_encryption_is_switched_off,
-        interrupted_rotation_is_completed,
-        rotation_goes_on_while_users_work,
         deletion_during_a_reencryption_is_final,
         unreadable_objects_are_reported_and_stay;
     Newest:
@@ -36,8 +32,6 @@ tests! {
         files_are_decrypted_when_encryption_is_switched_off,
         often_interrupted_rotations_are_completed,
 }
-
-type Sent = Vec<(Uploaded, Vec<u8>)>;
 
 /// Returns the options for format `A2` with this master key, another one as previous key, and more options.
 fn key(keys: &Keys, id: u32, others: &Value) -> Value {
@@ -173,32 +167,19 @@ enum Interruption {
     Outage,
 }
 
-fn interrupted_rotation_is_completed<C: Cloud>() -> Result<()> {
-    use Interruption::{Kill, Outage};
-    rotate::<C>(&json!({"HybridMode": "WriteToFileSystem"}), &[Kill])?;
-    rotate::<C>(&write_back(&json!({})), &[Outage])
-}
-
 fn often_interrupted_rotations_are_completed<C: Cloud>() -> Result<()> {
-    let interruptions = [Interruption::Kill, Interruption::Stop, Interruption::Outage].repeat(7);
-    for mode in [json!({}), json!({"HybridMode": "WriteToFileSystem"}), write_back(&json!({}))] {
-        rotate::<C>(&mode, &interruptions)?;
-    }
-    Ok(())
+    let interruptions = [Interruption::Kill, Interruption::Stop, Interruption::Outage].repeat(5);
+    rotate::<C>(&interruptions)
 }
 
-/// Changes the key for each interruption, and interrupts the job at a random moment.
-fn rotate<C: Cloud>(mode: &Value, interruptions: &[Interruption]) -> Result<()> {
+/// Changes the key for each interruption, and interrupts the job at a random moment, in the mode `WriteBack`.
+fn rotate<C: Cloud>(interruptions: &[Interruption]) -> Result<()> {
     const MEMBERS: usize = 40;
     let mut random = Random::new();
     let keys = Keys::new()?;
-    let options = |id| with(mode.clone(), &key(&keys, id, &json!({})));
+    let options = |id| with(write_back(&json!({})), &key(&keys, id, &json!({})));
     let mut fixture = Fixture::<C>::with(&options(3))?;
     let mut sent = upload(&fixture, 1, MEMBERS.try_into()?)?;
-    if mode["HybridMode"] == "WriteToFileSystem" {
-        let half: Vec<&str> = sent.iter().step_by(2).map(|(uploaded, _)| uploaded.id.as_str()).collect();
-        move_to(&fixture, "object-storage", &half)?;
-    }
     fixture.rest().post("/object-storage/flush", b"")?.ok()?;
     let mut count = MEMBERS;
     for (round, interruption) in interruptions.iter().enumerate() {
@@ -230,7 +211,7 @@ fn rotate<C: Cloud>(mode: &Value, interruptions: &[Interruption]) -> Result<()> 
         let (deleted, _) = sent.swap_remove(usize::try_from(random.below(sent.len() as u64))?);
         fixture.rest().delete(&format!("/instances/{}", deleted.id))?.ok()?;
         sent.extend(upload(&fixture, 100 + round as u64, 1)?);
-        finish(&fixture, &job).with_context(|| format!("{mode} {interruption:?}"))?;
+        finish(&fixture, &job).with_context(|| format!("{interruption:?}"))?;
         fixture.rest().post("/object-storage/flush", b"")?.ok()?;
         expect_all_under(&fixture, id, count)?;
         count = sent.len();
@@ -250,51 +231,6 @@ fn finish<C: Cloud>(fixture: &Fixture<C>, job: &str) -> Result<()> {
     }
     ensure!(ended["State"] == "Failure", "{ended:#}");
     reencrypt(fixture).map(drop)
-}
-
-fn rotation_goes_on_while_users_work<C: Cloud>() -> Result<()> {
-    let keys = Keys::new()?;
-    let mut fixture = Fixture::<C>::with(&key(&keys, 3, &json!({})))?;
-    let old = upload(&fixture, 1, 30)?;
-    fixture.start_again_with(&key(&keys, 7, &json!({})))?;
-    fixture.bucket.latency(Duration::from_millis(2));
-    let is_done = AtomicBool::new(false);
-    let actions = AtomicUsize::new(0);
-    let work = |client: u64| -> Result<Sent> {
-        let mut left = Vec::new();
-        for round in 0.. {
-            if is_done.load(Ordering::Relaxed) {
-                break;
-            }
-            let mut sent = upload(&fixture, 1000 * client + round, 2)?;
-            let (deleted, _) = sent.pop().context("nothing was sent")?;
-            fixture.rest().delete(&format!("/instances/{}", deleted.id))?.ok()?;
-            left.extend(sent);
-            expect_readable(&fixture, &old)?;
-            for (uploaded, _) in &old {
-                fixture.rest().get_json(&format!("/instances/{}/tags", uploaded.id))?;
-            }
-            actions.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(left)
-    };
-    let left = at_once(3, |client| {
-        if client > 0 {
-            return work(client);
-        }
-        let result = reencrypt(&fixture).and_then(|content| {
-            ensure!(content["Rewritten"] == old.len(), "{content:#}");
-            ensure!(within(JOB, || actions.load(Ordering::Relaxed) >= 2), "the users wait");
-            Ok(Vec::new())
-        });
-        is_done.store(true, Ordering::Relaxed);
-        result
-    })?;
-    let sent: Sent = left.into_iter().flatten().chain(old.iter().cloned()).collect();
-    expect_all_under(&fixture, 7, sent.len())?;
-    expect_no_errors(&fixture)?;
-    fixture.start_again_with(&json!({"StorageEncryption": {"MasterKey": keys.entry(7), "Format": "A2"}}))?;
-    expect_readable(&fixture, &sent)
 }
 
 fn deletion_during_a_reencryption_is_final<C: Cloud>() -> Result<()> {

@@ -14,7 +14,12 @@ pub(crate) const JOB: Duration = Duration::from_secs(90);
 
 /// Starts a job. Returns its id.
 pub(crate) fn start<C: Cloud>(fixture: &Fixture<C>, route: &str, body: &Value) -> Result<String> {
-    let answer = fixture.rest().post_json(&format!("/object-storage/{route}"), body)?.ok()?.json()?;
+    start_at(fixture, &format!("/object-storage/{route}"), body)
+}
+
+/// Starts a job with any path. Returns its id.
+pub(crate) fn start_at<C: Cloud>(fixture: &Fixture<C>, path: &str, body: &Value) -> Result<String> {
+    let answer = fixture.rest().post_json(path, body)?.ok()?.json()?;
     Ok(answer["ID"].as_str().context("no ID")?.to_owned())
 }
 

@@ -19,7 +19,7 @@ mod sizing;
 mod starting;
 mod stopping;
 mod storing;
-mod survival;
+pub(crate) mod survival;
 mod waiting;
 
 modules![

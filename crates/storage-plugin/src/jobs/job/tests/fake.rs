@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 
-use bucket::StorageError;
+use bucket::{Cause, StorageError};
 use orthanc_ffi::{ErrorCode, OrthancError, OrthancVersion};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -44,6 +44,8 @@ pub(crate) struct FakeRest {
     shape: Shape,
     pub(crate) calls: AtomicUsize,
     pub(crate) deleted: Mutex<BTreeSet<Resource>>,
+    /// How often attachments are still found, by the number of their instances.
+    pub(crate) looks_left: Mutex<BTreeMap<u32, usize>>,
 }
 
 impl FakeRest {
@@ -71,6 +73,9 @@ impl FakeRest {
             Some("attachments") if found.level == Level::Instance => Some(json!(["dicom"])),
             Some("attachments") => Some(json!([])),
             Some("attachments/dicom/info") => {
+                if let Some(left) = self.looks_left.lock().get_mut(&instance) {
+                    *left = left.checked_sub(1)?;
+                }
                 let uuid = format!("{instance:08x}-0000-4000-8000-000000000000");
                 Some(json!({"ContentType": 1, "Uuid": uuid, "CompressedSize": 10}))
             }
@@ -147,7 +152,13 @@ impl Fake {
 
     pub(crate) fn with_patients(patients: u32, shape: [u32; 3]) -> Self {
         let calls = AtomicUsize::new(0);
-        let rest = Arc::new(FakeRest { patients, shape: Shape(shape), calls, deleted: Mutex::default() });
+        let rest = Arc::new(FakeRest {
+            patients,
+            shape: Shape(shape),
+            calls,
+            deleted: Mutex::default(),
+            looks_left: Mutex::default(),
+        });
         let host = Host {
             catalog: Catalog::new(Arc::clone(&rest)),
             stop: Stop::new(),
@@ -264,6 +275,7 @@ impl Work for Fake {
         for indexed in attachments {
             let instance = number(&indexed.resource.id);
             let handled = match (*self.error.lock())(instance) {
+                Some(StorageError { cause: Cause::NotFound, .. }) => Handled::problem(Problem::missing()),
                 Some(error) => Handled::problem(Problem::of("not-counted", &error)),
                 None => {
                     if !self.counts_only {

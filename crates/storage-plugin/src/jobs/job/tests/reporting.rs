@@ -158,3 +158,113 @@ fn only_jobs_that_need_their_report_fail_without_it() {
         assert!(error.contains(expected), "{error}");
     }
 }
+
+/// Calls steps until the job has failed because of attachments, and counts them.
+fn steps(job: &mut StorageJob) -> usize {
+    let Ended { result, steps, .. } = finish(job);
+    assert_eq!(result, JobStep::Failure);
+    steps
+}
+
+#[test]
+fn job_goes_on_until_missing_attachments_are_looked_up_again() {
+    let looks = |fake: &Fake| fake.calls() - (3 * 3 + 2 * 1000);
+    let damaged = Fake::new([1, 1, 1000]);
+    *damaged.error.lock() = |_| Some(error(Cause::CopiesDiffer));
+    let of_damaged = steps(&mut job(&damaged, &patient()));
+    assert_eq!(looks(&damaged), 1000);
+
+    let fake = Fake::new([1, 1, 1000]);
+    *fake.error.lock() = |_| Some(error(Cause::NotFound));
+    // Orthanc deletes three when they have been found once, and three when they have been found twice.
+    let lives = [(1, 1), (17, 1), (999, 1), (2, 2), (18, 2), (998, 2)];
+    fake.rest.looks_left.lock().extend(lives);
+    let mut job = job(&fake, &patient());
+    let of_missing = steps(&mut job);
+    let content = job.content();
+    assert_eq!((&content["Failures"], &content[crate::jobs::DELETED]), (&json!(994), &json!(6)));
+    assert_eq!(looks(&fake), 2 * 1000 - 3);
+    // Waiting is a step of a tenth of a second. The job waits for one second in total, and a moment for each of 63 batches;
+    // a second for each batch would be 630 steps.
+    assert!(of_missing <= of_damaged + 100, "{of_missing} and {of_damaged} steps");
+}
+
+#[test]
+fn paused_job_keeps_what_is_missing() {
+    let mut fake = Fake::new([1, 1, 100]);
+    let _folder = with_reports(&mut fake);
+    *fake.error.lock() = |_| Some(error(Cause::NotFound));
+    let mut first = job(&fake, &patient());
+    first.watch().set_job_id("JOB");
+    // Four batches, each with a look at its attachments.
+    while fake.calls() < 3 * 3 + 3 * 64 {
+        assert_eq!(first.step(), JobStep::Continue);
+    }
+    first.stop(StopReason::Paused);
+    assert_eq!(first.content()["Failures"], 64);
+    let mut job = restarted(first, &fake);
+    assert_eq!(finish(&mut job).result, JobStep::Failure);
+    assert_eq!(job.content()["Failures"], 100);
+    let page = fake.host.reports.clone().unwrap().page("JOB", 0, 1000).unwrap().unwrap();
+    let found: Vec<u32> =
+        page.findings.iter().map(|found| fake::number(found["Resource"].as_str().unwrap())).collect();
+    assert!(found.iter().copied().eq(0..100), "each once, in their order: {found:?}");
+}
+
+#[test]
+fn last_report_that_fits_is_found() {
+    let mut fake = Fake::new([1, 1, 1]);
+    let _folder = with_reports(&mut fake);
+    for number in 0..3 {
+        let mut job = job(&fake, &patient());
+        job.watch().set_job_id(&number.to_string());
+        finish(&mut job);
+    }
+    let reports = fake.host.reports.clone().unwrap();
+    let read = Mutex::new(Vec::new());
+    let fits = |summary: &Value| {
+        read.lock().push(summary["JobId"].clone());
+        summary["JobId"] == "1"
+    };
+    let found = reports.last(&["Fake"], fits).unwrap().unwrap();
+    assert_eq!(found["JobId"], "1");
+    assert_eq!(*read.lock(), ["2", "1"], "no earlier one is read");
+    assert_eq!(reports.last(&["Other"], |_| true).unwrap(), None);
+}
+
+#[test]
+fn job_that_was_cancelled_while_it_waited_starts_again() {
+    let fake = Fake::new([1, 1, 40]);
+    *fake.second.lock() = Some(Second { later: [20].into(), handled: Vec::new() });
+    let mut job = job(&fake, &patient());
+    while job.content()["WaitingFor"].is_null() {
+        assert_eq!(job.step(), JobStep::Continue);
+    }
+    // Orthanc has paused the job meanwhile, cancels it without stopping it, and then resubmits it.
+    job.reset();
+    fake.handled.lock().clear();
+    assert_eq!(finish(&mut job).result, JobStep::Success);
+    assert!(fake.handled_once(0..40));
+}
+
+#[test]
+#[cfg(unix)]
+fn foreign_files_are_no_reports() {
+    let mut fake = Fake::new([1, 1, 1]);
+    let folder = with_reports(&mut fake);
+    let mut job = job(&fake, &patient());
+    job.watch().set_job_id("JOB");
+    finish(&mut job);
+    let reports = folder.path().join("0/reports");
+    let path = |name: &str| reports.join(name);
+    std::fs::create_dir(path("folder.json")).unwrap();
+    std::os::unix::fs::symlink(path("loop.json"), path("loop.json")).unwrap();
+    std::fs::write(path("other.json"), [0xff]).unwrap();
+    std::fs::File::create(path("large.json")).unwrap().set_len(1 << 40).unwrap();
+    // Reading a pipe without a writer would last for ever.
+    let made = std::process::Command::new("mkfifo").arg(path("pipe.json")).status().unwrap();
+    assert!(made.success());
+    let list = fake.host.reports.clone().unwrap().list().unwrap();
+    assert_eq!(list.len(), 1, "{list:?}");
+    assert_eq!(list[0]["JobId"], "JOB");
+}

@@ -18,8 +18,8 @@ const BEAT: Duration = Duration::from_millis(500);
 
 /// The clients, which begin and end together.
 #[derive(Debug)]
-pub(super) struct Clients {
-    pub(super) known: Known,
+pub(crate) struct Clients {
+    pub(crate) known: Known,
     start: Instant,
     /// Whether all changes begin on a beat, so that Orthanc is idle in between.
     keep_time: bool,
@@ -30,6 +30,10 @@ pub(super) struct Clients {
     moves: AtomicUsize,
     /// Failed reads of what was stored before and after them.
     failed_reads: AtomicUsize,
+    /// Number of times that a disturbance has begun or ended, which is odd during one. Otherwise, reads must succeed.
+    disturbances: AtomicUsize,
+    /// The pause after each read.
+    read_pause: Duration,
     /// Width and height of each image, in pixels.
     edge: u16,
     /// Instances that stay stored, so that there is something to read and move.
@@ -41,7 +45,7 @@ pub(super) struct Clients {
 type Work<'a> = Box<dyn FnOnce(&Client) -> Result<()> + Send + 'a>;
 
 impl Clients {
-    pub(super) fn new(keep_time: bool) -> Self {
+    pub(crate) fn new(keep_time: bool) -> Self {
         Self {
             known: Known::default(),
             start: Instant::now(),
@@ -50,6 +54,8 @@ impl Clients {
             in_flight: AtomicUsize::default(),
             moves: AtomicUsize::default(),
             failed_reads: AtomicUsize::default(),
+            disturbances: AtomicUsize::new(1),
+            read_pause: Duration::ZERO,
             edge: 64,
             keep: 8,
             studies: AtomicU64::default(),
@@ -58,46 +64,64 @@ impl Clients {
     }
 
     /// The clients store so much that a cache of 1 MB must evict.
-    pub(super) fn that_fill_a_cache(self) -> Self {
+    pub(crate) fn that_fill_a_cache(self) -> Self {
         Self { edge: 192, keep: 40, ..self }
     }
 
-    pub(super) fn begin(&self) {
+    /// The clients leave time for jobs, and need not find everything readable only while [`disturb`](Self::disturb) works.
+    pub(crate) fn beside_jobs(self) -> Self {
+        Self { read_pause: PAUSE, disturbances: AtomicUsize::new(0), ..self }
+    }
+
+    /// Does something during which reads may fail.
+    pub(crate) fn disturb<T>(&self, disturb: impl FnOnce() -> T) -> T {
+        self.disturbances.fetch_add(1, Ordering::SeqCst);
+        let result = disturb();
+        self.disturbances.fetch_add(1, Ordering::SeqCst);
+        result
+    }
+
+    pub(crate) fn begin(&self) {
         self.working.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.working.store(false, Ordering::SeqCst);
     }
 
-    pub(super) fn are_working(&self) -> bool {
+    pub(crate) fn are_working(&self) -> bool {
         self.working.load(Ordering::SeqCst)
     }
 
     /// Fails if the clients did not do everything.
-    pub(super) fn expect_all_kinds(&self) -> Result<()> {
+    pub(crate) fn expect_all_kinds(&self) -> Result<()> {
         let moves = self.moves.load(Ordering::Relaxed);
         println!("{}, {moves} moves", self.known.summary());
         ensure!(moves > 0, "nothing was moved");
         self.known.expect_all_kinds()
     }
 
-    pub(super) fn failed_reads(&self) -> usize {
+    pub(crate) fn failed_reads(&self) -> usize {
         self.failed_reads.load(Ordering::SeqCst)
     }
 
-    pub(super) fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::SeqCst)
     }
 
     /// What each client does until the end.
-    pub(super) fn work(&self) -> impl Iterator<Item = Work<'_>> {
-        let work: [Work<'_>; 6] = [
+    pub(crate) fn work(&self) -> impl Iterator<Item = Work<'_>> {
+        let moves: Work<'_> = Box::new(|rest| self.move_studies(rest));
+        self.work_without_moves().chain([moves])
+    }
+
+    /// What each client does until the end if only jobs move what is stored.
+    pub(crate) fn work_without_moves(&self) -> impl Iterator<Item = Work<'_>> {
+        let work: [Work<'_>; 5] = [
             Box::new(|rest| self.store(rest)),
             Box::new(|rest| self.store(rest)),
             Box::new(|rest| self.delete(rest)),
             Box::new(|rest| self.delete(rest)),
-            Box::new(|rest| self.move_studies(rest)),
             Box::new(|rest| self.read(rest)),
         ];
         work.into_iter()
@@ -166,6 +190,7 @@ impl Clients {
                 continue;
             };
             let Some(uploaded) = instance.uploaded else { continue };
+            let before = self.disturbances.load(Ordering::SeqCst);
             match rest.get(&format!("{}/file", uploaded.path)) {
                 Ok(answer) if answer.status == 200 => {
                     ensure!(answer.body == instance.file, "the bytes of {} differ", uploaded.id);
@@ -174,12 +199,16 @@ impl Clients {
                     let state = self.known.state(number);
                     ensure!(state != State::Stored, "{} is {state:?} and not found", uploaded.id);
                 }
-                _ => {
+                answer => {
                     let failed = self.known.state(number) == State::Stored;
                     self.failed_reads.fetch_add(usize::from(failed), Ordering::SeqCst);
+                    let is_calm =
+                        before.is_multiple_of(2) && before == self.disturbances.load(Ordering::SeqCst);
+                    ensure!(!(failed && is_calm), "{} is unreadable: {answer:?}", uploaded.id);
                     thread::sleep(PAUSE);
                 }
             }
+            thread::sleep(self.read_pause);
         }
         Ok(())
     }

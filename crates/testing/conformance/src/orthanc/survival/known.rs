@@ -1,6 +1,6 @@
 //! What clients know about the instances that they have sent.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -20,19 +20,19 @@ const PIXEL_DATA: [u8; 4] = [0xE0, 0x7F, 0x10, 0x00];
 
 /// The instances, by number.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<Vec<Instance>>);
+pub(crate) struct Known(Mutex<Vec<Instance>>);
 
 #[derive(Debug, Clone)]
-pub(super) struct Instance {
-    pub(super) file: Vec<u8>,
+pub(crate) struct Instance {
+    pub(crate) file: Vec<u8>,
     /// Orthanc's answer, once there was one.
-    pub(super) uploaded: Option<Uploaded>,
-    pub(super) state: State,
+    pub(crate) uploaded: Option<Uploaded>,
+    pub(crate) state: State,
 }
 
 /// What a client knows about an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum State {
+pub(crate) enum State {
     /// It was sent, and there was no answer.
     Sent,
     /// The store was refused.
@@ -47,24 +47,46 @@ pub(super) enum State {
 
 impl Known {
     /// Adds an instance that is being sent.
-    pub(super) fn send(&self, file: Vec<u8>) -> usize {
+    pub(crate) fn send(&self, file: Vec<u8>) -> usize {
         let mut instances = self.0.lock();
         instances.push(Instance { file, uploaded: None, state: State::Sent });
         instances.len() - 1
     }
 
-    pub(super) fn set(&self, number: usize, state: State) {
+    pub(crate) fn set(&self, number: usize, state: State) {
         self.0.lock()[number].state = state;
     }
 
-    pub(super) fn stored(&self, number: usize, uploaded: Uploaded) {
+    pub(crate) fn stored(&self, number: usize, uploaded: Uploaded) {
         let mut instances = self.0.lock();
         instances[number].uploaded = Some(uploaded);
         instances[number].state = State::Stored;
     }
 
+    /// Number of instances that were sent.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// Adds an instance that was stored.
+    pub(crate) fn add(&self, uploaded: Uploaded, file: Vec<u8>) -> usize {
+        let number = self.send(file);
+        self.stored(number, uploaded);
+        number
+    }
+
+    /// The numbers of the stored instances for which `is_meant` returns true.
+    pub(crate) fn all_stored(&self, is_meant: impl Fn(&Uploaded) -> bool) -> BTreeSet<usize> {
+        let instances = self.0.lock();
+        let stored = instances.iter().enumerate().filter(|(_, instance)| instance.state == State::Stored);
+        stored
+            .filter(|(_, instance)| instance.uploaded.as_ref().is_some_and(&is_meant))
+            .map(|(number, _)| number)
+            .collect()
+    }
+
     /// The stored instance whose number is a multiple of the number of stored instances after `random`.
-    pub(super) fn any_stored(&self, random: u64) -> Option<(usize, Instance)> {
+    pub(crate) fn any_stored(&self, random: u64) -> Option<(usize, Instance)> {
         let instances = self.0.lock();
         let stored: Vec<usize> =
             (0..instances.len()).filter(|number| instances[*number].state == State::Stored).collect();
@@ -73,7 +95,7 @@ impl Known {
     }
 
     /// Marks a stored instance as being deleted, if at least `keep` are stored.
-    pub(super) fn delete_one(&self, random: u64, keep: usize) -> Option<(usize, Uploaded)> {
+    pub(crate) fn delete_one(&self, random: u64, keep: usize) -> Option<(usize, Uploaded)> {
         if self.count(State::Stored) < keep {
             return None;
         }
@@ -87,27 +109,27 @@ impl Known {
         Some((number, instance.uploaded.clone()?))
     }
 
-    pub(super) fn state(&self, number: usize) -> State {
+    pub(crate) fn state(&self, number: usize) -> State {
         self.0.lock()[number].state
     }
 
-    pub(super) fn count(&self, state: State) -> usize {
+    pub(crate) fn count(&self, state: State) -> usize {
         self.0.lock().iter().filter(|instance| instance.state == state).count()
     }
 
     /// Number of acknowledged stores.
-    pub(super) fn acknowledged(&self) -> usize {
+    pub(crate) fn acknowledged(&self) -> usize {
         [State::Stored, State::Deleting, State::Deleted].into_iter().map(|state| self.count(state)).sum()
     }
 
-    pub(super) fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let mut counts = BTreeMap::new();
         self.0.lock().iter().for_each(|instance| *counts.entry(instance.state).or_insert(0) += 1);
         format!("{counts:?}")
     }
 
     /// Fails if the clients did not do everything.
-    pub(super) fn expect_all_kinds(&self) -> Result<()> {
+    pub(crate) fn expect_all_kinds(&self) -> Result<()> {
         let few = self.count(State::Stored) < 5 || self.count(State::Deleted) < 5;
         ensure!(!few, "hardly anything was done: {}", self.summary());
         Ok(())
@@ -115,7 +137,7 @@ impl Known {
 
     /// Checks that Orthanc has each instance that it must have, and none that it must not have, and that
     /// the bucket, the files and the state directory have nothing else. `ring` decrypts what is encrypted there.
-    pub(super) fn check<C: Cloud>(&self, fixture: &Fixture<C>, ring: Option<&KeyRing>) -> Result<()> {
+    pub(crate) fn check<C: Cloud>(&self, fixture: &Fixture<C>, ring: Option<&KeyRing>) -> Result<()> {
         let instances = self.0.lock().clone();
         let by_content: HashMap<&[u8], State> =
             instances.iter().map(|instance| (instance.file.as_slice(), instance.state)).collect();

@@ -1,9 +1,9 @@
 //! Orthanc is killed or reset, or loses its bucket, while clients store, delete, move and read. Everything
 //! that was acknowledged stays true, and nothing else is left.
 
-mod clients;
+pub(crate) mod clients;
 mod hybrid;
-mod known;
+pub(crate) mod known;
 mod taking_over;
 mod write_back;
 
