@@ -123,13 +123,13 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             alarm: Some(Alarm::new(orthanc.clone(), runtime.handle().clone(), runtime.stop().clone())),
         };
         let verifier = Verifier::new(context.clone(), encryption.clone());
-        let server = Server { orthanc: orthanc.clone(), stop: runtime.stop().clone() };
+        let database = Arc::new(Server::new(orthanc.clone(), runtime.stop().clone()));
         let finder = Finder {
             host: host.clone(),
             storage: context.storage.clone(),
             runtime: Arc::clone(&runtime),
             state: state.clone(),
-            database: Arc::new(server.clone()),
+            database: Arc::<Server>::clone(&database),
         };
         let mover = Mover::new(context, host, form(encryption.as_ref()));
         let worker =
@@ -140,7 +140,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let scheduler = scheduler(schedule, &verifier, &mover.host);
         let background = Background::start(&mover.context, state, worker, uploads, scheduler)?;
         if check_write {
-            background.keep_marker(server, storage.objects().clone());
+            background.keep_marker(database, mover.host.catalog.clone(), storage.objects().clone());
         }
         let gateway = stow
             .map(|options| Gateway::new(options, &stow_bucket, encryption.as_ref(), &mover.context.runtime));
