@@ -62,6 +62,7 @@ bench [OPTIONS]
                           (ORTHANC_PROGRAM selects another Orthanc). The files are in the folder for temporary files
                           (TMPDIR), which must be on a disk
     --jobs                measure users' requests with and without a running job instead: verify, reencrypt, orphans, move
+    --stow                compare the STOW-RS gateway with a bare S3 client instead, without latency and with 20 ms
     --key-service         compare a master key in a key service with one in a file instead (google-cloud)
 
 dist [OPTIONS]

@@ -92,6 +92,8 @@ pub struct Bench {
     pub key_service: bool,
     /// Whether to measure users' requests alongside jobs instead.
     pub jobs: bool,
+    /// Whether to measure the STOW-RS gateway instead.
+    pub stow: bool,
 }
 
 impl Bench {
@@ -109,6 +111,7 @@ impl Bench {
             write_back: false,
             key_service: false,
             jobs: false,
+            stow: false,
         };
         while let Some(argument) = arguments.next()? {
             match argument {
@@ -119,6 +122,7 @@ impl Bench {
                 Long("reading") => options.reading = true,
                 Long("write-back") => options.write_back = true,
                 Long("jobs") => options.jobs = true,
+                Long("stow") => options.stow = true,
                 Long("key-service") => options.key_service = true,
                 Long("quick") => options = Self { rounds: 2, instances: 100, large: 1, ..options },
                 other => bail!(other.unexpected()),

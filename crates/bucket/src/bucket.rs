@@ -165,6 +165,8 @@ pub struct Bucket {
     pub(crate) request_size: Arc<RequestSize>,
     journal: Option<Arc<dyn UploadJournal>>,
     health: Arc<Health>,
+    /// Whether messages name the bucket only.
+    hides_names: bool,
 }
 
 impl Bucket {
@@ -179,6 +181,7 @@ impl Bucket {
             downloads: Arc::default(),
             request_size: Arc::default(),
             journal: None,
+            hides_names: false,
         }
     }
 
@@ -194,6 +197,12 @@ impl Bucket {
     #[must_use]
     pub fn with_retry(self, retry: RetryPolicy) -> Self {
         Self { retry, ..self }
+    }
+
+    /// The same bucket, whose messages do not name objects: the names have UIDs of studies, for example.
+    #[must_use]
+    pub fn with_hidden_names(self) -> Self {
+        Self { hides_names: true, ..self }
     }
 
     /// Tells the bucket apart from all others, unlike its name: `s3://bucket at s3.example.org/`.
@@ -213,6 +222,9 @@ impl Bucket {
 
     /// The name of an object in messages.
     pub fn object_url(&self, name: &str) -> String {
+        if self.hides_names {
+            return format!("{}/…", self.url());
+        }
         format!("{}/{name}", self.options.url)
     }
 

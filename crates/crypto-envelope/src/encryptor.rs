@@ -3,6 +3,8 @@
 use std::fmt;
 
 use crate::a1::A1Sealer;
+use crate::a2::header::KeyWrap;
+use crate::a2::opener::FileKey;
 use crate::a2::sealer::A2Sealer;
 use crate::error::EncryptError;
 use crate::format::Format;
@@ -55,6 +57,19 @@ impl Encryptor {
             Format::A2 => Stage::A2(A2Sealer::new(ring, uuid, envelope)?),
         };
         Ok(Self { stage })
+    }
+
+    /// Begins an A2 envelope with a file key that a key service wrapped, and binds it to `uuid`.
+    ///
+    /// # Errors
+    /// The same as [`encrypt_a2_with_file_key`](crate::encrypt_a2_with_file_key).
+    pub fn with_file_key(
+        wrap: &KeyWrap<'_>,
+        file_key: &FileKey,
+        uuid: &str,
+        envelope: &mut Vec<u8>,
+    ) -> Result<Self, EncryptError> {
+        Ok(Self { stage: Stage::A2(A2Sealer::with_file_key(wrap, file_key, uuid, envelope)?) })
     }
 
     /// Encrypts the next bytes of the attachment, any number of them.

@@ -1,7 +1,8 @@
 //! A plugin that keeps attachments in memory and misbehaves on demand, for the tests of what `orthanc-ffi`
 //! promises.
 //!
-//! The configuration's `Initialize` and `PanicOnDrop` and the UUID of a storage call choose what goes wrong.
+//! The configuration's `Initialize` and `PanicOnDrop`, the UUID of a storage call and the path of a chunked request
+//! choose what goes wrong.
 
 #![allow(clippy::panic)]
 
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use orthanc_ffi::{
-    ContentType, ErrorCode, InitializeError, Level, Orthanc, Plugin, Ranges, StorageArea, Target,
-    WholeTarget, set_verbose_targets,
+    BodyReader, ContentType, ErrorCode, InitializeError, Level, Orthanc, Plugin, Ranges, RestAnswer,
+    RestFailure, RestRequest, StorageArea, Target, WholeTarget, set_verbose_targets,
 };
 use parking_lot::Mutex;
 
@@ -32,6 +33,9 @@ impl Plugin for TestPlugin {
         let configuration = orthanc.configuration()?;
         let ranges = if configuration["Ranges"] == false { Ranges::NotServed } else { Ranges::Served };
         orthanc.register_storage_area(Arc::new(Area::default()), ranges)?;
+        let chunked_orthanc = orthanc.clone();
+        orthanc
+            .register_chunked_post("/chunked/(.*)", move |request| Body::open(&chunked_orthanc, request))?;
         match configuration["Initialize"].as_str() {
             Some("fail") => return Err(InitializeError::new("`Initialize` must not be `fail`")),
             Some("panic") => panic!("literal"),
@@ -195,5 +199,57 @@ impl StorageArea for Area {
         assert!(uuid != "panic", "literal");
         let removed = self.attachments.lock().remove(&(uuid.to_owned(), content_type));
         removed.map(|_| ()).ok_or(ErrorCode::INEXISTENT_FILE)
+    }
+}
+
+/// A chunked request, which is repeated in the answer.
+struct Body {
+    orthanc: Orthanc,
+    fault: String,
+    text: String,
+}
+
+impl Body {
+    fn open(orthanc: &Orthanc, request: &RestRequest<'_>) -> Result<Box<dyn BodyReader>, ErrorCode> {
+        let fault = request.groups()[0];
+        match fault {
+            "panic" => panic!("literal"),
+            "refuse" => return Err(ErrorCode::UNSUPPORTED_MEDIA_TYPE),
+            _ => {}
+        }
+        let header = request.header("x-test").unwrap_or_default();
+        let method = format!("{:?}", request.method()).to_uppercase();
+        let text = format!("{method} {} {fault} {header}: ", request.path());
+        assert!(request.body().is_empty());
+        Ok(Box::new(Self { orthanc: orthanc.clone(), fault: fault.to_owned(), text }))
+    }
+}
+
+impl BodyReader for Body {
+    fn chunk(&mut self, bytes: &[u8]) -> Result<(), ErrorCode> {
+        match self.fault.as_str() {
+            "bad-chunk" => return Err(ErrorCode::BAD_REQUEST),
+            "panic-in-chunk" => panic!("literal"),
+            _ => self.text.push_str(&String::from_utf8_lossy(bytes)),
+        }
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>) -> Result<RestAnswer, RestFailure> {
+        match self.fault.as_str() {
+            "bad-answer" => Err(RestFailure::bad_request("bad")),
+            "panic-in-answer" => panic!("literal"),
+            "ok" => Ok(RestAnswer::bytes("text/plain", "fine")),
+            _ => Ok(RestAnswer::bytes("text/x-test", self.text.as_str())
+                .with_status(202)
+                .with_header("Retry-After", "30")),
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.orthanc.log(Level::Info, "reader dropped");
+        assert!(self.fault != "panic-in-drop", "literal");
     }
 }

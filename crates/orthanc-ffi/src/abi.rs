@@ -8,10 +8,16 @@
 //! must not be undefined behaviour.
 
 mod property;
+mod rest;
 
 use std::ffi::{c_char, c_void};
 
 pub use property::GlobalProperty;
+pub use rest::{
+    AnswerBuffer, ChunkedRestCallback, OutputPlusArgument, RequestReader, RequestReaderAddChunk,
+    RequestReaderExecute, RequestReaderFactory, RequestReaderFinalize, RestCallbackRegistration,
+    SendHttpStatus, SetHttpErrorDetails, SetHttpHeader,
+};
 
 /// An `OrthancPluginErrorCode`. The crate's public type for it is [`ErrorCode`](crate::ErrorCode).
 pub type RawErrorCode = i32;
@@ -54,12 +60,16 @@ pub mod service {
     pub const REGISTER_REST_CALLBACK_NO_LOCK: i32 = 1004;
     /// Parameters: [`RegisterMetrics`](super::RegisterMetrics).
     pub const REGISTER_REFRESH_METRICS_CALLBACK: i32 = 1011;
+    /// Parameters: [`ChunkedRestCallback`](super::ChunkedRestCallback).
+    pub const REGISTER_CHUNKED_REST_CALLBACK: i32 = 1012;
     /// Parameters: [`RegisterStorageArea2`](super::RegisterStorageArea2).
     pub const REGISTER_STORAGE_AREA_2: i32 = 1016;
     /// Parameters: [`AnswerBuffer`](super::AnswerBuffer).
     pub const ANSWER_BUFFER: i32 = 2000;
     /// Parameters: [`OutputPlusArgument`](super::OutputPlusArgument), whose argument is the `Allow` list.
     pub const SEND_METHOD_NOT_ALLOWED: i32 = 2005;
+    /// Parameters: [`SetHttpHeader`](super::SetHttpHeader).
+    pub const SET_HTTP_HEADER: i32 = 2007;
     /// Parameters: [`SendHttpStatus`](super::SendHttpStatus).
     pub const SEND_HTTP_STATUS: i32 = 2010;
     /// Parameters: [`SetHttpErrorDetails`](super::SetHttpErrorDetails).
@@ -347,66 +357,6 @@ pub struct RegisterStorageArea2 {
     pub read_range: Option<StorageReadRange>,
     /// Removes an attachment.
     pub remove: Option<StorageRemove>,
-}
-
-/// Parameters of [`service::REGISTER_REST_CALLBACK_NO_LOCK`].
-#[repr(C)]
-#[derive(Debug)]
-pub struct RestCallbackRegistration {
-    /// Regular expression for the whole path.
-    pub path_regular_expression: *const c_char,
-    /// Answers requests to the path.
-    pub callback: Option<RestCallback>,
-}
-
-/// Parameters of [`service::ANSWER_BUFFER`].
-#[repr(C)]
-#[derive(Debug)]
-pub struct AnswerBuffer {
-    /// The request's output.
-    pub output: *mut RestOutput,
-    /// The body.
-    pub answer: *const c_void,
-    /// Length of the body in bytes.
-    pub answer_size: u32,
-    /// Its MIME type.
-    pub mime_type: *const c_char,
-}
-
-/// Parameters of services that take an output and one string.
-#[repr(C)]
-#[derive(Debug)]
-pub struct OutputPlusArgument {
-    /// The request's output.
-    pub output: *mut RestOutput,
-    /// The string.
-    pub argument: *const c_char,
-}
-
-/// Parameters of [`service::SEND_HTTP_STATUS`].
-#[repr(C)]
-#[derive(Debug)]
-pub struct SendHttpStatus {
-    /// The request's output.
-    pub output: *mut RestOutput,
-    /// HTTP status.
-    pub status: u16,
-    /// The body.
-    pub body: *const c_char,
-    /// Length of the body in bytes.
-    pub body_size: u32,
-}
-
-/// Parameters of [`service::SET_HTTP_ERROR_DETAILS`].
-#[repr(C)]
-#[derive(Debug)]
-pub struct SetHttpErrorDetails {
-    /// The request's output.
-    pub output: *mut RestOutput,
-    /// Text for the `Details` field of Orthanc's error answer.
-    pub details: *const c_char,
-    /// 1: also write it to Orthanc's log.
-    pub log: u8,
 }
 
 /// Parameters of [`service::REST_API_GET`].

@@ -47,6 +47,7 @@
 #[doc(hidden)]
 pub mod abi;
 mod change;
+mod chunked;
 #[doc(hidden)]
 pub mod entry;
 mod error;
@@ -63,6 +64,7 @@ mod target;
 mod threads;
 mod version;
 
+pub use chunked::BodyReader;
 pub use entry::{InitializeError, Plugin};
 pub use error::{ContentType, ErrorCode, OrthancError};
 pub use job::{Job, JobStep, StopReason};

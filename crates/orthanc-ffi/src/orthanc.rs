@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::abi::{self, service};
 use crate::change::StopHandler;
+use crate::chunked::{BodySlot, OpenBody};
 use crate::error::{ErrorCode, OrthancError};
 use crate::job::{JobSlot, Unserializer};
 use crate::metrics::RefreshMetrics;
@@ -61,6 +62,8 @@ unsafe impl Sync for Inner {}
 pub(crate) struct Registrations {
     pub(crate) storage: Option<Arc<dyn StorageArea>>,
     pub(crate) routes: Vec<Arc<Handler>>,
+    pub(crate) chunked_routes: Vec<Arc<OpenBody>>,
+    pub(crate) bodies: HashMap<usize, Arc<BodySlot>>,
     pub(crate) unserializer: Option<Arc<Unserializer>>,
     pub(crate) jobs: HashMap<usize, Arc<JobSlot>>,
     pub(crate) on_stop: Option<Arc<StopHandler>>,

@@ -77,6 +77,26 @@ impl<'a> RestRequest<'a> {
     ///
     /// `raw_path` and `request` must be as Orthanc passes them to a REST callback, and live for `'a`.
     unsafe fn from_raw(raw_path: *const c_char, request: &'a abi::HttpRequest) -> Result<Self, ErrorCode> {
+        // SAFETY: passed on from the caller.
+        let head = unsafe { Self::head(raw_path, request) }?;
+        let body = match (request.body_size, request.body.is_null()) {
+            (0, _) => &[],
+            (_, true) => return Err(ErrorCode::NULL_POINTER),
+            // SAFETY: Orthanc's body has `body_size` bytes and lives for `'a`.
+            (len, false) => unsafe { std::slice::from_raw_parts(request.body.cast::<u8>(), len as usize) },
+        };
+        Ok(Self { body, ..head })
+    }
+
+    /// Converts Orthanc's request, except for its body.
+    ///
+    /// # Safety
+    ///
+    /// As for [`from_raw`](Self::from_raw); the fields of the body may have any value.
+    pub(crate) unsafe fn head(
+        raw_path: *const c_char,
+        request: &'a abi::HttpRequest,
+    ) -> Result<Self, ErrorCode> {
         let method = match request.method {
             abi::http_method::GET => Method::Get,
             abi::http_method::POST => Method::Post,
@@ -96,12 +116,6 @@ impl<'a> RestRequest<'a> {
         let header_keys = unsafe { strings(request.headers_keys, request.headers_count) }?;
         // SAFETY: as above.
         let header_values = unsafe { strings(request.headers_values, request.headers_count) }?;
-        let body = match (request.body_size, request.body.is_null()) {
-            (0, _) => &[],
-            (_, true) => return Err(ErrorCode::NULL_POINTER),
-            // SAFETY: Orthanc's body has `body_size` bytes and lives for `'a`.
-            (len, false) => unsafe { std::slice::from_raw_parts(request.body.cast::<u8>(), len as usize) },
-        };
         let headers = header_keys.into_iter().zip(header_values);
         Ok(Self {
             method,
@@ -109,7 +123,7 @@ impl<'a> RestRequest<'a> {
             groups: utf8(groups)?,
             query: utf8(keys)?.into_iter().zip(utf8(values)?).collect(),
             headers: headers.map(|(key, value)| (key.to_string_lossy(), value.to_string_lossy())).collect(),
-            body,
+            body: &[],
         })
     }
 }
@@ -145,26 +159,51 @@ fn utf8(strings: Vec<&CStr>) -> Result<Vec<&str>, ErrorCode> {
     strings.into_iter().map(|string| string.to_str().map_err(|_| ErrorCode::BAD_REQUEST)).collect()
 }
 
-/// The answer to a REST request, with status 200.
+/// The answer to a REST request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestAnswer {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
     mime: Cow<'static, str>,
     body: Vec<u8>,
 }
 
 impl RestAnswer {
-    /// Creates an answer of indented JSON.
+    /// Creates an answer of indented JSON, with status 200.
     pub fn json(value: &serde_json::Value) -> Self {
-        Self { mime: "application/json".into(), body: format!("{value:#}\n").into_bytes() }
+        Self::bytes("application/json", format!("{value:#}\n"))
     }
 
-    /// Creates an answer of bytes with their MIME type, at most 4 GiB, the limit of Orthanc's interface.
+    /// Creates an answer of bytes with their MIME type, with status 200. It can have at most 4 GiB, the limit
+    /// of Orthanc's interface.
     pub fn bytes(mime: impl Into<Cow<'static, str>>, body: impl Into<Vec<u8>>) -> Self {
-        Self { mime: mime.into(), body: body.into() }
+        Self { status: 200, headers: Vec::new(), mime: mime.into(), body: body.into() }
+    }
+
+    /// Changes the HTTP status. Orthanc does not accept 301, 401 and 405. It sends the body only if its option
+    /// `HttpDescribeErrors` is on, as it is by default, and newer versions (1.12.7 does, 1.10.1 does not) add a
+    /// second `Content-Type`, which is `text/plain`.
+    #[must_use]
+    pub fn with_status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
     }
 
     fn send(&self, orthanc: &Orthanc, output: *mut abi::RestOutput) -> Result<(), ErrorCode> {
         let answer_size = u32::try_from(self.body.len()).map_err(|_| ErrorCode::NOT_ENOUGH_MEMORY)?;
+        for (name, value) in &self.headers {
+            set_header(orthanc, output, name, value)?;
+        }
+        if self.status != 200 {
+            set_header(orthanc, output, "Content-Type", &self.mime)?;
+            return send_status(orthanc, output, self.status, &self.body);
+        }
         let mime = c_line(&self.mime);
         let params = abi::AnswerBuffer {
             output,
@@ -177,7 +216,32 @@ impl RestAnswer {
     }
 }
 
-/// An answer to a REST request with another status than 200.
+fn set_header(
+    orthanc: &Orthanc,
+    output: *mut abi::RestOutput,
+    name: &str,
+    value: &str,
+) -> Result<(), ErrorCode> {
+    let key = c_line(name);
+    let line = c_line(value);
+    let params = abi::SetHttpHeader { output, key: key.as_ptr(), value: line.as_ptr() };
+    // SAFETY: the parameters are those of this service; `output` is that of the current request.
+    unsafe { orthanc.invoke("SetHttpHeader", service::SET_HTTP_HEADER, &params) }.map_err(|e| e.code())
+}
+
+fn send_status(
+    orthanc: &Orthanc,
+    output: *mut abi::RestOutput,
+    status: u16,
+    body: &[u8],
+) -> Result<(), ErrorCode> {
+    let body_size = u32::try_from(body.len()).map_err(|_| ErrorCode::NOT_ENOUGH_MEMORY)?;
+    let params = abi::SendHttpStatus { output, status, body: body.as_ptr().cast(), body_size };
+    // SAFETY: the parameters are those of this service; `output` is that of the current request.
+    unsafe { orthanc.invoke("SendHttpStatus", service::SEND_HTTP_STATUS, &params) }.map_err(|e| e.code())
+}
+
+/// An answer that reports a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RestFailure {
     /// An HTTP status with a text as its body. Orthanc does not accept 200, 301, 401 and 405.
@@ -215,14 +279,7 @@ impl RestFailure {
 
     fn send(&self, orthanc: &Orthanc, output: *mut abi::RestOutput) -> Result<(), ErrorCode> {
         match self {
-            Self::Status { status, message } => {
-                let body_size = u32::try_from(message.len()).map_err(|_| ErrorCode::NOT_ENOUGH_MEMORY)?;
-                let params =
-                    abi::SendHttpStatus { output, status: *status, body: message.as_ptr().cast(), body_size };
-                // SAFETY: the parameters are those of this service; `output` is that of the current request.
-                unsafe { orthanc.invoke("SendHttpStatus", service::SEND_HTTP_STATUS, &params) }
-                    .map_err(|error| error.code())
-            }
+            Self::Status { status, message } => send_status(orthanc, output, *status, message.as_bytes()),
             Self::MethodNotAllowed { allow } => {
                 let list = c_line(allow);
                 let params = abi::OutputPlusArgument { output, argument: list.as_ptr() };
@@ -341,11 +398,20 @@ unsafe fn answer(
     let borrowed = unsafe { raw_request.as_ref() }.ok_or(ErrorCode::NULL_POINTER)?;
     // SAFETY: Orthanc's arguments live until the callback returns.
     let request = unsafe { RestRequest::from_raw(path, borrowed) }?;
-    let sent = match handler(&request) {
-        Ok(answer) => answer.send(&orthanc, output),
+    send(&orthanc, output, &handler(&request))
+}
+
+/// Sends what a handler returned.
+pub(crate) fn send(
+    orthanc: &Orthanc,
+    output: *mut abi::RestOutput,
+    result: &Result<RestAnswer, RestFailure>,
+) -> Result<(), ErrorCode> {
+    let sent = match result {
+        Ok(answer) => answer.send(orthanc, output),
         // Orthanc sends the answer for a code.
-        Err(failure @ RestFailure::Code { .. }) => return failure.send(&orthanc, output),
-        Err(failure) => failure.send(&orthanc, output),
+        Err(failure @ RestFailure::Code { .. }) => return failure.send(orthanc, output),
+        Err(failure) => failure.send(orthanc, output),
     };
     sent.inspect_err(|code| {
         orthanc.log(Level::Error, &format!("cannot send the answer of a REST route: {code}"));

@@ -57,9 +57,11 @@ fn constants(facts: &mut Facts) {
         ("RegisterStorageArea", service::REGISTER_STORAGE_AREA),
         ("RegisterOnChangeCallback", service::REGISTER_ON_CHANGE_CALLBACK),
         ("RegisterRestCallbackNoLock", service::REGISTER_REST_CALLBACK_NO_LOCK),
+        ("RegisterChunkedRestCallback", service::REGISTER_CHUNKED_REST_CALLBACK),
         ("RegisterStorageArea2", service::REGISTER_STORAGE_AREA_2),
         ("AnswerBuffer", service::ANSWER_BUFFER),
         ("SendMethodNotAllowed", service::SEND_METHOD_NOT_ALLOWED),
+        ("SetHttpHeader", service::SET_HTTP_HEADER),
         ("SendHttpStatus", service::SEND_HTTP_STATUS),
         ("SetHttpErrorDetails", service::SET_HTTP_ERROR_DETAILS),
         ("RestApiGet", service::REST_API_GET),
@@ -183,6 +185,21 @@ fn structures(facts: &mut Facts) {
     );
     structure!(
         facts,
+        _OrthancPluginChunkedRestCallback,
+        ChunkedRestCallback {
+            pathRegularExpression: path_regular_expression,
+            getHandler: get_handler,
+            postHandler: post_handler,
+            deleteHandler: delete_handler,
+            putHandler: put_handler,
+            addChunk: add_chunk,
+            execute: execute,
+            finalize: finalize,
+        }
+    );
+    structure!(facts, _OrthancPluginSetHttpHeader, SetHttpHeader { output: output, key: key, value: value });
+    structure!(
+        facts,
         _OrthancPluginAnswerBuffer,
         AnswerBuffer { output: output, answer: answer, answerSize: answer_size, mimeType: mime_type }
     );
@@ -286,6 +303,11 @@ static OrthancPluginErrorCode g(OrthancPluginMemoryBuffer64* b, const char* u, O
 static OrthancPluginErrorCode d(const char* u, OrthancPluginContentType t) { return 0; }
 static OrthancPluginErrorCode q(OrthancPluginRestOutput* o, const char* u, const OrthancPluginHttpRequest* q)
 { return 0; }
+static OrthancPluginErrorCode xf(OrthancPluginServerChunkedRequestReader** r, const char* u, const OrthancPluginHttpRequest* q)
+{ return 0; }
+static OrthancPluginErrorCode xa(OrthancPluginServerChunkedRequestReader* r, const void* d, uint32_t n) { return 0; }
+static OrthancPluginErrorCode xe(OrthancPluginServerChunkedRequestReader* r, OrthancPluginRestOutput* o) { return 0; }
+static void xz(OrthancPluginServerChunkedRequestReader* r) { }
 static OrthancPluginErrorCode oc(OrthancPluginChangeType c, OrthancPluginResourceType l, const char* r) { return 0; }
 static void rm(void) { }
 static void jf(void* j) { }
@@ -303,6 +325,10 @@ OrthancPluginStorageReadWhole tw = w;
 OrthancPluginStorageReadRange tg = g;
 OrthancPluginStorageRemove td = d;
 OrthancPluginRestCallback tq = q;
+OrthancPluginServerChunkedRequestReaderFactory txf = xf;
+OrthancPluginServerChunkedRequestReaderAddChunk txa = xa;
+OrthancPluginServerChunkedRequestReaderExecute txe = xe;
+OrthancPluginServerChunkedRequestReaderFinalize txz = xz;
 OrthancPluginOnChangeCallback toc = oc;
 OrthancPluginJobFinalize tjf = jf;
 OrthancPluginJobGetProgress tjp = jp;

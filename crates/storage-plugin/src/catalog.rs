@@ -153,6 +153,8 @@ pub(crate) enum CatalogError {
     Unexpected(String),
     #[error("Orthanc {0} does not report the UUIDs of attachments: this requires Orthanc 1.10.0 or newer")]
     TooOld(OrthancVersion),
+    #[error("Orthanc's database has not kept the id that it was given; see the errors in Orthanc's log")]
+    IdNotKept,
     #[error("Orthanc is shutting down")]
     Stopped,
 }

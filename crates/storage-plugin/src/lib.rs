@@ -13,6 +13,7 @@
 //! | `jobs` | jobs over many attachments: what all kinds share |
 //! | `moving` | `/move-storage`: request, moves |
 //! | `verifying` | `/object-storage/verify`: checks of all copies |
+//! | `stow` | the STOW-RS gateway |
 //! | `operations` | `/object-storage/…`: status, locations, metrics |
 //!
 //! The plugin of another cloud:
@@ -66,6 +67,7 @@ mod restoring;
 mod runtime;
 mod start;
 mod stop;
+mod stow;
 mod verifying;
 mod walk;
 

@@ -93,6 +93,7 @@ fn jobs() {
         JobError::GaveUp { done: 5, instances: 50, count: 16, first: failure(Some(storage_error())) },
         JobError::Catalog(CatalogError::Unexpected("/instances/ID".to_owned())),
         JobError::Catalog(CatalogError::TooOld(OrthancVersion::new(1, 9, 0))),
+        JobError::Catalog(CatalogError::IdNotKept),
         JobError::Unavailable(Unavailable::NotHybrid.to_string()),
         JobError::Unavailable(Unavailable::NotWriteBack.to_string()),
         JobError::Unavailable(Unavailable::NoCache.to_string()),
@@ -109,6 +110,7 @@ fn jobs() {
                 CatalogError::Orthanc(_)
                 | CatalogError::Unexpected(_)
                 | CatalogError::TooOld(_)
+                | CatalogError::IdNotKept
                 | CatalogError::Stopped,
             ) => {}
             JobError::Several { .. } | JobError::GaveUp { .. } => {}

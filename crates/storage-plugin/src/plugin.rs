@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bucket::{Bucket, ObjectStorage};
 use crypto_envelope::Format;
-use hybrid::{DeletionWorker, FileStorage, FileStorageOptions, StoredForm, UploadWorker};
+use hybrid::{DeletionWorker, FileStorage, FileStorageOptions, StateDirectory, StoredForm, UploadWorker};
 use orthanc_ffi::{InitializeError, Orthanc, OrthancError, Plugin, Ranges};
 use serde_json::Value;
 
@@ -33,6 +33,7 @@ use crate::start::section::{check_names, common, is_enabled, section, warn_of_mi
 use crate::start::storage::{absolute, state_directory, storage};
 use crate::start::summary::{disabled, facts};
 use crate::stop::Stop;
+use crate::stow::{Counts, Gateway};
 use crate::verifying::{self, Schedule, Scheduler, Verifier};
 
 /// For files that are only deleted.
@@ -92,6 +93,9 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let check_write = common.check_write;
         let bucket = Bucket::new(connection.bucket);
         let state = state_directory(&bucket, &common, orthanc)?;
+        let stow = common.stow.clone();
+        let bucket = with_journal(bucket, state.as_ref());
+        let stow_bucket = bucket.clone();
         let removable = FileStorage::new(absolute(&common.state.storage_directory, orthanc), UNSYNCED);
         let (storage, encryption) = storage(bucket, common, state.as_ref(), orthanc, runtime.stop())?;
         check::<P>(&runtime, storage.objects(), check_write, encryption.as_ref())?;
@@ -119,13 +123,13 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             alarm: Some(Alarm::new(orthanc.clone(), runtime.handle().clone(), runtime.stop().clone())),
         };
         let verifier = Verifier::new(context.clone(), encryption.clone());
-        let server = Server { orthanc: orthanc.clone(), stop: runtime.stop().clone() };
+        let database = Arc::new(Server::new(orthanc.clone(), runtime.stop().clone()));
         let finder = Finder {
             host: host.clone(),
             storage: context.storage.clone(),
             runtime: Arc::clone(&runtime),
             state: state.clone(),
-            database: Arc::new(server.clone()),
+            database: Arc::<Server>::clone(&database),
         };
         let mover = Mover::new(context, host, form(encryption.as_ref()));
         let worker =
@@ -136,7 +140,13 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let scheduler = scheduler(schedule, &verifier, &mover.host);
         let background = Background::start(&mover.context, state, worker, uploads, scheduler)?;
         if check_write {
-            background.keep_marker(server, storage.objects().clone());
+            background.keep_marker(database, mover.host.catalog.clone(), storage.objects().clone());
+        }
+        let gateway = stow
+            .map(|options| Gateway::new(options, &stow_bucket, encryption.as_ref(), &mover.context.runtime));
+        let stow_counts = gateway.as_ref().map(Gateway::counts);
+        if let Some(gateway) = gateway {
+            gateway.register(orthanc)?;
         }
         let reencryption = reencryption(&mover, encryption.as_ref());
         let restorer = Restorer {
@@ -154,9 +164,10 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             facts,
             metrics: Arc::clone(&metrics),
             deletions: deletions.clone(),
+            stow: stow_counts.clone(),
         };
         routes.register(orthanc)?;
-        register_metrics(orthanc, &metrics, &deletions, storage.objects().clone())?;
+        register_metrics(orthanc, &metrics, &deletions, stow_counts, storage.objects().clone())?;
         let clear = KnownClear::default();
         let direct_stores = DirectStores::default();
         let copies = Copies::default();
@@ -175,6 +186,14 @@ fn runtime(name: &str, orthanc: &Orthanc) -> Result<Runtime, InitializeError> {
     let end = orthanc.clone();
     Runtime::new(name, Stop::new(), move || begin.name_thread(c"OBJECT-STORAGE"), move || end.forget_thread())
         .map_err(|error| InitializeError::new(format!("cannot start threads: {error}")))
+}
+
+/// The bucket whose uploads in parts are noted in the state directory.
+fn with_journal(bucket: Bucket, state: Option<&Arc<StateDirectory>>) -> Bucket {
+    match state {
+        Some(state) => bucket.with_journal(Arc::<StateDirectory>::clone(state)),
+        None => bucket,
+    }
 }
 
 /// What starts verifications without a request.
@@ -223,12 +242,13 @@ fn register_metrics(
     orthanc: &Orthanc,
     metrics: &Arc<Metrics>,
     deletions: &Deletions,
+    stow: Option<Arc<Counts>>,
     objects: ObjectStorage,
 ) -> Result<(), OrthancError> {
     let to = orthanc.clone();
     let metrics = Arc::clone(metrics);
     let deletions = deletions.clone();
-    orthanc.register_metrics(move || metrics.publish(&to, &deletions, objects.retries()))
+    orthanc.register_metrics(move || metrics.publish(&to, &deletions, stow.as_deref(), objects.retries()))
 }
 
 impl<P: Provider> fmt::Debug for StoragePlugin<P> {

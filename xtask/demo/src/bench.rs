@@ -8,6 +8,7 @@ mod jobs;
 mod key_service;
 mod reading;
 mod report;
+mod stow;
 mod write_back;
 
 use anyhow::{Context, Result, ensure};
@@ -141,6 +142,9 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
     }
     if options.jobs {
         return jobs::run(options);
+    }
+    if options.stow {
+        return stow::run(options);
     }
     if options.write_back {
         return write_back::run(options);

@@ -40,6 +40,11 @@ impl Cloud {
         self.section[option] = value.into();
     }
 
+    /// A text among the options of the plugin.
+    pub(crate) fn option(&self, name: &str) -> Option<&str> {
+        self.section[name].as_str()
+    }
+
     /// Lets the plugin keep its master key in a vault, and read blobs of the earlier plugin for vaults.
     pub(crate) fn use_vault(&mut self, vault: &Vault, decay: usize) {
         self.set("Proxy", vault.proxy());

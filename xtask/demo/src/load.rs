@@ -83,8 +83,33 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends a body whose length is not announced. Returns the status and the body of the answer.
+    pub(crate) fn post_in_chunks(
+        &mut self,
+        path: &str,
+        content_type: &str,
+        body: &[u8],
+    ) -> Result<(u16, Vec<u8>)> {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
+        self.stream.write_all(head.as_bytes())?;
+        for chunk in body.chunks(BUFFER) {
+            self.stream.write_all(format!("{:x}\r\n", chunk.len()).as_bytes())?;
+            self.stream.write_all(chunk)?;
+            self.stream.write_all(b"\r\n")?;
+        }
+        self.stream.write_all(b"0\r\n\r\n")?;
+        self.answer()
+    }
+
     fn exchange(&mut self, method: &str, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>)> {
         self.send(method, path, body)?;
+        self.answer()
+    }
+
+    /// Reads an answer with its body.
+    fn answer(&mut self) -> Result<(u16, Vec<u8>)> {
         let head = self.head()?;
         let mut answer = self.buffer[head.body_start..head.filled].to_vec();
         while answer.len() < head.length {

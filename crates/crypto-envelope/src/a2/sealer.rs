@@ -107,11 +107,24 @@ pub(crate) struct A2Sealer {
 impl A2Sealer {
     /// Appends the header.
     pub(crate) fn new(ring: &KeyRing, uuid: &str, envelope: &mut Vec<u8>) -> Result<Self, EncryptError> {
-        let (header, key) = new_envelope(ring, uuid)?;
+        Ok(Self::begin(new_envelope(ring, uuid)?, envelope))
+    }
+
+    /// Appends the header of an envelope with a file key that a key service wrapped.
+    pub(crate) fn with_file_key(
+        wrap: &KeyWrap<'_>,
+        file_key: &FileKey,
+        uuid: &str,
+        envelope: &mut Vec<u8>,
+    ) -> Result<Self, EncryptError> {
+        Ok(Self::begin(with_file_key(wrap, file_key, uuid)?, envelope))
+    }
+
+    fn begin((header, key): NewEnvelope, envelope: &mut Vec<u8>) -> Self {
         // The segment size of new envelopes is 64 KiB.
         let segment_size = usize::try_from(header.geometry().segment_size()).unwrap_or(usize::MAX);
         envelope.extend_from_slice(header.bytes());
-        Ok(Self { key, segment_size, next: 0, pending: Zeroizing::new(Vec::with_capacity(segment_size)) })
+        Self { key, segment_size, next: 0, pending: Zeroizing::new(Vec::with_capacity(segment_size)) }
     }
 
     pub(crate) fn push(&mut self, mut plaintext: &[u8], envelope: &mut Vec<u8>) -> Result<(), EncryptError> {

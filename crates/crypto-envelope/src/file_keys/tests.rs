@@ -8,7 +8,7 @@ use futures_util::future::{join_all, poll_fn, ready};
 
 use self::fake::Fake;
 use super::*;
-use crate::{A2Header, A2Opener, DecryptError, KeyRing, decrypt, encrypt_a2_with_file_key};
+use crate::{A2Header, A2Opener, DecryptError, Encryptor, KeyRing, decrypt, encrypt_a2_with_file_key};
 
 const UUID: &str = "6a3e9a74-3a2c-4b7e-9d0a-1f6f5c1d2e3b";
 
@@ -59,6 +59,19 @@ fn open(keys: &Arc<FileKeys>, envelope: &[u8]) -> Result<Vec<u8>, KeyServiceErro
     let ring = KeyRing::of_service(Arc::clone(keys), []).unwrap();
     let _key = block(keys.unwrap(&wrap(&header(envelope))))?;
     Ok(decrypt(&ring, UUID, envelope).unwrap())
+}
+
+#[test]
+fn pieces_are_encrypted_with_a_wrapped_key() {
+    let keys = keys(&Fake::new("one"), 10, 10);
+    let key = block(keys.next()).unwrap();
+    let mut envelope = Vec::new();
+    let mut encryptor = Encryptor::with_file_key(&key.wrap(), key.file_key(), UUID, &mut envelope).unwrap();
+    for piece in [b"con", b"ten"] {
+        encryptor.push(piece, &mut envelope).unwrap();
+    }
+    encryptor.finish(&mut envelope).unwrap();
+    assert_eq!(open(&keys, &envelope), Ok(b"conten".to_vec()));
 }
 
 #[test]

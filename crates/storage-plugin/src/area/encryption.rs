@@ -4,9 +4,9 @@
 use bucket::{Naming, ObjectStorage};
 use bytes::Bytes;
 use crypto_envelope::{
-    A2Header, A2Opener, CbcError, CbcInfo, DecryptError, EncryptError, EnvelopeHeader, Format, KeyRing,
-    KeyServiceError, KeyWrap, Service, WrappedFileKey, decrypt, encrypt, encrypt_a2_with_file_key, identify,
-    recognize,
+    A2Header, A2Opener, CbcError, CbcInfo, DecryptError, EncryptError, Encryptor, EnvelopeHeader, Format,
+    KeyRing, KeyServiceError, KeyWrap, Service, WrappedFileKey, decrypt, encrypt, encrypt_a2_with_file_key,
+    identify, recognize,
 };
 use hybrid::{MemoryBudget, MemoryPermit};
 use lru::LruCache;
@@ -182,8 +182,31 @@ impl Encryption {
         content: &[u8],
     ) -> Result<Bytes, SealError> {
         let uuid = attachment.uuid.as_str();
+        let envelope = match self.next_file_key(handle)? {
+            None => encrypt(&self.ring, self.format, uuid, content)?,
+            Some(key) => encrypt_a2_with_file_key(&key.wrap(), key.file_key(), uuid, content)?,
+        };
+        Ok(envelope.into())
+    }
+
+    /// Begins to encrypt content that arrives in pieces, and that is bound to `uuid`: appends to `envelope`. Blocks like
+    /// [`seal`](Self::seal).
+    pub(crate) fn encryptor(
+        &self,
+        handle: &Handle,
+        uuid: &str,
+        envelope: &mut Vec<u8>,
+    ) -> Result<Encryptor, SealError> {
+        Ok(match self.next_file_key(handle)? {
+            None => Encryptor::new(&self.ring, self.format, uuid, envelope)?,
+            Some(key) => Encryptor::with_file_key(&key.wrap(), key.file_key(), uuid, envelope)?,
+        })
+    }
+
+    /// Returns a file key for a new envelope, if a key service wraps them.
+    fn next_file_key(&self, handle: &Handle) -> Result<Option<Arc<WrappedFileKey>>, SealError> {
         let Some(keys) = self.ring.file_keys().filter(|_| self.ring.current_id().is_none()) else {
-            return Ok(encrypt(&self.ring, self.format, uuid, content)?.into());
+            return Ok(None);
         };
         let next = || {
             let keys = Arc::clone(keys);
@@ -197,7 +220,7 @@ impl Encryption {
             let keys = Arc::clone(keys);
             handle.spawn(async move { keys.wrap_spare().await });
         }
-        Ok(encrypt_a2_with_file_key(&key.wrap(), key.file_key(), uuid, content)?.into())
+        Ok(Some(key))
     }
 
     /// Unwraps the file key of an envelope, if a key service has wrapped it. Keep it during the decryption. Blocks like

@@ -8,7 +8,8 @@ use super::Section;
 use super::encryption::{EncryptionOptions, KeyServices, StorageEncryption};
 use super::hybrid::HybridOptions;
 use super::state::StateOptions;
-use super::verification;
+use super::stow::StowOptions;
+use super::{stow, verification};
 use crate::verifying::Schedule;
 
 /// The options of a plugin's section that all clouds share.
@@ -30,6 +31,8 @@ pub(crate) struct CommonOptions {
     pub(crate) state: StateOptions,
     /// `Verification`; `None` if only users start verifications.
     pub(crate) verification: Option<Schedule>,
+    /// `StowRs`; `None` if the gateway is off.
+    pub(crate) stow: Option<StowOptions>,
     /// Whether there may be blobs of the earlier plugin for Azure Key Vault.
     pub(crate) key_vault_blobs: bool,
     /// `StorageEncryption`; `None` to store attachments unencrypted.
@@ -70,6 +73,7 @@ impl CommonOptions {
             StorageEncryption::OnlyRead(options) => (None, Some(options)),
             StorageEncryption::On(options) => (Some(options), None),
         };
+        let stow = stow::read(section, encryption.is_some())?;
         Ok(Self {
             root,
             structure,
@@ -79,6 +83,7 @@ impl CommonOptions {
             hybrid,
             state,
             verification,
+            stow,
             key_vault_blobs,
             encryption,
             decryption,

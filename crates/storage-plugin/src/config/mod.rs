@@ -10,6 +10,7 @@ mod network;
 mod section;
 mod spelling;
 mod state;
+mod stow;
 mod verification;
 mod write_back;
 
@@ -22,3 +23,4 @@ pub(crate) use network::PROXY;
 pub use section::{ConfigError, Secret, Section};
 pub(crate) use spelling::{is_comment, resembles};
 pub(crate) use state::StateOptions;
+pub(crate) use stow::StowOptions;

@@ -35,6 +35,9 @@ pub(crate) struct StorageJob {
     /// Whether the job ended before all attachments were tried, and continues when it is resubmitted.
     gave_up: bool,
     error: Option<String>,
+    /// What the report says about the job, if it had already succeeded when Orthanc restored it. Then nothing is done
+    /// again: another search for orphans, for example, would empty the report of what it has deleted.
+    succeeded: Option<Map<String, Value>>,
     /// `None` before the first step, and after an interruption.
     run: Option<Run>,
     /// How long Orthanc is to pause the job, which has nothing to do meanwhile.
@@ -114,6 +117,7 @@ impl StorageJob {
             progress,
             gave_up: false,
             error: None,
+            succeeded: None,
             run: None,
             resting: None,
             step: STEP,
@@ -130,6 +134,10 @@ impl StorageJob {
         let watch = Arc::clone(&self.watch);
         let recorder = watch.recorder.as_ref();
         if self.run.is_none() && !self.host.stop.is_given() {
+            self.succeeded = recorder.and_then(Recorder::succeeded);
+            if self.succeeded.is_some() {
+                return Ok(JobStep::Success);
+            }
             if self.work.starts_again() {
                 self.progress = Progress::new(self.work.counters());
             }
@@ -241,6 +249,9 @@ impl Job for StorageJob {
 
     #[expect(clippy::cast_precision_loss, reason = "a fraction for display")]
     fn progress(&self) -> f32 {
+        if self.succeeded.is_some() {
+            return 1.0;
+        }
         let of_pass = match self.progress.instances {
             None => 0.0,
             Some(0) => 1.0,
@@ -264,6 +275,7 @@ impl Job for StorageJob {
         if let Some(error) = &self.error {
             content.insert("Error".to_owned(), json!(error));
         }
+        content.extend(self.succeeded.clone().unwrap_or_default());
         Value::Object(content)
     }
 

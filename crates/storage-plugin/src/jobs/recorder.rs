@@ -17,6 +17,8 @@ use crate::catalog::Indexed;
 const MOST: u64 = 100_000;
 /// Fields of a job's content that a summary does not repeat: lists, which can be long.
 const LISTS: [&str; 2] = ["Resources", "FailedAttachments"];
+/// Fields of a summary that are not of the job's content.
+const OWN: [&str; 7] = ["JobId", "Type", "State", "Started", "Ended", "Findings", "FindingsWritten"];
 
 /// Writes the report of one job.
 #[derive(Debug)]
@@ -93,8 +95,17 @@ impl Recorder {
         json!({"Name": self.name, "JobId": self.inner.lock().summary.job_id})
     }
 
-    /// Begins to write after `position`, with this content of the job. Returns whether the report has everything before it: not, for example, after a
-    /// power failure. Otherwise, the report is empty now, and the job must start again.
+    /// What a job that has succeeded has written of its content. A restored job finds it if Orthanc was killed before it
+    /// saved that the job had ended.
+    pub(super) fn succeeded(&self) -> Option<Map<String, Value>> {
+        let summary = summary(&self.path("json")).filter(|summary| summary["State"] == "Success")?;
+        let Value::Object(mut content) = summary else { return None };
+        content.retain(|field, _| !OWN.contains(&field.as_str()));
+        Some(content)
+    }
+
+    /// Begins to write after `position`, with this content of the job. Returns whether the report has everything before
+    /// it: not, for example, after a power failure. Otherwise, the report is empty now, and the job must start again.
     ///
     /// # Errors
     ///

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::write_back;
 use crate::area::deletion::Deletions;
+use crate::stow;
 
 /// A kind of request to the storage area.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +153,13 @@ impl Metrics {
     }
 
     /// Sets Orthanc's metrics to the current counts.
-    pub(crate) fn publish(&self, orthanc: &Orthanc, deletions: &Deletions, retries: u64) {
+    pub(crate) fn publish(
+        &self,
+        orthanc: &Orthanc,
+        deletions: &Deletions,
+        stow: Option<&stow::Counts>,
+        retries: u64,
+    ) {
         let pending = deletions.to_json();
         let number = |name: &str| pending[name].as_u64().unwrap_or_default();
         let others = [
@@ -161,7 +168,9 @@ impl Metrics {
             ("deletions_oldest_seconds", number("OldestSeconds")),
         ];
         let local = write_back::metrics(&deletions.storage);
-        let others = others.into_iter().chain(local).map(|(name, value)| (name.to_owned(), value));
+        let received = stow.into_iter().flat_map(stow::Counts::metrics);
+        let others =
+            others.into_iter().chain(local).chain(received).map(|(name, value)| (name.to_owned(), value));
         for (name, value) in self.values().into_iter().chain(others) {
             let name = CString::new(format!("object_storage_{name}")).unwrap_or_default();
             // Orthanc asks again, and an error line each time would help nobody.

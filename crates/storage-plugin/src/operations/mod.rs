@@ -20,6 +20,7 @@ use crate::orphans::{Finder, start_find};
 use crate::reencrypting::{self, Reencryption};
 use crate::restoring::{Restorer, start_restore};
 use crate::start::summary::{EncryptionFacts, Facts};
+use crate::stow::Counts;
 use crate::verifying::{self, Verifier, start_verification};
 
 /// The job types whose reports have a census of the archive.
@@ -35,6 +36,8 @@ pub(crate) struct Routes {
     pub(crate) facts: Facts,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) deletions: Deletions,
+    /// Of the STOW-RS gateway, if there is one.
+    pub(crate) stow: Option<Arc<Counts>>,
 }
 
 impl Routes {
@@ -124,6 +127,9 @@ impl Routes {
             Some(Err(error)) => json!({"Error": error.to_string()}),
             None => Value::Null,
         };
+        if let Some(counts) = &self.stow {
+            status["StowRs"] = counts.to_json();
+        }
         if let Some(files) = storage.files() {
             status["StorageDirectory"] = json!(files.root());
             status["ReadsFromSecondStorage"] = json!(storage.reads_from_second());

@@ -9,17 +9,18 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bucket::{ObjectStorage, RetryPolicy, StorageError};
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use orthanc_ffi::{Orthanc, OrthancError, OrthancVersion};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use storage_layout::AttachmentUuid;
 
 use super::index::Index;
-use crate::catalog::{Catalog, CatalogError, Level, Resource, Rest};
+use crate::catalog::{Catalog, CatalogError, Rest};
 use crate::stop::Stop;
 
 /// The property of Orthanc's database. Those below 1024 are Orthanc's; this one is far from those of other plugins.
@@ -29,13 +30,7 @@ const FOLDER: &str = "databases";
 /// Maximum number of markers that are read.
 const MOST: usize = 1000;
 /// Number of attachments in a marker.
-const SAMPLE: usize = 16;
-/// How long after the start the marker is written. Nothing waits for it, and a start has other requests.
-const AFTER_START: Duration = Duration::from_secs(60);
-/// The time until a marker that could not be written is tried again.
-const AFTER_FAILURE: Duration = Duration::from_secs(600);
-/// The time until a marker is written again.
-const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(super) const SAMPLE: usize = 16;
 
 /// Orthanc's database.
 pub(crate) trait Database: fmt::Debug + Send + Sync {
@@ -65,11 +60,16 @@ pub(crate) trait Database: fmt::Debug + Send + Sync {
 /// Orthanc until it stops, without the runtime, so that tasks can hold it.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
-    pub(crate) orthanc: Orthanc,
-    pub(crate) stop: Stop,
+    orthanc: Orthanc,
+    stop: Stop,
+    id: Arc<DatabaseId>,
 }
 
 impl Server {
+    pub(crate) fn new(orthanc: Orthanc, stop: Stop) -> Self {
+        Self { orthanc, stop, id: Arc::default() }
+    }
+
     fn call<T>(&self, call: impl FnOnce(&Orthanc) -> Result<T, OrthancError>) -> Result<T, CatalogError> {
         match self.stop.call(|| call(&self.orthanc)) {
             None | Some(Err(OrthancError::Finalized)) => Err(CatalogError::Stopped),
@@ -90,13 +90,10 @@ impl Rest for Server {
 
 impl Database for Server {
     fn id(&self) -> Result<String, CatalogError> {
-        let known = self.call(|orthanc| orthanc.global_property(PROPERTY))?;
-        if is_id(&known) {
-            return Ok(known);
-        }
-        let id = format!("{:032x}", rand::random::<u128>());
-        self.call(|orthanc| orthanc.set_global_property(PROPERTY, &id))?;
-        Ok(id)
+        self.id.get(
+            || self.call(|orthanc| orthanc.global_property(PROPERTY)),
+            |id| self.call(|orthanc| orthanc.set_global_property(PROPERTY, id)),
+        )
     }
 
     fn last_change(&self) -> Result<Option<u64>, CatalogError> {
@@ -113,6 +110,35 @@ impl Database for Server {
         let change = &answer["Changes"][0];
         let date = change["Date"].as_str().filter(|_| change["Seq"] == number);
         Ok(date.map(str::to_owned))
+    }
+}
+
+/// The id of the database, once it is known. The keeper of the marker and a search may ask for it at the same time: if
+/// each of them made an id, the marker and the report of one would be those of another database.
+#[derive(Debug, Default)]
+struct DatabaseId(Mutex<Option<String>>);
+
+impl DatabaseId {
+    /// The id. If the property has none yet, a new id is written there, and used if it can be read again.
+    fn get(
+        &self,
+        property: impl Fn() -> Result<String, CatalogError>,
+        set_property: impl FnOnce(&str) -> Result<(), CatalogError>,
+    ) -> Result<String, CatalogError> {
+        let mut known = self.0.lock();
+        if let Some(id) = &*known {
+            return Ok(id.clone());
+        }
+        let mut id = property()?;
+        if !is_id(&id) {
+            id = format!("{:032x}", rand::random::<u128>());
+            set_property(&id)?;
+            if property()? != id {
+                return Err(CatalogError::IdNotKept);
+            }
+        }
+        *known = Some(id.clone());
+        Ok(id)
     }
 }
 
@@ -192,7 +218,7 @@ impl Marker {
     /// # Errors
     ///
     /// If Orthanc does not say which changes it has.
-    fn past(&self, database: &dyn Database, changes: Option<u64>) -> Result<Past, CatalogError> {
+    pub(super) fn past(&self, database: &dyn Database, changes: Option<u64>) -> Result<Past, CatalogError> {
         if self.is_older {
             return Ok(Past::Other("this was noticed earlier".to_owned()));
         }
@@ -269,8 +295,7 @@ impl Markers {
         }
         let mut markers = Self { own: Known { id: id.to_owned(), ..Known::default() }, ..Self::default() };
         for name in names {
-            let content = objects.read_note(&note(&name), policy).await?;
-            let marker = content.as_deref().map(Marker::read).unwrap_or_default();
+            let marker = read_marker(objects, &name, policy).await?.unwrap_or_default();
             if name == id {
                 markers.own.marker = marker;
             } else {
@@ -349,25 +374,18 @@ pub(super) async fn write_marker(
     objects.replace_note(&note(id), marker.content(id), objects.retry()).await
 }
 
-fn note(id: &str) -> String {
-    format!("{FOLDER}/{id}")
+/// Reads the marker of the database `id`; `None` if it is missing.
+pub(super) async fn read_marker(
+    objects: &ObjectStorage,
+    id: &str,
+    policy: RetryPolicy,
+) -> Result<Option<Marker>, StorageError> {
+    let content = objects.read_note(&note(id), policy).await?;
+    Ok(content.as_deref().map(Marker::read))
 }
 
-/// Sees to it that the bucket has the marker of Orthanc's database, some time after the start.
-pub(crate) async fn keep_marker(server: Server, objects: ObjectStorage) {
-    tokio::time::sleep(AFTER_START).await;
-    loop {
-        let pause = match ensure_marker(&server, &objects).await {
-            Ok(()) => DAY,
-            Err(error) => {
-                tracing::info!(
-                    "cannot write the marker of Orthanc's database into the bucket: {error}; retrying later"
-                );
-                AFTER_FAILURE
-            }
-        };
-        tokio::time::sleep(pause).await;
-    }
+fn note(id: &str) -> String {
+    format!("{FOLDER}/{id}")
 }
 
 /// Why markers could not be read or written.
@@ -379,55 +397,65 @@ pub(super) enum MarkerError {
     Storage(#[from] StorageError),
 }
 
-/// Writes the marker with the number of the last change, unless the database seems to be an older copy: that is noted.
-async fn ensure_marker(server: &Server, objects: &ObjectStorage) -> Result<(), MarkerError> {
-    let asked = server.clone();
-    let id = off_the_runtime(move || asked.id()).await?;
-    let content = objects.read_note(&note(&id), RetryPolicy::default()).await?;
-    let mut marker = content.as_deref().map(Marker::read).unwrap_or_default();
-    if marker.is_older {
-        return Ok(());
-    }
-    let (asked, read) = (server.clone(), marker.clone());
-    let (past, changes, changed_at) = off_the_runtime(move || {
-        let changes = asked.last_change()?;
-        let changed_at = changes.map(|number| asked.date_of_change(number)).transpose()?.flatten();
-        Ok((read.past(&asked, changes)?, changes, changed_at))
-    })
-    .await?;
-    if let Past::Other(evidence) = past {
-        let url = marker_url(objects, &id);
-        tracing::warn!(
-            "Orthanc's database seems to be an older copy: {evidence}; orphans are not deleted until {url} is deleted"
-        );
-        marker.is_older = true;
-        return Ok(write_marker(objects, &id, &marker).await?);
-    }
-    if marker.attachments.is_empty() {
-        let asked = server.clone();
-        marker.attachments = off_the_runtime(move || first_attachments(&Catalog::new(asked))).await?;
-    }
-    marker.changes = changes;
-    marker.changed_at = changed_at;
-    Ok(write_marker(objects, &id, &marker).await?)
-}
-
 /// Calls Orthanc, whose database may be slow.
-async fn off_the_runtime<T: Send + 'static>(
+pub(super) async fn off_the_runtime<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, CatalogError> + Send + 'static,
 ) -> Result<T, CatalogError> {
     tokio::task::spawn_blocking(call).await.unwrap_or(Err(CatalogError::Stopped))
 }
 
-/// Attachments of the first instances.
-fn first_attachments(catalog: &Catalog) -> Result<Vec<AttachmentUuid>, CatalogError> {
-    let path = format!("/instances?since=0&limit={SAMPLE}");
-    let instances = catalog.get(&path)?.unwrap_or_default();
-    let mut attachments = Vec::new();
-    for id in instances.as_array().into_iter().flatten().filter_map(Value::as_str) {
-        let found = catalog.attachments(&Resource::new(Level::Instance, id))?;
-        attachments.extend(found.first().map(|indexed| indexed.attachment.uuid));
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// The property of a database, and how often it was set.
+    #[derive(Default)]
+    struct Property(Mutex<(String, u32)>);
+
+    impl Property {
+        fn id(&self, known: &DatabaseId) -> Result<String, CatalogError> {
+            known.get(
+                || Ok(self.0.lock().0.clone()),
+                |id| {
+                    // Another thread gets here meanwhile if it is not kept from that.
+                    thread::yield_now();
+                    let mut property = self.0.lock();
+                    *property = (id.to_owned(), property.1 + 1);
+                    Ok(())
+                },
+            )
+        }
     }
-    attachments.truncate(SAMPLE);
-    Ok(attachments)
+
+    #[test]
+    fn id_is_made_once() {
+        for _ in 0..50 {
+            let property = Property::default();
+            let known = DatabaseId::default();
+            let ids = thread::scope(|scope| {
+                let threads = [(); 2].map(|()| scope.spawn(|| property.id(&known).unwrap()));
+                threads.map(|thread| thread.join().unwrap())
+            });
+            assert_eq!(ids[0], ids[1]);
+            assert!(is_id(&ids[0]));
+            // After a restart.
+            assert_eq!(property.id(&DatabaseId::default()).unwrap(), ids[0]);
+            assert_eq!(property.0.lock().1, 1);
+        }
+    }
+
+    #[test]
+    fn unknown_id_is_not_replaced() {
+        let known = DatabaseId::default();
+        let error = known.get(|| Err(CatalogError::Stopped), |_| panic!("replaced")).unwrap_err();
+        assert!(matches!(error, CatalogError::Stopped), "{error}");
+        let error = known.get(|| Ok(String::new()), |_| Ok(())).unwrap_err();
+        assert!(matches!(error, CatalogError::IdNotKept), "{error}");
+        let error = known.get(|| Ok(String::new()), |_| Err(CatalogError::Stopped)).unwrap_err();
+        assert!(matches!(error, CatalogError::Stopped), "{error}");
+        let id = "0".repeat(32);
+        assert_eq!(known.get(|| Ok(id.clone()), |_| panic!("replaced")).unwrap(), id);
+    }
 }

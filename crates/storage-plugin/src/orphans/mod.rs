@@ -12,7 +12,8 @@
 //! | `bucket` | what the list of the bucket says |
 //! | `removal` | deletes orphans |
 //! | `index` | the UUIDs of all attachments |
-//! | `database` | the markers of databases in the bucket |
+//! | `database` | the id of Orthanc's database, and the markers of databases in the bucket |
+//! | `keeper` | keeps the marker of Orthanc's database up to date |
 //! | `earlier` | the report of the search before |
 //! | `refusal` | why nothing is deleted |
 //! | `findings` | what the report says |
@@ -22,6 +23,7 @@ mod database;
 mod earlier;
 mod findings;
 mod index;
+mod keeper;
 mod refusal;
 mod removal;
 mod request;
@@ -31,7 +33,8 @@ mod task;
 mod tests;
 mod work;
 
-pub(crate) use database::{Server, keep_marker};
+pub(crate) use database::{Database, Server};
+pub(crate) use keeper::keep_marker;
 pub(crate) use request::{resume_find, start_find};
 pub(crate) use work::Finder;
 

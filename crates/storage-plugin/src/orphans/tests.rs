@@ -22,6 +22,7 @@ mod bounds;
 mod copies;
 
 use super::database::Database;
+use super::keeper::ensure_marker;
 use super::request::Parameters;
 use super::work::Finder;
 use crate::catalog::{CatalogError, Indexed, Level, Resource};
@@ -32,7 +33,11 @@ use crate::stop::Stop;
 
 /// The id, the number of the last change, and the dates of some changes.
 #[derive(Debug)]
-struct FakeDatabase(Mutex<&'static str>, Mutex<Option<u64>>, Mutex<HashMap<u64, &'static str>>);
+pub(super) struct FakeDatabase(
+    pub(super) Mutex<&'static str>,
+    pub(super) Mutex<Option<u64>>,
+    pub(super) Mutex<HashMap<u64, &'static str>>,
+);
 
 impl Database for FakeDatabase {
     fn id(&self) -> Result<String, CatalogError> {
@@ -125,6 +130,14 @@ impl Setup {
             names
         };
         self.runtime.run(list)
+    }
+
+    /// Writes the marker as it is written from time to time.
+    fn keep_marker(&self) {
+        let database: Arc<dyn Database> = Arc::<FakeDatabase>::clone(&self.database);
+        let catalog = self.finder.host.catalog.clone();
+        let objects = self.objects.clone();
+        self.runtime.run(async move { ensure_marker(&database, &catalog, &objects).await }).unwrap();
     }
 
     fn delete_instance(&self, number: u32) {
@@ -295,6 +308,21 @@ fn database_with_fewer_changes_is_an_older_copy() {
     setup.remove(&format!(".orthanc-object-storage/databases/{:0>32}", 1));
     let (content, _) = setup.search(true, 0.0);
     assert_eq!(content["DeletedObjects"], 1);
+}
+
+#[test]
+fn older_copy_that_only_the_keeper_notices_deletes_nothing() {
+    let mut setup = Setup::new(10);
+    setup.keep_marker();
+    setup.store(77);
+    setup.search(false, 0.0);
+    // There is no search until the copy has had more changes than the database before.
+    *setup.database.1.lock() = Some(90);
+    setup.keep_marker();
+    *setup.database.1.lock() = Some(200);
+    setup.keep_marker();
+    let reason = setup.refused();
+    assert!(reason.contains("noticed earlier"), "{reason}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a job does with each attachment.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bucket::{ArchiveState, Cause, Operation, Restoration, RestoreOptions, StorageError};
 use futures_util::FutureExt as _;
 use hybrid::HybridStorage;
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
+use storage_layout::AttachmentUuid;
 
 use crate::catalog::Indexed;
 use crate::jobs::{Batch, Finished, Handled, Host, Problem, Tally, Turn, Work};
@@ -22,6 +25,9 @@ const READABLE: &str = "AlreadyReadable";
 const NOT_IN_BUCKET: &str = "NotInBucket";
 const READABLE_NOW: &str = "ReadableNow";
 const STILL_ARCHIVED: &str = "StillArchived";
+
+/// How many times an attachment is looked at that the server cannot describe, although it answers other requests.
+const TRIES: u32 = 12;
 
 /// Restores attachments from archive tiers.
 #[derive(Debug, Clone)]
@@ -42,13 +48,13 @@ pub(super) struct Wanted {
 impl Restorer {
     /// The work of a job.
     pub(super) fn work(&self, wanted: Wanted) -> Arc<dyn Work> {
-        Arc::new(Restoring { restorer: self.clone(), wanted: Ok(wanted), has_failures: Arc::default() })
+        Arc::new(Restoring { restorer: self.clone(), wanted: Ok(wanted), second: Arc::default() })
     }
 
     /// The work of a saved job; `None` if what was saved is none.
     pub(crate) fn saved_work(&self, saved: &Value) -> Option<Arc<dyn Work>> {
         let wanted = super::request::wanted(self, saved.as_object()?);
-        Some(Arc::new(Restoring { restorer: self.clone(), wanted, has_failures: Arc::default() }))
+        Some(Arc::new(Restoring { restorer: self.clone(), wanted, second: Arc::default() }))
     }
 
     /// Whether the parameter `Days` has a meaning.
@@ -63,8 +69,31 @@ struct Restoring {
     restorer: Restorer,
     /// An error if the configuration was changed after the job had been saved.
     wanted: Result<Wanted, String>,
-    /// Whether restores were refused, so that archived objects are no news in the second pass.
-    has_failures: Arc<AtomicBool>,
+    second: Arc<SecondPass>,
+}
+
+/// What is known in the second pass.
+#[derive(Debug, Default)]
+struct SecondPass {
+    /// Whether restores were refused, so that archived objects are no news.
+    has_failures: AtomicBool,
+    /// The number of failed looks at each attachment in progress.
+    failed: Mutex<HashMap<AttachmentUuid, u32>>,
+}
+
+impl SecondPass {
+    /// Notes that the server could not describe an attachment. Returns whether to look again.
+    fn look_failed(&self, uuid: AttachmentUuid) -> bool {
+        let mut failed = self.failed.lock();
+        let times = failed.entry(uuid).or_default();
+        *times += 1;
+        *times < TRIES
+    }
+
+    /// Forgets an attachment that is not looked at again, or when the server does not work at all.
+    fn forget(&self, uuid: &AttachmentUuid) {
+        self.failed.lock().remove(uuid);
+    }
 }
 
 impl Work for Restoring {
@@ -119,7 +148,7 @@ impl Work for Restoring {
     }
 
     fn has_second_pass(&self, tally: &Tally) -> bool {
-        self.has_failures.store(tally.failures > 0, Ordering::Relaxed);
+        self.second.has_failures.store(tally.failures > 0, Ordering::Relaxed);
         let waits = self.wanted.as_ref().is_ok_and(|wanted| wanted.waits);
         waits && [BEGUN, RESTORING].iter().any(|name| tally.count(name) > 0)
     }
@@ -132,13 +161,13 @@ impl Work for Restoring {
 impl Restoring {
     /// Looks whether attachments can be read.
     fn look(&self, attachments: Vec<Indexed>, at_once: usize, turn: Turn) -> Batch {
-        let has_failures = Arc::clone(&self.has_failures);
+        let second = Arc::clone(&self.second);
         let storage = self.restorer.storage.clone();
         let runtime = self.restorer.runtime.handle();
         Batch::spawn(runtime, attachments, at_once, turn, move |indexed| {
             let storage = storage.clone();
-            let has_failures = has_failures.load(Ordering::Relaxed);
-            async move { look(&storage, indexed, has_failures).await }.boxed()
+            let second = Arc::clone(&second);
+            async move { look(&storage, indexed, &second).await }.boxed()
         })
     }
 }
@@ -165,7 +194,8 @@ async fn ask(storage: &HybridStorage, indexed: Indexed, options: RestoreOptions)
 }
 
 /// Looks whether one attachment can be read.
-async fn look(storage: &HybridStorage, indexed: Indexed, has_failures: bool) -> Finished {
+async fn look(storage: &HybridStorage, indexed: Indexed, second: &SecondPass) -> Finished {
+    let uuid = indexed.attachment.uuid;
     let describe = storage.objects().describe(&indexed.attachment);
     let handled = match caught(storage, &indexed, describe).await {
         Ok(None) => Handled::default(),
@@ -174,19 +204,40 @@ async fn look(storage: &HybridStorage, indexed: Indexed, has_failures: bool) -> 
             ArchiveState::Restoring => Handled::later(),
             ArchiveState::Archived { .. } => {
                 // A job must not succeed if something cannot be read, and fails already if a restore was refused.
+                let has_failures = second.has_failures.load(Ordering::Relaxed);
                 let problems =
                     if has_failures { Vec::new() } else { vec![still_archived(storage, &indexed)] };
                 Handled { problems, ..Handled::counted(STILL_ARCHIVED) }
             }
         },
         // The wait may take days, in which no outage of the server matters.
-        Err(error) if error.transient => {
+        Err(error) if error.transient && !answers(storage).await => {
             tracing::info!("{error}; looking again later");
+            second.forget(&uuid);
             Handled::later()
         }
-        Err(error) => Handled::problem(Problem::of("not-looked-at", &error)),
+        Err(error) if error.transient && second.look_failed(uuid) => {
+            tracing::info!("{error}, although the server answers other requests; looking again later");
+            Handled::later()
+        }
+        Err(error) => {
+            let advice = error.transient.then(|| {
+                "the server answers other requests: see its log about this object, and repeat the request"
+                    .to_owned()
+            });
+            Handled::problem(Problem { advice, ..Problem::of("not-looked-at", &error) })
+        }
     };
+    if !handled.later {
+        second.forget(&uuid);
+    }
     (indexed, handled)
+}
+
+/// Whether the server answers a request for an object that need not exist.
+async fn answers(storage: &HybridStorage) -> bool {
+    let objects = storage.objects();
+    !objects.read_note("absent", objects.retry()).await.is_err_and(|error| error.transient)
 }
 
 fn still_archived(storage: &HybridStorage, indexed: &Indexed) -> Problem {
@@ -208,4 +259,25 @@ async fn caught<T>(
         let object = storage.objects().object_url(&indexed.attachment);
         Err(StorageError::new(Operation::Restore, object, Cause::Panicked))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_at_one_attachment_are_limited() {
+        let uuid = |number: u32| AttachmentUuid::new(&format!("{number:08x}-0000-4000-8000-000000000000"));
+        let [one, other] = [1, 2].map(|number| uuid(number).unwrap());
+        let second = SecondPass::default();
+        assert!((1..TRIES).all(|_| second.look_failed(one)));
+        // The whole server did not work meanwhile.
+        second.forget(&one);
+        assert!((1..TRIES).all(|_| second.look_failed(one)));
+        assert!(second.look_failed(other));
+        assert!(!second.look_failed(one));
+        second.forget(&one);
+        second.forget(&other);
+        assert!(second.failed.lock().is_empty());
+    }
 }

@@ -11,8 +11,9 @@ use futures_util::FutureExt as _;
 use hybrid::{DeletionWorker, StateDirectory, UploadWorker};
 use orthanc_ffi::InitializeError;
 
+use crate::catalog::Catalog;
 use crate::context::Context;
-use crate::orphans::{Server, keep_marker};
+use crate::orphans::{Database, keep_marker};
 use crate::runtime::Runtime;
 use crate::verifying::Scheduler;
 
@@ -60,8 +61,10 @@ impl Background {
     }
 
     /// Keeps the marker of Orthanc's database in the bucket, so that jobs of Orthancs with other databases notice it.
-    pub(crate) fn keep_marker(&self, server: Server, objects: ObjectStorage) {
-        run_until_stopped(&self.runtime, move || keep_marker(server.clone(), objects.clone()));
+    pub(crate) fn keep_marker(&self, database: Arc<dyn Database>, catalog: Catalog, objects: ObjectStorage) {
+        run_until_stopped(&self.runtime, move || {
+            keep_marker(Arc::clone(&database), catalog.clone(), objects.clone())
+        });
     }
 }
 

@@ -18,7 +18,7 @@ use crate::stop::Stop;
 
 /// The storage, and the encryption of its attachments.
 pub(crate) fn storage(
-    mut bucket: Bucket,
+    bucket: Bucket,
     common: CommonOptions,
     state: Option<&Arc<StateDirectory>>,
     orthanc: &Orthanc,
@@ -32,7 +32,6 @@ pub(crate) fn storage(
     // Exists in all modes, since attachments may be pending when the mode is changed.
     let mut local = None;
     if let Some(state) = state {
-        bucket = bucket.with_journal(Arc::<StateDirectory>::clone(state));
         let options = write_back(&common);
         if let Some(options) = &options {
             disk::warn(&state.folder(), options);

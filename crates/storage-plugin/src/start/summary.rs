@@ -36,13 +36,15 @@ pub(crate) struct Facts {
     pub(crate) proxy: Option<String>,
     /// Where the credentials come from.
     pub(crate) credentials: String,
-    /// `None` without client-side encryption.
+    /// `None` if encrypted attachments are neither written nor read.
     pub(crate) encryption: Option<EncryptionFacts>,
 }
 
 /// How attachments are encrypted.
 #[derive(Debug)]
 pub(crate) struct EncryptionFacts {
+    /// Whether new objects are encrypted. Otherwise, encrypted ones are only read (`ReadEncrypted`).
+    is_enabled: bool,
     format: Format,
     /// The id of the key for new objects.
     /// `None` if it is in a key service.
@@ -85,14 +87,18 @@ pub(crate) fn facts<P: Provider>(
         write_back: common.hybrid.as_ref().and_then(|options| options.write_back.clone()),
         proxy: connection.proxy.clone(),
         credentials: connection.credentials.clone(),
-        encryption: common.encryption.as_ref().map(EncryptionFacts::of),
+        encryption: match (&common.encryption, &common.decryption) {
+            (Some(options), _) => Some(EncryptionFacts::of(options, true)),
+            (None, options) => options.as_ref().map(|options| EncryptionFacts::of(options, false)),
+        },
     }
 }
 
 impl EncryptionFacts {
-    fn of(options: &EncryptionOptions) -> Self {
+    fn of(options: &EncryptionOptions, is_enabled: bool) -> Self {
         let fingerprint = |id: u32| Some((id, options.ring.get(id).ok()?.fingerprint()));
         Self {
+            is_enabled,
             format: options.format,
             current: options.ring.current_id(),
             service: options.ring.file_keys().and_then(|keys| keys.writer()),
@@ -110,8 +116,9 @@ impl EncryptionFacts {
             .map(|(id, fingerprint)| (id.to_string(), fingerprint.to_string()))
             .collect();
         let mut facts = json!({
-            "Format": self.format.to_string(),
-            "MasterKeyId": self.current,
+            "Enabled": self.is_enabled,
+            "Format": self.is_enabled.then(|| self.format.to_string()),
+            "MasterKeyId": self.current.filter(|_| self.is_enabled),
             "KeyIds": self.fingerprints.keys().collect::<Vec<_>>(),
             "Fingerprints": fingerprints,
             "ReadFormats": self.read_formats.iter().map(Format::to_string).collect::<Vec<_>>(),
@@ -126,6 +133,11 @@ impl EncryptionFacts {
     fn line(&self) -> String {
         let keys = self.fingerprints.iter().map(|(id, fingerprint)| format!("{id} = {fingerprint}"));
         let keys: Vec<_> = keys.collect();
+        if !self.is_enabled {
+            let keys =
+                if keys.is_empty() { String::new() } else { format!(" with keys {}", keys.join(", ")) };
+            return format!("off, existing encrypted attachments are read{keys}");
+        }
         let current = match (self.current, self.service) {
             (None, Some(service)) => format!("a key in {service}"),
             (id, _) => format!("key {}", id.unwrap_or_default()),

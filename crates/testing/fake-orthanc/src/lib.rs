@@ -4,7 +4,8 @@
 //! number of threads. It also detects faults that Orthanc itself would not report: leaked buffers, bytes
 //! written past a range's buffer, services called after finalize or before the version that has them. See [`FakeOrthanc::violations`].
 //!
-//! There is no DICOM server behind it, and jobs, routes and change callbacks are never called.
+//! There is no DICOM server behind it, and jobs, routes (except those for chunked requests) and change callbacks
+//! are never called.
 //!
 //! ```no_run
 //! use fake_orthanc::{FakeOrthanc, FakeOrthancOptions};
@@ -25,6 +26,7 @@
 #![allow(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod chunked;
 mod state;
 mod storage;
 
@@ -38,6 +40,7 @@ use libloading::Library;
 use orthanc_ffi::abi;
 use serde_json::{Value, json};
 
+pub use chunked::{ChunkedRequest, HttpAnswer};
 use state::State;
 pub use state::{LogLevel, Metric};
 pub use storage::StorageAreaVersion;

@@ -13,6 +13,7 @@ use orthanc_ffi::abi::{self, service};
 use parking_lot::Mutex;
 
 use crate::FakeOrthancOptions;
+use crate::chunked::{ChunkedRoute, HttpAnswer};
 use crate::storage::{Area, StorageAreaVersion};
 
 /// The severity of a log line.
@@ -90,6 +91,7 @@ pub(crate) struct State {
     pub(crate) thread_names: Mutex<HashMap<ThreadId, String>>,
     metrics: Mutex<BTreeMap<String, Metric>>,
     refresh_metrics: Mutex<Option<abi::RefreshMetrics>>,
+    pub(crate) chunked_routes: Mutex<HashMap<String, ChunkedRoute>>,
 }
 
 // SAFETY: the pointers inside are the context's, which are only read, and the plugin's, which may be used
@@ -127,6 +129,7 @@ impl State {
             thread_names: Mutex::default(),
             metrics: Mutex::default(),
             refresh_metrics: Mutex::default(),
+            chunked_routes: Mutex::default(),
         }))
     }
 
@@ -225,6 +228,19 @@ impl State {
         code::SUCCESS
     }
 
+    /// Changes the answer of a request, which must not have been sent.
+    fn answer(&self, output: *mut abi::RestOutput, change: impl FnOnce(&mut HttpAnswer) -> bool) -> i32 {
+        // SAFETY: null, or the output of a request in progress, which is the address of its answer.
+        let Some(answer) = (unsafe { output.cast::<Mutex<HttpAnswer>>().as_ref() }) else {
+            return code::NULL_POINTER;
+        };
+        if change(&mut answer.lock()) {
+            return code::SUCCESS;
+        }
+        self.violation("a request was answered twice");
+        code::BAD_SEQUENCE_OF_CALLS
+    }
+
     fn create_memory_buffer(&self, buffer: &abi::CreateMemoryBuffer64) -> i32 {
         let Ok(size) = usize::try_from(buffer.size) else { return code::NOT_ENOUGH_MEMORY };
         let data = self.allocate(size);
@@ -297,6 +313,35 @@ impl State {
                 *self.refresh_metrics.lock() = params!(abi::RegisterMetrics, params).callback;
                 code::SUCCESS
             }
+            service::REGISTER_CHUNKED_REST_CALLBACK => {
+                let route = params!(abi::ChunkedRestCallback, params);
+                self.chunked_routes.lock().insert(text(route.path_regular_expression), route.into());
+                code::SUCCESS
+            }
+            service::SET_HTTP_HEADER => {
+                let header = params!(abi::SetHttpHeader, params);
+                self.answer(header.output, |answer| answer.add_header(text(header.key), text(header.value)))
+            }
+            service::ANSWER_BUFFER => {
+                let sent = params!(abi::AnswerBuffer, params);
+                // SAFETY: the plugin's body has this length.
+                let body = unsafe { bytes(sent.answer, sent.answer_size as usize) };
+                self.answer(sent.output, |answer| {
+                    answer.add_header("Content-Type".to_owned(), text(sent.mime_type))
+                        && answer.send(200, body)
+                })
+            }
+            service::SEND_HTTP_STATUS => {
+                let sent = params!(abi::SendHttpStatus, params);
+                // SAFETY: the plugin's body has this length.
+                let body = unsafe { bytes(sent.body.cast(), sent.body_size as usize) };
+                // As Orthanc.
+                if matches!(sent.status, 200 | 301 | 401 | 405) {
+                    return code::PARAMETER_OUT_OF_RANGE;
+                }
+                self.answer(sent.output, |answer| answer.send(sent.status, body))
+            }
+            service::SET_HTTP_ERROR_DETAILS => code::SUCCESS,
             service::REST_API_GET => code::UNKNOWN_RESOURCE,
             // Accepted but never called: these callbacks are tested in `orthanc-ffi` and with a real Orthanc.
             service::REGISTER_ON_CHANGE_CALLBACK

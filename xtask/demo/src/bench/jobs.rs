@@ -6,7 +6,6 @@
 
 mod report;
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,12 +20,12 @@ use self::report::{Pair, Report};
 use super::report::Sample;
 use super::{Candidate, Operation, Phase, phase};
 use crate::cloud::Cloud;
-use crate::load;
+use crate::{interrupt, load};
 
 /// Clients of the users.
 const CLIENTS: usize = 8;
 /// Instances of 130 kB in the archive that a job handles, for each instance that the users store.
-const ARCHIVE: u32 = 5;
+const ARCHIVE: u32 = 20;
 /// Pairs of turns in each round.
 const PAIRS: usize = 2;
 /// How often to look at a job.
@@ -73,31 +72,31 @@ impl Kind {
         }
     }
 
-    /// Starts a job for the archive's study. Returns its id.
-    fn start(self, rest: &Client, study: &str) -> Result<String> {
+    /// Starts a job for the archive's study. Returns its id. Each move is the opposite of the one before.
+    fn start(self, rest: &Client, study: &str, earlier: usize) -> Result<String> {
+        let target = if earlier.is_multiple_of(2) { "object-storage" } else { "file-system" };
         let (path, body) = match self {
             Self::Verify => ("/object-storage/verify", json!({"Depth": "content"})),
             Self::Reencrypt => ("/object-storage/reencrypt", json!({})),
             Self::Orphans => ("/object-storage/orphans", json!({})),
-            Self::Move => {
-                let target =
-                    json!({"Resources": [study], "TargetStorage": "object-storage", "Asynchronous": true});
-                ("/move-storage", target)
-            }
+            Self::Move => (
+                "/move-storage",
+                json!({"Resources": [study], "TargetStorage": target, "Asynchronous": true}),
+            ),
         };
         let answer = rest.post_json(path, &body)?.ok()?.json()?;
         Ok(answer["ID"].as_str().context("no id of the job")?.to_owned())
     }
 
-    /// Whether the job can be started again when it has handled everything.
-    fn repeats(self) -> bool {
-        matches!(self, Self::Verify | Self::Orphans)
+    /// What a job has handled.
+    fn handled(self, job: &Value) -> u64 {
+        job["Content"][self.counter()].as_u64().unwrap_or_default()
     }
 }
 
 /// Runs the benchmark.
 pub(crate) fn run(options: &Bench) -> Result<()> {
-    crate::interrupt::catch()?;
+    interrupt::catch()?;
     eprintln!("generating files");
     let series = |number, count| Study(number).ct_series(count, 256, 256).collect::<Result<Vec<_>>>();
     let files = series(1, options.instances)?;
@@ -108,7 +107,7 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
             eprintln!("round {} of {}: {}", number + 1, options.rounds, kind.name());
             let mut round = Round::start(options.plugin, kind, &archive)?;
             // Opens connections and fills caches.
-            round.turn(&files[..files.len().min(100)])?;
+            turn(&mut round.candidate, &files[..files.len().min(100)])?;
             for pair in 0..PAIRS {
                 report.add(index, round.pair(&files, (number + pair).is_multiple_of(2))?);
             }
@@ -118,15 +117,10 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// An Orthanc with an archive, and the job.
+/// An Orthanc with an archive, and the jobs for it.
 struct Round {
-    kind: Kind,
     candidate: Candidate,
-    /// The archive's study.
-    study: String,
-    job: Option<String>,
-    /// What the jobs that have ended have handled.
-    handled: u64,
+    jobs: Jobs,
 }
 
 impl Round {
@@ -138,7 +132,7 @@ impl Round {
         }
         let mut orthanc = cloud.orthanc(None)?;
         let (_, answers) = load::run(orthanc.http_port(), CLIENTS, archive.len(), |client, index| {
-            crate::interrupt::check()?;
+            interrupt::check()?;
             client.upload(&archive[index])
         })?;
         let study = answers.first().and_then(|answer| answer["ParentStudy"].as_str());
@@ -149,133 +143,138 @@ impl Round {
             orthanc.configure(|_| encrypting);
             orthanc.start_again()?;
         }
+        let rest = orthanc.rest().clone();
         let candidate = Candidate { orthanc, cloud: Some(cloud), ids: Vec::new() };
-        Ok(Self { kind, candidate, study, job: None, handled: 0 })
+        Ok(Self { candidate, jobs: Jobs { rest, kind, study, running: None, started: 0, handled: 0 } })
     }
 
     /// Runs a turn with the job and one without it.
     fn pair(&mut self, files: &[Vec<u8>], is_job_first: bool) -> Result<Pair> {
         if is_job_first {
             let with_job = self.turn_with_job(files)?;
-            let without = self.turn(files)?;
-            return Ok(Pair { without, with_job });
+            return Ok(Pair { without: turn(&mut self.candidate, files)?, with_job });
         }
-        let without = self.turn(files)?;
+        let without = turn(&mut self.candidate, files)?;
         Ok(Pair { without, with_job: self.turn_with_job(files)? })
-    }
-
-    /// Runs all phases. Returns the samples of those that are measured.
-    fn turn(&mut self, files: &[Vec<u8>]) -> Result<[Sample; MEASURED]> {
-        let mut samples = VecDeque::new();
-        for phase in &PHASES {
-            samples.push_back(self.candidate.run(phase, files, 0)?);
-        }
-        // What this turn leaves behind must not slow down the next one.
-        self.candidate.orthanc.rest().wait_for_deletions(TIMEOUT)?;
-        let mut next = || samples.pop_front().context("too few phases");
-        Ok([next()?, next()?])
     }
 
     /// Runs a turn alongside the job, which is paused at the end. Returns also how many attachments it handled a second.
     fn turn_with_job(&mut self, files: &[Vec<u8>]) -> Result<([Sample; MEASURED], f64)> {
-        let rest = self.candidate.orthanc.rest().clone();
-        let before = self.handled_until_now(&rest)?;
+        let Self { candidate, jobs } = self;
+        let before = jobs.handled_until_now()?;
         let begun = Instant::now();
-        self.resume(&rest)?;
+        jobs.resume()?;
         let is_over = AtomicBool::new(false);
-        let (kind, study) = (self.kind, self.study.clone());
-        let mut keeper = Keeper { rest: rest.clone(), kind, study, job: self.job.take(), handled: 0 };
         let (samples, kept) = thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                let result = keeper.keep(&is_over);
-                (keeper, result)
-            });
-            let samples = self.turn(files);
+            let keeper = scope.spawn(|| jobs.keep_running(&is_over));
+            let samples = turn(candidate, files);
             is_over.store(true, Ordering::Relaxed);
-            (samples, thread.join())
+            (samples, keeper.join())
         });
-        let Ok((keeper, kept)) = kept else { bail!("the thread that watches the job panicked") };
+        let Ok(kept) = kept else { bail!("the thread that watches the job panicked") };
         kept?;
-        self.job = keeper.job;
-        self.handled += keeper.handled;
-        self.pause(&rest)?;
+        jobs.pause()?;
         let seconds = begun.elapsed().as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-        let rate = (self.handled_until_now(&rest)? - before) as f64 / seconds;
+        let rate = (jobs.handled_until_now()? - before) as f64 / seconds;
         Ok((samples?, rate))
     }
+}
 
-    fn resume(&mut self, rest: &Client) -> Result<()> {
-        match &self.job {
-            None => self.job = Some(self.kind.start(rest, &self.study)?),
-            Some(id) => drop(rest.post(&format!("/jobs/{id}/resume"), b"{}")?.ok()?),
+/// Runs all phases. Returns the samples of those that are measured.
+fn turn(candidate: &mut Candidate, files: &[Vec<u8>]) -> Result<[Sample; MEASURED]> {
+    let mut samples = PHASES.iter().map(|phase| candidate.run(phase, files, 0));
+    let mut next = || samples.next().context("too few phases")?;
+    let measured = [next()?, next()?];
+    next()?;
+    // What this turn leaves behind must not slow down the next one.
+    candidate.orthanc.rest().wait_for_deletions(TIMEOUT)?;
+    Ok(measured)
+}
+
+/// The jobs of one kind, one after the other.
+struct Jobs {
+    rest: Client,
+    kind: Kind,
+    /// The archive's study.
+    study: String,
+    running: Option<String>,
+    /// Number of jobs.
+    started: usize,
+    /// What those that have ended have handled.
+    handled: u64,
+}
+
+impl Jobs {
+    fn start(&mut self) -> Result<()> {
+        self.running = Some(self.kind.start(&self.rest, &self.study, self.started)?);
+        self.started += 1;
+        Ok(())
+    }
+
+    fn resume(&mut self) -> Result<()> {
+        match &self.running {
+            None => self.start(),
+            Some(id) => self.rest.post(&format!("/jobs/{id}/resume"), b"{}")?.ok().map(drop),
+        }
+    }
+
+    /// Starts another job whenever one has handled everything.
+    fn keep_running(&mut self, is_over: &AtomicBool) -> Result<()> {
+        while !is_over.load(Ordering::Relaxed) {
+            if self.look()? == State::Ended {
+                let repeats = self.kind != Kind::Reencrypt;
+                ensure!(repeats, "the archive is too small to {}", self.kind.name());
+                self.start()?;
+            }
+            thread::sleep(LOOK);
         }
         Ok(())
     }
 
     /// Pauses the job, and waits until it does nothing any more. The content of a paused job is up to date.
-    fn pause(&mut self, rest: &Client) -> Result<()> {
-        let Some(id) = self.job.clone() else { return Ok(()) };
-        // Refused if the job has ended.
-        rest.post(&format!("/jobs/{id}/pause"), b"{}")?;
-        let deadline = Instant::now() + TIMEOUT;
-        loop {
-            let job = rest.get_json(&format!("/jobs/{id}"))?;
-            match job["State"].as_str() {
-                Some("Paused") => return Ok(()),
-                Some("Success" | "Failure") => {
-                    self.handled += ended(self.kind, &job)?;
-                    self.job = None;
-                    return Ok(());
-                }
-                _ => ensure!(Instant::now() < deadline, "the job is not paused: {job:#}"),
-            }
-            thread::sleep(LOOK);
+    fn pause(&mut self) -> Result<()> {
+        if let Some(id) = &self.running {
+            // Refused if the job has ended.
+            self.rest.post(&format!("/jobs/{id}/pause"), b"{}")?;
         }
-    }
-
-    fn handled_until_now(&self, rest: &Client) -> Result<u64> {
-        let Some(id) = &self.job else { return Ok(self.handled) };
-        Ok(self.handled + handled(self.kind, &rest.get_json(&format!("/jobs/{id}"))?))
-    }
-}
-
-/// Starts the job again when it has handled everything.
-struct Keeper {
-    rest: Client,
-    kind: Kind,
-    study: String,
-    job: Option<String>,
-    /// What the jobs that have ended have handled.
-    handled: u64,
-}
-
-impl Keeper {
-    fn keep(&mut self, is_over: &AtomicBool) -> Result<()> {
-        while !is_over.load(Ordering::Relaxed) {
-            let id = self.job.clone().context("no job runs")?;
-            let job = self.rest.get_json(&format!("/jobs/{id}"))?;
-            if matches!(job["State"].as_str(), Some("Success" | "Failure")) {
-                self.handled += ended(self.kind, &job)?;
-                let repeats = self.kind.repeats();
-                ensure!(repeats, "the archive is too small to {}; use fewer rounds", self.kind.name());
-                self.job = Some(self.kind.start(&self.rest, &self.study)?);
-            }
+        let deadline = Instant::now() + TIMEOUT;
+        while self.look()? == State::Running {
+            ensure!(Instant::now() < deadline, "the job is not paused after {TIMEOUT:?}");
             thread::sleep(LOOK);
         }
         Ok(())
     }
+
+    /// Looks at the job. One that has ended must have succeeded without failures.
+    fn look(&mut self) -> Result<State> {
+        let Some(id) = &self.running else { return Ok(State::Ended) };
+        let job = self.rest.get_json(&format!("/jobs/{id}"))?;
+        match job["State"].as_str() {
+            Some("Success" | "Failure") => {
+                let is_clean = job["State"] == "Success" && job["Content"]["Failures"] == 0;
+                ensure!(is_clean, "{}: {job:#}", self.kind.name());
+                self.handled += self.kind.handled(&job);
+                self.running = None;
+                Ok(State::Ended)
+            }
+            Some("Paused") => Ok(State::Paused),
+            _ => Ok(State::Running),
+        }
+    }
+
+    fn handled_until_now(&self) -> Result<u64> {
+        let Some(id) = &self.running else { return Ok(self.handled) };
+        Ok(self.handled + self.kind.handled(&self.rest.get_json(&format!("/jobs/{id}"))?))
+    }
 }
 
-/// What a job that must have succeeded has handled. A verification finds what users delete, which is no failure.
-fn ended(kind: Kind, job: &Value) -> Result<u64> {
-    ensure!(job["State"] == "Success", "{} failed: {job:#}", kind.name());
-    ensure!(job["Content"]["Failures"].as_u64().unwrap_or_default() == 0, "{} found {job:#}", kind.name());
-    Ok(handled(kind, job))
-}
-
-fn handled(kind: Kind, job: &Value) -> u64 {
-    job["Content"][kind.counter()].as_u64().unwrap_or_default()
+/// The state of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Running,
+    Paused,
+    Ended,
 }
 
 /// The configuration that encrypts new files and reads those in clear.

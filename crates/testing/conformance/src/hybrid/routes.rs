@@ -32,7 +32,7 @@ fn status_describes_the_plugin<C: Cloud>() -> Result<()> {
     );
     ensure!(status["HybridMode"] == "Disabled" && status["Version"].is_string(), "{status}");
     let expected = json!({
-        "Format": "A2", "MasterKeyId": 3, "KeyIds": [3], "ReadFormats": ["A1", "A2"], "ReadUnencrypted": true,
+        "Enabled": true, "Format": "A2", "MasterKeyId": 3, "KeyIds": [3], "ReadFormats": ["A1", "A2"], "ReadUnencrypted": true,
         // Computed with `openssl kdf` from the key file.
         "Fingerprints": {"3": "489c08f2cacd31a32fad2e8d52e64722"},
     });

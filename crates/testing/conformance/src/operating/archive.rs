@@ -25,6 +25,8 @@ pub(super) const ARCHIVED: u32 = 6;
 pub(super) const DAMAGED: u32 = 3;
 /// Objects that belong to no attachment.
 const ORPHANS: usize = 5;
+const BUCKET_FIRST: &str = "WriteToObjectStorage";
+const DISK_FIRST: &str = "WriteToFileSystem";
 /// The numbers of these studies are above those of all clients.
 const FIRST_STUDY: u64 = 1 << 40;
 
@@ -35,6 +37,8 @@ pub(super) struct Archive<C> {
     keys: Keys,
     /// The id of the present master key.
     key: u32,
+    /// The present `HybridMode`.
+    mode: &'static str,
     round: u64,
     /// Orthanc's id of the study that is moved and re-encrypted.
     pub(super) plain: String,
@@ -51,7 +55,7 @@ pub(super) struct Archive<C> {
 impl<C: Cloud> Archive<C> {
     pub(super) fn start() -> Result<Self> {
         let keys = Keys::new()?;
-        let fixture = Fixture::<C>::configured(&options(&keys, 3), |builder| {
+        let fixture = Fixture::<C>::configured(&options(&keys, 3, BUCKET_FIRST), |builder| {
             // Otherwise, Orthanc reads from its memory, and runs two jobs at once.
             builder.section("MaximumStorageCacheSize", 0).section("ConcurrentJobs", 8)
         })?;
@@ -61,6 +65,7 @@ impl<C: Cloud> Archive<C> {
             clients: Arc::new(Clients::new(true).beside_jobs()),
             keys,
             key: 3,
+            mode: BUCKET_FIRST,
             round: 0,
             plain: String::new(),
             archived: Vec::new(),
@@ -71,12 +76,17 @@ impl<C: Cloud> Archive<C> {
         })
     }
 
-    /// Stores new studies, damages and, if `archives`, archives some objects, and changes the key.
+    /// Stores new studies, damages and, if `archives`, archives some objects, and changes the key, in every second round
+    /// also the storage that is written to first.
     pub(super) fn prepare(&mut self, archives: bool) -> Result<()> {
         let first = FIRST_STUDY + 10 * self.round;
         self.round += 1;
         self.archived = upload(&self.fixture, first, ARCHIVED)?;
         self.damaged = upload(&self.fixture, first + 1, DAMAGED)?;
+        if self.mode == DISK_FIRST {
+            let studies = [&self.archived, &self.damaged].map(|sent| sent[0].0.study.as_str());
+            move_to(&self.fixture, "object-storage", &studies)?;
+        }
         let plain = upload(&self.fixture, first + 2, PLAIN)?;
         self.plain.clone_from(&plain[0].0.study);
         for (uploaded, file) in plain {
@@ -93,7 +103,8 @@ impl<C: Cloud> Archive<C> {
             }
         }
         self.key = if self.key == 3 { 7 } else { 3 };
-        self.fixture.start_again_with(&options(&self.keys, self.key))?;
+        self.mode = if self.round % 4 < 2 { BUCKET_FIRST } else { DISK_FIRST };
+        self.fixture.start_again_with(&options(&self.keys, self.key, self.mode))?;
         // Orthanc has not saved that the search has ended.
         self.wait_for_all_jobs()
     }
@@ -224,12 +235,12 @@ impl<C: Cloud> Archive<C> {
     }
 }
 
-/// The plugin's options with this master key, and the other one as previous key.
-fn options(keys: &Keys, id: u32) -> Value {
+/// The plugin's options with this master key, the other one as previous key, and this mode.
+fn options(keys: &Keys, id: u32, mode: &str) -> Value {
     let previous = if id == 3 { 7 } else { 3 };
     let encryption =
         json!({"Format": "A2", "MasterKey": keys.entry(id), "PreviousMasterKeys": [keys.entry(previous)]});
-    let options = json!({"HybridMode": "WriteToObjectStorage", "ConnectionTimeout": 1});
+    let options = json!({"HybridMode": mode, "ConnectionTimeout": 1});
     with(options, &json!({"StorageEncryption": encryption}))
 }
 

@@ -8,7 +8,7 @@ use real_orthanc::{Client, POSTGRESQL_INDEX_PLUGIN, Postgres, plugin_of_debian};
 use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::{Keys, flat, flat_encrypted, legacy, section, uuid, with};
+use crate::fixture::{Keys, flat, flat_encrypted, legacy, section, uuid, with, within};
 use crate::hybrid::support::{
     JOB, encryption, expect_readable, expect_readable_by, path_of, upload, write_file,
 };
@@ -24,6 +24,8 @@ tests! {
         unreachable_bucket_fails_the_search,
         new_database_on_an_old_bucket_deletes_nothing,
         orthancs_with_one_database_do_not_disturb_each_other;
+    Once:
+        interrupted_search_starts_again,
 }
 
 /// Starts a search. Returns the id of the job.
@@ -168,6 +170,46 @@ fn search_is_killed_while_it_deletes<C: Cloud>() -> Result<()> {
     search_all(fixture.rest(), false)?;
     search_all(fixture.rest(), true)?;
     assert_eq!(fixture.keys(), known);
+    expect_readable(&fixture, &sent)
+}
+
+fn interrupted_search_starts_again<C: Cloud>() -> Result<()> {
+    let mut fixture = Fixture::<C>::start()?;
+    let sent = upload(&fixture, 1, 5)?;
+    fixture.bucket.insert(C::BUCKET, &flat(&uuid(1)), b"DICM".as_slice());
+    search_all(fixture.rest(), false)?;
+    let body = json!({"Delete": true, "MinAgeHours": 0});
+
+    let held = fixture.bucket.hold(Operation::ListObjects);
+    let killed = start(fixture.rest(), &body)?;
+    ensure!(held.wait_until(1, JOB), "no list");
+    fixture.orthanc.kill()?;
+    held.release();
+    ensure!(fixture.keys().contains(&flat(&uuid(1))), "deleted by a search that was killed");
+    fixture.orthanc.start_again()?;
+    // What Orthanc has saved may be older: then it knows nothing of the job, and thinks that the first search was running.
+    if fixture.rest().get(&format!("/jobs/{killed}"))?.status == 200 {
+        let job = fixture.rest().wait_job(&killed, JOB)?;
+        expect(&job, &[("Attachments", 5), ("OrphanObjects", 1), ("DeletedObjects", 1)])?;
+        fixture.bucket.insert(C::BUCKET, &flat(&uuid(1)), b"DICM".as_slice());
+        search_all(fixture.rest(), false)?;
+    }
+
+    // A job that Orthanc has saved goes on after a restart, and one that is paused after a resume.
+    let held = fixture.bucket.hold(Operation::ListObjects);
+    let id = start(fixture.rest(), &body)?;
+    ensure!(held.wait_until(1, JOB), "no list");
+    fixture.rest().post(&format!("/jobs/{id}/pause"), b"")?.ok()?;
+    let state = |fixture: &Fixture<C>| fixture.rest().get_json(&format!("/jobs/{id}")).unwrap_or_default();
+    ensure!(within(JOB, || state(&fixture)["State"] == "Paused"), "{:#}", state(&fixture));
+    fixture.rest().post(&format!("/jobs/{id}/resume"), b"")?.ok()?;
+    ensure!(within(JOB, || state(&fixture)["State"] == "Running"), "{:#}", state(&fixture));
+    fixture.restart()?;
+    held.release();
+    ensure!(within(JOB, || state(&fixture)["State"] == "Success"), "{:#}", state(&fixture));
+    let job = state(&fixture);
+    expect(&job, &[("Attachments", 5), ("OrphanObjects", 1), ("DeletedObjects", 1)])?;
+    ensure!(!fixture.keys().contains(&flat(&uuid(1))), "{job:#}");
     expect_readable(&fixture, &sent)
 }
 

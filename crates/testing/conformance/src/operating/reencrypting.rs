@@ -133,6 +133,9 @@ fn switch_encryption_off<C: Cloud>(setups: &[(&str, &str)]) -> Result<()> {
         sent.extend(upload(&fixture, 2, 3)?);
         let off = keys.section(&json!({"Format": "A2", "Enable": false, "ReadEncrypted": true}));
         fixture.start_again_with(&options(off))?;
+        let status = fixture.rest().get_json("/object-storage/status")?["Encryption"].take();
+        ensure!(status["Enabled"] == false && status["Format"].is_null(), "{status:#}");
+        ensure!(status["KeyIds"].as_array().is_some_and(|ids| !ids.is_empty()), "{status:#}");
         expect_readable(&fixture, &sent)?;
         sent.extend(upload(&fixture, 3, 2)?);
         let (deleted, _) = sent.remove(0);

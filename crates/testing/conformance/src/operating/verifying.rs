@@ -1,4 +1,4 @@
-//! `POST /object-storage/verify`: a damaged archive, and what each depth finds.
+//! `POST /object-storage/verify` and `orphans`: a damaged archive, and what each depth and a search find.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use real_orthanc::rest::Uploaded;
 use serde_json::{Value, json};
 
 use crate::Cloud;
-use crate::fixture::{Keys, request, within};
+use crate::fixture::{Keys, request, uuid, within};
 use crate::hybrid::support::{encryption, expect_readable, move_to, path_of, upload, uuid_of};
 use crate::operating::support::{Finding, JOB, depth, expect_findings, findings, run, start};
 use crate::orthanc::fixture::Fixture;
@@ -57,8 +57,8 @@ fn change<C: Cloud>(fixture: &Fixture<C>, key: &str, change: impl FnOnce(&mut Ve
 }
 
 /// Damages objects of a study of seven instances, each in another way. Returns the UUIDs of those that are deleted, too
-/// short, altered, and in each other's place.
-fn damage<C: Cloud>(fixture: &Fixture<C>, sent: &Sent) -> Result<[Vec<String>; 4]> {
+/// short, altered, in each other's place, and `added`, a copy of a sound object that belongs to no attachment.
+fn damage<C: Cloud>(fixture: &Fixture<C>, sent: &Sent, added: String) -> Result<[Vec<String>; 5]> {
     let objects = objects_of(fixture, sent)?;
     let key = |number: usize| objects[number].0.as_str();
     let uuid = |number: usize| objects[number].1.clone();
@@ -72,7 +72,9 @@ fn damage<C: Cloud>(fixture: &Fixture<C>, sent: &Sent) -> Result<[Vec<String>; 4
     ensure!(one.len() == other.len(), "the sizes show that these objects were swapped");
     fixture.bucket.insert(C::BUCKET, key(4), other);
     fixture.bucket.insert(C::BUCKET, key(5), one);
-    Ok([vec![uuid(0)], vec![uuid(1), uuid(2)], vec![uuid(3)], vec![uuid(4), uuid(5)]])
+    let sound = fixture.bucket.object(C::BUCKET, key(6)).context("no object")?.bytes;
+    fixture.bucket.insert(C::BUCKET, &key(6).replace(&uuid(6), &added), sound);
+    Ok([vec![uuid(0)], vec![uuid(1), uuid(2)], vec![uuid(3)], vec![uuid(4), uuid(5)], vec![added]])
 }
 
 /// An archive with seven instances in clear, and in both formats of envelopes.
@@ -90,8 +92,12 @@ fn each_depth_finds_what_it_can<C: Cloud>() -> Result<()> {
     let keys = Keys::new()?;
     let (fixture, studies) = mixed_archive::<C>(&keys)?;
     let mut expected: [BTreeSet<Finding>; 4] = Default::default();
-    for (study, format) in studies.iter().zip(["clear", "A1", "A2"]) {
-        let [deleted, short, altered, swapped] = damage(&fixture, study)?;
+    let mut orphans = BTreeSet::<Finding>::new();
+    let mut before = fixture.keys();
+    for (number, (study, format)) in (1..).zip(studies.iter().zip(["clear", "A1", "A2"])) {
+        let [deleted, short, altered, swapped, added] = damage(&fixture, study, uuid(number))?;
+        before.retain(|key| !key.contains(&deleted[0]));
+        orphans.extend(added.into_iter().map(|uuid| (uuid, "orphan-object".to_owned())));
         let mut add = |depths: std::ops::Range<usize>, uuids: &[String], problem: &str| {
             for found in &mut expected[depths] {
                 found.extend(uuids.iter().map(|uuid| (uuid.clone(), problem.to_owned())));
@@ -107,7 +113,8 @@ fn each_depth_finds_what_it_can<C: Cloud>() -> Result<()> {
     }
     // What belongs to no attachment does not matter.
     fixture.bucket.insert(C::BUCKET, "another/object", "content");
-    fixture.bucket.insert(C::BUCKET, "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11.dcm", "content");
+    before.push("another/object".to_owned());
+    before.sort();
     for (name, expected) in DEPTHS.into_iter().zip(&expected) {
         let report = run(&fixture, "verify", &depth(name))?;
         expect_findings(&report, expected).with_context(|| format!("depth {name}: {report:#}"))?;
@@ -116,6 +123,12 @@ fn each_depth_finds_what_it_can<C: Cloud>() -> Result<()> {
         ensure!(summary["VerifiedAttachments"] == ATTACHMENTS - broken, "{summary:#}");
         ensure!(summary["Failures"] == broken && summary["Depth"] == name, "{summary:#}");
     }
+    let report = run(&fixture, "orphans", &json!({"MinAgeHours": 0}))?;
+    expect_findings(&report, &orphans).with_context(|| format!("{report:#}"))?;
+    ensure!(report["Summary"]["ForeignObjects"] == 1, "{report:#}");
+    let report = run(&fixture, "orphans", &json!({"MinAgeHours": 0, "Delete": true}))?;
+    ensure!(report["Summary"]["DeletedObjects"] == orphans.len(), "{report:#}");
+    assert_eq!(fixture.keys(), before);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bucket::{Bucket, Cause, ReadRange};
+use bucket::{Bucket, Cause, Payload, ReadRange};
 use real_orthanc::dicom::Study;
 use real_orthanc::{Builder, Client, Orthanc, Proxy, Uploaded};
 use serde_json::{Value, json};
@@ -94,7 +94,7 @@ impl<C: Cloud> Fixture<C> {
 
     /// Returns the first bytes of an attachment's object, none if there is no such object.
     pub(crate) fn object(&self, stored: &Stored) -> Result<Option<Vec<u8>>> {
-        let root = self.section["RootPath"].as_str().unwrap_or_default();
+        let root = self.root();
         let is_encrypted = self.section.get("StorageEncryption").is_some_and(|value| *value != json!({}));
         let end = if is_encrypted { ".enc" } else { "" };
         let name = format!("{root}/{}.dcm{end}", stored.uuid);
@@ -104,6 +104,31 @@ impl<C: Cloud> Fixture<C> {
             Err(error) if matches!(error.cause, Cause::NotFound) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Starts Orthanc again with other changes of the section of this server.
+    pub(crate) fn start_again_with(&mut self, changes: &Value) -> Result<()> {
+        self.section = with(self.section.clone(), changes);
+        let section = self.section.clone();
+        self.orthanc.stop()?;
+        self.orthanc.configure(|builder| builder.section(C::SECTION, section));
+        Ok(self.orthanc.start_again()?)
+    }
+
+    /// Stores an object below the root path, not through Orthanc.
+    pub(crate) fn put(&self, name: &str, content: Vec<u8>) -> Result<()> {
+        let name = format!("{}/{name}", self.root());
+        Ok(self.runtime.block_on(self.bucket.put(&name, Payload::Owned(content.into())))?)
+    }
+
+    /// Removes the object of an attachment in clear, not through Orthanc.
+    pub(crate) fn remove(&self, uuid: &str) -> Result<()> {
+        let name = format!("{}/{uuid}.dcm", self.root());
+        Ok(self.runtime.block_on(self.bucket.delete(&name))?)
+    }
+
+    fn root(&self) -> &str {
+        self.section["RootPath"].as_str().unwrap_or_default()
     }
 
     /// Deletes instances, and checks that their objects are gone.

@@ -8,6 +8,7 @@ mod fixture;
 mod large;
 mod lost;
 mod moving;
+mod operating;
 mod storing;
 
 use std::env;
@@ -23,7 +24,7 @@ use serde_json::Value;
 use crate::Cloud;
 use crate::registry::{Test, in_own_process};
 
-modules![failing, large, lost, moving, storing];
+modules![failing, large, lost, moving, operating, storing];
 
 /// The environment variable with the folder of the servers, each with a folder of its own.
 const SERVERS_VARIABLE: &str = "ORTHANC_TEST_SERVERS";

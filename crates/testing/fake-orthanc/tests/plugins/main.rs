@@ -2,6 +2,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::needless_pass_by_value)]
 
+mod chunked;
 mod fixture;
 mod life;
 mod storage;

@@ -55,6 +55,11 @@ impl FakeRest {
                 let first = |patient| resource(Level::Patient, patient * self.shape.instances());
                 return Some((0..self.patients).rev().map(|patient| json!(first(patient).id)).collect());
             }
+            _ if path.starts_with("/instances?") => {
+                let first =
+                    (0..self.shape.instances().min(16)).map(|number| resource(Level::Instance, number));
+                return Some(first.map(|instance| json!(instance.id)).collect());
+            }
             "/statistics" => return Some(json!({"CountInstances": self.patients * self.shape.instances()})),
             _ => {}
         }

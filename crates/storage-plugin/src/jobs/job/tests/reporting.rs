@@ -85,6 +85,33 @@ fn job_starts_again_if_its_report_is_lost() {
     assert!(fake.handled_once(0..50));
 }
 
+/// Orthanc was killed after the job had ended, and before it saved that.
+#[test]
+fn job_that_has_succeeded_does_not_start_again() {
+    let mut fake = Fake::new([1, 1, 50]);
+    let _folder = with_reports(&mut fake);
+    let mut ended = job(&fake, &patient());
+    ended.watch().set_job_id("JOB");
+    let at_start = ended.serialized().unwrap();
+    while ended.progress.done < 32 {
+        ended.step();
+    }
+    let in_between = ended.serialized().unwrap();
+    assert_eq!(finish(&mut ended).result, JobStep::Success);
+    let reports = fake.host.reports.clone().unwrap();
+    let report = reports.page("JOB", 0, 1000).unwrap();
+    for saved in [at_start, in_between] {
+        let scope = Scope::read(&saved["Content"]);
+        let mut restored = resume(fake.host.clone(), Arc::new(fake.clone()), scope, &saved);
+        let Ended { result, steps, .. } = finish(&mut restored);
+        assert_eq!((result, steps), (JobStep::Success, 1));
+        assert_eq!(restored.content(), ended.content());
+        assert!((restored.progress() - 1.0).abs() < f32::EPSILON);
+        assert_eq!(reports.page("JOB", 0, 1000).unwrap(), report);
+        assert!(fake.handled_once(0..50));
+    }
+}
+
 #[test]
 fn last_reports_are_kept() {
     let mut fake = Fake::new([1, 1, 1]);
