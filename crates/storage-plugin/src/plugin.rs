@@ -115,6 +115,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             catalog: context.catalog(),
             stop: runtime.stop().clone(),
             courtesy: courtesy.clone(),
+            place: storage.objects().identity().into(),
             reports: state.as_deref().map(Reports::new).map(Arc::new),
             alarm: Some(Alarm::new(orthanc.clone(), runtime.handle().clone(), runtime.stop().clone())),
         };

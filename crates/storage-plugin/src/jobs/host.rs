@@ -15,6 +15,8 @@ pub(crate) struct Host {
     pub(crate) catalog: Catalog,
     pub(crate) stop: Stop,
     pub(crate) courtesy: Courtesy,
+    /// Tells the bucket and the root path apart from all others. What a job has found is about these.
+    pub(crate) place: Arc<str>,
     /// `None` without a state directory: then the content of a job is all that is known of it.
     pub(crate) reports: Option<Arc<Reports>>,
     /// `None` in tests without Orthanc: then a job that waits keeps running.

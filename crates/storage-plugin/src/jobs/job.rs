@@ -250,6 +250,7 @@ impl Job for StorageJob {
 
     fn content(&self) -> Value {
         let mut content = self.work.parameters();
+        content.insert("Place".to_owned(), json!(&*self.host.place));
         self.scope.show(&mut content);
         if let Some(instances) = self.progress.instances {
             content.insert("InstancesCount".to_owned(), json!(instances));
@@ -296,9 +297,9 @@ impl Drop for StorageJob {
     }
 }
 
-/// Restores a job that was saved (see [`Job::serialized`]). A job without a cursor starts again.
+/// Restores a job that was saved (see [`Job::serialized`]). A job without a cursor, or of another bucket, starts again.
 pub(crate) fn resume(host: Host, work: Arc<dyn Work>, scope: Scope, saved: &Value) -> StorageJob {
-    let mut progress = saved_progress(&*work, saved).unwrap_or_else(|| Progress::new(work.counters()));
+    let mut progress = saved_progress(&host, &*work, saved).unwrap_or_else(|| Progress::new(work.counters()));
     let recorder = host.reports.clone().map(|reports| {
         let of_saved = Recorder::of_saved(Arc::clone(&reports), work.job_type(), &saved["Report"]);
         of_saved.unwrap_or_else(|| Recorder::new(reports, work.job_type()))
@@ -319,8 +320,16 @@ pub(crate) fn resume(host: Host, work: Arc<dyn Work>, scope: Scope, saved: &Valu
     job
 }
 
-fn saved_progress(work: &dyn Work, saved: &Value) -> Option<Progress> {
+/// Where a saved job was. `None` if it must start again: what it has done in another bucket does not count for this one.
+fn saved_progress(host: &Host, work: &dyn Work, saved: &Value) -> Option<Progress> {
     let content = &saved["Content"];
+    if content["Place"].as_str().is_some_and(|place| place != &*host.place) {
+        tracing::info!(
+            "a {} job starts again, since the bucket or its root path was changed",
+            work.job_type()
+        );
+        return None;
+    }
     let path = saved["Cursor"].as_array()?.iter().map(|step| Resource::parse(step.as_str()?));
     let reported = |field: &str| saved["Report"][field].as_u64().unwrap_or_default();
     Some(Progress {

@@ -58,14 +58,18 @@ impl Reports {
         Ok(names.iter().filter_map(|(folder, name)| summary(&folder.join(format!("{name}.json")))).collect())
     }
 
-    /// How many copies the last job for the whole archive has found in each form; `None` before there was one.
+    /// How many copies the last job for the whole archive in the bucket and root path `place` has found in each form;
+    /// `None` before there was one.
     ///
     /// # Errors
     ///
     /// As [`list`](Self::list).
-    pub(crate) fn census(&self) -> Result<Option<Value>, ReportsError> {
+    pub(crate) fn census(&self, place: &str) -> Result<Option<Value>, ReportsError> {
         let is_census = |summary: &&Value| {
-            summary["Everything"] == true && summary["State"] == "Success" && summary["Forms"].is_array()
+            summary["Everything"] == true
+                && summary["State"] == "Success"
+                && summary["Place"] == place
+                && summary["Forms"].is_array()
         };
         let list = self.list()?;
         Ok(list.iter().find(is_census).map(|summary| {

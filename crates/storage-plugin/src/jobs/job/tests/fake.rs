@@ -151,6 +151,7 @@ impl Fake {
             catalog: Catalog::new(Arc::clone(&rest)),
             stop: Stop::new(),
             courtesy: Courtesy::default(),
+            place: "memory".into(),
             reports: None,
             alarm: None,
         };

@@ -134,3 +134,25 @@ fn job_waits_without_work_until_attachments_are_due() {
     assert_eq!(finish(&mut job).result, JobStep::Success);
     assert_eq!(fake.second.lock().as_ref().unwrap().handled, [0, 1, 2]);
 }
+
+#[test]
+fn job_of_another_bucket_starts_again_and_its_census_does_not_count() {
+    let mut fake = Fake::new([1, 1, 40]);
+    let _folder = with_reports(&mut fake);
+    fake.parameters.insert("Forms".to_owned(), json!([]));
+    let reports = fake.host.reports.clone().unwrap();
+    let mut job = with_scope(&fake, Scope::Everything);
+    while job.progress.done < 32 {
+        assert_eq!(job.step(), JobStep::Continue);
+    }
+    fake.host.place = "another bucket".into();
+    fake.handled.lock().clear();
+    let saved = job.serialized().unwrap();
+    drop(job);
+    let mut restored = resume(fake.host.clone(), Arc::new(fake.clone()), Scope::Everything, &saved);
+    assert_eq!(finish(&mut restored).result, JobStep::Success);
+    assert!(fake.handled_once(0..40), "{:?}", fake.instances());
+    assert_eq!(reports.list().unwrap()[0]["Place"], "another bucket");
+    assert!(reports.census("another bucket").unwrap().is_some());
+    assert_eq!(reports.census("memory").unwrap(), None);
+}
