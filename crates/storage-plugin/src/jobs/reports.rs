@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use hybrid::StateDirectory;
 use serde_json::{Value, json};
 
-/// Reports of one job type that are kept.
+/// Reports of ended jobs of one type that are kept.
 const KEPT: usize = 20;
+/// Reports of jobs of one type that are kept although they have not ended. Those of jobs that were lost with a killed
+/// Orthanc never do.
+const KEPT_UNENDED: usize = 100;
 /// The folder of the reports, in each numbered folder of the state directory.
 const FOLDER: &str = "reports";
 
@@ -137,12 +140,18 @@ impl Reports {
         folder.unwrap_or_else(|| self.own.clone()).join(name)
     }
 
-    /// Deletes the oldest reports of a type, so that another one is not too many.
+    /// Deletes the oldest reports of a type, so that another one is not too many. Keeps those of jobs that have not ended,
+    /// which continue where their report ends, and the last ones about everything.
     pub(super) fn make_room(&self, job_type: &str) -> Result<(), ReportsError> {
         let mut names = self.names()?;
         names.retain(|(_, name)| name.split('-').next() == Some(job_type));
         names.sort_unstable_by(|(_, one), (_, other)| begun(other).cmp(begun(one)));
-        for (folder, name) in names.into_iter().skip(KEPT - 1) {
+        let mut kept = Kept::default();
+        for (folder, name) in names {
+            let summary = summary(&folder.join(format!("{name}.json"))).unwrap_or_default();
+            if kept.keeps(&summary) {
+                continue;
+            }
             for extension in ["jsonl", "json"] {
                 let path = folder.join(format!("{name}.{extension}"));
                 match fs::remove_file(&path) {
@@ -169,6 +178,36 @@ impl Reports {
             }
         }
         Ok(names)
+    }
+}
+
+/// The reports of one job type that are kept, from the last one to the first.
+#[derive(Debug, Default)]
+struct Kept {
+    ended: usize,
+    unended: usize,
+    /// Those that succeeded for everything: their place, their database, and whether they were scheduled.
+    complete: Vec<[Value; 3]>,
+}
+
+impl Kept {
+    /// Whether a report is kept although another one will be added.
+    fn keeps(&mut self, summary: &Value) -> bool {
+        if ["Pending", "Running", "Paused"].iter().any(|state| summary["State"] == *state) {
+            self.unended += 1;
+            return self.unended < KEPT_UNENDED;
+        }
+        self.ended += 1;
+        let mut keeps = self.ended < KEPT;
+        if summary["Everything"] == true && summary["State"] == "Success" {
+            let key = ["Place", "Database", "Scheduled"].map(|field| summary[field].clone());
+            let is_last = !self.complete.contains(&key);
+            if is_last {
+                self.complete.push(key);
+            }
+            keeps |= is_last;
+        }
+        keeps
     }
 }
 

@@ -32,8 +32,9 @@ pub(super) fn page(host: &Host, request: &RestRequest<'_>) -> Result<RestAnswer,
 }
 
 fn unknown(id: &str) -> RestFailure {
-    let message =
-        format!("there is no report of a job with the id {id:?}: the last 20 jobs of each type have one");
+    let message = format!(
+        "there is no report of a job with the id {id:?}: the jobs that have not ended have one, and the last 20 of each type"
+    );
     RestFailure::Status { status: 404, message }
 }
 

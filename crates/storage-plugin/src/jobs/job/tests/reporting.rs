@@ -156,3 +156,42 @@ fn job_of_another_bucket_starts_again_and_its_census_does_not_count() {
     assert!(reports.census("another bucket").unwrap().is_some());
     assert_eq!(reports.census("memory").unwrap(), None);
 }
+
+#[test]
+fn small_jobs_do_not_evict_reports_of_unended_and_complete_ones() {
+    let mut fake = Fake::with_patients(4, [1, 1, 10]);
+    let _folder = with_reports(&mut fake);
+    let reports = fake.host.reports.clone().unwrap();
+    let run = |id: &str, scope: Scope| {
+        let mut job = with_scope(&fake, scope);
+        job.watch().set_job_id(id);
+        finish(&mut job);
+    };
+    run("COMPLETE", Scope::Everything);
+    let mut paused = with_scope(&fake, Scope::Everything);
+    paused.watch().set_job_id("PAUSED");
+    while paused.progress.done < 16 {
+        assert_eq!(paused.step(), JobStep::Continue);
+    }
+    paused.stop(StopReason::Paused);
+    let done = paused.progress.done;
+    for number in 0..25 {
+        run(&number.to_string(), Scope::resources(vec![resource(Level::Instance, 0)]));
+    }
+    let listed = |id: &str| reports.page(id, 0, 1).unwrap().is_some();
+    assert!(listed("COMPLETE") && listed("PAUSED") && listed("24") && !listed("0"));
+    fake.handled.lock().clear();
+    assert_eq!(finish(&mut paused).result, JobStep::Success);
+    assert_eq!(fake.instances().len() as u64, 40 - done, "the job continues");
+}
+
+#[test]
+fn reports_of_lost_jobs_do_not_pile_up() {
+    let mut fake = Fake::new([1, 1, 1]);
+    let folder = with_reports(&mut fake);
+    for _ in 0..110 {
+        job(&fake, &patient()).step();
+    }
+    let files = std::fs::read_dir(folder.path().join("0/reports")).unwrap().count();
+    assert_eq!(files, 2 * 100);
+}
