@@ -184,7 +184,11 @@ impl StorageJob {
 
 impl Job for StorageJob {
     fn step(&mut self) -> JobStep {
-        self.resting = None;
+        if self.resting.take().is_some()
+            && let Some(recorder) = &self.watch.recorder
+        {
+            recorder.note_resumed(self.content());
+        }
         match self.advance() {
             Ok(step) => step,
             Err(JobError::Stopped) => {
@@ -207,6 +211,10 @@ impl Job for StorageJob {
         if reason == StopReason::Paused
             && let Some(rest) = self.resting
         {
+            if let Some(recorder) = &self.watch.recorder {
+                // The job is not told if it is cancelled now.
+                recorder.note("Paused", self.content());
+            }
             self.wake_after(rest);
             return;
         }
@@ -229,6 +237,9 @@ impl Job for StorageJob {
     }
 
     fn reset(&mut self) {
+        // A job that is cancelled while it rests is not told.
+        self.resting = None;
+        self.end_run();
         if !self.gave_up {
             self.progress = Progress::new(self.work.counters());
         }

@@ -9,7 +9,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
-use super::reports::{Reports, ReportsError, summary, write_summary};
+use super::reports::{Reports, ReportsError, summary};
 use super::work::Problem;
 use crate::catalog::Indexed;
 
@@ -169,6 +169,14 @@ impl Recorder {
         self.log(self.write_summary(&inner));
     }
 
+    /// Notes that a job runs again which has rested. Others [open](Self::open) their reports again.
+    pub(super) fn note_resumed(&self, content: Value) {
+        let is_paused = self.inner.lock().summary.state == "Paused";
+        if is_paused {
+            self.note("Running", content);
+        }
+    }
+
     fn log(&self, written: Result<(), ReportsError>) {
         if let Err(error) = written {
             tracing::warn!("{error}");
@@ -192,7 +200,7 @@ impl Recorder {
                 summary[field] = value.clone();
             }
         }
-        write_summary(&self.path("json"), &summary)
+        self.reports.write_summary(&self.path("json"), &summary)
     }
 
     fn path(&self, extension: &str) -> PathBuf {

@@ -5,7 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+use chrono::{SecondsFormat, Utc};
 use hybrid::StateDirectory;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 /// Reports of ended jobs of one type that are kept.
@@ -23,6 +25,8 @@ pub(crate) struct Reports {
     own: PathBuf,
     /// The state directory. A restarted Orthanc may have another numbered folder in it than before.
     root: PathBuf,
+    /// Held while a summary is replaced, which takes a temporary file.
+    writing: Mutex<()>,
 }
 
 /// Why a report could not be written or read.
@@ -47,7 +51,11 @@ impl Reports {
     /// The reports in a state directory.
     pub(crate) fn new(state: &StateDirectory) -> Self {
         let folder = state.folder();
-        Self { own: folder.join(FOLDER), root: folder.parent().unwrap_or(&folder).to_owned() }
+        Self {
+            own: folder.join(FOLDER),
+            root: folder.parent().unwrap_or(&folder).to_owned(),
+            writing: Mutex::new(()),
+        }
     }
 
     /// The summaries of all reports, the last ones first.
@@ -138,6 +146,33 @@ impl Reports {
         let names = self.names().unwrap_or_default();
         let folder = names.into_iter().find(|(_, known)| known == name).map(|(folder, _)| folder);
         folder.unwrap_or_else(|| self.own.clone()).join(name)
+    }
+
+    /// Notes in the report of a job that it was cancelled, unless the report says by now that it runs, or has ended.
+    /// Returns the summary.
+    ///
+    /// # Errors
+    ///
+    /// If the report cannot be read or written.
+    pub(super) fn note_canceled(&self, id: &str) -> Result<Option<Value>, ReportsError> {
+        for (folder, name) in self.names()? {
+            let path = folder.join(format!("{name}.json"));
+            let writing = self.writing.lock();
+            let Some(mut summary) = summary(&path).filter(|summary| summary["JobId"] == id) else { continue };
+            if is_waiting(&summary) {
+                canceled(&mut summary);
+                replace(&path, &summary)?;
+            }
+            drop(writing);
+            return Ok(Some(summary));
+        }
+        Ok(None)
+    }
+
+    /// Replaces a summary, so that it is complete after a power failure.
+    pub(super) fn write_summary(&self, path: &Path, summary: &Value) -> Result<(), ReportsError> {
+        let _writing = self.writing.lock();
+        replace(path, summary)
     }
 
     /// Deletes the oldest reports of a type, so that another one is not too many. Keeps those of jobs that have not ended,
@@ -232,8 +267,18 @@ pub(super) fn summary(path: &Path) -> Option<Value> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// Replaces a summary, so that it is complete after a power failure.
-pub(super) fn write_summary(path: &Path, summary: &Value) -> Result<(), ReportsError> {
+/// Whether the job of a report waits for its turn, or to be resumed, as far as the report knows.
+pub(super) fn is_waiting(summary: &Value) -> bool {
+    summary["State"] == "Pending" || summary["State"] == "Paused"
+}
+
+/// Changes a summary to that of a job that was cancelled now.
+pub(super) fn canceled(summary: &mut Value) {
+    summary["State"] = json!("Canceled");
+    summary["Ended"] = json!(Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true));
+}
+
+fn replace(path: &Path, summary: &Value) -> Result<(), ReportsError> {
     let temporary = path.with_extension("tmp");
     let write = || {
         let mut file = File::create(&temporary)?;

@@ -109,7 +109,7 @@ fn decide(
     let id = last.id.clone().unwrap_or_default();
     match (last.state.as_str(), job) {
         ("Success", _) if since(last.started) < schedule.every => Action::Nothing,
-        ("Canceled", _) if since(last.started) < DAY => Action::Nothing,
+        ("Canceled", _) if since(last.ended.unwrap_or(last.started)) < DAY => Action::Nothing,
         ("Success" | "Canceled", _) => if_open(is_open, Action::Begin),
         (_, Some("Running" | "Pending" | "Retry")) if is_open => Action::Nothing,
         (_, Some("Running" | "Pending" | "Retry")) => Action::Pause(id),
@@ -162,7 +162,8 @@ impl Scheduler {
         let Some(reports) = &self.host.reports else { return Ok(()) };
         let summaries = reports.list().map_err(|error| error.to_string())?;
         let is_scheduled = |summary: &&Value| summary["Type"] == JOB_TYPE && summary["Scheduled"] == true;
-        let last = summaries.iter().find(is_scheduled).and_then(Last::read);
+        let last = summaries.into_iter().find(|summary| is_scheduled(&summary));
+        let last = last.and_then(|summary| Last::read(&self.host.corrected(summary)));
         let id = last.as_ref().and_then(|last| last.id.clone());
         let job = match id.map(|id| self.host.catalog.get(&format!("/jobs/{id}"))).transpose() {
             Err(CatalogError::Stopped) => return Ok(()),
@@ -238,6 +239,8 @@ mod tests {
             ("Success", 1, 1, Some("Success"), Nothing, Nothing),
             ("Canceled", 0, 1, Some("Failure"), Nothing, Nothing),
             ("Canceled", 1, 24, Some("Failure"), Begin, Nothing),
+            // It was paused for some days.
+            ("Canceled", 3, 1, Some("Failure"), Nothing, Nothing),
             ("Running", 0, 0, Some("Running"), Nothing, Pause(id())),
             ("Running", 0, 0, Some("Pending"), Nothing, Pause(id())),
             ("Running", 40, 0, Some("Paused"), Resume(id()), Nothing),

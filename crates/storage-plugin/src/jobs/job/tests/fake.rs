@@ -44,6 +44,8 @@ pub(crate) struct FakeRest {
     shape: Shape,
     pub(crate) calls: AtomicUsize,
     pub(crate) deleted: Mutex<BTreeSet<Resource>>,
+    /// Orthanc's jobs, by their ids.
+    pub(crate) jobs: Mutex<BTreeMap<String, Value>>,
 }
 
 impl FakeRest {
@@ -55,6 +57,9 @@ impl FakeRest {
             }
             "/statistics" => return Some(json!({"CountInstances": self.patients * self.shape.instances()})),
             _ => {}
+        }
+        if let Some(id) = path.strip_prefix("/jobs/") {
+            return self.jobs.lock().get(id).cloned();
         }
         let mut parts = path[1..].splitn(3, '/');
         let found = Resource::parse(&format!("{}/{}", parts.next()?, parts.next()?))?;
@@ -146,7 +151,13 @@ impl Fake {
 
     pub(crate) fn with_patients(patients: u32, shape: [u32; 3]) -> Self {
         let calls = AtomicUsize::new(0);
-        let rest = Arc::new(FakeRest { patients, shape: Shape(shape), calls, deleted: Mutex::default() });
+        let rest = Arc::new(FakeRest {
+            patients,
+            shape: Shape(shape),
+            calls,
+            deleted: Mutex::default(),
+            jobs: Mutex::default(),
+        });
         let host = Host {
             catalog: Catalog::new(Arc::clone(&rest)),
             stop: Stop::new(),

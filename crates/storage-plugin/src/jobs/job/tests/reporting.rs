@@ -195,3 +195,40 @@ fn reports_of_lost_jobs_do_not_pile_up() {
     let files = std::fs::read_dir(folder.path().join("0/reports")).unwrap().count();
     assert_eq!(files, 2 * 100);
 }
+
+/// The state in the only report, after a comparison with Orthanc's jobs.
+fn corrected_state(fake: &Fake) -> Value {
+    let mut list = fake.host.reports.as_ref().unwrap().list().unwrap();
+    fake.host.corrected(list.remove(0))["State"].take()
+}
+
+#[test]
+fn paused_job_that_is_cancelled_is_reported() {
+    let mut fake = Fake::new([1, 1, 40]);
+    let _folder = with_reports(&mut fake);
+    let mut job = job(&fake, &patient());
+    job.watch().set_job_id("JOB");
+    while job.progress.done < 16 {
+        assert_eq!(job.step(), JobStep::Continue);
+    }
+    let set_job = |job: Value| fake.rest.jobs.lock().insert("JOB".to_owned(), job);
+    // A job that rests is paused by the plugin.
+    job.resting = Some(Duration::from_secs(60));
+    job.stop(StopReason::Paused);
+    set_job(json!({"State": "Paused", "ErrorCode": 0}));
+    assert_eq!(corrected_state(&fake), "Paused");
+    job.step();
+    assert_eq!(corrected_state(&fake), "Running");
+    job.resting = Some(Duration::from_secs(60));
+    job.stop(StopReason::Paused);
+    set_job(json!({"State": "Failure", "ErrorCode": 37}));
+    assert_eq!(corrected_state(&fake), "Canceled");
+    // Orthanc forgets the job.
+    fake.rest.jobs.lock().clear();
+    assert_eq!(corrected_state(&fake), "Canceled");
+    // A resubmitted job writes its report again.
+    job.reset();
+    assert_eq!(finish(&mut job).result, JobStep::Success);
+    assert_eq!(job.content()["Handled"], 40);
+    assert_eq!(corrected_state(&fake), "Success");
+}
