@@ -134,7 +134,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let uploads = storage
             .local()
             .map(|local| UploadWorker::new(storage.clone(), Arc::clone(local), form(encryption.as_ref())));
-        let scheduler = scheduler(schedule, &verifier, &mover.host);
+        let scheduler = scheduler(schedule, &verifier, &mover.host, server.clone());
         let background = Background::start(&mover.context, state, worker, uploads, scheduler)?;
         if check_write {
             background.keep_marker(server, storage.objects().clone());
@@ -175,7 +175,12 @@ fn runtime(name: &str, orthanc: &Orthanc) -> Result<Runtime, InitializeError> {
 }
 
 /// What starts verifications without a request.
-fn scheduler(schedule: Option<Schedule>, verifier: &Verifier, host: &Host) -> Option<Scheduler> {
+fn scheduler(
+    schedule: Option<Schedule>,
+    verifier: &Verifier,
+    host: &Host,
+    server: Server,
+) -> Option<Scheduler> {
     let schedule = schedule?;
     if host.reports.is_none() {
         tracing::warn!(
@@ -183,7 +188,7 @@ fn scheduler(schedule: Option<Schedule>, verifier: &Verifier, host: &Host) -> Op
         );
         return None;
     }
-    Some(Scheduler::new(verifier.clone(), host.clone(), schedule))
+    Some(Scheduler::new(verifier.clone(), host.clone(), Arc::new(server), schedule))
 }
 
 /// Registers the job types, so that Orthanc can restore saved jobs. If the mode has been changed since, they fail

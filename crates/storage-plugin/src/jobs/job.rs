@@ -97,7 +97,11 @@ impl StorageJob {
         let reports = host.reports.clone();
         let recorder = reports.map(|reports| Recorder::new(reports, work.job_type()));
         let progress = Progress::new(work.counters());
-        Self::with(host, work, scope, progress, recorder)
+        let job = Self::with(host, work, scope, progress, recorder);
+        if let Some(recorder) = &job.watch.recorder {
+            recorder.describe(job.content());
+        }
+        job
     }
 
     fn with(

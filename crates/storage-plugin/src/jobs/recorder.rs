@@ -54,7 +54,7 @@ struct Summary {
 }
 
 impl Recorder {
-    /// The report of a new job, which is written as soon as the job runs.
+    /// The report of a new job, which is written as soon as Orthanc has the job.
     pub(super) fn new(reports: Arc<Reports>, job_type: &'static str) -> Self {
         let begun = Utc::now();
         let name = format!("{job_type}-{}-{:08x}", begun.format("%Y%m%dT%H%M%S%.3fZ"), rand::random::<u32>());
@@ -78,7 +78,7 @@ impl Recorder {
         begun: DateTime<Utc>,
         job_id: Option<String>,
     ) -> Self {
-        let summary = Summary { job_id, state: "Running", ended: None, content: json!({}) };
+        let summary = Summary { job_id, state: "Pending", ended: None, content: json!({}) };
         let inner = Inner { file: None, position: Position::default(), summary };
         Self { reports, job_type, name, begun, inner: Mutex::new(inner) }
     }
@@ -97,7 +97,7 @@ impl Recorder {
     pub(super) fn open(&self, position: Position, content: Value) -> Result<bool, ReportsError> {
         let mut inner = self.inner.lock();
         let path = self.path("jsonl");
-        let is_new = !path.exists();
+        let is_new = !path.exists() && !self.path("json").exists();
         if is_new {
             self.reports.make_room(self.job_type)?;
         }
@@ -148,25 +148,36 @@ impl Recorder {
         self.inner.lock().position
     }
 
-    /// Notes the id that Orthanc has given the job, by which its report is found.
+    /// Notes the content of a job that has not run yet.
+    pub(super) fn describe(&self, content: Value) {
+        self.inner.lock().summary.content = content;
+    }
+
+    /// Notes the id that Orthanc has given the job, by which its report is found. It may wait for hours until it runs.
     pub(super) fn set_job_id(&self, id: &str) {
         let mut inner = self.inner.lock();
         inner.summary.job_id = Some(id.to_owned());
-        if inner.file.is_some() {
-            self.log(self.write_summary(&inner));
-        }
+        let path = self.path("json");
+        let prepare = || {
+            if !path.exists() {
+                self.reports.make_room(self.job_type)?;
+            }
+            let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
+            folder.map_err(|error| ReportsError::Write { path: path.clone(), error })
+        };
+        self.log(prepare().and_then(|()| self.write_summary(&inner)));
     }
 
     /// Notes the state of the job, and its content.
     pub(super) fn note(&self, state: &'static str, content: Value) {
         let mut inner = self.inner.lock();
-        if inner.file.is_none() {
-            return;
-        }
         inner.summary.state = state;
         inner.summary.ended = (state != "Running" && state != "Paused").then(Utc::now);
         inner.summary.content = content;
-        self.log(self.write_summary(&inner));
+        // A job that cannot begin may have a report that says that it is pending.
+        if inner.file.is_some() || self.path("json").exists() {
+            self.log(self.write_summary(&inner));
+        }
     }
 
     /// Notes that a job runs again which has rested. Others [open](Self::open) their reports again.

@@ -31,7 +31,7 @@ mod task;
 mod tests;
 mod work;
 
-pub(crate) use database::{Server, keep_marker};
+pub(crate) use database::{Database, Server, keep_marker};
 pub(crate) use request::{resume_find, start_find};
 pub(crate) use work::Finder;
 

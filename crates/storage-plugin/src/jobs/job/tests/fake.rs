@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 
 use bucket::StorageError;
+use hybrid::{Purpose, StateDirectory};
 use orthanc_ffi::{ErrorCode, OrthancError, OrthancVersion};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use crate::catalog::{Catalog, CatalogError, Indexed, Level, Resource, Rest};
-use crate::jobs::{Batch, Courtesy, Family, Handled, Host, Problem, Tally, Turn, Work};
+use crate::jobs::{Batch, Courtesy, Family, Handled, Host, Problem, Reports, Tally, Turn, Work};
 use crate::stop::Stop;
 
 /// Children of each patient, study and series.
@@ -114,6 +115,15 @@ impl Rest for Arc<FakeRest> {
     }
 }
 
+/// Gives a fake reports in a temporary state directory.
+pub(crate) fn with_reports(fake: &mut Fake) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let purpose = Purpose { bucket: "memory".to_owned(), settings: String::new() };
+    let state = StateDirectory::open(folder.path(), &purpose).unwrap();
+    fake.host.reports = Some(Arc::new(Reports::new(&state)));
+    folder
+}
+
 /// Why the attachment of an instance cannot be handled.
 type Trouble = fn(u32) -> Option<StorageError>;
 
@@ -128,6 +138,7 @@ pub(crate) struct Second {
 pub(crate) struct Fake {
     pub(crate) rest: Arc<FakeRest>,
     pub(crate) host: Host,
+    pub(crate) job_type: &'static str,
     pub(crate) capacity: Option<u64>,
     pub(crate) parameters: Map<String, Value>,
     /// Whether nothing is noted of single attachments.
@@ -169,6 +180,7 @@ impl Fake {
         Self {
             rest,
             host,
+            job_type: "Fake",
             capacity: None,
             parameters: Map::new(),
             counts_only: false,
@@ -202,7 +214,7 @@ impl Fake {
 
 impl Work for Fake {
     fn job_type(&self) -> &'static str {
-        "Fake"
+        self.job_type
     }
 
     fn parameters(&self) -> Map<String, Value> {

@@ -1,18 +1,7 @@
 //! The reports of jobs.
 
-use hybrid::{Purpose, StateDirectory};
-
+use super::fake::with_reports;
 use super::*;
-use crate::jobs::Reports;
-
-/// Reports in a temporary state directory.
-fn with_reports(fake: &mut Fake) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let purpose = Purpose { bucket: "memory".to_owned(), settings: String::new() };
-    let state = StateDirectory::open(folder.path(), &purpose).unwrap();
-    fake.host.reports = Some(Arc::new(Reports::new(&state)));
-    folder
-}
 
 #[test]
 fn everything_is_handled_and_continued() {
