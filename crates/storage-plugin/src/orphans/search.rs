@@ -190,7 +190,7 @@ impl Search {
         let Ok(id) = self.database.clone() else { return Ok(pages(finder, objects.list())) };
         facts.database = Some(id.clone());
         if let Some(reports) = &finder.host.reports {
-            self.earlier = Earlier::read(reports, JOB_TYPE, &objects.identity(), &id)?;
+            self.earlier = Earlier::read(reports, JOB_TYPE, &finder.host.place, &id)?;
         }
         let read = async move { Markers::read(&objects, &id).await };
         Ok(Stage::Markers(Task::spawn(finder.runtime.handle(), read)))
