@@ -119,6 +119,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             catalog: context.catalog(),
             stop: runtime.stop().clone(),
             courtesy: courtesy.clone(),
+            place: storage.objects().identity().into(),
             reports: state.as_deref().map(Reports::new).map(Arc::new),
             alarm: Some(Alarm::new(orthanc.clone(), runtime.handle().clone(), runtime.stop().clone())),
         };
@@ -137,7 +138,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let uploads = storage
             .local()
             .map(|local| UploadWorker::new(storage.clone(), Arc::clone(local), form(encryption.as_ref())));
-        let scheduler = scheduler(schedule, &verifier, &mover.host);
+        let scheduler = scheduler(schedule, &verifier, &mover.host, &database);
         let background = Background::start(&mover.context, state, worker, uploads, scheduler)?;
         if check_write {
             background.keep_marker(database, mover.host.catalog.clone(), storage.objects().clone());
@@ -197,7 +198,12 @@ fn with_journal(bucket: Bucket, state: Option<&Arc<StateDirectory>>) -> Bucket {
 }
 
 /// What starts verifications without a request.
-fn scheduler(schedule: Option<Schedule>, verifier: &Verifier, host: &Host) -> Option<Scheduler> {
+fn scheduler(
+    schedule: Option<Schedule>,
+    verifier: &Verifier,
+    host: &Host,
+    database: &Arc<Server>,
+) -> Option<Scheduler> {
     let schedule = schedule?;
     if host.reports.is_none() {
         tracing::warn!(
@@ -205,7 +211,7 @@ fn scheduler(schedule: Option<Schedule>, verifier: &Verifier, host: &Host) -> Op
         );
         return None;
     }
-    Some(Scheduler::new(verifier.clone(), host.clone(), schedule))
+    Some(Scheduler::new(verifier.clone(), host.clone(), Arc::<Server>::clone(database), schedule))
 }
 
 /// Registers the job types, so that Orthanc can restore saved jobs. If the mode has been changed since, they fail

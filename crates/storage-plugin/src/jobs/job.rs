@@ -100,7 +100,11 @@ impl StorageJob {
         let reports = host.reports.clone();
         let recorder = reports.map(|reports| Recorder::new(reports, &*work));
         let progress = Progress::new(work.counters());
-        Self::with(host, work, scope, progress, recorder)
+        let job = Self::with(host, work, scope, progress, recorder);
+        if let Some(recorder) = &job.watch.recorder {
+            recorder.describe(job.content());
+        }
+        job
     }
 
     fn with(
@@ -193,7 +197,11 @@ impl StorageJob {
 
 impl Job for StorageJob {
     fn step(&mut self) -> JobStep {
-        self.resting = None;
+        if self.resting.take().is_some()
+            && let Some(recorder) = &self.watch.recorder
+        {
+            recorder.note_resumed(self.content());
+        }
         match self.advance() {
             Ok(step) => step,
             Err(JobError::Stopped) => {
@@ -216,6 +224,10 @@ impl Job for StorageJob {
         if reason == StopReason::Paused
             && let Some(rest) = self.resting
         {
+            if let Some(recorder) = &self.watch.recorder {
+                // The job is not told if it is cancelled now.
+                recorder.note("Paused", self.content());
+            }
             self.wake_after(rest);
             return;
         }
@@ -238,7 +250,8 @@ impl Job for StorageJob {
     }
 
     fn reset(&mut self) {
-        // Orthanc cancels a paused job without stopping it, and one that waits has kept its position.
+        // Orthanc cancels a job that it has paused without stopping it, and one that waits has kept its position.
+        self.resting = None;
         self.end_run();
         if !self.gave_up {
             self.progress = Progress::new(self.work.counters());
@@ -264,6 +277,7 @@ impl Job for StorageJob {
 
     fn content(&self) -> Value {
         let mut content = self.work.parameters();
+        content.insert("Place".to_owned(), json!(&*self.host.place));
         self.scope.show(&mut content);
         if let Some(instances) = self.progress.instances {
             content.insert("InstancesCount".to_owned(), json!(instances));
@@ -311,9 +325,9 @@ impl Drop for StorageJob {
     }
 }
 
-/// Restores a job that was saved (see [`Job::serialized`]). A job without a cursor starts again.
+/// Restores a job that was saved (see [`Job::serialized`]). A job without a cursor, or of another bucket, starts again.
 pub(crate) fn resume(host: Host, work: Arc<dyn Work>, scope: Scope, saved: &Value) -> StorageJob {
-    let mut progress = saved_progress(&*work, saved).unwrap_or_else(|| Progress::new(work.counters()));
+    let mut progress = saved_progress(&host, &*work, saved).unwrap_or_else(|| Progress::new(work.counters()));
     let recorder = host.reports.clone().map(|reports| {
         let of_saved = Recorder::of_saved(Arc::clone(&reports), &*work, &saved["Report"]);
         of_saved.unwrap_or_else(|| Recorder::new(reports, &*work))
@@ -334,8 +348,16 @@ pub(crate) fn resume(host: Host, work: Arc<dyn Work>, scope: Scope, saved: &Valu
     job
 }
 
-fn saved_progress(work: &dyn Work, saved: &Value) -> Option<Progress> {
+/// Where a saved job was. `None` if it must start again: what it has done in another bucket does not count for this one.
+fn saved_progress(host: &Host, work: &dyn Work, saved: &Value) -> Option<Progress> {
     let content = &saved["Content"];
+    if content["Place"].as_str().is_some_and(|place| place != &*host.place) {
+        tracing::info!(
+            "a {} job starts again, since the bucket or its root path was changed",
+            work.job_type()
+        );
+        return None;
+    }
     let path = saved["Cursor"].as_array()?.iter().map(|step| Resource::parse(step.as_str()?));
     let reported = |field: &str| saved["Report"][field].as_u64().unwrap_or_default();
     Some(Progress {

@@ -9,7 +9,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
-use super::reports::{Reports, ReportsError, summary, write_summary};
+use super::reports::{Reports, ReportsError, summary};
 use super::work::{Problem, Work};
 use crate::catalog::Indexed;
 
@@ -58,7 +58,7 @@ struct Summary {
 }
 
 impl Recorder {
-    /// The report of a new job, which is written as soon as the job runs.
+    /// The report of a new job, which is written as soon as Orthanc has the job.
     pub(super) fn new(reports: Arc<Reports>, work: &dyn Work) -> Self {
         let begun = Utc::now();
         let job_type = work.job_type();
@@ -84,7 +84,7 @@ impl Recorder {
         begun: DateTime<Utc>,
         job_id: Option<String>,
     ) -> Self {
-        let summary = Summary { job_id, state: "Running", ended: None, content: json!({}) };
+        let summary = Summary { job_id, state: "Pending", ended: None, content: json!({}) };
         let inner = Inner { file: None, position: Position::default(), summary };
         let (job_type, is_needed) = (work.job_type(), work.needs_report());
         Self { reports, job_type, name, begun, is_needed, inner: Mutex::new(inner) }
@@ -135,7 +135,7 @@ impl Recorder {
 
     fn try_open(&self, inner: &mut Inner, position: Position, content: Value) -> Result<bool, ReportsError> {
         let path = self.path("jsonl");
-        let is_new = !path.exists();
+        let is_new = !path.exists() && !self.path("json").exists();
         if is_new {
             self.reports.make_room(self.job_type)?;
         }
@@ -195,25 +195,44 @@ impl Recorder {
         self.inner.lock().position
     }
 
-    /// Notes the id that Orthanc has given the job, by which its report is found.
+    /// Notes the content of a job that has not run yet.
+    pub(super) fn describe(&self, content: Value) {
+        self.inner.lock().summary.content = content;
+    }
+
+    /// Notes the id that Orthanc has given the job, by which its report is found. It may wait for hours until it runs.
     pub(super) fn set_job_id(&self, id: &str) {
         let mut inner = self.inner.lock();
         inner.summary.job_id = Some(id.to_owned());
-        if inner.file.is_some() {
-            self.log(self.write_summary(&inner));
-        }
+        let path = self.path("json");
+        let prepare = || {
+            if !path.exists() {
+                self.reports.make_room(self.job_type)?;
+            }
+            let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
+            folder.map_err(|error| ReportsError::Write { path: path.clone(), error })
+        };
+        self.log(prepare().and_then(|()| self.write_summary(&inner)));
     }
 
     /// Notes the state of the job, and its content.
     pub(super) fn note(&self, state: &'static str, content: Value) {
         let mut inner = self.inner.lock();
-        if inner.file.is_none() {
-            return;
-        }
         inner.summary.state = state;
         inner.summary.ended = (state != "Running" && state != "Paused").then(Utc::now);
         inner.summary.content = content;
-        self.log(self.write_summary(&inner));
+        // A job that cannot begin may have a report that says that it is pending.
+        if inner.file.is_some() || self.path("json").exists() {
+            self.log(self.write_summary(&inner));
+        }
+    }
+
+    /// Notes that a job runs again which has rested. Others [open](Self::open) their reports again.
+    pub(super) fn note_resumed(&self, content: Value) {
+        let is_paused = self.inner.lock().summary.state == "Paused";
+        if is_paused {
+            self.note("Running", content);
+        }
     }
 
     fn log(&self, written: Result<(), ReportsError>) {
@@ -239,7 +258,7 @@ impl Recorder {
                 summary[field] = value.clone();
             }
         }
-        write_summary(&self.path("json"), &summary)
+        self.reports.write_summary(&self.path("json"), &summary)
     }
 
     fn path(&self, extension: &str) -> PathBuf {

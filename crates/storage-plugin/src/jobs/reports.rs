@@ -5,11 +5,16 @@ use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use chrono::{SecondsFormat, Utc};
 use hybrid::StateDirectory;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-/// Reports of one job type that are kept.
+/// Reports of ended jobs of one type that are kept.
 const KEPT: usize = 20;
+/// Reports of jobs of one type that are kept although they have not ended. Those of jobs that were lost with a killed
+/// Orthanc never do.
+const KEPT_UNENDED: usize = 100;
 /// The folder of the reports, in each numbered folder of the state directory.
 const FOLDER: &str = "reports";
 /// Size of the largest summary that is read, in bytes. Those that are written have a few thousand.
@@ -22,6 +27,8 @@ pub(crate) struct Reports {
     own: PathBuf,
     /// The state directory. A restarted Orthanc may have another numbered folder in it than before.
     root: PathBuf,
+    /// Held while a summary is replaced, which takes a temporary file.
+    writing: Mutex<()>,
 }
 
 /// Why a report could not be written or read.
@@ -46,7 +53,11 @@ impl Reports {
     /// The reports in a state directory.
     pub(crate) fn new(state: &StateDirectory) -> Self {
         let folder = state.folder();
-        Self { own: folder.join(FOLDER), root: folder.parent().unwrap_or(&folder).to_owned() }
+        Self {
+            own: folder.join(FOLDER),
+            root: folder.parent().unwrap_or(&folder).to_owned(),
+            writing: Mutex::new(()),
+        }
     }
 
     /// The summaries of all reports, the last ones first.
@@ -71,15 +82,18 @@ impl Reports {
         Ok(self.summaries(Some(job_types))?.find(fits))
     }
 
-    /// How many copies the last job of these types for the whole archive has found in each form; `None` before there was
-    /// one.
+    /// How many copies the last job of these types for the whole archive in the bucket and root path `place` has found in
+    /// each form; `None` before there was one.
     ///
     /// # Errors
     ///
     /// As [`list`](Self::list).
-    pub(crate) fn census(&self, job_types: &[&str]) -> Result<Option<Value>, ReportsError> {
+    pub(crate) fn census(&self, job_types: &[&str], place: &str) -> Result<Option<Value>, ReportsError> {
         let is_census = |summary: &Value| {
-            summary["Everything"] == true && summary["State"] == "Success" && summary["Forms"].is_array()
+            summary["Everything"] == true
+                && summary["State"] == "Success"
+                && summary["Place"] == place
+                && summary["Forms"].is_array()
         };
         Ok(self.last(job_types, is_census)?.map(|summary| {
             json!({"JobId": summary["JobId"], "Started": summary["Started"], "Forms": summary["Forms"]})
@@ -146,9 +160,42 @@ impl Reports {
         folder.unwrap_or_else(|| self.own.clone()).join(name)
     }
 
-    /// Deletes the oldest reports of a type, so that another one is not too many.
+    /// Notes in the report of a job that it was cancelled, unless the report says by now that it runs, or has ended.
+    /// Returns the summary.
+    ///
+    /// # Errors
+    ///
+    /// If the report cannot be read or written.
+    pub(super) fn note_canceled(&self, id: &str) -> Result<Option<Value>, ReportsError> {
+        for (folder, name) in self.names()? {
+            let path = folder.join(format!("{name}.json"));
+            let writing = self.writing.lock();
+            let Some(mut summary) = summary(&path).filter(|summary| summary["JobId"] == id) else { continue };
+            if is_waiting(&summary) {
+                canceled(&mut summary);
+                replace(&path, &summary)?;
+            }
+            drop(writing);
+            return Ok(Some(summary));
+        }
+        Ok(None)
+    }
+
+    /// Replaces a summary, so that it is complete after a power failure.
+    pub(super) fn write_summary(&self, path: &Path, summary: &Value) -> Result<(), ReportsError> {
+        let _writing = self.writing.lock();
+        replace(path, summary)
+    }
+
+    /// Deletes the oldest reports of a type, so that another one is not too many. Keeps those of jobs that have not ended,
+    /// which continue where their report ends, and the last ones about everything.
     pub(super) fn make_room(&self, job_type: &str) -> Result<(), ReportsError> {
-        for (folder, name) in self.sorted(Some(&[job_type]))?.into_iter().skip(KEPT - 1) {
+        let mut kept = Kept::default();
+        for (folder, name) in self.sorted(Some(&[job_type]))? {
+            let summary = summary(&folder.join(format!("{name}.json"))).unwrap_or_default();
+            if kept.keeps(&summary) {
+                continue;
+            }
             for extension in ["jsonl", "json"] {
                 let path = folder.join(format!("{name}.{extension}"));
                 match fs::remove_file(&path) {
@@ -196,6 +243,36 @@ impl Reports {
     }
 }
 
+/// The reports of one job type that are kept, from the last one to the first.
+#[derive(Debug, Default)]
+struct Kept {
+    ended: usize,
+    unended: usize,
+    /// Those that succeeded for everything: their place, their database, and whether they were scheduled.
+    complete: Vec<[Value; 3]>,
+}
+
+impl Kept {
+    /// Whether a report is kept although another one will be added.
+    fn keeps(&mut self, summary: &Value) -> bool {
+        if ["Pending", "Running", "Paused"].iter().any(|state| summary["State"] == *state) {
+            self.unended += 1;
+            return self.unended < KEPT_UNENDED;
+        }
+        self.ended += 1;
+        let mut keeps = self.ended < KEPT;
+        if summary["Everything"] == true && summary["State"] == "Success" {
+            let key = ["Place", "Database", "Scheduled"].map(|field| summary[field].clone());
+            let is_last = !self.complete.contains(&key);
+            if is_last {
+                self.complete.push(key);
+            }
+            keeps |= is_last;
+        }
+        keeps
+    }
+}
+
 /// The part of a name that says when the job began, and the key after it.
 fn begun(name: &str) -> &str {
     name.split_once('-').map_or(name, |(_, rest)| rest)
@@ -227,8 +304,18 @@ pub(super) fn summary(path: &Path) -> Option<Value> {
     serde_json::from_slice(&content).ok()
 }
 
-/// Replaces a summary, so that it is complete after a power failure.
-pub(super) fn write_summary(path: &Path, summary: &Value) -> Result<(), ReportsError> {
+/// Whether the job of a report waits for its turn, or to be resumed, as far as the report knows.
+pub(super) fn is_waiting(summary: &Value) -> bool {
+    summary["State"] == "Pending" || summary["State"] == "Paused"
+}
+
+/// Changes a summary to that of a job that was cancelled now.
+pub(super) fn canceled(summary: &mut Value) {
+    summary["State"] = json!("Canceled");
+    summary["Ended"] = json!(Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true));
+}
+
+fn replace(path: &Path, summary: &Value) -> Result<(), ReportsError> {
     let temporary = path.with_extension("tmp");
     let write = || {
         let mut file = File::create(&temporary)?;

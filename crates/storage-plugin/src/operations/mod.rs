@@ -121,8 +121,8 @@ impl Routes {
             "Last": self.metrics.last(),
             "Deletions": self.deletions.to_json(),
         });
-        let reports = self.mover.host.reports.as_ref();
-        status["Census"] = match reports.map(|reports| reports.census(&CENSUSES)) {
+        let host = &self.mover.host;
+        status["Census"] = match host.reports.as_ref().map(|reports| reports.census(&CENSUSES, &host.place)) {
             Some(Ok(census)) => json!(census),
             Some(Err(error)) => json!({"Error": error.to_string()}),
             None => Value::Null,

@@ -18,7 +18,7 @@ pub(super) fn list(host: &Host) -> Result<RestAnswer, RestFailure> {
         .as_ref()
         .map_or(Ok(Vec::new()), |reports| reports.list())
         .map_err(|error| failed(&error))?;
-    Ok(RestAnswer::json(&Value::Array(list)))
+    Ok(RestAnswer::json(&list.into_iter().map(|summary| host.corrected(summary)).collect::<Value>()))
 }
 
 /// The report of one job, with a page of its findings.
@@ -28,12 +28,13 @@ pub(super) fn page(host: &Host, request: &RestRequest<'_>) -> Result<RestAnswer,
     let limit = number(request, "limit", PAGE, 1..=LARGEST_PAGE)?;
     let page = host.reports.as_ref().map_or(Ok(None), |reports| reports.page(id, since, limit));
     let page = page.map_err(|error| failed(&error))?.ok_or_else(|| unknown(id))?;
-    Ok(RestAnswer::json(&json!({"Summary": page.summary, "Findings": page.findings})))
+    Ok(RestAnswer::json(&json!({"Summary": host.corrected(page.summary), "Findings": page.findings})))
 }
 
 fn unknown(id: &str) -> RestFailure {
-    let message =
-        format!("there is no report of a job with the id {id:?}: the last 20 jobs of each type have one");
+    let message = format!(
+        "there is no report of a job with the id {id:?}: the jobs that have not ended have one, and the last 20 of each type"
+    );
     RestFailure::Status { status: 404, message }
 }
 

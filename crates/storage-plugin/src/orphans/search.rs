@@ -218,7 +218,7 @@ impl Search {
         if let Some(reports) = &finder.host.reports {
             // Orthanc has another id after its machine or a port has changed.
             let ids: Vec<_> = self.markers.related(&self.index).map(|known| known.id.as_str()).collect();
-            self.earlier = Earlier::read(reports, JOB_TYPE, &objects.identity(), &ids)?;
+            self.earlier = Earlier::read(reports, JOB_TYPE, &finder.host.place, &ids)?;
         }
         Ok(pages(finder, objects.list()))
     }

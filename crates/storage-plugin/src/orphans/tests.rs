@@ -82,6 +82,7 @@ impl Setup {
         let bucket = Bucket::new(options);
         let objects = ObjectStorage::new(bucket.clone(), Layout::default(), false, false);
         let objects = objects.with_key_vault_blobs();
+        host.place = objects.identity().into();
         let database = Arc::new(FakeDatabase(Mutex::new("1"), Mutex::new(Some(100)), Mutex::default()));
         let finder = Finder {
             host,

@@ -64,7 +64,6 @@ impl Work for FindOrphans {
 
     fn parameters(&self) -> Map<String, Value> {
         let mut parameters = self.parameters.show();
-        parameters.insert("Place".to_owned(), json!(self.finder.storage.objects().identity()));
         let Facts { database, clock, refusal } = self.facts.lock().clone();
         for (field, value) in
             [("Database", database), ("Clock", clock.map(str::to_owned)), ("DeletionRefused", refusal)]

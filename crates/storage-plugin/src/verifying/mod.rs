@@ -119,23 +119,27 @@ impl Verifier {
 
     /// The work of a job with this depth.
     pub(crate) fn work(&self, depth: Depth) -> Arc<dyn Work> {
-        self.new_work(depth, false)
+        self.new_work(depth, None)
     }
 
-    /// The work of a job that the plugin starts by itself.
-    fn scheduled_work(&self, depth: Depth) -> Arc<dyn Work> {
-        self.new_work(depth, true)
+    /// The work of a job that the plugin starts by itself, for the Orthanc whose database has this id.
+    fn scheduled_work(&self, depth: Depth, database: &str) -> Arc<dyn Work> {
+        self.new_work(depth, Some(database.to_owned()))
     }
 
-    fn new_work(&self, depth: Depth, is_scheduled: bool) -> Arc<dyn Work> {
+    fn new_work(&self, depth: Depth, scheduled_for: Option<String>) -> Arc<dyn Work> {
         let check = Check { e_tags: Arc::default(), ..self.check.clone() };
-        Arc::new(Verification { verifier: Self { check, ..self.clone() }, depth, is_scheduled })
+        Arc::new(Verification { verifier: Self { check, ..self.clone() }, depth, scheduled_for })
     }
 
     /// The work of a job that was saved; `None` if what was saved is no such job.
     pub(crate) fn saved_work(&self, saved: &Value) -> Option<Arc<dyn Work>> {
         let depth = Depth::of(saved["Depth"].as_str()?)?;
-        Some(if saved["Scheduled"] == true { self.scheduled_work(depth) } else { self.work(depth) })
+        if saved["Scheduled"] == true {
+            let database = saved["Database"].as_str().unwrap_or_default();
+            return Some(self.scheduled_work(depth, database));
+        }
+        Some(self.work(depth))
     }
 }
 
@@ -147,7 +151,8 @@ pub(crate) const JOB_TYPE: &str = "VerifyStorage";
 struct Verification {
     verifier: Verifier,
     depth: Depth,
-    is_scheduled: bool,
+    /// The id of Orthanc's database, if the plugin has started the job by itself.
+    scheduled_for: Option<String>,
 }
 
 impl Work for Verification {
@@ -157,8 +162,12 @@ impl Work for Verification {
 
     fn parameters(&self) -> Map<String, Value> {
         let depth = ("Depth".to_owned(), json!(self.depth.as_str()));
-        let scheduled = self.is_scheduled.then(|| ("Scheduled".to_owned(), json!(true)));
-        [depth].into_iter().chain(scheduled).collect()
+        let mut parameters = Map::from_iter([depth]);
+        if let Some(database) = &self.scheduled_for {
+            parameters.insert("Scheduled".to_owned(), json!(true));
+            parameters.insert("Database".to_owned(), json!(database));
+        }
+        parameters
     }
 
     fn counters(&self) -> &'static [&'static str] {

@@ -1,22 +1,27 @@
 //! Verifications that the plugin starts by itself, in a part of the day.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Local, NaiveTime, Utc};
+use orthanc_ffi::RestFailure;
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{Depth, JOB_TYPE, Verifier};
 use crate::catalog::CatalogError;
 use crate::jobs::{Host, Scope, submit_job};
+use crate::orphans::Database;
 
 /// How often to look whether there is something to do.
 const LOOK: Duration = Duration::from_secs(30);
 /// The first look, when Orthanc has started its REST API.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
-/// How long a failed verification rests before it continues, and a cancelled one before another begins.
+/// How long a failed verification rests before it continues, and the least time between two starts.
 const REST: Duration = Duration::from_secs(60 * 60);
+/// Number of looks in this time.
+const LOOKS_IN_REST: u64 = REST.as_secs() / LOOK.as_secs();
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The priority of the jobs. Those of users have 0 unless they say otherwise.
 const PRIORITY: i32 = -10;
@@ -107,9 +112,14 @@ fn decide(
     let Some(last) = last else { return if is_open { Action::Begin } else { Action::Nothing } };
     let since = |time: DateTime<Utc>| (now - time).to_std().unwrap_or_default();
     let id = last.id.clone().unwrap_or_default();
-    match (last.state.as_str(), job) {
+    let state = match (last.state.as_str(), job) {
+        // The report could not be written.
+        ("Pending" | "Running" | "Paused", Some("Success")) => "Success",
+        (state, _) => state,
+    };
+    match (state, job) {
         ("Success", _) if since(last.started) < schedule.every => Action::Nothing,
-        ("Canceled", _) if since(last.started) < DAY => Action::Nothing,
+        ("Canceled", _) if since(last.ended.unwrap_or(last.started)) < DAY => Action::Nothing,
         ("Success" | "Canceled", _) => if_open(is_open, Action::Begin),
         (_, Some("Running" | "Pending" | "Retry")) if is_open => Action::Nothing,
         (_, Some("Running" | "Pending" | "Retry")) => Action::Pause(id),
@@ -126,24 +136,59 @@ fn if_open(is_open: bool, action: Action) -> Action {
 }
 
 /// Starts, pauses and resumes verifications.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Scheduler {
     verifier: Verifier,
     host: Host,
+    database: Arc<dyn Database>,
     schedule: Schedule,
 }
 
+/// What is done with jobs.
+trait Jobs {
+    /// Submits a verification. Returns the id of the job.
+    fn begin(&self, depth: Depth, database: &str) -> Result<String, RestFailure>;
+
+    /// Asks Orthanc to `pause`, `resume` or `resubmit` a job.
+    fn control(&self, id: &str, action: &str) -> Result<(), String>;
+}
+
+/// What the scheduler remembers: reports may be missing, for example if the disk is full.
+#[derive(Debug, Default)]
+struct Memory {
+    /// The job that was submitted last.
+    submitted: Option<Last>,
+    /// When a job was started or resubmitted last, or could not be.
+    tried: Option<DateTime<Utc>>,
+}
+
 impl Scheduler {
-    pub(crate) fn new(verifier: Verifier, host: Host, schedule: Schedule) -> Self {
-        Self { verifier, host, schedule }
+    pub(crate) fn new(
+        verifier: Verifier,
+        host: Host,
+        database: Arc<dyn Database>,
+        schedule: Schedule,
+    ) -> Self {
+        Self { verifier, host, database, schedule }
     }
 
     /// Does what the schedule says until Orthanc stops. Blocks. Not for tasks, which must not hold the runtime that they
     /// run on.
     pub(crate) fn run(&self) {
+        let mut memory = Memory::default();
+        let mut failures = 0;
         let mut pause = FIRST_LOOK;
         while !self.stops_within(pause) {
-            if let Err(error) = self.look() {
+            let is_open = self.schedule.window.contains(Local::now().time());
+            let database = self.database.id().map_err(|error| error.to_string());
+            let looked = database.and_then(|database| {
+                memory.look(&self.host, self, self.schedule, &database, is_open, Utc::now())
+            });
+            failures = if looked.is_ok() { 0 } else { failures + 1 };
+            // The first one may be due to Orthanc, which has not started its REST API yet.
+            if let Err(error) = looked
+                && failures % LOOKS_IN_REST == 2
+            {
                 tracing::warn!("scheduled verification: {error}");
             }
             pause = LOOK;
@@ -156,105 +201,101 @@ impl Scheduler {
         let waiting = async move { timeout(pause, stop.signal()).await.is_ok() };
         self.verifier.context.runtime.handle().block_on(waiting)
     }
+}
 
-    /// Looks once whether there is something to do.
-    fn look(&self) -> Result<(), String> {
-        let Some(reports) = &self.host.reports else { return Ok(()) };
-        let last = reports.last(&[JOB_TYPE], |summary| summary["Scheduled"] == true);
-        let last = last.map_err(|error| error.to_string())?.as_ref().and_then(Last::read);
-        let id = last.as_ref().and_then(|last| last.id.clone());
-        let job = match id.map(|id| self.host.catalog.get(&format!("/jobs/{id}"))).transpose() {
-            Err(CatalogError::Stopped) => return Ok(()),
-            job => job.map_err(|error| error.to_string())?.flatten(),
-        };
-        let state = job.as_ref().and_then(|job| job["State"].as_str());
-        let is_open = self.schedule.window.contains(Local::now().time());
-        match decide(self.schedule, is_open, Utc::now(), last.as_ref(), state) {
-            Action::Nothing => Ok(()),
-            Action::Begin => self.begin(),
-            Action::Pause(id) => self.control(&id, "pause"),
-            Action::Resume(id) => self.control(&id, "resume"),
-            Action::Resubmit(id) => self.control(&id, "resubmit"),
-        }
-    }
-
-    fn begin(&self) -> Result<(), String> {
-        let work = self.verifier.scheduled_work(self.schedule.depth);
-        let orthanc = &self.verifier.context.orthanc;
-        match submit_job(orthanc, &self.host, work, Scope::Everything, PRIORITY) {
-            Ok(id) => tracing::info!("scheduled verification: job {id}"),
-            // Orthanc is stopping, or has not started its REST API yet.
-            Err(error) => tracing::info!("scheduled verification: {error:?}"),
-        }
-        Ok(())
+impl Jobs for Scheduler {
+    fn begin(&self, depth: Depth, database: &str) -> Result<String, RestFailure> {
+        let work = self.verifier.scheduled_work(depth, database);
+        submit_job(&self.verifier.context.orthanc, &self.host, work, Scope::Everything, PRIORITY)
     }
 
     fn control(&self, id: &str, action: &str) -> Result<(), String> {
-        tracing::info!("scheduled verification: {action} job {id}");
         let Some(alarm) = &self.host.alarm else { return Ok(()) };
         alarm.control(id, action).map(drop).map_err(|error| error.to_string())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn window_may_contain_midnight() {
-        let time = |text| NaiveTime::parse_from_str(text, "%H:%M").unwrap();
-        for (window, inside, outside) in [
-            ("02:00-06:00", ["02:00", "05:59"], ["01:59", "06:00"]),
-            ("22:30 - 4:00", ["23:59", "00:00"], ["04:00", "22:29"]),
-        ] {
-            let window = Window::parse(window).unwrap();
-            assert!(inside.iter().all(|inside| window.contains(time(inside))), "{window}");
-            assert!(!outside.iter().any(|outside| window.contains(time(outside))), "{window}");
+impl Memory {
+    /// Looks once whether there is something to do for the Orthanc whose database has this id, and does it.
+    fn look(
+        &mut self,
+        host: &Host,
+        jobs: &dyn Jobs,
+        schedule: Schedule,
+        database: &str,
+        is_open: bool,
+        now: DateTime<Utc>,
+    ) -> Result<(), String> {
+        let last = self.last(host, database)?;
+        let id = last.as_ref().and_then(|last| last.id.clone());
+        let job = match id.map(|id| host.catalog.get(&format!("/jobs/{id}"))).transpose() {
+            Err(CatalogError::Stopped) => return Ok(()),
+            job => job.map_err(|error| error.to_string())?.flatten(),
+        };
+        let state = job.as_ref().and_then(|job| job["State"].as_str());
+        let control = |id: &str, action: &str| {
+            tracing::info!("scheduled verification: {action} job {id}");
+            jobs.control(id, action)
+        };
+        let action = decide(schedule, is_open, now, last.as_ref(), state);
+        if matches!(action, Action::Begin | Action::Resubmit(_)) {
+            // Limits the number of starts whatever the reports say.
+            if self.tried.is_some_and(|tried| (now - tried).to_std().unwrap_or_default() < REST) {
+                return Ok(());
+            }
+            self.tried = Some(now);
         }
-        for text in ["", "02:00", "02:00-02:00", "2-6", "02:00-24:00", "02:00-06:00-07:00", "a-b"] {
-            assert_eq!(Window::parse(text), None, "{text}");
+        match action {
+            Action::Nothing => Ok(()),
+            Action::Begin => self.begin(jobs, schedule.depth, database, now),
+            Action::Pause(id) => control(&id, "pause"),
+            Action::Resume(id) => control(&id, "resume"),
+            Action::Resubmit(id) => control(&id, "resubmit"),
         }
     }
 
-    #[test]
-    fn each_state_has_its_action() {
-        use Action::{Begin, Nothing, Pause, Resubmit, Resume};
-        let schedule = Schedule {
-            window: Window::parse("02:00-06:00").unwrap(),
-            every: DAY * 30,
-            depth: Depth::Checksum,
-        };
-        let now = Utc::now();
-        let id = || "ID".to_owned();
-        // State, days since the start, hours since the end, the job's state; what to do in the window and outside.
-        for (state, days, hours, job, open, closed) in [
-            ("Success", 29, 1, None, Nothing, Nothing),
-            ("Success", 30, 1, None, Begin, Nothing),
-            ("Success", 1, 1, Some("Success"), Nothing, Nothing),
-            ("Canceled", 0, 1, Some("Failure"), Nothing, Nothing),
-            ("Canceled", 1, 24, Some("Failure"), Begin, Nothing),
-            ("Running", 0, 0, Some("Running"), Nothing, Pause(id())),
-            ("Running", 0, 0, Some("Pending"), Nothing, Pause(id())),
-            ("Running", 40, 0, Some("Paused"), Resume(id()), Nothing),
-            ("Paused", 3, 0, Some("Paused"), Resume(id()), Nothing),
-            ("Paused", 3, 0, None, Begin, Nothing),
-            ("Running", 3, 0, None, Begin, Nothing),
-            ("Failure", 0, 0, Some("Failure"), Nothing, Nothing),
-            ("Failure", 0, 1, Some("Failure"), Resubmit(id()), Nothing),
-            ("Failure", 0, 1, None, Begin, Nothing),
-        ] {
-            let last = Last {
-                id: Some(id()),
-                state: state.to_owned(),
-                started: now - DAY * days,
-                ended: Some(now - REST * hours),
-            };
-            for (is_open, expected) in [(true, open), (false, closed)] {
-                let action = decide(schedule, is_open, now, Some(&last), job);
-                assert_eq!(action, expected, "{last:?}, {job:?}, {is_open}");
+    /// The last verification of this database and bucket. Several Orthancs can share the reports.
+    fn last(&self, host: &Host, database: &str) -> Result<Option<Last>, String> {
+        let Some(reports) = &host.reports else { return Ok(self.submitted.clone()) };
+        let summaries = reports.list().map_err(|error| error.to_string())?;
+        let submitted = self.submitted.as_ref();
+        let mut own = summaries.into_iter().filter(|summary| {
+            summary["Type"] == JOB_TYPE
+                && summary["Scheduled"] == true
+                && summary["Place"] == *host.place
+                && summary["Database"] == database
+        });
+        let reported = own.next().and_then(|summary| Last::read(&host.corrected(summary)));
+        let is_missing = submitted
+            .is_some_and(|submitted| reported.as_ref().is_none_or(|reported| reported.id != submitted.id));
+        Ok(if is_missing { self.submitted.clone() } else { reported })
+    }
+
+    fn begin(
+        &mut self,
+        jobs: &dyn Jobs,
+        depth: Depth,
+        database: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(), String> {
+        match jobs.begin(depth, database) {
+            Ok(id) => {
+                tracing::info!("scheduled verification: job {id}");
+                self.submitted =
+                    Some(Last { id: Some(id), state: "Pending".to_owned(), started: now, ended: None });
+            }
+            // Orthanc is stopping, or has not started its REST API yet.
+            Err(RestFailure::Status { status: 503, message }) => {
+                self.tried = None;
+                return Err(message);
+            }
+            Err(error) => {
+                tracing::warn!("scheduled verification: {error:?}; trying again in an hour");
             }
         }
-        assert_eq!(decide(schedule, true, now, None, None), Begin);
-        assert_eq!(decide(schedule, false, now, None, None), Nothing);
+        Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

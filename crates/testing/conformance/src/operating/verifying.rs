@@ -26,6 +26,7 @@ tests! {
     Newest:
         other_etags_hide_no_damage,
         verification_follows_its_schedule,
+        job_that_is_cancelled_while_it_waits_is_reported,
 }
 
 const DEPTHS: [&str; 4] = ["exists", "size", "checksum", "content"];
@@ -321,5 +322,31 @@ fn verification_follows_its_schedule<C: Cloud>() -> Result<()> {
     let reports = fixture.rest().get_json("/object-storage/reports")?;
     ensure!(reports.as_array().map(Vec::len) == Some(1), "{reports:#}");
     ensure!(reports[0]["VerifiedAttachments"] == 3 && reports[0]["State"] == "Success", "{reports:#}");
+    Ok(())
+}
+
+fn job_that_is_cancelled_while_it_waits_is_reported<C: Cloud>() -> Result<()> {
+    let mut fixture = Fixture::<C>::configured(&json!({}), |orthanc| orthanc.section("ConcurrentJobs", 1))?;
+    upload(&fixture, 1, 3)?;
+    let held = fixture.bucket.hold(request::READ_RANGE);
+    let running = start(&fixture, "verify", &depth("exists"))?;
+    ensure!(held.wait_until(1, JOB), "no verification");
+    let pending = start(&fixture, "verify", &depth("exists"))?;
+    let report = |fixture: &Fixture<C>, id: &str| -> Result<Value> {
+        Ok(fixture.rest().get_json(&format!("/object-storage/reports/{id}"))?["Summary"].take())
+    };
+    ensure!(report(&fixture, &pending)?["State"] == "Pending");
+    fixture.rest().post(&format!("/jobs/{running}/pause"), b"{}")?.ok()?;
+    let is_paused = || report(&fixture, &running).is_ok_and(|summary| summary["State"] == "Paused");
+    ensure!(within(JOB, is_paused), "not paused");
+    // Orthanc runs the other one now, which is held as well.
+    fixture.rest().post(&format!("/jobs/{running}/cancel"), b"{}")?.ok()?;
+    let summary = report(&fixture, &running)?;
+    ensure!(summary["State"] == "Canceled" && summary["Ended"].is_string(), "{summary:#}");
+    held.release();
+    ensure!(fixture.rest().wait_job(&pending, JOB)?["State"] == "Success");
+    // A restarted Orthanc does not know any more why the job failed.
+    fixture.start_again_with(&json!({}))?;
+    ensure!(report(&fixture, &running)?["State"] == "Canceled");
     Ok(())
 }

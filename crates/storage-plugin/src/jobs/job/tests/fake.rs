@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 
 use bucket::{Cause, StorageError};
+use hybrid::{Purpose, StateDirectory};
 use orthanc_ffi::{ErrorCode, OrthancError, OrthancVersion};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use crate::catalog::{Catalog, CatalogError, Indexed, Level, Resource, Rest};
-use crate::jobs::{Batch, Courtesy, Family, Handled, Host, Problem, Tally, Turn, Work};
+use crate::jobs::{Batch, Courtesy, Family, Handled, Host, Problem, Reports, Tally, Turn, Work};
 use crate::stop::Stop;
 
 /// Children of each patient, study and series.
@@ -46,6 +47,8 @@ pub(crate) struct FakeRest {
     pub(crate) deleted: Mutex<BTreeSet<Resource>>,
     /// How often attachments are still found, by the number of their instances.
     pub(crate) looks_left: Mutex<BTreeMap<u32, usize>>,
+    /// Orthanc's jobs, by their ids.
+    pub(crate) jobs: Mutex<BTreeMap<String, Value>>,
 }
 
 impl FakeRest {
@@ -62,6 +65,9 @@ impl FakeRest {
             }
             "/statistics" => return Some(json!({"CountInstances": self.patients * self.shape.instances()})),
             _ => {}
+        }
+        if let Some(id) = path.strip_prefix("/jobs/") {
+            return self.jobs.lock().get(id).cloned();
         }
         let mut parts = path[1..].splitn(3, '/');
         let found = Resource::parse(&format!("{}/{}", parts.next()?, parts.next()?))?;
@@ -119,6 +125,15 @@ impl Rest for Arc<FakeRest> {
     }
 }
 
+/// Gives a fake reports in a temporary state directory.
+pub(crate) fn with_reports(fake: &mut Fake) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let purpose = Purpose { bucket: "memory".to_owned(), settings: String::new() };
+    let state = StateDirectory::open(folder.path(), &purpose).unwrap();
+    fake.host.reports = Some(Arc::new(Reports::new(&state)));
+    folder
+}
+
 /// Why the attachment of an instance cannot be handled.
 type Trouble = fn(u32) -> Option<StorageError>;
 
@@ -133,6 +148,7 @@ pub(crate) struct Second {
 pub(crate) struct Fake {
     pub(crate) rest: Arc<FakeRest>,
     pub(crate) host: Host,
+    pub(crate) job_type: &'static str,
     pub(crate) capacity: Option<u64>,
     pub(crate) parameters: Map<String, Value>,
     /// Whether nothing is noted of single attachments.
@@ -163,17 +179,20 @@ impl Fake {
             calls,
             deleted: Mutex::default(),
             looks_left: Mutex::default(),
+            jobs: Mutex::default(),
         });
         let host = Host {
             catalog: Catalog::new(Arc::clone(&rest)),
             stop: Stop::new(),
             courtesy: Courtesy::default(),
+            place: "memory".into(),
             reports: None,
             alarm: None,
         };
         Self {
             rest,
             host,
+            job_type: "Fake",
             capacity: None,
             parameters: Map::new(),
             counts_only: false,
@@ -208,7 +227,7 @@ impl Fake {
 
 impl Work for Fake {
     fn job_type(&self) -> &'static str {
-        "Fake"
+        self.job_type
     }
 
     fn parameters(&self) -> Map<String, Value> {

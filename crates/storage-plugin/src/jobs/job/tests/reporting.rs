@@ -1,18 +1,7 @@
 //! The reports of jobs.
 
-use hybrid::{Purpose, StateDirectory};
-
+use super::fake::with_reports;
 use super::*;
-use crate::jobs::Reports;
-
-/// Reports in a temporary state directory.
-fn with_reports(fake: &mut Fake) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let purpose = Purpose { bucket: "memory".to_owned(), settings: String::new() };
-    let state = StateDirectory::open(folder.path(), &purpose).unwrap();
-    fake.host.reports = Some(Arc::new(Reports::new(&state)));
-    folder
-}
 
 #[test]
 fn everything_is_handled_and_continued() {
@@ -294,4 +283,102 @@ fn foreign_files_are_no_reports() {
     let list = fake.host.reports.clone().unwrap().list().unwrap();
     assert_eq!(list.len(), 1, "{list:?}");
     assert_eq!(list[0]["JobId"], "JOB");
+}
+
+#[test]
+fn job_of_another_bucket_starts_again_and_its_census_does_not_count() {
+    let mut fake = Fake::new([1, 1, 40]);
+    let _folder = with_reports(&mut fake);
+    fake.parameters.insert("Forms".to_owned(), json!([]));
+    let reports = fake.host.reports.clone().unwrap();
+    let mut job = with_scope(&fake, Scope::Everything);
+    while job.progress.done < 32 {
+        assert_eq!(job.step(), JobStep::Continue);
+    }
+    fake.host.place = "another bucket".into();
+    fake.handled.lock().clear();
+    let saved = job.serialized().unwrap();
+    drop(job);
+    let mut restored = resume(fake.host.clone(), Arc::new(fake.clone()), Scope::Everything, &saved);
+    assert_eq!(finish(&mut restored).result, JobStep::Success);
+    assert!(fake.handled_once(0..40), "{:?}", fake.instances());
+    assert_eq!(reports.list().unwrap()[0]["Place"], "another bucket");
+    assert!(reports.census(&["Fake"], "another bucket").unwrap().is_some());
+    assert_eq!(reports.census(&["Fake"], "memory").unwrap(), None);
+}
+
+#[test]
+fn small_jobs_do_not_evict_reports_of_unended_and_complete_ones() {
+    let mut fake = Fake::with_patients(4, [1, 1, 10]);
+    let _folder = with_reports(&mut fake);
+    let reports = fake.host.reports.clone().unwrap();
+    let run = |id: &str, scope: Scope| {
+        let mut job = with_scope(&fake, scope);
+        job.watch().set_job_id(id);
+        finish(&mut job);
+    };
+    run("COMPLETE", Scope::Everything);
+    let mut paused = with_scope(&fake, Scope::Everything);
+    paused.watch().set_job_id("PAUSED");
+    while paused.progress.done < 16 {
+        assert_eq!(paused.step(), JobStep::Continue);
+    }
+    paused.stop(StopReason::Paused);
+    let done = paused.progress.done;
+    for number in 0..25 {
+        run(&number.to_string(), Scope::resources(vec![resource(Level::Instance, 0)]));
+    }
+    let listed = |id: &str| reports.page(id, 0, 1).unwrap().is_some();
+    assert!(listed("COMPLETE") && listed("PAUSED") && listed("24") && !listed("0"));
+    fake.handled.lock().clear();
+    assert_eq!(finish(&mut paused).result, JobStep::Success);
+    assert_eq!(fake.instances().len() as u64, 40 - done, "the job continues");
+}
+
+#[test]
+fn reports_of_lost_jobs_do_not_pile_up() {
+    let mut fake = Fake::new([1, 1, 1]);
+    let folder = with_reports(&mut fake);
+    for _ in 0..110 {
+        job(&fake, &patient()).step();
+    }
+    let files = std::fs::read_dir(folder.path().join("0/reports")).unwrap().count();
+    assert_eq!(files, 2 * 100);
+}
+
+/// The state in the only report, after a comparison with Orthanc's jobs.
+fn corrected_state(fake: &Fake) -> Value {
+    let mut list = fake.host.reports.as_ref().unwrap().list().unwrap();
+    fake.host.corrected(list.remove(0))["State"].take()
+}
+
+#[test]
+fn paused_job_that_is_cancelled_is_reported() {
+    let mut fake = Fake::new([1, 1, 40]);
+    let _folder = with_reports(&mut fake);
+    let mut job = job(&fake, &patient());
+    job.watch().set_job_id("JOB");
+    while job.progress.done < 16 {
+        assert_eq!(job.step(), JobStep::Continue);
+    }
+    let set_job = |job: Value| fake.rest.jobs.lock().insert("JOB".to_owned(), job);
+    // A job that rests is paused by the plugin.
+    job.resting = Some(Duration::from_secs(60));
+    job.stop(StopReason::Paused);
+    set_job(json!({"State": "Paused", "ErrorCode": 0}));
+    assert_eq!(corrected_state(&fake), "Paused");
+    job.step();
+    assert_eq!(corrected_state(&fake), "Running");
+    job.resting = Some(Duration::from_secs(60));
+    job.stop(StopReason::Paused);
+    set_job(json!({"State": "Failure", "ErrorCode": 37}));
+    assert_eq!(corrected_state(&fake), "Canceled");
+    // Orthanc forgets the job.
+    fake.rest.jobs.lock().clear();
+    assert_eq!(corrected_state(&fake), "Canceled");
+    // A resubmitted job writes its report again.
+    job.reset();
+    assert_eq!(finish(&mut job).result, JobStep::Success);
+    assert_eq!(job.content()["Handled"], 40);
+    assert_eq!(corrected_state(&fake), "Success");
 }
