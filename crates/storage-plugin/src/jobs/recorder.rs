@@ -218,6 +218,10 @@ impl Recorder {
     /// Notes the state of the job, and its content.
     pub(super) fn note(&self, state: &'static str, content: Value) {
         let mut inner = self.inner.lock();
+        // A job that Orthanc has restored, although it had ended, adds nothing to its report.
+        if inner.file.is_none() && self.succeeded().is_some() {
+            return;
+        }
         inner.summary.state = state;
         inner.summary.ended = (state != "Running" && state != "Paused").then(Utc::now);
         inner.summary.content = content;

@@ -346,7 +346,7 @@ fn job_that_is_cancelled_while_it_waits_is_reported<C: Cloud>() -> Result<()> {
     held.release();
     ensure!(fixture.rest().wait_job(&pending, JOB)?["State"] == "Success");
     // A restarted Orthanc does not know any more why the job failed.
-    fixture.start_again_with(&json!({}))?;
+    fixture.restart()?;
     ensure!(report(&fixture, &running)?["State"] == "Canceled");
     Ok(())
 }

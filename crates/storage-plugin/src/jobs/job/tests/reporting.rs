@@ -80,6 +80,7 @@ fn job_that_has_succeeded_does_not_start_again() {
     let mut fake = Fake::new([1, 1, 50]);
     let _folder = with_reports(&mut fake);
     let mut ended = job(&fake, &patient());
+    let without_id = ended.serialized().unwrap();
     ended.watch().set_job_id("JOB");
     let at_start = ended.serialized().unwrap();
     while ended.progress.done < 32 {
@@ -89,7 +90,7 @@ fn job_that_has_succeeded_does_not_start_again() {
     assert_eq!(finish(&mut ended).result, JobStep::Success);
     let reports = fake.host.reports.clone().unwrap();
     let report = reports.page("JOB", 0, 1000).unwrap();
-    for saved in [at_start, in_between] {
+    for saved in [without_id, at_start, in_between] {
         let scope = Scope::read(&saved["Content"]);
         let mut restored = resume(fake.host.clone(), Arc::new(fake.clone()), scope, &saved);
         let Ended { result, steps, .. } = finish(&mut restored);
