@@ -92,9 +92,9 @@ fn measure(options: &Bench, files: &[Bytes], body: &[u8], latency: Duration) -> 
         let both = |first: bool| -> Result<f64> {
             let start = Instant::now();
             if first {
-                send(&orthanc, body)?
+                send(&orthanc, body)?;
             } else {
-                runtime.block_on(put(&client, files))?
+                runtime.block_on(put(&client, files))?;
             };
             #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
             Ok(files.len() as f64 / start.elapsed().as_secs_f64())
