@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::try_unfold;
-use futures_util::{Stream, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use object_store::MultipartId;
 use object_store::multipart::PartId;
 use object_store::path::Path;
@@ -42,7 +42,8 @@ impl Bucket {
         content: impl Stream<Item = Result<Bytes, E>> + Send,
     ) -> Result<u64, E> {
         let path = self.path(Operation::Create, name)?;
-        let mut content: Chunks<'_, E> = Box::pin(content);
+        // Each part is gathered until the end, so the last ones ask for more after it.
+        let mut content: Chunks<'_, E> = Box::pin(content.fuse());
         let mut buffer = BytesMut::new();
         gather(&mut content, &mut buffer, PART + 1).await?;
         if buffer.len() <= PART {
