@@ -3,13 +3,14 @@
 mod client;
 mod failing;
 mod large;
+mod memory;
 mod storing;
 
 use serde_json::{Value, json};
 
 use crate::fixture::with;
 
-modules![failing, large, storing];
+modules![failing, large, memory, storing];
 
 /// Returns changes of the section that enable the gateway with these options.
 fn gateway(options: &Value) -> Value {
