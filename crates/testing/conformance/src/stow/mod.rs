@@ -1,6 +1,7 @@
 //! The STOW-RS gateway (`StowRs`) in a real Orthanc.
 
 mod client;
+mod clients;
 mod failing;
 mod large;
 mod memory;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::with;
 
-modules![failing, large, memory, storing];
+modules![clients, failing, large, memory, storing];
 
 /// Returns changes of the section that enable the gateway with these options.
 fn gateway(options: &Value) -> Value {
