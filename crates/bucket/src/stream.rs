@@ -16,6 +16,8 @@ use crate::multipart::{MOST_PARTS, MultipartUpload};
 /// Size of the parts of an object, in bytes, unless the server accepts only smaller ones. Smaller objects are stored with
 /// one request.
 const PART: usize = 8 * 1024 * 1024;
+/// Usual size of the chunks of a stream, in bytes. Larger ones are accepted.
+const CHUNK: usize = 1 << 20;
 /// Maximum number of parts of an object that are sent at once.
 const CONNECTIONS: usize = 3;
 
@@ -155,6 +157,8 @@ struct Start {
 
 /// Appends chunks to `buffer` until it has at least `wanted` bytes, or all there are.
 async fn gather<E>(content: &mut Chunks<'_, E>, buffer: &mut BytesMut, wanted: usize) -> Result<(), E> {
+    // Growing step by step would need up to three times the memory, and copy most bytes twice.
+    buffer.reserve((wanted + CHUNK).saturating_sub(buffer.len()));
     while buffer.len() < wanted
         && let Some(chunk) = content.try_next().await?
     {

@@ -11,6 +11,7 @@ use real_orthanc::dicom::{Study, uids};
 use serde_json::json;
 
 use super::client::{FAILED, STORED, Upload, send};
+use super::large::unfinished_uploads;
 use super::{gateway, object_of};
 use crate::Cloud;
 use crate::fixture::{eventually, request, with};
@@ -19,7 +20,8 @@ use crate::orthanc::stopping::stop_in_time;
 
 tests! {
     OneCloud:
-        failures_of_the_bucket_are_reported,
+        failures_of_the_bucket_are_reported;
+    Newest:
         stop_and_reset_end_requests;
 }
 
@@ -86,8 +88,7 @@ fn stop_and_reset_end_requests<C: Cloud>() -> Result<()> {
     eventually("the complete instance is stored", LIMIT, begun)?;
     fixture.reset()?;
     ensure!(upload.answer().map_or(true, |answer| answer.status >= 400), "reported as stored");
-    let unfinished = |fixture: &Fixture<C>| fixture.bucket.unfinished_uploads(C::BUCKET);
-    eventually("the upload is aborted", LIMIT, || unfinished(&fixture).is_empty())?;
+    eventually("the upload is aborted", LIMIT, || unfinished_uploads(&fixture).is_empty())?;
     ensure!(fixture.keys() == [object_of(&complete)?], "{:?}", fixture.keys());
     let answer = send(&fixture.orthanc, [&complete, &large])?;
     ensure!(answer.status == 200, "{answer:?}\n{}", fixture.orthanc.log());

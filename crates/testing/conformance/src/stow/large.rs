@@ -24,9 +24,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 fn large_instances_are_stored_in_parts<C: Cloud>() -> Result<()> {
     let fixture = Fixture::<C>::with(&gateway(&json!({})))?;
-    let unfinished = || fixture.bucket.unfinished_uploads(C::BUCKET);
+    let unfinished = || unfinished_uploads(&fixture);
     let small = slices(0, 1)?.remove(0);
-    let files: Vec<_> = (1..=3).map(|study| Study(study).multi_frame(20)).collect::<Result<_>>()?;
+    let files = [Study(1).multi_frame(20)?, Study(2).multi_frame(20)?];
 
     fixture.bucket.reset_counts();
     let answer = send(&fixture.orthanc, [&files[0]])?;
@@ -51,16 +51,24 @@ fn large_instances_are_stored_in_parts<C: Cloud>() -> Result<()> {
     eventually("the uploads are aborted", LIMIT, || unfinished().is_empty())?;
     ensure!(fixture.keys() == [object_of(&small)?], "{:?}", fixture.keys());
 
-    let answers = at_once(4, |_| send(&fixture.orthanc, &files))?;
-    for answer in answers {
-        ensure!(answer.status == 200 && answer.instances(STORED)?.len() == 3, "{answer:?}");
-    }
-    for file in &files {
-        let object = fixture.bucket.object(C::BUCKET, &object_of(file)?).context("no object")?;
-        ensure!(object.bytes == *file, "the bytes differ");
-    }
-    ensure!(unfinished().is_empty() && fixture.keys().len() == 4, "{:?}", fixture.keys());
+    at_once(4, |client| {
+        let files: Vec<_> =
+            (0..3).map(|study| Study(10 * (client + 1) + study).multi_frame(9)).collect::<Result<_>>()?;
+        let answer = send(&fixture.orthanc, &files)?;
+        ensure!(answer.status == 200 && answer.instances(STORED)?.len() == 3, "{}", answer.text());
+        for file in &files {
+            let object = fixture.bucket.object(C::BUCKET, &object_of(file)?).context("no object")?;
+            ensure!(object.bytes == *file, "the bytes differ");
+        }
+        Ok(())
+    })?;
+    ensure!(unfinished().is_empty() && fixture.keys().len() == 13, "{:?}", fixture.keys());
     Ok(())
+}
+
+/// Returns the uploads in parts that were neither completed nor aborted, if the cloud can abort them.
+pub(super) fn unfinished_uploads<C: Cloud>(fixture: &Fixture<C>) -> Vec<String> {
+    if C::PARTS_CAN_BE_DROPPED { fixture.bucket.unfinished_uploads(C::BUCKET) } else { Vec::new() }
 }
 
 fn thousand_instances_are_stored<C: Cloud>() -> Result<()> {
