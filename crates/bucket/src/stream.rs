@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::try_unfold;
-use futures_util::{Stream, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use object_store::MultipartId;
 use object_store::multipart::PartId;
 use object_store::path::Path;
@@ -16,6 +16,8 @@ use crate::multipart::{MOST_PARTS, MultipartUpload};
 /// Size of the parts of an object, in bytes, unless the server accepts only smaller ones. Smaller objects are stored with
 /// one request.
 const PART: usize = 8 * 1024 * 1024;
+/// Usual size of the chunks of a stream, in bytes. Larger ones are accepted.
+const CHUNK: usize = 1 << 20;
 /// Maximum number of parts of an object that are sent at once.
 const CONNECTIONS: usize = 3;
 
@@ -42,7 +44,8 @@ impl Bucket {
         content: impl Stream<Item = Result<Bytes, E>> + Send,
     ) -> Result<u64, E> {
         let path = self.path(Operation::Create, name)?;
-        let mut content: Chunks<'_, E> = Box::pin(content);
+        // Each part is gathered until the end, so the last ones ask for more after it.
+        let mut content: Chunks<'_, E> = Box::pin(content.fuse());
         let mut buffer = BytesMut::new();
         gather(&mut content, &mut buffer, PART + 1).await?;
         if buffer.len() <= PART {
@@ -154,6 +157,8 @@ struct Start {
 
 /// Appends chunks to `buffer` until it has at least `wanted` bytes, or all there are.
 async fn gather<E>(content: &mut Chunks<'_, E>, buffer: &mut BytesMut, wanted: usize) -> Result<(), E> {
+    // Growing step by step would need up to three times the memory, and copy most bytes twice.
+    buffer.reserve((wanted + CHUNK).saturating_sub(buffer.len()));
     while buffer.len() < wanted
         && let Some(chunk) = content.try_next().await?
     {

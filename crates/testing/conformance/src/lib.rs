@@ -3,7 +3,8 @@
 //! The tests have five levels: the bucket client on the cloud's protocol (`client`), the built plugin in a
 //! fake Orthanc (`plugin`), the same with master keys (`encryption`), the plugin in a real Orthanc
 //! (`orthanc`), and there with attachments both on the disk and in the bucket (`hybrid`). `write_back` has the tests of
-//! that mode at both levels, `operating` those of the jobs that operate an archive.
+//! that mode at both levels, `operating` those of the jobs that operate an archive, and `stow` those of the STOW-RS
+//! gateway.
 //! The module `servers` has tests for servers that other people have made, see [`run_on_servers`].
 //!
 //! A plugin's tests implement [`Cloud`] and pass the type to [`run`], the `main` of a test binary without the
@@ -35,6 +36,7 @@ mod plugin;
 mod servers;
 mod small_disk;
 mod small_server;
+mod stow;
 mod write_back;
 
 pub use cloud::{Cloud, OptionKind, Refusal};
@@ -49,4 +51,4 @@ pub use registry::run;
 pub use servers::run_on_servers;
 pub use small_server::{Answer, METADATA_LIFETIME, Request, SmallServer};
 
-modules![client, plugin, encryption, orthanc, hybrid, write_back, operating];
+modules![client, plugin, encryption, orthanc, hybrid, write_back, operating, stow];

@@ -51,6 +51,14 @@ pub fn write_study(folder: &Path, slices: u32, multi_frame_megabytes: u32) -> Re
     Ok(files)
 }
 
+/// Returns the UIDs of a file: study, series and instance.
+pub fn uids(file: &[u8]) -> Result<[String; 3]> {
+    let object = dicom_object::from_reader(file)?;
+    let uid =
+        |tag| -> Result<String> { Ok(object.element(tag)?.to_str()?.trim_end_matches('\0').to_owned()) };
+    Ok([uid(tags::STUDY_INSTANCE_UID)?, uid(tags::SERIES_INSTANCE_UID)?, uid(tags::SOP_INSTANCE_UID)?])
+}
+
 impl Study {
     /// A CT series of `count` slices. A file has 2 × rows × columns bytes of pixels and about 1 kB of
     /// header: 132 kB for 256×256, 525 kB for 512×512.

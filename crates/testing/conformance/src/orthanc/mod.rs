@@ -17,7 +17,7 @@ mod services;
 mod shared_index;
 mod sizing;
 mod starting;
-mod stopping;
+pub(crate) mod stopping;
 mod storing;
 pub(crate) mod survival;
 mod waiting;

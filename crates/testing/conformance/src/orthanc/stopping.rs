@@ -25,7 +25,7 @@ tests! {
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Stops Orthanc, which must take no longer than [`LIMIT`].
-pub(super) fn stop_in_time<C: Cloud>(fixture: &mut Fixture<C>) -> Result<()> {
+pub(crate) fn stop_in_time<C: Cloud>(fixture: &mut Fixture<C>) -> Result<()> {
     let start = Instant::now();
     fixture.orthanc.stop()?;
     ensure!(start.elapsed() < LIMIT, "the stop takes {:?}", start.elapsed());

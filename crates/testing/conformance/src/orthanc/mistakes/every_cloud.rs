@@ -57,6 +57,26 @@ pub(super) const MISTAKES: &[Mistake] = &[
     stops(&["\"HybridMode\": \"WriteBack\" requires a StateDirectory that can be written to"], |it| {
         it.change(&json!({"HybridMode": "WriteBack", "StateDirectory": "/proc/orthanc"}))
     }),
+    stops(&["must be a path of letters, digits, \"-\" and \"_\" like \"/stow-rs\""], |it| {
+        stow(it, &json!({"Root": "stow-rs"}))
+    }),
+    stops(&["the path must not begin with \"/\""], |it| stow(it, &json!({"Prefix": "/stow"}))),
+    stops(&["must be an integer from … to …"], |it| stow(it, &json!({"ResponseDelay": 601}))),
+    stops(&["must be a URL like \"https://pacs.example.org/dicom-web\""], |it| {
+        stow(it, &json!({"WadoUrl": "pacs.test/wado"}))
+    }),
+    stops(&["must begin with http:// or https://, got …"], |it| {
+        stow(it, &json!({"WadoUrl": "ftp://pacs.test"}))
+    }),
+    stops(&["must not contain a user or password: answers contain it"], |it| {
+        stow(it, &json!({"WadoUrl": "https://orthanc:hunter2@pacs.test"}))
+    }),
+    stops(&["must not contain \"?\" or \"#\": paths are appended to it"], |it| {
+        stow(it, &json!({"WadoUrl": "https://pacs.test/?token=hunter2"}))
+    }),
+    stops(&["requires client-side encryption: set StorageEncryption in the plugin's section"], |it| {
+        stow(it, &json!({"Enable": true, "Encrypt": true}))
+    }),
     stops(&["must be two times of a day like \"02:00-06:00\""], |it| {
         it.set("Verification", json!({"Schedule": "2-6"}))
     }),
@@ -164,6 +184,10 @@ pub(super) const MISTAKES: &[Mistake] = &[
 /// A change of the configuration after which an instance is not found any more.
 const fn hides(messages: &'static [&'static str], before: Make, make: Make) -> Mistake {
     Mistake { before: Some(before), ..reports(messages, make) }
+}
+
+fn stow(it: &mut Setup<'_>, section: &Value) -> Result<()> {
+    it.set("StowRs", section.clone())
 }
 
 fn write_back(it: &mut Setup<'_>, section: &Value) -> Result<()> {
