@@ -49,7 +49,8 @@ impl From<StorageError> for Failure {
 }
 
 fn content(size: usize) -> Bytes {
-    (0..size).map(|index| (index / 251) as u8 ^ index as u8).collect::<Vec<_>>().into()
+    let byte = |number: usize| number.to_le_bytes()[0];
+    (0..size).map(|index| byte(index / 251) ^ byte(index)).collect::<Vec<_>>().into()
 }
 
 fn chunks(content: &Bytes, size: usize) -> Vec<Result<Bytes, Failure>> {
