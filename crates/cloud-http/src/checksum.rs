@@ -86,6 +86,13 @@ impl Checksum {
     }
 }
 
+/// Whether the ETag of an object on S3 cannot be its MD5: with SSE-KMS, DSSE-KMS and SSE-C (S3's "Common response headers").
+pub(crate) fn has_other_e_tag(headers: &HeaderMap) -> bool {
+    let algorithm = headers.get("x-amz-server-side-encryption");
+    algorithm.is_some_and(|algorithm| algorithm.as_bytes().starts_with(b"aws:kms"))
+        || headers.contains_key("x-amz-server-side-encryption-customer-algorithm")
+}
+
 /// Returns the MD5 in the headers of a response: Google sends it together with a CRC-32C.
 pub(crate) fn md5_of_answer(headers: &HeaderMap) -> Option<[u8; 16]> {
     if let Some(Checksum::Md5(md5)) = Checksum::of_answer(headers) {

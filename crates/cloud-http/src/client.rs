@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::archive::ArchiveState;
 use crate::background;
-use crate::checksum::{self, Checksum, md5_of_answer};
+use crate::checksum::{self, Checksum, has_other_e_tag, md5_of_answer};
 use crate::clock::{self, Clock};
 use crate::download::DownloadBody;
 use crate::error::{HttpConfigError, TransportError, innermost};
@@ -387,13 +387,6 @@ fn note_answer(status: StatusCode, headers: &HeaderMap) {
         exchange.archive = ArchiveState::of_answer(headers);
         exchange.foreign = status.is_success() && foreign::is_web_page(status, headers);
     });
-}
-
-/// Whether the ETag of an object on S3 cannot be its MD5: with SSE-KMS, DSSE-KMS and SSE-C (S3's "Common response headers").
-fn has_other_e_tag(headers: &HeaderMap) -> bool {
-    let algorithm = headers.get("x-amz-server-side-encryption");
-    algorithm.is_some_and(|algorithm| algorithm.as_bytes().starts_with(b"aws:kms"))
-        || headers.contains_key("x-amz-server-side-encryption-customer-algorithm")
 }
 
 /// Parses `Retry-After`: seconds or a date (RFC 9110, 10.2.3).

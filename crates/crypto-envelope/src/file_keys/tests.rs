@@ -67,11 +67,11 @@ fn pieces_are_encrypted_with_a_wrapped_key() {
     let key = block(keys.next()).unwrap();
     let mut envelope = Vec::new();
     let mut encryptor = Encryptor::with_file_key(&key.wrap(), key.file_key(), UUID, &mut envelope).unwrap();
-    for piece in [b"con", b"ten"] {
+    for piece in [&b"con"[..], b"tent"] {
         encryptor.push(piece, &mut envelope).unwrap();
     }
     encryptor.finish(&mut envelope).unwrap();
-    assert_eq!(open(&keys, &envelope), Ok(b"conten".to_vec()));
+    assert_eq!(open(&keys, &envelope), Ok(b"content".to_vec()));
 }
 
 #[test]
