@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::area::deletion::Deletions;
 use crate::area::encryption::Encryption;
 use crate::area::{Area, Copies, DirectStores, KnownClear};
+use crate::catalog::Catalog;
 use crate::config::EncryptionOptions;
 use crate::context::Context;
 use crate::jobs::{Alarm, Courtesy, Form, Host, Reports, Scope, resume};
@@ -141,7 +142,9 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let scheduler = scheduler(schedule, &verifier, &mover.host, &database);
         let background = Background::start(&mover.context, state, worker, uploads, scheduler)?;
         if check_write {
-            background.keep_marker(database, mover.host.catalog.clone(), storage.objects().clone());
+            // Not the catalog of jobs: tasks must not hold the runtime that they run on.
+            let catalog = Catalog::new(Server::clone(&database));
+            background.keep_marker(database, catalog, storage.objects().clone());
         }
         let gateway = stow
             .map(|options| Gateway::new(options, &stow_bucket, encryption.as_ref(), &mover.context.runtime));
