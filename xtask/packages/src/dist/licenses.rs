@@ -14,8 +14,21 @@ use super::platform::Platform;
 use crate::system::{output, target_folder};
 
 /// Crates whose packages lack the text of their licence, and a file with that text.
-const WITHOUT_TEXT: [(&str, &str); 2] =
-    [("base64-simd", "ci/packages/licenses/MIT.txt"), ("vsimd", "ci/packages/licenses/MIT.txt")];
+const WITHOUT_TEXT: [(&str, &str); 11] = [
+    ("base64-simd", MIT),
+    ("dicom-core", MIT),
+    ("dicom-dictionary-std", MIT),
+    ("dicom-encoding", MIT),
+    ("encoding-index-japanese", CC0),
+    ("encoding-index-korean", CC0),
+    ("encoding-index-simpchinese", CC0),
+    ("encoding-index-singlebyte", CC0),
+    ("encoding-index-tradchinese", CC0),
+    ("encoding_index_tests", CC0),
+    ("vsimd", MIT),
+];
+const MIT: &str = "ci/packages/licenses/MIT.txt";
+const CC0: &str = "ci/packages/licenses/CC0-1.0.txt";
 
 /// Something that is linked, with the texts that must accompany it.
 struct Part {
