@@ -257,15 +257,12 @@ impl Memory {
     /// The last verification of this database and bucket. Several Orthancs can share the reports.
     fn last(&self, host: &Host, database: &str) -> Result<Option<Last>, String> {
         let Some(reports) = &host.reports else { return Ok(self.submitted.clone()) };
-        let summaries = reports.list().map_err(|error| error.to_string())?;
+        let is_own = |summary: &Value| {
+            summary["Scheduled"] == true && summary["Place"] == *host.place && summary["Database"] == database
+        };
+        let last = reports.last(&[JOB_TYPE], is_own).map_err(|error| error.to_string())?;
+        let reported = last.and_then(|summary| Last::read(&host.corrected(summary)));
         let submitted = self.submitted.as_ref();
-        let mut own = summaries.into_iter().filter(|summary| {
-            summary["Type"] == JOB_TYPE
-                && summary["Scheduled"] == true
-                && summary["Place"] == *host.place
-                && summary["Database"] == database
-        });
-        let reported = own.next().and_then(|summary| Last::read(&host.corrected(summary)));
         let is_missing = submitted
             .is_some_and(|submitted| reported.as_ref().is_none_or(|reported| reported.id != submitted.id));
         Ok(if is_missing { self.submitted.clone() } else { reported })
