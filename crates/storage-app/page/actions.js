@@ -67,10 +67,10 @@ async function begin(current, path, fields, what) {
 function outcome(job) {
   const content = job.Content ?? {};
   const counts = jobCounts(job.Type, content).join(", ");
-  if (job.State === "Failure") return content.Error || job.ErrorDescription || "It failed.";
+  if (job.State === "Failure") return sentence(content.Error || job.ErrorDescription || "It failed.");
   if (job.State === "Canceled") return "It was cancelled.";
   const first = content.FailedAttachments?.[0];
-  return [counts && `${counts}.`, first && `First problem: ${first.Error}`].filter(Boolean).join(" ");
+  return [counts && `${counts}.`, first && `First problem: ${sentence(first.Error)}`].filter(Boolean).join(" ");
 }
 
 function showActivity(activity) {

@@ -63,7 +63,7 @@ async function refusal(response, what) {
     if (/^\s*</.test(text)) detail = "";
   }
   const reason = detail.trim().slice(0, 500);
-  return reason ? `Orthanc cannot ${what}: ${reason}` : `Orthanc cannot ${what} (status ${response.status}).`;
+  return reason ? sentence(`Orthanc cannot ${what}: ${reason}`) : `Orthanc cannot ${what} (status ${response.status}).`;
 }
 
 /// Sends a request, and returns the JSON of its answer. `what` completes the sentence "Orthanc cannot …".

@@ -62,6 +62,7 @@ function jobCounts(type, content) {
 /// Sends what a button asks for, and says in `place` if it fails.
 async function act(pressed, place, action) {
   pressed.disabled = true;
+  if (place.querySelector(".sign.error")) fill(place);
   try {
     return await action();
   } catch (error) {
@@ -107,7 +108,7 @@ function jobRow(job) {
       [el("span", {}, jobName(job.Type, content)), el("div", { class: "sub" }, jobScope(content))],
       [sign(failures ? "warning" : kind, isOver(job.State) ? word : `${word}, ${count(job.Progress)} %`), bar,
         content.WaitingFor && el("div", { class: "sub" }, "Waits for another job."),
-        (content.Error || job.State === "Failure") && el("div", { class: "sub" }, content.Error || job.ErrorDescription)],
+        (content.Error || job.State === "Failure") && el("div", { class: "sub" }, sentence(content.Error || job.ErrorDescription))],
       [counts.map((sentence) => el("div", {}, sentence)), isOver(job.State) && job.Type !== "MoveStorage" && job.Type !== "PrefetchStorage" && job.State !== "Canceled"
         && el("a", { href: `#report=${encodeURIComponent(job.ID)}`, "data-key": `report-${job.ID}` }, "Report")],
       created ? when(created) : "",

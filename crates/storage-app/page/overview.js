@@ -31,7 +31,7 @@ function showState() {
     const severity = problem.Severity ?? state;
     return el("li", { class: severity, "data-problem": problem.Id },
       icon(severity === "error" ? "error" : "warning"),
-      el("p", {}, el("span", { class: "hidden" }, severity === "error" ? "Error: " : "Warning: "), problem.Text));
+      el("p", {}, el("span", { class: "hidden" }, severity === "error" ? "Error: " : "Warning: "), sentence(problem.Text)));
   });
   if (items.length === 0) {
     items.push(el("li", { class: "ok" }, icon("ok"), el("p", {}, "Images are stored and read without problems.")));

@@ -80,7 +80,7 @@ function placeList(places) {
       el("span", { class: `sign ${name}` }, icon(name, name), el("span", {}, text)), el("div", { class: "sub" }, sentence));
   });
   return el("ul", { class: "places" }, items,
-    places.hint && el("li", { class: "sub" }, places.hint),
+    places.hint && el("li", { class: "sub" }, sentence(places.hint)),
     places.readableUntil && el("li", { class: "sub" }, `The restored copies can be read until ${when(places.readableUntil)}.`));
 }
 

@@ -71,7 +71,7 @@ function findingRow(finding) {
   let resource = finding.Object ?? "";
   if (level && id) resource = el("a", { href: `#${level}=${id}` }, `Open the ${level}`);
   else if (finding.Level === "Instances" && id) {
-    resource = button("Open the study", { class: "link" }, (event) => act(event.currentTarget, byId("report"), async () => {
+    resource = button("Open the study", { class: "link" }, (event) => act(event.currentTarget, byId("report-said"), async () => {
       const study = await get(`instances/${id}/study`, "open the study of this file");
       location.hash = `#study=${encodeURIComponent(study.ID)}`;
     }));
@@ -81,8 +81,8 @@ function findingRow(finding) {
     cells: [
       [finding.Name ?? "object", el("div", { class: "sub mono" }, finding.Uuid ?? "")],
       resource,
-      [finding.Error, finding.Object && el("div", { class: "sub mono" }, finding.Object)],
-      finding.Advice || "See the message.",
+      [sentence(finding.Error), finding.Object && el("div", { class: "sub mono" }, finding.Object)],
+      sentence(finding.Advice) || "See the message.",
     ],
   };
 }
@@ -95,15 +95,15 @@ function showReport(current) {
   const facts = [
     ["Job", jobName(summary.Type, summary)], ["State", sign(kind, word)],
     ["Started", started ? when(started) : "–"], ["Ended", ended ? when(ended) : "–"],
-    ["Done", jobCounts(summary.Type, { ...summary, Failures: 0 }).join(", ") || "–"], ["Place", summary.Place ?? "–"],
-  ];
+    ["Done", jobCounts(summary.Type, { ...summary, Failures: 0 }).join(", ") || "–"], summary.Place && ["Place", summary.Place],
+  ].filter(Boolean);
   const rest = Math.min(summary.FindingsWritten ?? summary.Findings, summary.Findings) - findings.length;
   fill(byId("report"),
     el("dl", { class: "facts plain" }, facts.map(([label, value]) => el("div", {}, el("dt", {}, label), el("dd", { class: "value" }, value)))),
-    summary.Error && el("p", {}, sign("error", summary.Error)),
+    summary.Error && el("p", {}, sign("error", sentence(summary.Error))),
     el("h3", { class: "gap" }, summary.Findings > 0 ? plural(summary.Findings, "finding") : "Nothing was found"),
-    summary.DeletionRefused && el("p", {}, sign("warning", summary.DeletionRefused)),
-    findings.length > 0 && table("Findings of the job", ["File", "Belongs to", "What is wrong", "What to do"], findings.map(findingRow)),
+    summary.DeletionRefused && el("p", {}, sign("warning", sentence(summary.DeletionRefused))),
+    findings.length > 0 && table("Findings of the job", ["File", "Belongs to", "What is wrong", "What to do"], findings.map(findingRow), { class: "findings" }),
     rest > 0 && el("p", { class: "more" }, button(`Show ${Math.min(rest, FINDINGS)} more of ${count(rest)}`, { "data-testid": "more-findings", "data-key": "more-findings" }, (event) => {
       event.currentTarget.disabled = true;
       continueReport(current);

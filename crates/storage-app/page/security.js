@@ -35,7 +35,7 @@ function auditRow(finding) {
   const [kind, word] = SEVERITIES[finding.Severity] ?? ["unknown", finding.Severity];
   return {
     attributes: { "data-finding": finding.Id, "data-severity": finding.Severity },
-    cells: [sign(kind, word), el("span", { class: "mono" }, finding.Option), finding.Value, finding.Advice],
+    cells: [sign(kind, word), el("span", { class: "mono" }, finding.Option), finding.Value, sentence(finding.Advice)],
   };
 }
 

@@ -98,7 +98,7 @@ byId("search").addEventListener("submit", (event) => {
 
 /// Shows the studies of one patient, or the study if there is only one.
 async function showPatient(id) {
-  location.hash = "#studies";
+  location.replace("#studies");
   fill(byId("results"));
   say(byId("found"), "Searching…");
   try {

@@ -36,7 +36,6 @@ async function openStudy({ level, id }) {
 function showStudy(current) {
   const { MainDicomTags: tags, PatientMainDicomTags: patient = {} } = current.study;
   say(byId("title-study"), personName(patient.PatientName) || "Study without a name");
-  document.title = "Study – Object storage";
   const facts = [
     ["Patient ID", patient.PatientID], ["Born", dicomDate(patient.PatientBirthDate)], ["Study date", dicomDate(tags.StudyDate)],
     ["Study", tags.StudyDescription], ["Accession number", tags.AccessionNumber],
