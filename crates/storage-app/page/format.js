@@ -28,7 +28,11 @@ function bytes(number) {
 function duration(seconds) {
   const value = Math.max(0, seconds ?? 0);
   if (value < 1) return "less than a second";
-  for (const [size, name, until] of [[1, "second", 90], [60, "minute", 5400], [3600, "hour", 129600]]) {
+  for (const [size, name, until] of [
+    [1, "second", 90],
+    [60, "minute", 5400],
+    [3600, "hour", 129600],
+  ]) {
     if (value < until) return plural(Math.round(value / size), name);
   }
   return plural(Math.round(value / 86400), "day");
@@ -69,7 +73,7 @@ function ago(text, never = "never") {
 }
 
 /// A DICOM date, 20260102 → "2026-01-02"; others stay as they are.
-const dicomDate = (text) => (/^\d{8}$/.test(text ?? "") ? text.replace(/(....)(..)(..)/, "$1-$2-$3") : text ?? "");
+const dicomDate = (text) => (/^\d{8}$/.test(text ?? "") ? text.replace(/(....)(..)(..)/, "$1-$2-$3") : (text ?? ""));
 
 /// A name of a person: DOE^JANE → "DOE, JANE". Its other spellings follow an equals sign, as in DICOM.
 function personName(text) {

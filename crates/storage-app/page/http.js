@@ -100,6 +100,9 @@ const get = (path, what, options) => request(path, what, options);
 /// Sends JSON. Orthanc refuses other bodies of web pages, so that no other site can send one for the user.
 function post(path, body, what, options = {}) {
   return request(path, what, {
-    ...options, method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" },
+    ...options,
+    method: "POST",
+    body: JSON.stringify(body),
+    headers: { "Content-Type": "application/json" },
   });
 }

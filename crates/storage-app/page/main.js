@@ -2,7 +2,13 @@
 
 /// The views with their titles in the browser's history, where no name of a patient belongs.
 const TITLES = {
-  overview: "Overview", studies: "Studies", study: "Study", jobs: "Jobs", reports: "Reports", report: "Report", security: "Security",
+  overview: "Overview",
+  studies: "Studies",
+  study: "Study",
+  jobs: "Jobs",
+  reports: "Reports",
+  report: "Report",
+  security: "Security",
 };
 const VIEWS = Object.keys(TITLES);
 /// The entries of the navigation that views without an entry of their own belong to.
