@@ -104,6 +104,18 @@ pub enum Answer<T> {
     Unknown(String),
 }
 
+impl<T> Answer<T> {
+    /// Converts a known answer.
+    pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> Answer<U> {
+        match self {
+            Self::Known(known) => Answer::Known(convert(known)),
+            Self::Denied(permission) => Answer::Denied(permission),
+            Self::NotSupported => Answer::NotSupported,
+            Self::Unknown(reason) => Answer::Unknown(reason),
+        }
+    }
+}
+
 impl<T> Default for Answer<T> {
     fn default() -> Self {
         Self::Unknown("not checked".to_owned())

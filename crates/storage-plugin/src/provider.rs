@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 use url::Url;
 
+use crate::audit::BucketAudit;
 use crate::config::{ConfigError, NetworkOptions, PROXY, Section, describe_file};
 
 /// Orthanc's own option for its proxy.
@@ -88,6 +89,8 @@ pub struct Connection {
     pub region: Option<String>,
     /// Where the credentials come from; never their value.
     pub credentials: String,
+    /// Asks the server for the audit; `None` for a store without a server.
+    pub audit: Option<Arc<dyn BucketAudit>>,
 }
 
 /// Returns the bucket that a configuration of Orthanc names, as [`StoragePlugin`](crate::StoragePlugin)
@@ -186,6 +189,7 @@ impl<'a> ProviderContext<'a> {
             proxy: proxy_for(self.network.http.proxy.as_deref(), endpoint.as_str()),
             region: None,
             credentials: credentials.into(),
+            audit: None,
         }
     }
 

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use self::metrics::Metrics;
 use crate::area::deletion::Deletions;
+use crate::audit::Auditor;
 use crate::context::Context;
 use crate::moving::{Mover, Task, start_move};
 use crate::orphans::{Finder, start_find};
@@ -38,6 +39,7 @@ pub(crate) struct Routes {
     pub(crate) deletions: Deletions,
     /// Of the STOW-RS gateway, if there is one.
     pub(crate) stow: Option<Arc<Counts>>,
+    pub(crate) auditor: Arc<Auditor>,
 }
 
 impl Routes {
@@ -73,6 +75,11 @@ impl Routes {
         orthanc.register_rest("/object-storage/status", move |request| {
             only_get(request)?;
             Ok(RestAnswer::json(&status.status()))
+        })?;
+        let auditor = Arc::clone(&routes.auditor);
+        orthanc.register_rest("/object-storage/audit", move |request| {
+            only_get(request)?;
+            auditor.answer()
         })?;
         let (host, verifier) = (routes.mover.host.clone(), routes.verifier.clone());
         orthanc.register_rest("/object-storage/verify", move |request| {
