@@ -80,5 +80,5 @@ pub use credentials::{NamedCredentials, Reloading, TokenService};
 pub use endpoint::{endpoint_option, parse_endpoint, warn_if_exposed};
 pub use machine::CloudMachine;
 pub use plugin::StoragePlugin;
-pub use provider::{Connection, Provider, ProviderContext, c_str, client_error, connect};
+pub use provider::{Connection, Provider, ProviderContext, c_str, client_error, connect, connection};
 pub use security_audit::{Anonymous, Answer, PublicAccess, Versions};

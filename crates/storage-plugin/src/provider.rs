@@ -103,10 +103,22 @@ pub fn connect<P: Provider>(
     configuration: &Map<String, Value>,
     runtime: &Handle,
 ) -> Result<BucketOptions, InitializeError> {
+    Ok(connection::<P>(configuration, runtime)?.bucket)
+}
+
+/// As [`connect`], with what else is known of the way to the bucket.
+///
+/// # Errors
+///
+/// As [`connect`].
+pub fn connection<P: Provider>(
+    configuration: &Map<String, Value>,
+    runtime: &Handle,
+) -> Result<Connection, InitializeError> {
     let mut section = Section::find(configuration, P::SECTION)?
         .ok_or_else(|| InitializeError::new(format!("no section {:?} in the configuration", P::SECTION)))?;
     let context = ProviderContext::read::<P>(&mut section, configuration, runtime)?;
-    Ok(P::connect(&mut section, &context)?.bucket)
+    P::connect(&mut section, &context)
 }
 
 /// Converts an error of creating a cloud's client, for [`Provider::connect`].

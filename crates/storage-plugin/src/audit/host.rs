@@ -11,7 +11,7 @@ const MOST_FILES: usize = 1000;
 /// Largest Lua script to read, in bytes.
 const LARGEST_SCRIPT: u64 = 1 << 20;
 
-/// Whether this process runs as root; `None` where it cannot be told.
+/// Whether this process runs as root; `None` where that cannot be determined.
 pub(super) fn is_root() -> Option<bool> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     // "Uid:", then the real and the effective id.
@@ -19,7 +19,16 @@ pub(super) fn is_root() -> Option<bool> {
     Some(ids.split_whitespace().nth(1)? == "0")
 }
 
-/// The configuration files that Orthanc reads: one file, or all JSON files in a folder.
+/// The path of the configuration on Orthanc's command line: the last argument that is not an option. Orthanc's own answer
+/// to plugins names another folder in some versions.
+pub(super) fn configuration_path() -> Option<PathBuf> {
+    let line = fs::read("/proc/self/cmdline").ok()?;
+    let arguments = line.split(|byte| *byte == 0).skip(1).map(String::from_utf8_lossy);
+    let last = arguments.filter(|argument| !argument.is_empty() && !argument.starts_with('-')).last()?;
+    Some(PathBuf::from(last.into_owned())).filter(|path| path.exists())
+}
+
+/// The configuration files that Orthanc reads: one file, or all JSON files in a folder; `None` if there are none.
 pub(super) fn configuration_files(path: &Path) -> Option<Vec<FileFact>> {
     if !path.is_dir() {
         return path.exists().then(|| vec![fact(path)]);
@@ -28,7 +37,8 @@ pub(super) fn configuration_files(path: &Path) -> Option<Vec<FileFact>> {
     let entries = fs::read_dir(path).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     let mut files: Vec<_> = entries.filter(is_read).take(MOST_FILES).collect();
     files.sort();
-    Some(files.iter().map(|file| fact(file)).collect())
+    // Without a file, this is not the configuration.
+    (!files.is_empty()).then(|| files.iter().map(|file| fact(file)).collect())
 }
 
 /// The scripts in `LuaScripts`. `absolute` resolves their paths as Orthanc does.

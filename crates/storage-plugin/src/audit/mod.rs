@@ -67,7 +67,8 @@ impl Auditor {
 
     fn facts(&self, configuration: &Map<String, Value>, bucket: BucketFacts) -> Facts {
         let Context { orthanc, runtime, .. } = &self.context;
-        let path = runtime.stop().call(|| orthanc.configuration_path()).flatten();
+        let path = host::configuration_path()
+            .or_else(|| runtime.stop().call(|| orthanc.configuration_path()).flatten());
         let OrthancVersion { major, minor, revision } = orthanc.version();
         let (endpoint, is_endpoint_exposed) = self.endpoint.clone();
         Facts {

@@ -45,8 +45,10 @@ impl Builder {
                 "--reuid=65534",
                 "--regid=65534",
                 "--clear-groups",
-                "--inh-caps=+dac_override",
-                "--ambient-caps=+dac_override",
+                "--inh-caps=+dac_override,+sys_ptrace",
+                "--ambient-caps=+dac_override,+sys_ptrace",
+                // For access(2), with which DCMTK looks for its files.
+                "--securebits=+no_setuid_fixup",
             ],
             _ => &[],
         }
@@ -141,7 +143,7 @@ impl Builder {
         self
     }
 
-    /// Runs Orthanc as another user than root, who can nevertheless use the files of root.
+    /// Runs Orthanc as another user than root, who can nevertheless use the files of root, and those that tests keep open.
     pub fn as_ordinary_user(mut self) -> Self {
         self.is_ordinary_user = true;
         self

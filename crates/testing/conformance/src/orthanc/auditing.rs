@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use rcgen::generate_simple_self_signed;
@@ -98,6 +97,10 @@ fn documented_configuration_passes<C: Cloud>() -> Result<()> {
     let builder = Orthanc::builder().complete_configuration(changed(serde_json::from_str(&text)?)?);
     let builder = builder.login(&format!("my-admin:{}", PASSWORDS[0].1)).plugin(library::<C>()?);
     let fixture = Fixture::<C>::new(builder.as_ordinary_user().start()?, bucket);
+    // As the documentation says of the folders in `/etc`, and as Debian's `/var/lib/orthanc` is.
+    for folder in [fixture.orthanc.folder(), keys.path()] {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    }
     let uploaded = fixture.rest().upload(&slice()?)?;
     let answer = fixture.rest().get("/object-storage/audit")?.ok()?;
     let audit = answer.json()?;
@@ -148,8 +151,7 @@ fn configuration_of_debian_has_known_findings<C: Cloud>() -> Result<()> {
     let fixture = Fixture::<C>::new(builder.as_ordinary_user().start()?, bucket);
     fixture.rest().upload(&slice()?)?;
     // As `/etc/orthanc` is.
-    let open = |folder: &Path| fs::set_permissions(folder, fs::Permissions::from_mode(0o755));
-    open(fixture.orthanc.folder())?;
+    fs::set_permissions(fixture.orthanc.folder(), fs::Permissions::from_mode(0o755))?;
     let audit = fixture.rest().get_json("/object-storage/audit")?;
     let expected = [
         "dicom-always-allow-echo",
@@ -166,7 +168,10 @@ fn configuration_of_debian_has_known_findings<C: Cloud>() -> Result<()> {
         "storage-encryption",
         "storage-state-directory",
     ];
-    let expected = expected.iter().map(|id| ((*id).to_owned(), "warning".to_owned()));
-    assert_eq!(problems(&audit)?, expected.collect::<BTreeMap<_, _>>(), "{audit:#}");
+    // This Debian has corrected Orthanc, which the audit does not see.
+    let is_old = fixture.orthanc.version()? < [1, 12, 0];
+    let expected = expected.into_iter().chain(is_old.then_some("http-write-to-file-system"));
+    let expected: BTreeMap<_, _> = expected.map(|id| (id.to_owned(), "warning".to_owned())).collect();
+    assert_eq!(problems(&audit)?, expected, "{audit:#}");
     Ok(())
 }
