@@ -117,7 +117,7 @@ impl Observed {
             problems.push(problem("ReadFailed", severity, text));
         }
         if let Some(error) = &self.key_service {
-            let text = format!("The key service did not answer the last request as expected: {error}");
+            let text = format!("The last request to the key service failed: {error}");
             problems.push(problem("KeyServiceFailed", State::Error, text));
         }
         problems
