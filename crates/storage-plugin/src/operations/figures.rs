@@ -34,8 +34,7 @@ pub(crate) struct Figures {
 impl Figures {
     /// Adds a sample to the history each minute, and keeps up with the reports of verifications.
     pub(crate) async fn sample(self, history: Arc<History>) {
-        let started = tokio::time::Instant::now() - self.metrics.uptime();
-        let mut ticks = tokio::time::interval_at(started + STEP, STEP);
+        let mut ticks = tokio::time::interval_at(self.metrics.since + STEP, STEP);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             let verifications = Arc::clone(&self.verifications);
@@ -103,6 +102,7 @@ impl Figures {
             store,
             read,
             key_service: self.key_calls.as_ref().and_then(|calls| calls.failing()),
+            has_state: self.state.is_some(),
             local: local.map(|local| local.totals()),
             upload_delay: options.map(|options| options.upload_delay).unwrap_or_default(),
             keep_free: options.map_or(0, |options| options.keep_free),
@@ -161,3 +161,6 @@ impl Figures {
         self.metrics.values().into_iter().chain(others).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,7 +108,7 @@ impl History {
     }
 
     /// The samples of the last `minutes` that end after the Unix time `since`.
-    fn to_json(&self, minutes: u64, since: u64) -> Value {
+    pub(super) fn to_json(&self, minutes: u64, since: u64) -> Value {
         let step = minutes.div_ceil(MOST_SAMPLES);
         let begun = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let time = |sample: &Sample| begun + sample.minute * STEP.as_secs();
