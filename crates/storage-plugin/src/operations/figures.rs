@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 use hybrid::{DeletionMarkers, HybridStorage, StateDirectory};
 use orthanc_ffi::Orthanc;
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval_at};
 
 use super::history::{History, Levels, STEP, Totals};
 use super::key_calls::KeyServiceCalls;
@@ -34,14 +36,19 @@ pub(crate) struct Figures {
 impl Figures {
     /// Adds a sample to the history each minute, and keeps up with the reports of verifications.
     pub(crate) async fn sample(self, history: Arc<History>) {
-        let mut ticks = tokio::time::interval_at(self.metrics.since + STEP, STEP);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut ticks = interval_at(self.metrics.since + STEP, STEP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
-            let verifications = Arc::clone(&self.verifications);
-            // Nobody waits for it: a disk may hang.
-            tokio::task::spawn_blocking(move || verifications.refresh());
+            let figures = self.clone();
+            let history = Arc::clone(&history);
+            // Not on the thread of the network, which must not wait for a disk that hangs.
+            let sampled = spawn_blocking(move || {
+                history.add(figures.metrics.uptime(), figures.totals(), figures.levels());
+                figures.verifications.refresh();
+            });
+            // The panic hook has logged a panic.
+            drop(sampled.await);
             ticks.tick().await;
-            history.add(self.metrics.uptime(), self.totals(), self.levels());
         }
     }
 
