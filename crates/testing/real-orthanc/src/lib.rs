@@ -31,6 +31,7 @@ pub use error::StartError;
 pub use orthanc::{Builder, Orthanc};
 pub use orthanc_roots::{Release, tested};
 pub use postgres::{POSTGRESQL_INDEX_PLUGIN, Postgres};
+pub use process::Process;
 pub use proxy::Proxy;
 pub use release::{configuration_of_debian, plugin_of_debian, use_release};
 pub use rest::{Answer, Client, Method, Uploaded};
