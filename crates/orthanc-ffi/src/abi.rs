@@ -130,6 +130,10 @@ pub mod job_stop {
 
 /// `_OrthancPluginProperty_Description`.
 pub const PROPERTY_DESCRIPTION: i32 = 1;
+/// `_OrthancPluginProperty_RootUri`.
+pub const PROPERTY_ROOT_URI: i32 = 2;
+/// `_OrthancPluginProperty_OrthancExplorer`.
+pub const PROPERTY_ORTHANC_EXPLORER: i32 = 3;
 /// `OrthancPluginMetricsType_Default`.
 pub const METRICS_DEFAULT: i32 = 0;
 /// `OrthancPluginLogCategory_Generic`. From Orthanc 1.12.4.
@@ -252,7 +256,7 @@ pub type JobsUnserializer = unsafe extern "C" fn(*const c_char, *const c_char) -
 pub struct SetPluginProperty {
     /// Name of the plugin.
     pub plugin: *const c_char,
-    /// [`PROPERTY_DESCRIPTION`].
+    /// [`PROPERTY_DESCRIPTION`], [`PROPERTY_ROOT_URI`] or [`PROPERTY_ORTHANC_EXPLORER`].
     pub property: i32,
     /// New value.
     pub value: *const c_char,

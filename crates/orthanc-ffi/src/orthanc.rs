@@ -236,10 +236,32 @@ impl Orthanc {
     ///
     /// A NUL character in the text, or Orthanc's error code.
     pub fn set_description(&self, description: &str) -> Result<(), OrthancError> {
-        let value = c_string("the description", description)?;
+        self.set_property("the description", abi::PROPERTY_DESCRIPTION, description)
+    }
+
+    /// Sets the path of the plugin's own page, such as `/my-plugin/app/`, to which Orthanc Explorer links.
+    ///
+    /// # Errors
+    ///
+    /// A NUL character in the path, or Orthanc's error code.
+    pub fn set_root_uri(&self, path: &str) -> Result<(), OrthancError> {
+        self.set_property("the path of the page", abi::PROPERTY_ROOT_URI, path)
+    }
+
+    /// Adds JavaScript to Orthanc Explorer (not to Orthanc Explorer 2).
+    ///
+    /// # Errors
+    ///
+    /// A NUL character in the script, or Orthanc's error code.
+    pub fn extend_explorer(&self, script: &str) -> Result<(), OrthancError> {
+        self.set_property("the script for Orthanc Explorer", abi::PROPERTY_ORTHANC_EXPLORER, script)
+    }
+
+    fn set_property(&self, what: &'static str, property: i32, value: &str) -> Result<(), OrthancError> {
+        let value = c_string(what, value)?;
         let params = abi::SetPluginProperty {
             plugin: self.inner.plugin_name.as_ptr(),
-            property: abi::PROPERTY_DESCRIPTION,
+            property,
             value: value.as_ptr(),
         };
         // SAFETY: the parameters are those of this service, and both strings outlive the call.

@@ -95,6 +95,8 @@ fn constants(facts: &mut Facts) {
             orthanc_ffi::ContentType::DICOM_UNTIL_PIXEL_DATA.as_raw(),
         ),
         ("_OrthancPluginProperty_Description", abi::PROPERTY_DESCRIPTION),
+        ("_OrthancPluginProperty_RootUri", abi::PROPERTY_ROOT_URI),
+        ("_OrthancPluginProperty_OrthancExplorer", abi::PROPERTY_ORTHANC_EXPLORER),
         ("OrthancPluginMetricsType_Default", abi::METRICS_DEFAULT),
     ];
     for (name, value) in others {

@@ -61,6 +61,7 @@ mod moving;
 mod operations;
 mod orphans;
 mod plugin;
+mod post;
 mod provider;
 mod reencrypting;
 mod restoring;

@@ -43,7 +43,7 @@ pub(crate) use job::tests::fake;
 pub(crate) use job::{StorageJob, resume};
 pub(crate) use prepare::Family;
 pub(crate) use reports::{Reports, ReportsError};
-pub(crate) use request::{JobRequest, bad_request, flag, only_post, start_job, submit_job};
+pub(crate) use request::{JobRequest, bad_request, flag, start_job, submit_job};
 pub(crate) use scope::{Scope, by_level_of, ids};
 pub(crate) use tally::{DELETED, Form, Tally};
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use orthanc_ffi::{ErrorCode, Method, Orthanc, OrthancError, RestAnswer, RestFailure, RestRequest};
+use orthanc_ffi::{ErrorCode, Orthanc, OrthancError, RestAnswer, RestFailure};
 use serde_json::{Map, Value, json};
 
 use super::host::Host;
@@ -79,18 +79,6 @@ pub(crate) fn flag(fields: &Map<String, Value>, name: &str) -> Result<Option<boo
         None => Ok(None),
         Some(Value::Bool(flag)) => Ok(Some(*flag)),
         Some(_) => Err(bad_request(format!("{name} must be true or false"))),
-    }
-}
-
-/// Refuses everything but `POST`.
-///
-/// # Errors
-///
-/// The refusal.
-pub(crate) fn only_post(request: &RestRequest<'_>) -> Result<(), RestFailure> {
-    match request.method() {
-        Method::Post => Ok(()),
-        _ => Err(RestFailure::MethodNotAllowed { allow: "POST" }),
     }
 }
 

@@ -5,7 +5,8 @@ use orthanc_ffi::{RestAnswer, RestFailure, RestRequest};
 use serde_json::{Map, Value};
 
 use super::mover::{Mover, Task, target};
-use crate::jobs::{JobRequest, bad_request, only_post, start_job};
+use crate::jobs::{JobRequest, bad_request, start_job};
+use crate::post::only_post;
 
 /// Starts the requested job.
 pub(crate) fn start_move(

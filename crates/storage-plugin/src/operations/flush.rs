@@ -10,7 +10,8 @@ use tokio::time::timeout;
 
 use crate::catalog::CatalogError;
 use crate::context::Context;
-use crate::jobs::{bad_request, only_post};
+use crate::jobs::bad_request;
+use crate::post::only_post;
 
 /// How long a request waits by default, in seconds. It holds one of Orthanc's HTTP threads, also after its client has
 /// broken the connection.

@@ -1,5 +1,6 @@
 //! The routes: `/move-storage` and those below `/object-storage/`.
 
+mod app;
 mod flush;
 mod locations;
 pub(crate) mod metrics;
@@ -88,6 +89,7 @@ impl Routes {
             only_get(request)?;
             reports::page(&host, request)
         })?;
+        app::register(orthanc)?;
         orthanc.register_rest("/object-storage/locations/([^/]*)", move |request| {
             only_get(request)?;
             locations::answer(routes.context(), request)

@@ -6,7 +6,8 @@ use orthanc_ffi::{Orthanc, RestAnswer, RestFailure, RestRequest};
 use serde_json::{Map, Value, json};
 
 use super::{Finder, JOB_TYPE};
-use crate::jobs::{JobRequest, Scope, StorageJob, bad_request, flag, only_post, resume, start_job};
+use crate::jobs::{JobRequest, Scope, StorageJob, bad_request, flag, resume, start_job};
+use crate::post::only_post;
 
 /// The age from which objects can be orphans, unless the request says otherwise, in hours.
 const MIN_AGE: f64 = 24.0;

@@ -12,8 +12,9 @@ use serde_json::{Map, Value, json};
 use crate::catalog::Indexed;
 use crate::jobs::{
     Batch, DELETED, Finished, Form, Handled, Host, JobRequest, Problem, Scope, StorageJob, Turn, Work,
-    bad_request, only_post, resume, start_job,
+    bad_request, resume, start_job,
 };
+use crate::post::only_post;
 use crate::runtime::Runtime;
 
 /// The job's type in Orthanc.

@@ -5,7 +5,8 @@ use orthanc_ffi::{Orthanc, RestAnswer, RestFailure, RestRequest};
 use serde_json::{Map, Value};
 
 use super::work::{Restorer, Wanted};
-use crate::jobs::{JobRequest, bad_request, only_post, start_job};
+use crate::jobs::{JobRequest, bad_request, start_job};
+use crate::post::only_post;
 
 /// The lifetime of a copy unless the request names another one.
 const DAYS: u32 = 7;

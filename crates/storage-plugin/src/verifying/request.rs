@@ -4,7 +4,8 @@ use orthanc_ffi::{RestAnswer, RestFailure, RestRequest};
 use serde_json::{Map, Value};
 
 use super::{Depth, Verifier};
-use crate::jobs::{Host, JobRequest, bad_request, only_post, start_job};
+use crate::jobs::{Host, JobRequest, bad_request, start_job};
+use crate::post::only_post;
 
 /// Starts the requested job.
 pub(crate) fn start_verification(

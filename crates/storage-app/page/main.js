@@ -1,0 +1,57 @@
+// Which view is shown, and the start of the page.
+
+const VIEWS = ["overview", "studies", "study", "jobs", "reports", "report", "security"];
+/// The entries of the navigation that views without an entry of their own belong to.
+const PARENTS = { study: "studies", report: "reports" };
+
+/// The view that is shown.
+let view = null;
+/// What each view does when it is shown, with the id in the address.
+const openers = {};
+
+/// Reads `#study=ID`.
+function readAddress() {
+  const [name, id = ""] = location.hash.slice(1).split("=").map(decodeURIComponent);
+  const level = ["patient", "study", "series"].includes(name) ? name : null;
+  if (level) return { name: "study", level, id };
+  return { name: VIEWS.includes(name) ? name : "overview", id };
+}
+
+/// Shows the view of the address.
+function route(isFirst = false) {
+  const address = readAddress();
+  view = address.name;
+  for (const name of VIEWS) byId(`view-${name}`).hidden = name !== view;
+  for (const link of document.querySelectorAll("nav a")) {
+    const isCurrent = link.dataset.view === (PARENTS[view] ?? view);
+    if (isCurrent) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (openers[view]) openers[view](address);
+  document.title = `${byId(`title-${view}`).textContent} – Object storage`;
+  // So that screen readers and the keyboard continue with the new view.
+  if (!isFirst) byId(`title-${view}`).focus({ preventScroll: true });
+  Poll.wake();
+}
+
+/// Takes the token and the study out of the address that another page has opened.
+function takeQuery() {
+  const query = new URLSearchParams(location.search);
+  const inHash = /(?:^#|&)token=([^&]*)/.exec(location.hash);
+  const token = query.get("token") ?? (inHash ? decodeURIComponent(inHash[1]) : null);
+  if (token) keepToken(token);
+  let hash = inHash ? location.hash.replace(/(^#|&)token=[^&]*&?/, "$1") : location.hash;
+  for (const level of ["patient", "study", "series"]) {
+    if (query.get(level)) hash = `#${level}=${encodeURIComponent(query.get(level))}`;
+  }
+  if (hash === "#") hash = "";
+  history.replaceState(null, "", `${ROOT}object-storage/app/${hash}`);
+}
+
+takeQuery();
+addEventListener("hashchange", () => route());
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  byId("main").focus();
+});
+route(true);
