@@ -36,9 +36,10 @@ const AZURITE: [Need; 2] = [
     need("npm", "npm", "installs Azurite, and the checks of accessibility"),
 ];
 
-const BROWSER: [Need; 2] = [
+const BROWSER: [Need; 3] = [
     need("chromium", "chromium", "shows the plugins' page"),
     need("chromedriver", "chromium-driver", "controls Chromium"),
+    need("nginx", "nginx", "a proxy in front of the page"),
 ];
 
 const TESTS: [Need; 8] = [

@@ -14,6 +14,8 @@ pub struct Request {
     pub url: String,
     /// The body, or an empty text.
     pub body: String,
+    /// The headers that the page has set, by their names.
+    pub headers: Value,
 }
 
 /// What has happened in a browser since the last look.
@@ -57,7 +59,9 @@ impl Events {
             Some("Network.requestWillBeSent") => {
                 let request = &parameters["request"];
                 let text = |field: &str| request[field].as_str().unwrap_or_default().to_owned();
-                let request = Request { method: text("method"), url: text("url"), body: text("postData") };
+                let headers = request["headers"].clone();
+                let request =
+                    Request { method: text("method"), url: text("url"), body: text("postData"), headers };
                 if !request.url.starts_with("chrome") && !request.url.starts_with("data:") {
                     self.requests.push(request);
                 }

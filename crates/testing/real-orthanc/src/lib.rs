@@ -30,6 +30,7 @@ pub mod workspace;
 pub use error::StartError;
 pub use orthanc::{Builder, Orthanc};
 pub use orthanc_roots::{Release, tested};
+pub use ports::free_port;
 pub use postgres::{POSTGRESQL_INDEX_PLUGIN, Postgres};
 pub use process::Process;
 pub use proxy::Proxy;
