@@ -81,8 +81,8 @@ function table(caption, columns, rows, attributes = {}) {
     const cells = row.cells ?? row;
     return el("tr", row.attributes ?? {}, cells.map((cell, index) => {
       const title = titles[index];
-      const shown = cell instanceof Node || Array.isArray(cell) ? cell : el("span", {}, cell ?? "");
-      return el("td", { "data-label": title.text, class: title.number && "number" }, shown);
+      // One child, since a card has two columns: the title and this.
+      return el("td", { "data-label": title.text, class: title.number && "number" }, el("div", {}, cell));
     }));
   });
   return el("div", { class: "scroll" }, el("table", attributes,

@@ -63,10 +63,13 @@ function ago(text, never = "never") {
 /// A DICOM date, 20260102 → "2026-01-02"; others stay as they are.
 const dicomDate = (text) => (/^\d{8}$/.test(text ?? "") ? text.replace(/(....)(..)(..)/, "$1-$2-$3") : text ?? "");
 
-/// A name of a person: DOE^JANE^^Dr. → "DOE, JANE".
+/// A name of a person: DOE^JANE → "DOE, JANE". Its other spellings follow: "YAMADA, TARO (山田, 太郎)".
 function personName(text) {
-  const parts = (text ?? "").split("=")[0].split("^").map((part) => part.trim());
-  const [family, given, middle] = parts;
-  const rest = [given, middle].filter(Boolean).join(" ");
-  return [family, rest].filter(Boolean).join(", ");
+  const groups = (text ?? "").split("=").map((group) => {
+    const [family, ...given] = group.split("^").map((part) => part.trim());
+    return [family, given.filter(Boolean).join(" ")].filter(Boolean).join(", ");
+  });
+  const [first, ...others] = groups.filter(Boolean);
+  if (first === undefined) return "";
+  return others.length > 0 ? `${first} (${others.join("; ")})` : first;
 }

@@ -4,11 +4,6 @@ const VIEWS = ["overview", "studies", "study", "jobs", "reports", "report", "sec
 /// The entries of the navigation that views without an entry of their own belong to.
 const PARENTS = { study: "studies", report: "reports" };
 
-/// The view that is shown.
-let view = null;
-/// What each view does when it is shown, with the id in the address.
-const openers = {};
-
 /// Reads `#study=ID`.
 function readAddress() {
   const [name, id = ""] = location.hash.slice(1).split("=").map(decodeURIComponent);

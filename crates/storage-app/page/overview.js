@@ -10,7 +10,7 @@ const MODES = {
   WriteBack: ["Disk, then bucket", "New files are stored on the disk, and uploaded in the background."],
 };
 
-const SECTION_SUFFIX = { AwsS3Storage: "S3", AzureBlobStorage: "Azure", GoogleCloudStorage: "Google Cloud" };
+const CLOUDS = { AwsS3Storage: "S3", AzureBlobStorage: "Azure", GoogleCloudStorage: "Google Cloud" };
 
 /// One fact: a label, a value, and a sentence that explains it.
 const fact = (id, label, value, detail, extra = null) => el("div", { "data-testid": id },
@@ -82,14 +82,15 @@ function encryption() {
 }
 
 function verification() {
-  const last = status.Verification;
-  const job = last?.Last ?? last;
-  const ended = job?.Ended ?? job?.Time ?? null;
+  const { Last: job, NextDue: next } = status.Verification ?? {};
+  const ended = job?.Ended ?? null;
   if (!ended) {
     return fact("verification", "Last verification", "Never", "No complete check of the archive is known. Start one on the page Jobs.");
   }
   const failures = job.Failures ?? 0;
-  const found = failures === 0 ? "It has found no problem." : `It has found ${plural(failures, "problem")}: see Reports.`;
+  const due = parseTime(next);
+  const found = (failures === 0 ? "It has found no problem." : `It has found ${plural(failures, "problem")}: see Reports.`)
+    + (due ? ` The next one is due ${when(due)}.` : "");
   return fact("verification", "Last verification", ago(ended), found);
 }
 
@@ -113,15 +114,16 @@ function requests() {
 }
 
 function showStatus() {
-  const cloud = SECTION_SUFFIX[status.Provider] ?? status.Provider;
+  const cloud = CLOUDS[status.Provider] ?? status.Provider;
   const [mode, explained] = MODES[status.HybridMode] ?? [status.HybridMode, ""];
-  say(byId("identity"), `${status.Bucket}${status.RootPath ? `, folder ${status.RootPath}` : ""}`);
+  const server = (status.Endpoint ?? "").replace(/^https?:\/\/|\/$/g, "");
+  say(byId("identity"), `${status.Bucket.replace(/^\w+:\/\//, "")}${status.RootPath ? `, folder ${status.RootPath}` : ""}, ${cloud} at ${server}`);
   say(byId("about"), `${status.Plugin} ${status.Version}, running for ${duration(status.UptimeSeconds)}.`);
   showState();
   fill(byId("facts"), el("dl", { class: "facts" },
     backlog(), cache(), deletions(), verification(), requests(), encryption(),
-    fact("mode", "Where new files go", mode, explained),
-    fact("bucket", "Bucket", status.Bucket.replace(/^\w+:\/\//, ""), `${cloud} at ${(status.Endpoint ?? "").replace(/^(https?:\/\/)|\/$/g, "")}.`)));
+    fact("mode", "Where new files go", mode, explained)));
+  if (view === "security") showCensus();
 }
 
 const statusPoll = new Poll(6, () => true, async () => {

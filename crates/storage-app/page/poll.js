@@ -1,5 +1,10 @@
 // Repeated requests: only while the page is visible, one at a time of each kind; and whether Orthanc can be reached.
 
+/// The view that is shown.
+let view = null;
+/// What each view does when it is shown, with the id in the address.
+const openers = {};
+
 let isReached = true;
 
 /// Notes whether the last request has reached Orthanc, and says so at the top of the page.

@@ -22,17 +22,20 @@ const DOCUMENT: &str = include_str!("../page/index.html");
 const STYLE: &str = include_str!("../page/style.css");
 
 /// The scripts, which share one scope: what a script uses while it is loaded must come before it.
-const SCRIPTS: [&str; 13] = [
+const SCRIPTS: [&str; 16] = [
     include_str!("../page/dom.js"),
     include_str!("../page/format.js"),
     include_str!("../page/http.js"),
     include_str!("../page/poll.js"),
     include_str!("../page/dialog.js"),
     include_str!("../page/charts.js"),
+    include_str!("../page/history.js"),
     include_str!("../page/overview.js"),
     include_str!("../page/jobs.js"),
     include_str!("../page/places.js"),
     include_str!("../page/studies.js"),
+    include_str!("../page/actions.js"),
+    include_str!("../page/study.js"),
     include_str!("../page/reports.js"),
     include_str!("../page/security.js"),
     include_str!("../page/main.js"),

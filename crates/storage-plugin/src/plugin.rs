@@ -4,8 +4,9 @@ use std::ffi::CStr;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use bucket::{Bucket, ObjectStorage};
+use bucket::Bucket;
 use crypto_envelope::Format;
 use hybrid::{DeletionWorker, FileStorage, FileStorageOptions, StateDirectory, StoredForm, UploadWorker};
 use orthanc_ffi::{InitializeError, Orthanc, OrthancError, Plugin, Ranges};
@@ -21,7 +22,11 @@ use crate::jobs::{Alarm, Courtesy, Form, Host, Reports, Scope, resume};
 use crate::moving::stored_form::Unchanged;
 use crate::moving::{Mover, Task, resume_move};
 use crate::operations::Routes;
+use crate::operations::figures::Figures;
+use crate::operations::history::History;
+use crate::operations::key_calls::KeyServiceCalls;
 use crate::operations::metrics::Metrics;
+use crate::operations::verifications::Verifications;
 use crate::orphans::{Finder, Server, resume_find};
 use crate::provider::{Provider, ProviderContext, c_str};
 use crate::reencrypting::{self, Reencryption};
@@ -34,7 +39,7 @@ use crate::start::section::{check_names, common, is_enabled, section, warn_of_mi
 use crate::start::storage::{absolute, state_directory, storage};
 use crate::start::summary::{disabled, facts};
 use crate::stop::Stop;
-use crate::stow::{Counts, Gateway};
+use crate::stow::Gateway;
 use crate::verifying::{self, Schedule, Scheduler, Verifier};
 
 /// For files that are only deleted.
@@ -78,7 +83,8 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
 
         let runtime = runtime(P::SECTION, orthanc)?;
         let provider = ProviderContext::read::<P>(&mut section, &configuration, runtime.handle())?;
-        let common = common::<P>(&mut section, &configuration, &provider)?;
+        let key_calls = Arc::<KeyServiceCalls>::default();
+        let common = common::<P>(&mut section, &configuration, &provider, &key_calls)?;
         let mut connection = P::connect(&mut section, &provider)?;
         connection.bucket.verify_checksums = common.verify_checksums;
         check_names(&section, &configuration)?;
@@ -99,6 +105,9 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let stow_bucket = bucket.clone();
         let removable = FileStorage::new(absolute(&common.state.storage_directory, orthanc), UNSYNCED);
         let (storage, encryption) = storage(bucket, common, state.as_ref(), orthanc, runtime.stop())?;
+        let has_key_service =
+            encryption.as_ref().is_some_and(|encryption| encryption.ring().file_keys().is_some());
+        let key_calls = has_key_service.then_some(key_calls);
         check::<P>(&runtime, storage.objects(), check_write, encryption.as_ref())?;
 
         let patient = provider.network().retry.patient();
@@ -140,7 +149,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             .local()
             .map(|local| UploadWorker::new(storage.clone(), Arc::clone(local), form(encryption.as_ref())));
         let scheduler = scheduler(schedule, &verifier, &mover.host, &database);
-        let background = Background::start(&mover.context, state, worker, uploads, scheduler)?;
+        let background = Background::start(&mover.context, state.clone(), worker, uploads, scheduler)?;
         if check_write {
             // Not the catalog of jobs: tasks must not hold the runtime that they run on.
             let catalog = Catalog::new(Server::clone(&database));
@@ -148,7 +157,18 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         }
         let gateway = stow
             .map(|options| Gateway::new(options, &stow_bucket, encryption.as_ref(), &mover.context.runtime));
-        let stow_counts = gateway.as_ref().map(Gateway::counts);
+        let reports = mover.host.reports.clone();
+        let figures = Figures {
+            metrics: Arc::clone(&metrics),
+            storage: storage.clone(),
+            state,
+            deletion_delay,
+            stow: gateway.as_ref().map(Gateway::counts),
+            key_calls,
+            verifications: Arc::new(Verifications::new(reports, Arc::clone(&mover.host.place), schedule)),
+        };
+        let history = Arc::new(History::new(SystemTime::now()));
+        background.sample(figures.clone(), Arc::clone(&history));
         if let Some(gateway) = gateway {
             gateway.register(orthanc)?;
         }
@@ -166,12 +186,11 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             finder,
             restorer,
             facts,
-            metrics: Arc::clone(&metrics),
-            deletions: deletions.clone(),
-            stow: stow_counts.clone(),
+            figures: figures.clone(),
+            history,
         };
         routes.register(orthanc)?;
-        register_metrics(orthanc, &metrics, &deletions, stow_counts, storage.objects().clone())?;
+        register_metrics(orthanc, figures)?;
         let clear = KnownClear::default();
         let direct_stores = DirectStores::default();
         let copies = Copies::default();
@@ -247,17 +266,9 @@ fn register_jobs(
 }
 
 /// Registers the metrics in Orthanc's Prometheus route.
-fn register_metrics(
-    orthanc: &Orthanc,
-    metrics: &Arc<Metrics>,
-    deletions: &Deletions,
-    stow: Option<Arc<Counts>>,
-    objects: ObjectStorage,
-) -> Result<(), OrthancError> {
+fn register_metrics(orthanc: &Orthanc, figures: Figures) -> Result<(), OrthancError> {
     let to = orthanc.clone();
-    let metrics = Arc::clone(metrics);
-    let deletions = deletions.clone();
-    orthanc.register_metrics(move || metrics.publish(&to, &deletions, stow.as_deref(), objects.retries()))
+    orthanc.register_metrics(move || figures.publish(&to))
 }
 
 impl<P: Provider> fmt::Debug for StoragePlugin<P> {

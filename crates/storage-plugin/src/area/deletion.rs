@@ -1,11 +1,10 @@
 //! Deletes attachments while Orthanc holds its database locked.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bucket::{Cause, Operation, StorageError};
-use hybrid::{DeletionMarkers, HybridStorage, StateDirectory};
-use serde_json::{Value, json};
+use hybrid::{HybridStorage, StateDirectory};
 use storage_layout::Attachment;
 use tokio::time::timeout;
 
@@ -79,17 +78,6 @@ impl Deletions {
             marked = markers.add(attachment);
         }
         Some(marked)
-    }
-
-    /// The deletions that have not been done yet, as `GET /object-storage/status` shows them.
-    pub(crate) fn to_json(&self) -> Value {
-        let markers = self.state.as_ref().map(|state| state.markers());
-        let age = |oldest: SystemTime| oldest.elapsed().unwrap_or_default().as_secs();
-        json!({
-            "StateDirectory": self.state.as_ref().map(|state| state.folder()),
-            "Pending": markers.map_or(0, DeletionMarkers::pending),
-            "OldestSeconds": markers.and_then(DeletionMarkers::oldest).map(age),
-        })
     }
 
     /// Makes sure that no object remains of a store that has failed.

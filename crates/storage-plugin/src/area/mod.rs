@@ -281,7 +281,7 @@ impl Area {
         let result = result.unwrap_or_else(|panic| resume_unwind(panic));
         let Done { what, bytes, side, .. } = result.map_err(|failure| {
             tracing::error!("{}", failure.error);
-            self.metrics.failed(request, &failure.error);
+            self.metrics.failed(request, &failure.error, failure.code == ErrorCode::INEXISTENT_FILE);
             failure.code
         })?;
         self.metrics.succeeded(request);

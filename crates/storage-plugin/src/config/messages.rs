@@ -82,7 +82,7 @@ fn message(configuration: &Value, runtime: &Runtime) -> String {
     let read = || -> Result<(), InitializeError> {
         let mut section = section::<Cloud>(configuration)?.unwrap();
         let context = ProviderContext::read::<Cloud>(&mut section, configuration, runtime.handle())?;
-        common::<Cloud>(&mut section, configuration, &context)?;
+        common::<Cloud>(&mut section, configuration, &context, &Arc::default())?;
         Cloud::connect(&mut section, &context)?;
         Ok(())
     };

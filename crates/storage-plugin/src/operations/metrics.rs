@@ -1,17 +1,13 @@
 //! Counts the storage area's requests since the start, for `GET /object-storage/status` and Orthanc's metrics.
 
-use std::ffi::CString;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use orthanc_ffi::Orthanc;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::write_back;
-use crate::area::deletion::Deletions;
-use crate::stow;
+use super::history::RequestTotals;
 
 /// A kind of request to the storage area.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +44,21 @@ struct Counters {
 struct Last {
     success: Option<SystemTime>,
     failure: Option<(SystemTime, String)>,
+    /// Whether the last request failed.
+    is_failing: bool,
+    /// Whether it failed since the attachment is missing.
+    is_missing: bool,
+}
+
+/// The last request of a kind, which has failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failing {
+    /// In UTC.
+    pub(super) time: String,
+    /// As it was logged.
+    pub(super) error: String,
+    /// Whether the attachment is missing, which says nothing about others.
+    pub(super) is_missing: bool,
 }
 
 /// Counts since the start of the plugin.
@@ -85,12 +96,41 @@ impl Metrics {
 
     /// Notes that a request has succeeded.
     pub(crate) fn succeeded(&self, request: Request) {
-        self.last_of(request).lock().success = Some(SystemTime::now());
+        let mut last = self.last_of(request).lock();
+        last.success = Some(SystemTime::now());
+        last.is_failing = false;
     }
 
-    /// Notes the error of a request that has failed, as it was logged.
-    pub(crate) fn failed(&self, request: Request, error: &str) {
-        self.last_of(request).lock().failure = Some((SystemTime::now(), error.to_owned()));
+    /// Notes the error of a request that has failed, as it was logged, and whether its attachment is missing.
+    pub(crate) fn failed(&self, request: Request, error: &str, is_missing: bool) {
+        let mut last = self.last_of(request).lock();
+        last.failure = Some((SystemTime::now(), error.to_owned()));
+        last.is_failing = true;
+        last.is_missing = is_missing;
+    }
+
+    /// The last store and the last read, if they have failed.
+    pub(super) fn failing(&self) -> [Option<Failing>; 2] {
+        [Request::Create, Request::Read].map(|request| {
+            let last = self.last_of(request).lock();
+            let (time, error) = last.failure.as_ref().filter(|_| last.is_failing)?;
+            Some(Failing { time: iso_8601(*time), error: error.clone(), is_missing: last.is_missing })
+        })
+    }
+
+    /// The totals of stores, reads and deletions since the start.
+    pub(super) fn totals(&self) -> [RequestTotals; 3] {
+        let of = |request: Request| {
+            let counters = &self.requests[request as usize];
+            RequestTotals {
+                count: counters.count.load(Ordering::Relaxed),
+                failures: counters.failures.load(Ordering::Relaxed),
+                bytes: counters.bytes.load(Ordering::Relaxed),
+                microseconds: counters.microseconds.load(Ordering::Relaxed),
+            }
+        };
+        let reads = of(Request::Read).with(&of(Request::ReadRange));
+        [of(Request::Create), reads, of(Request::Remove)]
     }
 
     fn last_of(&self, request: Request) -> &Mutex<Last> {
@@ -128,9 +168,9 @@ impl Metrics {
         counters.longest.fetch_max(time, Ordering::Relaxed);
     }
 
-    /// Seconds since the start.
-    pub(crate) fn uptime(&self) -> u64 {
-        self.since.elapsed().as_secs()
+    /// The time since the start.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// All counts, as the route returns them.
@@ -152,34 +192,8 @@ impl Metrics {
         Value::Object(shown.into_iter().collect())
     }
 
-    /// Sets Orthanc's metrics to the current counts.
-    pub(crate) fn publish(
-        &self,
-        orthanc: &Orthanc,
-        deletions: &Deletions,
-        stow: Option<&stow::Counts>,
-        retries: u64,
-    ) {
-        let pending = deletions.to_json();
-        let number = |name: &str| pending[name].as_u64().unwrap_or_default();
-        let others = [
-            ("retries", retries),
-            ("deletions_pending", number("Pending")),
-            ("deletions_oldest_seconds", number("OldestSeconds")),
-        ];
-        let local = write_back::metrics(&deletions.storage);
-        let received = stow.into_iter().flat_map(stow::Counts::metrics);
-        let others =
-            others.into_iter().chain(local).chain(received).map(|(name, value)| (name.to_owned(), value));
-        for (name, value) in self.values().into_iter().chain(others) {
-            let name = CString::new(format!("object_storage_{name}")).unwrap_or_default();
-            // Orthanc asks again, and an error line each time would help nobody.
-            let _ = orthanc.set_metric(&name, value);
-        }
-    }
-
     /// All counts, with their names in metrics.
-    fn values(&self) -> Vec<(String, u64)> {
+    pub(super) fn values(&self) -> Vec<(String, u64)> {
         let values = Request::ALL.map(|(request, _, name)| {
             let counters = &self.requests[request as usize];
             let value =
@@ -202,7 +216,7 @@ pub(super) fn iso_8601(time: SystemTime) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rounded figure")]
-fn milliseconds(microseconds: u64) -> f64 {
+pub(super) fn milliseconds(microseconds: u64) -> f64 {
     microseconds as f64 / 1000.0
 }
 
@@ -238,11 +252,16 @@ mod tests {
     fn last_error_of_reads_is_shown_with_its_time() {
         let metrics = Metrics::default();
         assert_eq!(metrics.last()["Read"], json!({"Success": null, "Failure": null, "Error": null}));
-        metrics.failed(Request::ReadRange, "cannot read");
+        metrics.failed(Request::ReadRange, "cannot read", true);
         metrics.succeeded(Request::Create);
         let last = metrics.last();
         assert_eq!((&last["Read"]["Success"], &last["Read"]["Error"]), (&json!(null), &json!("cannot read")));
         assert_eq!((&last["Create"]["Failure"], &last["Create"]["Error"]), (&json!(null), &json!(null)));
+        let [store, read] = metrics.failing();
+        let read = read.unwrap();
+        assert_eq!((store, &*read.error, read.is_missing), (None, "cannot read", true));
+        metrics.succeeded(Request::Read);
+        assert_eq!(metrics.failing(), [None, None]);
         let time = last["Create"]["Success"].as_str().unwrap();
         assert!(time.len() == 20 && time.ends_with('Z'), "{time}");
         assert_eq!(iso_8601(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00Z");

@@ -1,11 +1,16 @@
 //! The routes: `/move-storage` and those below `/object-storage/`.
 
 mod app;
+pub(crate) mod figures;
 mod flush;
+pub(crate) mod history;
+pub(crate) mod key_calls;
 mod locations;
 pub(crate) mod metrics;
+mod problems;
 mod query;
 mod reports;
+pub(crate) mod verifications;
 mod write_back;
 
 use std::sync::Arc;
@@ -13,15 +18,14 @@ use std::sync::Arc;
 use orthanc_ffi::{Method, Orthanc, OrthancError, RestAnswer, RestFailure, RestRequest};
 use serde_json::{Value, json};
 
-use self::metrics::Metrics;
-use crate::area::deletion::Deletions;
+use self::figures::Figures;
+use self::history::History;
 use crate::context::Context;
 use crate::moving::{Mover, Task, start_move};
 use crate::orphans::{Finder, start_find};
 use crate::reencrypting::{self, Reencryption};
 use crate::restoring::{Restorer, start_restore};
 use crate::start::summary::{EncryptionFacts, Facts};
-use crate::stow::Counts;
 use crate::verifying::{self, Verifier, start_verification};
 
 /// The job types whose reports have a census of the archive.
@@ -35,10 +39,8 @@ pub(crate) struct Routes {
     pub(crate) finder: Finder,
     pub(crate) restorer: Restorer,
     pub(crate) facts: Facts,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) deletions: Deletions,
-    /// Of the STOW-RS gateway, if there is one.
-    pub(crate) stow: Option<Arc<Counts>>,
+    pub(crate) figures: Figures,
+    pub(crate) history: Arc<History>,
 }
 
 impl Routes {
@@ -74,6 +76,11 @@ impl Routes {
         orthanc.register_rest("/object-storage/status", move |request| {
             only_get(request)?;
             Ok(RestAnswer::json(&status.status()))
+        })?;
+        let history = Arc::clone(&routes.history);
+        orthanc.register_rest("/object-storage/history", move |request| {
+            only_get(request)?;
+            history.answer(request)
         })?;
         let (host, verifier) = (routes.mover.host.clone(), routes.verifier.clone());
         orthanc.register_rest("/object-storage/verify", move |request| {
@@ -117,19 +124,25 @@ impl Routes {
             "Proxy": facts.proxy,
             "Credentials": facts.credentials,
             "Encryption": facts.encryption.as_ref().map(EncryptionFacts::to_json),
-            "Retries": storage.objects().retries(),
-            "UptimeSeconds": self.metrics.uptime(),
-            "Requests": self.metrics.to_json(),
-            "Last": self.metrics.last(),
-            "Deletions": self.deletions.to_json(),
+            "Features": {
+                "Move": storage.files().is_some(),
+                "Prefetch": storage.local().is_some_and(|local| local.has_cache()),
+                "Restore": storage.objects().restore_client().is_some(),
+            },
         });
+        if let (Value::Object(status), Value::Object(figures)) = (&mut status, self.figures.to_json()) {
+            status.extend(figures);
+        }
+        if let Some(calls) = &self.figures.key_calls {
+            status["Encryption"]["KeyServiceCalls"] = calls.to_json();
+        }
         let host = &self.mover.host;
         status["Census"] = match host.reports.as_ref().map(|reports| reports.census(&CENSUSES, &host.place)) {
             Some(Ok(census)) => json!(census),
             Some(Err(error)) => json!({"Error": error.to_string()}),
             None => Value::Null,
         };
-        if let Some(counts) = &self.stow {
+        if let Some(counts) = &self.figures.stow {
             status["StowRs"] = counts.to_json();
         }
         if let Some(files) = storage.files() {

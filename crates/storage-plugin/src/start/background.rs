@@ -1,5 +1,5 @@
 //! Work that no callback of Orthanc waits for: deletions, uploads of pending attachments, scheduled
-//! verifications.
+//! verifications, samples for the history.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use orthanc_ffi::InitializeError;
 
 use crate::catalog::Catalog;
 use crate::context::Context;
+use crate::operations::figures::Figures;
+use crate::operations::history::History;
 use crate::orphans::{Database, keep_marker};
 use crate::runtime::Runtime;
 use crate::verifying::Scheduler;
@@ -58,6 +60,11 @@ impl Background {
             background.scheduler = Some(thread.map_err(failed)?);
         }
         Ok(background)
+    }
+
+    /// Adds samples to the history.
+    pub(crate) fn sample(&self, figures: Figures, history: Arc<History>) {
+        run_until_stopped(&self.runtime, move || figures.clone().sample(Arc::clone(&history)));
     }
 
     /// Keeps the marker of Orthanc's database in the bucket, so that jobs of Orthancs with other databases notice it.

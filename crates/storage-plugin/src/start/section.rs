@@ -1,11 +1,14 @@
 //! The plugin's section of Orthanc's configuration.
 
+use std::sync::Arc;
+
 use orthanc_ffi::InitializeError;
 use serde_json::{Map, Value};
 
 use crate::config::{
     CommonOptions, ConfigError, KeyServices, NetworkOptions, OpenKeyService, Section, is_comment, resembles,
 };
+use crate::operations::key_calls::KeyServiceCalls;
 use crate::provider::{Provider, ProviderContext};
 
 /// The options that name the bucket, of all clouds.
@@ -34,7 +37,7 @@ pub(crate) fn section<P: Provider>(
     Ok(section)
 }
 
-/// Reads the options that all clouds share.
+/// Reads the options that all clouds share. `calls` counts the requests to key services.
 ///
 /// # Errors
 ///
@@ -43,11 +46,12 @@ pub(crate) fn common<'a, P: Provider>(
     section: &mut Section<'a>,
     configuration: &'a Map<String, Value>,
     context: &ProviderContext<'_>,
+    calls: &Arc<KeyServiceCalls>,
 ) -> Result<CommonOptions, InitializeError> {
     let name = section.name().to_owned();
     let mut open = |service: &mut Section<'_>| {
         let mut own = Section::find(configuration, &name)?.unwrap_or_else(|| Section::root(configuration));
-        P::key_service(service, &mut own, context)
+        Ok(calls.counting(P::key_service(service, &mut own, context)?))
     };
     CommonOptions::read(section, configuration, &mut key_services::<P>(&mut open))
 }
