@@ -65,7 +65,9 @@ async function request(path, what, options = {}) {
   init.headers = { Accept: "application/json", ...authorization(), ...options.headers };
   let response;
   try {
-    response = await fetch(ROOT + path, init);
+    // With the origin, because a relative address inherits the user and the password of `https://user:password@host/`,
+    // which fetch refuses.
+    response = await fetch(location.origin + ROOT + path, init);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     reached(false);
