@@ -18,8 +18,13 @@ function has(feature) {
 
 /// The actions of a study: a button each, with a sentence.
 function studyActions(current) {
-  const action = (name, text, sentence, run) => el("div", {},
-    button(text, { "data-action": name, "data-key": name }, (event) => act(event.currentTarget, current.said, () => run(current))),
+  // `question` asks the user, and returns fields of the request, or null to do nothing.
+  const action = (name, text, sentence, run, question = () => ({})) => el("div", {},
+    button(text, { "data-action": name, "data-key": name }, async (event) => {
+      const pressed = event.currentTarget;
+      const fields = await question();
+      if (fields) await act(pressed, current.said, () => run(fields));
+    }),
     el("p", {}, sentence));
   return [
     has("Prefetch") && action("prefetch", "Prefetch", "Copies the study from the bucket to the cache, so that it opens without a download.",
@@ -29,11 +34,12 @@ function studyActions(current) {
     action("verify", "Verify", "Checks that each file is stored with the right size and checksum. Changes nothing.",
       () => begin(current, "object-storage/verify", { Depth: "checksum" }, "verify the study")),
     has("Restore") && action("restore", "Restore…", "Makes files readable that are in an archive tier. The provider charges for it.",
-      () => restore(current)),
+      (fields) => begin(current, "object-storage/restore", fields, "restore the study"), askToRestore),
   ];
 }
 
-async function restore(current) {
+/// Asks how to restore a study. Returns the fields of the request, or null.
+async function askToRestore() {
   const tiers = TIERS[status.Provider];
   const days = { name: "Days", label: "Keep the readable copies for how many days", min: 1, max: 3650, value: 7 };
   const answer = await ask({
@@ -43,9 +49,7 @@ async function restore(current) {
     agree: "Restore the study",
     fields: [{ name: "Tier", label: "How fast", options: tiers, value: "Standard" }, ...(status.Provider === "AwsS3Storage" ? [days] : [])],
   });
-  if (!answer) return;
-  const body = { Tier: answer.Tier, ...(answer.Days ? { Days: Number(answer.Days) } : {}) };
-  await begin(current, "object-storage/restore", body, "restore the study");
+  return answer && { Tier: answer.Tier, ...(answer.Days ? { Days: Number(answer.Days) } : {}) };
 }
 
 /// Starts a job for a study, and shows it until it ends.

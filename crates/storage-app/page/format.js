@@ -63,13 +63,11 @@ function ago(text, never = "never") {
 /// A DICOM date, 20260102 → "2026-01-02"; others stay as they are.
 const dicomDate = (text) => (/^\d{8}$/.test(text ?? "") ? text.replace(/(....)(..)(..)/, "$1-$2-$3") : text ?? "");
 
-/// A name of a person: DOE^JANE → "DOE, JANE". Its other spellings follow: "YAMADA, TARO (山田, 太郎)".
+/// A name of a person: DOE^JANE → "DOE, JANE". Its other spellings follow an equals sign, as in DICOM.
 function personName(text) {
   const groups = (text ?? "").split("=").map((group) => {
     const [family, ...given] = group.split("^").map((part) => part.trim());
     return [family, given.filter(Boolean).join(" ")].filter(Boolean).join(", ");
   });
-  const [first, ...others] = groups.filter(Boolean);
-  if (first === undefined) return "";
-  return others.length > 0 ? `${first} (${others.join("; ")})` : first;
+  return groups.filter(Boolean).join("=");
 }

@@ -57,20 +57,20 @@ function chartsOfPast() {
 function showCharts() {
   const place = byId("charts");
   const { times, step } = past;
+  byId("period").parentElement.hidden = times.length < 2;
   if (times.length < 2) {
     fill(place, note("The charts begin two minutes after the start of Orthanc, and go back 24 hours.", { "data-testid": "charts-empty" }));
     return;
   }
   const to = times.at(-1);
   const from = Math.max(to - period * 60, times[0] - step);
-  if (!place.querySelector(".charts")) fill(place, el("div", { class: "charts" }));
-  const grid = place.firstElementChild;
-  for (const chart of chartsOfPast()) {
-    let figure = grid.querySelector(`[data-chart="${chart.id}"]`);
-    if (!figure) {
-      figure = el("figure", { class: "chart", "data-chart": chart.id });
-      grid.append(figure);
-    }
+  const charts = chartsOfPast();
+  // All of them before the first is drawn, since their number decides their width.
+  if (!place.querySelector(".charts")) {
+    fill(place, el("div", { class: "charts" }, charts.map(({ id }) => el("figure", { class: "chart", "data-chart": id }))));
+  }
+  for (const chart of charts) {
+    const figure = place.querySelector(`[data-chart="${chart.id}"]`);
     const known = chart.series.some((one) => one.values.some((value) => value !== null));
     const empty = !known || (chart.id !== "cache" && isZero(chart.series)) ? chart.none : null;
     showChart(figure, { ...chart, times, from, to, step, empty });

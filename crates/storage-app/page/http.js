@@ -14,23 +14,30 @@ function stored(action) {
   }
 }
 
-let openedWith = stored(() => sessionStorage.getItem(KEPT_TOKEN));
+/// The parameters of an address that have a token, each with the header of the same name, as in Orthanc Explorer 2.
+const TOKENS = ["token", "auth-token", "authorization"];
 
-/// Keeps the token that the page was opened with for this tab.
-function keepToken(token) {
-  openedWith = token;
-  stored(() => sessionStorage.setItem(KEPT_TOKEN, token));
+/// The header that the page was opened with: `[name, token]`, or null.
+let openedWith = stored(() => JSON.parse(sessionStorage.getItem(KEPT_TOKEN)));
+
+/// Keeps the token that the page was opened with, for this tab.
+function keepToken(name, token) {
+  openedWith = [name, token];
+  stored(() => sessionStorage.setItem(KEPT_TOKEN, JSON.stringify(openedWith)));
 }
 
-/// The headers that identify the user where Orthanc has the authorization plugin. Without a token the browser's own
+/// The headers that identify the user where Orthanc has the authorization plugin. Without a token, the browser's own
 /// authentication is used.
 function authorization() {
-  // Orthanc Explorer 2 keeps the token of Keycloak there, and renews it.
-  const token = openedWith ?? stored(() => localStorage.getItem("vue-token"));
-  if (!token || token === "null" || token === "undefined") return {};
-  const headers = { token };
-  // A header Authorization would replace the user's name and password, so only where the address had a JWT.
-  if (openedWith && /^[\w-]+\.[\w-]+\.[\w-]*$/.test(token)) headers.Authorization = `Bearer ${token}`;
+  if (!openedWith) {
+    // Orthanc Explorer 2 keeps the token of Keycloak there, and renews it.
+    const token = stored(() => localStorage.getItem("vue-token"));
+    return !token || token === "null" || token === "undefined" ? {} : { token };
+  }
+  const [name, token] = openedWith;
+  const headers = { [name]: token };
+  // It replaces the user's name and password, so only where the address had a JWT.
+  if (name === "token" && /^[\w-]+\.[\w-]+\.[\w-]*$/.test(token)) headers.Authorization = `Bearer ${token}`;
   return headers;
 }
 
@@ -73,8 +80,7 @@ async function request(path, what, options = {}) {
     reached(false);
     throw new RequestError(0, `Cannot reach Orthanc to ${what}.`);
   }
-  // A proxy whose Orthanc is stopped.
-  reached(response.status !== 502 && response.status !== 504 ? true : isOurs(response));
+  reached(!isOfProxy(response));
   if (!response.ok) throw new RequestError(response.status, await refusal(response, what));
   try {
     return await response.json();
@@ -83,8 +89,10 @@ async function request(path, what, options = {}) {
   }
 }
 
-/// Whether a 502 or 504 is of the plugin, which answers with a line of text, and not of a proxy.
-const isOurs = (response) => !/html/.test(response.headers.get("Content-Type") ?? "");
+/// Whether the answer is of a proxy that cannot reach Orthanc. The plugin's answers of these statuses are lines of text.
+function isOfProxy(response) {
+  return [502, 503, 504].includes(response.status) && /html/.test(response.headers.get("Content-Type") ?? "");
+}
 
 /// Reads something.
 const get = (path, what, options) => request(path, what, options);

@@ -6,7 +6,7 @@ const PARENTS = { study: "studies", report: "reports" };
 
 /// Reads `#study=ID`.
 function readAddress() {
-  const [name, id = ""] = location.hash.slice(1).split("=").map(decodeURIComponent);
+  const [[name, id] = ["overview", ""]] = new URLSearchParams(location.hash.slice(1));
   const level = ["patient", "study", "series"].includes(name) ? name : null;
   if (level) return { name: "study", level, id };
   return { name: VIEWS.includes(name) ? name : "overview", id };
@@ -29,18 +29,25 @@ function route(isFirst = false) {
   Poll.wake();
 }
 
-/// Takes the token and the study out of the address that another page has opened.
+/// Takes the token and the resource out of the address that another page has opened, so that neither is shown or kept in
+/// the browser's history.
 function takeQuery() {
   const query = new URLSearchParams(location.search);
-  const inHash = /(?:^#|&)token=([^&]*)/.exec(location.hash);
-  const token = query.get("token") ?? (inHash ? decodeURIComponent(inHash[1]) : null);
-  if (token) keepToken(token);
-  let hash = inHash ? location.hash.replace(/(^#|&)token=[^&]*&?/, "$1") : location.hash;
-  for (const level of ["patient", "study", "series"]) {
-    if (query.get(level)) hash = `#${level}=${encodeURIComponent(query.get(level))}`;
+  const hash = new URLSearchParams(location.hash.slice(1));
+  for (const name of TOKENS) {
+    const token = query.get(name) || hash.get(name);
+    if (token) keepToken(name, token);
+    hash.delete(name);
   }
-  if (hash === "#") hash = "";
-  history.replaceState(null, "", `${ROOT}object-storage/app/${hash}`);
+  for (const level of ["patient", "study", "series"]) {
+    if (query.get(level)) {
+      for (const key of [...hash.keys()]) hash.delete(key);
+      hash.set(level, query.get(level));
+    }
+  }
+  // `#jobs` is a parameter without a value.
+  const rest = hash.toString().replace(/=$/, "");
+  history.replaceState(null, "", `${ROOT}object-storage/app/${rest ? `#${rest}` : ""}`);
 }
 
 takeQuery();

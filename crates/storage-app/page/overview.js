@@ -20,7 +20,7 @@ const fact = (id, label, value, detail, extra = null) => el("div", { "data-testi
 function showState() {
   const problems = status.Problems ?? [];
   const state = status.State ?? (problems.length > 0 ? "warning" : "ok");
-  const words = { ok: "Everything works", warning: "Needs attention", error: "Does not work" };
+  const words = { ok: "Everything works", warning: "Needs attention", error: "Needs action now" };
   const kind = words[state] ? state : "unknown";
   const pill = byId("state");
   pill.hidden = false;
@@ -131,7 +131,13 @@ const statusPoll = new Poll(6, () => true, async () => {
     status = await get("object-storage/status", "read the state of the storage");
     showStatus();
   } catch (error) {
-    if (status === null) fill(byId("facts"), note(error.message, { "data-testid": "facts-error" }));
+    // What was shown is from before, which the banner says, unless Orthanc refuses the user now.
+    if (error.status !== 0 && isReached) status = null;
+    if (status === null) {
+      byId("state").hidden = true;
+      fill(byId("problems"));
+      fill(byId("facts"), note(error.message, { "data-testid": "facts-error" }));
+    }
     throw error;
   }
 });

@@ -17,6 +17,8 @@ function reached(yes) {
     banner.replaceChildren();
     Poll.wake();
   } else {
+    fill(byId("state"), sign("unknown", "No answer"));
+    byId("state").className = "pill";
     fill(banner, el("div", {}, icon("error"), el("span", {},
       "Cannot reach Orthanc. It may be stopped, or the network may be down. Trying again; what you see is from before.")));
   }
@@ -53,7 +55,8 @@ class Poll {
     try {
       await this.run();
     } catch (error) {
-      console.warn(error.message);
+      // The view has shown what Orthanc has refused. Anything else is a fault of the page.
+      if (!(error instanceof RequestError)) console.error(error);
     } finally {
       this.running = null;
       if (document.visibilityState === "visible" && this.isWanted()) {

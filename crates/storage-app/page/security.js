@@ -56,13 +56,14 @@ function showAudit(answer) {
       table(title, ["Severity", "Option", "Value", "What to do"], rows.map(auditRow), { class: "audit" }),
     ];
   });
-  fill(byId("audit"), el("p", {}, summary), groups);
+  fill(byId("audit-said"), summary);
+  fill(byId("audit"), groups);
 }
 
 byId("run-audit").addEventListener("click", async (event) => {
   const pressed = event.currentTarget;
-  fill(byId("audit"), note("Checking… The plugin also asks the bucket, which can take some seconds.", { class: "loading" }));
-  const answer = await act(pressed, byId("audit"), () => get("object-storage/audit", "run the audit"));
+  say(byId("audit-said"), "Checking… The plugin also asks the bucket, which can take some seconds.");
+  const answer = await act(pressed, byId("audit-said"), () => get("object-storage/audit", "run the audit"));
   if (!answer) return;
   say(pressed, "Run the audit again");
   showAudit(answer);
@@ -70,7 +71,7 @@ byId("run-audit").addEventListener("click", async (event) => {
 
 openers.security = () => {
   if (status) showCensus();
-  if (!byId("audit").firstChild) {
-    fill(byId("audit"), note("Compares the running configuration with the guide for securing Orthanc. Nothing is changed."));
+  if (!byId("audit-said").firstChild) {
+    say(byId("audit-said"), "Compares the running configuration with the guide for securing Orthanc. Changes nothing.");
   }
 };

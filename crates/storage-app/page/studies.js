@@ -35,7 +35,8 @@ const findPage = (query, since) => post("tools/find", {
 async function startSearch(next, none) {
   const current = { next, none, studies: [], isComplete: false };
   search = current;
-  fill(byId("results"), note("Searching…", { class: "loading" }));
+  fill(byId("results"));
+  say(byId("found"), "Searching…");
   await continueSearch(current);
 }
 
@@ -47,7 +48,7 @@ async function continueSearch(current) {
     current.isComplete = page.length < PAGE;
     showResults(current);
   } catch (error) {
-    if (search === current) fill(byId("results"), sign("error", error.message));
+    if (search === current) fill(byId("found"), sign("error", error.message));
   }
 }
 
@@ -71,13 +72,14 @@ function studyRow(study) {
 function showResults(current) {
   const { studies, isComplete } = current;
   if (studies.length === 0) {
-    fill(byId("results"), note(current.none, { "data-testid": "no-results" }));
+    fill(byId("results"));
+    say(byId("found"), current.none);
     return;
   }
   const shown = isComplete ? plural(studies.length, "study", "studies") : `The first ${plural(studies.length, "study", "studies")}`;
   const columns = ["Patient", "Born", "Date", "Study", "Accession number", { text: "Series", number: true }];
+  say(byId("found"), `${shown}. Open one to see where its images are.`);
   fill(byId("results"),
-    el("p", { class: "muted", "data-testid": "result-count" }, `${shown}. Open one to see where its images are.`),
     table("Studies that were found", columns, studies.map(studyRow)),
     !isComplete && el("p", { class: "more" }, button(`Show ${PAGE} more`, { "data-testid": "more-studies", "data-key": "more-studies" }, (event) => {
       event.currentTarget.disabled = true;
@@ -97,7 +99,8 @@ byId("search").addEventListener("submit", (event) => {
 /// Shows the studies of one patient, or the study if there is only one.
 async function showPatient(id) {
   location.hash = "#studies";
-  fill(byId("results"), note("Searching…", { class: "loading" }));
+  fill(byId("results"));
+  say(byId("found"), "Searching…");
   try {
     const patient = await get(`patients/${encodeURIComponent(id)}`, "open this patient");
     if (patient.Studies.length === 1) {
@@ -109,7 +112,7 @@ async function showPatient(id) {
       (study) => get(`studies/${encodeURIComponent(study)}`, "open a study of this patient"));
     await startSearch(next, "This patient has no study.");
   } catch (error) {
-    fill(byId("results"), sign("error", error.message));
+    fill(byId("found"), sign("error", error.message));
   }
 }
 

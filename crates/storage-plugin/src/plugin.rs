@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::jobs::{Alarm, Courtesy, Form, Host, Reports, Scope, resume};
 use crate::moving::stored_form::Unchanged;
 use crate::moving::{Mover, Task, resume_move};
-use crate::operations::Routes;
+use crate::operations::{Routes, app};
 use crate::operations::figures::Figures;
 use crate::operations::history::History;
 use crate::operations::key_calls::KeyServiceCalls;
@@ -98,6 +98,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let deletion_delay = common.state.deletion_delay;
         let schedule = common.verification;
         let check_write = common.check_write;
+        let has_page = common.has_page;
         let bucket = Bucket::new(connection.bucket);
         let state = state_directory(&bucket, &common, orthanc)?;
         let stow = common.stow.clone();
@@ -190,6 +191,9 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             history,
         };
         routes.register(orthanc)?;
+        if has_page {
+            app::register(orthanc)?;
+        }
         register_metrics(orthanc, figures)?;
         let clear = KnownClear::default();
         let direct_stores = DirectStores::default();

@@ -25,6 +25,8 @@ pub(crate) struct CommonOptions {
     pub(crate) verify_checksums: bool,
     /// `CheckWrite`.
     pub(crate) check_write: bool,
+    /// `EnablePage`.
+    pub(crate) has_page: bool,
     /// `HybridMode`; `None` if only the bucket is used.
     pub(crate) hybrid: Option<HybridOptions>,
     /// `StateDirectory` and `DeletionDelay`.
@@ -63,6 +65,7 @@ impl CommonOptions {
         let legacy_unknown_files = section.flag("EnableLegacyUnknownFiles", false)?;
         let verify_checksums = section.flag("VerifyChecksums", true)?;
         let check_write = section.flag("CheckWrite", true)?;
+        let has_page = section.flag("EnablePage", true)?;
         let hybrid = HybridOptions::read(section, configuration)?;
         let state = StateOptions::read(section, configuration)?;
         let verification = verification::read(section)?;
@@ -80,6 +83,7 @@ impl CommonOptions {
             legacy_unknown_files,
             verify_checksums,
             check_write,
+            has_page,
             hybrid,
             state,
             verification,

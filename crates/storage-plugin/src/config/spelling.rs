@@ -90,6 +90,7 @@ mod tests {
             "EnableHttpLogs",
             "EnableLegacyBackslashNames",
             "EnableLegacyUnknownFiles",
+            "EnablePage",
             "EnableStorage",
             "EncryptionEnabled",
             "Endpoint",

@@ -6,7 +6,7 @@ use storage_app::{EXPLORER, PATH, Page};
 use super::only_get;
 
 /// Registers the page, and the links to it in Orthanc Explorer.
-pub(super) fn register(orthanc: &Orthanc) -> Result<(), OrthancError> {
+pub(crate) fn register(orthanc: &Orthanc) -> Result<(), OrthancError> {
     // Orthanc matches paths without the slash at their end. The page finds Orthanc in either case.
     orthanc.register_rest("/object-storage/app", |request| {
         only_get(request)?;

@@ -1,6 +1,6 @@
 //! The routes: `/move-storage` and those below `/object-storage/`.
 
-mod app;
+pub(crate) mod app;
 pub(crate) mod figures;
 mod flush;
 pub(crate) mod history;
@@ -96,7 +96,6 @@ impl Routes {
             only_get(request)?;
             reports::page(&host, request)
         })?;
-        app::register(orthanc)?;
         orthanc.register_rest("/object-storage/locations/([^/]*)", move |request| {
             only_get(request)?;
             locations::answer(routes.context(), request)

@@ -41,6 +41,7 @@ fn options<C: Cloud>() -> Vec<(&'static str, OptionKind)> {
         ("EnableLegacyUnknownFiles", OptionKind::Flag),
         ("VerifyChecksums", OptionKind::Flag),
         ("CheckWrite", OptionKind::Flag),
+        ("EnablePage", OptionKind::Flag),
         ("MigrationFromFileSystemEnabled", OptionKind::Flag),
         (C::HTTP_LOG_OPTION, OptionKind::Flag),
         ("StorageStructure", OptionKind::Choice(&["flat", "legacy"])),
@@ -265,7 +266,7 @@ fn every_option_is_known<C: Cloud>() -> Result<()> {
     let (_server, cloud) = C::with_every_secret()?;
     let common = json!({
         "RootPath": "root", "StorageStructure": "legacy", "EnableLegacyUnknownFiles": true, "VerifyChecksums": false,
-        "CheckWrite": true, "HybridMode": "Disabled", "StorageEncryption": {}, "ConnectionTimeout": 30, "RequestTimeout": 1200,
+        "CheckWrite": true, "EnablePage": true, "HybridMode": "Disabled", "StorageEncryption": {}, "ConnectionTimeout": 30, "RequestTimeout": 1200,
         "MaxConnections": 25, "ConnectTimeout": 30, "MaxRetries": 10, "TransferPoolSize": 10,
         "TransferBufferSize": 5, C::HTTP_LOG_OPTION: false,
     });
