@@ -52,8 +52,10 @@ function linePath(times, values, gap, x, y) {
 function thinned(chart, width) {
   const size = Math.ceil((3 * chart.times.length) / width);
   if (size <= 1) return chart;
-  const groups = (list, combine) => Array.from({ length: Math.ceil(list.length / size) }, (_, index) =>
-    combine(list.slice(index * size, (index + 1) * size)));
+  const groups = (list, combine) =>
+    Array.from({ length: Math.ceil(list.length / size) }, (_, index) =>
+      combine(list.slice(index * size, (index + 1) * size)),
+    );
   const mean = (values) => values.reduce((total, value) => total + value, 0) / values.length;
   const combine = (values) => {
     const known = values.filter((value) => value !== null);
@@ -66,11 +68,14 @@ function thinned(chart, width) {
 
 /// The area between a line and the axis.
 function areaPath(path, axis) {
-  const parts = path.split("M").filter(Boolean).map((part) => {
-    const start = part.split(" ")[0];
-    const end = part.includes("L") ? part.slice(part.lastIndexOf("L") + 1).split(" ")[0] : start;
-    return `M${part}L${end} ${axis}L${start} ${axis}Z`;
-  });
+  const parts = path
+    .split("M")
+    .filter(Boolean)
+    .map((part) => {
+      const start = part.split(" ")[0];
+      const end = part.includes("L") ? part.slice(part.lastIndexOf("L") + 1).split(" ")[0] : start;
+      return `M${part}L${end} ${axis}L${start} ${axis}Z`;
+    });
   return parts.join("");
 }
 
@@ -80,24 +85,32 @@ function plot(whole, width) {
   const { times, series, from, to, step } = chart;
   const { height, left, right, top, bottom } = PLOT;
   const values = series.flatMap((one) => one.values).filter((value) => value !== null);
-  const rows = chart.highest !== undefined
-    ? [0, 1, 2, 3, 4].map((quarter) => (chart.highest * quarter) / 4)
-    : marks(Math.max(...values, 0), chart.isCounted);
+  const rows =
+    chart.highest !== undefined
+      ? [0, 1, 2, 3, 4].map((quarter) => (chart.highest * quarter) / 4)
+      : marks(Math.max(...values, 0), chart.isCounted);
   const highest = rows.at(-1);
   const x = (time) => left + ((time - from) / (to - from)) * (width - left - right);
   const y = (value) => height - bottom - (value / highest) * (height - top - bottom);
-  const drawing = svg("svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": summary(whole) });
+  const drawing = svg("svg", {
+    class: "plot",
+    viewBox: `0 0 ${width} ${height}`,
+    role: "img",
+    "aria-label": summary(whole),
+  });
   for (const value of rows) {
     drawing.append(
       svg("line", { class: value === 0 ? "axis" : "grid", x1: left, x2: width - right, y1: y(value), y2: y(value) }),
-      svg("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, chart.format(value)));
+      svg("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, chart.format(value)),
+    );
   }
   for (const time of timeMarks(from, to)) {
     const label = clock.format(new Date(time * 1000));
     if (x(time) < left + 8 || x(time) > width - 16) continue;
     drawing.append(
       svg("line", { class: "axis", x1: x(time), x2: x(time), y1: height - bottom, y2: height - bottom + 4 }),
-      svg("text", { x: x(time), y: height - 6, "text-anchor": "middle" }, label));
+      svg("text", { x: x(time), y: height - 6, "text-anchor": "middle" }, label),
+    );
   }
   series.forEach((one, index) => {
     const path = linePath(times, one.values, step * 1.5, x, y);
@@ -128,22 +141,42 @@ function valueTable(chart) {
   const rows = [];
   for (let start = 0; start < times.length; start += size) {
     const end = Math.min(start + size, times.length);
-    rows.push([clock.format(new Date(times[end - 1] * 1000)), ...series.map((one) => {
-      const known = one.values.slice(start, end).filter((value) => value !== null);
-      if (known.length === 0) return "–";
-      return chart.format(known.reduce((sum, value) => sum + value, 0) / known.length);
-    })]);
+    rows.push([
+      clock.format(new Date(times[end - 1] * 1000)),
+      ...series.map((one) => {
+        const known = one.values.slice(start, end).filter((value) => value !== null);
+        if (known.length === 0) return "–";
+        return chart.format(known.reduce((sum, value) => sum + value, 0) / known.length);
+      }),
+    ]);
   }
-  return table(`${chart.title}, ${chart.unit}`, ["Until", ...series.map((one) => ({ text: one.name, number: true }))], rows);
+  return table(
+    `${chart.title}, ${chart.unit}`,
+    ["Until", ...series.map((one) => ({ text: one.name, number: true }))],
+    rows,
+  );
 }
 
 /// The names of the lines, if there are several.
 function legend(series) {
   if (series.length < 2) return null;
-  return el("ul", { class: "legend", "aria-hidden": "true" }, series.map((one, index) => el("li", {},
-    svg("svg", { class: "plot", viewBox: "0 0 18 10" },
-      index === 0 && svg("path", { class: "area", d: "M0 2H18V10H0Z" }),
-      svg("path", { class: `line-${index + 1}`, d: index === 0 ? "M0 2H18" : "M0 5H18" })), one.name)));
+  return el(
+    "ul",
+    { class: "legend", "aria-hidden": "true" },
+    series.map((one, index) =>
+      el(
+        "li",
+        {},
+        svg(
+          "svg",
+          { class: "plot", viewBox: "0 0 18 10" },
+          index === 0 && svg("path", { class: "area", d: "M0 2H18V10H0Z" }),
+          svg("path", { class: `line-${index + 1}`, d: index === 0 ? "M0 2H18" : "M0 5H18" }),
+        ),
+        one.name,
+      ),
+    ),
+  );
 }
 
 /// Shows a chart in a figure, which keeps its table open. A chart with `empty` is that sentence.
@@ -155,9 +188,14 @@ function showChart(figure, chart) {
     return;
   }
   const values = el("div", {});
-  const more = el("details", {
-    on: { toggle: () => more.open && fill(values, valueTable(chart)) },
-  }, el("summary", { "data-key": `table-${chart.id}` }, "Show as a table"), values);
+  const more = el(
+    "details",
+    {
+      on: { toggle: () => more.open && fill(values, valueTable(chart)) },
+    },
+    el("summary", { "data-key": `table-${chart.id}` }, "Show as a table"),
+    values,
+  );
   more.open = isOpen;
   const width = Math.max(264, Math.round(figure.clientWidth || 360));
   fill(figure, heading, el("p", { class: "latest" }, chart.unit), plot(chart, width), legend(chart.series), more);

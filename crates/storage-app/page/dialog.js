@@ -8,9 +8,20 @@ function ask({ title, text, agree, fields = [] }) {
   say(byId("dialog-ok"), agree);
   const inputs = fields.map((field) => {
     const input = field.options
-      ? el("select", { name: field.name }, field.options.map(([value, shown]) =>
-        el("option", { value, selected: value === field.value }, shown)))
-      : el("input", { name: field.name, type: "number", min: field.min, max: field.max, step: 1, value: field.value, required: true });
+      ? el(
+          "select",
+          { name: field.name },
+          field.options.map(([value, shown]) => el("option", { value, selected: value === field.value }, shown)),
+        )
+      : el("input", {
+          name: field.name,
+          type: "number",
+          min: field.min,
+          max: field.max,
+          step: 1,
+          value: field.value,
+          required: true,
+        });
     input.setAttribute("data-testid", `dialog-${field.name}`);
     return el("label", {}, field.label, input);
   });
@@ -20,9 +31,13 @@ function ask({ title, text, agree, fields = [] }) {
   dialog.showModal();
   byId("dialog-cancel").focus();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => {
-      const values = Object.fromEntries(new FormData(byId("dialog-form")));
-      resolve(dialog.returnValue === "ok" ? values : null);
-    }, { once: true });
+    dialog.addEventListener(
+      "close",
+      () => {
+        const values = Object.fromEntries(new FormData(byId("dialog-form")));
+        resolve(dialog.returnValue === "ok" ? values : null);
+      },
+      { once: true },
+    );
   });
 }

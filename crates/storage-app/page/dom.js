@@ -77,17 +77,34 @@ const sign = (kind, ...text) => el("span", { class: `sign ${kind}` }, icon(kind)
 function table(caption, columns, rows, attributes = {}) {
   const titles = columns.map((column) => (typeof column === "string" ? { text: column } : column));
   // With roles, since browsers drop those of tables whose parts become blocks.
-  const head = titles.map((title) => el("th", { scope: "col", role: "columnheader", class: title.number && "number" }, title.text));
+  const head = titles.map((title) =>
+    el("th", { scope: "col", role: "columnheader", class: title.number && "number" }, title.text),
+  );
   const body = rows.map((row) => {
     const cells = row.cells ?? row;
-    return el("tr", { role: "row", ...row.attributes }, cells.map((cell, index) => {
-      const title = titles[index];
-      // One child, since a card has two columns: the title and this.
-      return el("td", { role: "cell", "data-label": title.text, class: title.number && "number" }, el("div", {}, cell));
-    }));
+    return el(
+      "tr",
+      { role: "row", ...row.attributes },
+      cells.map((cell, index) => {
+        const title = titles[index];
+        // One child, since a card has two columns: the title and this.
+        return el(
+          "td",
+          { role: "cell", "data-label": title.text, class: title.number && "number" },
+          el("div", {}, cell),
+        );
+      }),
+    );
   });
-  return el("div", { class: "scroll" }, el("table", { role: "table", ...attributes },
-    el("caption", { class: "hidden" }, caption),
-    el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, head)),
-    el("tbody", { role: "rowgroup" }, body)));
+  return el(
+    "div",
+    { class: "scroll" },
+    el(
+      "table",
+      { role: "table", ...attributes },
+      el("caption", { class: "hidden" }, caption),
+      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, head)),
+      el("tbody", { role: "rowgroup" }, body),
+    ),
+  );
 }

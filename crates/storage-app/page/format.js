@@ -28,7 +28,11 @@ function bytes(number) {
 function duration(seconds) {
   const value = Math.max(0, seconds ?? 0);
   if (value < 1) return "less than a second";
-  for (const [size, name, until] of [[1, "second", 90], [60, "minute", 5400], [3600, "hour", 129600]]) {
+  for (const [size, name, until] of [
+    [1, "second", 90],
+    [60, "minute", 5400],
+    [3600, "hour", 129600],
+  ]) {
     if (value < until) return plural(Math.round(value / size), name);
   }
   return plural(Math.round(value / 86400), "day");
@@ -39,6 +43,14 @@ const milliseconds = (value) => (value < 1000 ? `${short(value)} ms` : `${short(
 
 /// 0.961 → "96 %".
 const percent = (share) => `${share > 0 && share < 0.1 ? precise.format(100 * share) : whole.format(100 * share)} %`;
+
+/// A message of the server as a sentence. A name at its beginning, with a capital or a sign in it, stays as it is.
+function sentence(text) {
+  const trimmed = (text ?? "").trim();
+  const [first = ""] = trimmed.split(" ");
+  const begun = /^[a-z]+[,:;]?$/.test(first) ? trimmed[0].toUpperCase() + trimmed.slice(1) : trimmed;
+  return begun === "" || /[.!?]$/.test(begun) ? begun : `${begun}.`;
+}
 
 const dateTime = new Intl.DateTimeFormat("sv", { dateStyle: "short", timeStyle: "short" });
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
@@ -61,7 +73,7 @@ function ago(text, never = "never") {
 }
 
 /// A DICOM date, 20260102 → "2026-01-02"; others stay as they are.
-const dicomDate = (text) => (/^\d{8}$/.test(text ?? "") ? text.replace(/(....)(..)(..)/, "$1-$2-$3") : text ?? "");
+const dicomDate = (text) => (/^\d{8}$/.test(text ?? "") ? text.replace(/(....)(..)(..)/, "$1-$2-$3") : (text ?? ""));
 
 /// A name of a person: DOE^JANE → "DOE, JANE". Its other spellings follow an equals sign, as in DICOM.
 function personName(text) {

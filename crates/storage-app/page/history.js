@@ -4,9 +4,18 @@
 const past = { since: null, step: 60, times: [], columns: {} };
 /// The columns that the charts use.
 const COLUMNS = [
-  "Create.Requests", "Create.Failures", "Create.Bytes", "Create.MeanMilliseconds",
-  "Read.Requests", "Read.Failures", "Read.Bytes", "Read.MeanMilliseconds", "Remove.Failures",
-  "Pending.Files", "Cache.Hits", "Cache.Misses",
+  "Create.Requests",
+  "Create.Failures",
+  "Create.Bytes",
+  "Create.MeanMilliseconds",
+  "Read.Requests",
+  "Read.Failures",
+  "Read.Bytes",
+  "Read.MeanMilliseconds",
+  "Remove.Failures",
+  "Pending.Files",
+  "Cache.Hits",
+  "Cache.Misses",
 ];
 
 let period = 360;
@@ -35,22 +44,81 @@ const isZero = (series) => series.every((one) => one.values.every((value) => !va
 
 function chartsOfPast() {
   const { columns, step } = past;
-  const requests = [{ name: "Stores", values: perMinute("Create.Requests") }, { name: "Reads", values: perMinute("Read.Requests") }];
-  const failures = [{ name: "Failures", values: sum(["Create.Failures", "Read.Failures", "Remove.Failures"].map(perMinute)) }];
+  const requests = [
+    { name: "Stores", values: perMinute("Create.Requests") },
+    { name: "Reads", values: perMinute("Read.Requests") },
+  ];
+  const failures = [
+    { name: "Failures", values: sum(["Create.Failures", "Read.Failures", "Remove.Failures"].map(perMinute)) },
+  ];
   const speed = (name) => columns[name].map((value) => value / step);
-  const data = [{ name: "Stored", values: speed("Create.Bytes") }, { name: "Read", values: speed("Read.Bytes") }];
-  const latency = [{ name: "Stores", values: columns["Create.MeanMilliseconds"] }, { name: "Reads", values: columns["Read.MeanMilliseconds"] }];
+  const data = [
+    { name: "Stored", values: speed("Create.Bytes") },
+    { name: "Read", values: speed("Read.Bytes") },
+  ];
+  const latency = [
+    { name: "Stores", values: columns["Create.MeanMilliseconds"] },
+    { name: "Reads", values: columns["Read.MeanMilliseconds"] },
+  ];
   const pending = [{ name: "Files", values: columns["Pending.Files"] }];
   const asked = sum([columns["Cache.Hits"], columns["Cache.Misses"]]);
   const hits = [{ name: "Hits", values: asked.map((all, index) => (all ? columns["Cache.Hits"][index] / all : null)) }];
   const number = (value) => short(value);
   return [
-    { id: "requests", title: "Stores and reads", unit: "requests per minute", series: requests, format: number, isCounted: true, none: "No file has been stored or read in this period." },
-    { id: "data", title: "Data", unit: "bytes per second", series: data, format: bytes, none: "No data has been stored or read in this period." },
-    { id: "latency", title: "Time of a request", unit: "mean of each minute", series: latency, format: milliseconds, none: "There was no request in this period." },
-    { id: "failures", title: "Failures", unit: "failed requests per minute", series: failures, format: number, isCounted: true, isPeak: true, none: "No request has failed in this period." },
-    { id: "backlog", title: "Waiting for upload", unit: "files", series: pending, format: number, isCounted: true, isPeak: true, none: "No file had to wait for its upload at the end of a minute." },
-    { id: "cache", title: "Reads from the cache", unit: "share of all reads that the cache was asked for", series: hits, format: percent, highest: 1, none: "The cache was not asked for a file in this period." },
+    {
+      id: "requests",
+      title: "Stores and reads",
+      unit: "requests per minute",
+      series: requests,
+      format: number,
+      isCounted: true,
+      none: "No file has been stored or read in this period.",
+    },
+    {
+      id: "data",
+      title: "Data",
+      unit: "bytes per second",
+      series: data,
+      format: bytes,
+      none: "No data has been stored or read in this period.",
+    },
+    {
+      id: "latency",
+      title: "Time of a request",
+      unit: "mean of each minute",
+      series: latency,
+      format: milliseconds,
+      none: "There was no request in this period.",
+    },
+    {
+      id: "failures",
+      title: "Failures",
+      unit: "failed requests per minute",
+      series: failures,
+      format: number,
+      isCounted: true,
+      isPeak: true,
+      none: "No request has failed in this period.",
+    },
+    {
+      id: "backlog",
+      title: "Waiting for upload",
+      unit: "files",
+      series: pending,
+      format: number,
+      isCounted: true,
+      isPeak: true,
+      none: "No file had to wait for its upload at the end of a minute.",
+    },
+    {
+      id: "cache",
+      title: "Reads from the cache",
+      unit: "share of all reads that the cache was asked for",
+      series: hits,
+      format: percent,
+      highest: 1,
+      none: "The cache was not asked for a file in this period.",
+    },
   ];
 }
 
@@ -59,7 +127,12 @@ function showCharts() {
   const { times, step } = past;
   byId("period").parentElement.hidden = times.length < 2;
   if (times.length < 2) {
-    fill(place, note("The charts begin two minutes after the start of Orthanc, and go back 24 hours.", { "data-testid": "charts-empty" }));
+    fill(
+      place,
+      note("The charts begin two minutes after the start of Orthanc, and go back 24 hours.", {
+        "data-testid": "charts-empty",
+      }),
+    );
     return;
   }
   const to = times.at(-1);
@@ -67,7 +140,14 @@ function showCharts() {
   const charts = chartsOfPast();
   // All of them before the first is drawn, since their number decides their width.
   if (!place.querySelector(".charts")) {
-    fill(place, el("div", { class: "charts" }, charts.map(({ id }) => el("figure", { class: "chart", "data-chart": id }))));
+    fill(
+      place,
+      el(
+        "div",
+        { class: "charts" },
+        charts.map(({ id }) => el("figure", { class: "chart", "data-chart": id })),
+      ),
+    );
   }
   for (const chart of charts) {
     const figure = place.querySelector(`[data-chart="${chart.id}"]`);
@@ -77,16 +157,20 @@ function showCharts() {
   }
 }
 
-const historyPoll = new Poll(30, () => view === "overview", async () => {
-  const since = past.times.at(-1) ?? 0;
-  try {
-    remember(await get(`object-storage/history?minutes=${period}&since=${since}`, "read the history"));
-    showCharts();
-  } catch (error) {
-    if (past.times.length === 0) fill(byId("charts"), note(error.message, { "data-testid": "charts-error" }));
-    throw error;
-  }
-});
+const historyPoll = new Poll(
+  30,
+  () => view === "overview",
+  async () => {
+    const since = past.times.at(-1) ?? 0;
+    try {
+      remember(await get(`object-storage/history?minutes=${period}&since=${since}`, "read the history"));
+      showCharts();
+    } catch (error) {
+      if (past.times.length === 0) fill(byId("charts"), note(error.message, { "data-testid": "charts-error" }));
+      throw error;
+    }
+  },
+);
 
 byId("period").addEventListener("change", () => {
   period = Number(byId("period").value);
@@ -97,9 +181,11 @@ byId("period").addEventListener("change", () => {
 });
 
 let drawnWidth = 0;
-addEventListener("resize", () => requestAnimationFrame(() => {
-  const width = byId("charts").clientWidth;
-  if (width === drawnWidth || view !== "overview" || past.times.length < 2) return;
-  drawnWidth = width;
-  showCharts();
-}));
+addEventListener("resize", () =>
+  requestAnimationFrame(() => {
+    const width = byId("charts").clientWidth;
+    if (width === drawnWidth || view !== "overview" || past.times.length < 2) return;
+    drawnWidth = width;
+    showCharts();
+  }),
+);

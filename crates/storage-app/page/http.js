@@ -63,7 +63,7 @@ async function refusal(response, what) {
     if (/^\s*</.test(text)) detail = "";
   }
   const reason = detail.trim().slice(0, 500);
-  return reason ? `Orthanc cannot ${what}: ${reason}` : `Orthanc cannot ${what} (status ${response.status}).`;
+  return reason ? sentence(`Orthanc cannot ${what}: ${reason}`) : `Orthanc cannot ${what} (status ${response.status}).`;
 }
 
 /// Sends a request, and returns the JSON of its answer. `what` completes the sentence "Orthanc cannot …".
@@ -100,6 +100,9 @@ const get = (path, what, options) => request(path, what, options);
 /// Sends JSON. Orthanc refuses other bodies of web pages, so that no other site can send one for the user.
 function post(path, body, what, options = {}) {
   return request(path, what, {
-    ...options, method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" },
+    ...options,
+    method: "POST",
+    body: JSON.stringify(body),
+    headers: { "Content-Type": "application/json" },
   });
 }

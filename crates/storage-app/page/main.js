@@ -1,6 +1,16 @@
 // Which view is shown, and the start of the page.
 
-const VIEWS = ["overview", "studies", "study", "jobs", "reports", "report", "security"];
+/// The views with their titles in the browser's history, where no name of a patient belongs.
+const TITLES = {
+  overview: "Overview",
+  studies: "Studies",
+  study: "Study",
+  jobs: "Jobs",
+  reports: "Reports",
+  report: "Report",
+  security: "Security",
+};
+const VIEWS = Object.keys(TITLES);
 /// The entries of the navigation that views without an entry of their own belong to.
 const PARENTS = { study: "studies", report: "reports" };
 
@@ -23,7 +33,7 @@ function route(isFirst = false) {
     else link.removeAttribute("aria-current");
   }
   if (openers[view]) openers[view](address);
-  document.title = `${byId(`title-${view}`).textContent} – Object storage`;
+  document.title = `${TITLES[view]} – Object storage`;
   // So that screen readers and the keyboard continue with the new view.
   if (!isFirst) byId(`title-${view}`).focus({ preventScroll: true });
   Poll.wake();

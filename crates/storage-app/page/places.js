@@ -73,15 +73,26 @@ async function locate(series, places, limit) {
 function placeList(places) {
   const total = [...places.places.values()].reduce((all, number) => all + number, 0);
   if (total === 0) return note("This series has no file.");
-  const items = Object.entries(PLACES).filter(([place]) => places.places.has(place)).map(([place, [name, words, sentence]]) => {
-    const number = places.places.get(place);
-    const text = number === total ? words : `${words}: ${plural(number, "file")}`;
-    return el("li", { "data-testid": "place", "data-place": place },
-      el("span", { class: `sign ${name}` }, icon(name, name), el("span", {}, text)), el("div", { class: "sub" }, sentence));
-  });
-  return el("ul", { class: "places" }, items,
-    places.hint && el("li", { class: "sub" }, places.hint),
-    places.readableUntil && el("li", { class: "sub" }, `The restored copies can be read until ${when(places.readableUntil)}.`));
+  const items = Object.entries(PLACES)
+    .filter(([place]) => places.places.has(place))
+    .map(([place, [name, words, sentence]]) => {
+      const number = places.places.get(place);
+      const text = number === total ? words : `${words}: ${plural(number, "file")}`;
+      return el(
+        "li",
+        { "data-testid": "place", "data-place": place },
+        el("span", { class: `sign ${name}` }, icon(name, name), el("span", {}, text)),
+        el("div", { class: "sub" }, sentence),
+      );
+    });
+  return el(
+    "ul",
+    { class: "places" },
+    items,
+    places.hint && el("li", { class: "sub" }, sentence(places.hint)),
+    places.readableUntil &&
+      el("li", { class: "sub" }, `The restored copies can be read until ${when(places.readableUntil)}.`),
+  );
 }
 
 /// The forms of a series.

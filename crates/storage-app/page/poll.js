@@ -19,8 +19,19 @@ function reached(yes) {
   } else {
     fill(byId("state"), sign("unknown", "No answer"));
     byId("state").className = "pill";
-    fill(banner, el("div", {}, icon("error"), el("span", {},
-      "Cannot reach Orthanc. It may be stopped, or the network may be down. Trying again; what you see is from before.")));
+    fill(
+      banner,
+      el(
+        "div",
+        {},
+        icon("error"),
+        el(
+          "span",
+          {},
+          "Cannot reach Orthanc. It may be stopped, or the network may be down. Trying again; what you see is from before.",
+        ),
+      ),
+    );
   }
 }
 

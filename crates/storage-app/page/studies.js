@@ -12,7 +12,11 @@ function enteredQuery() {
   const query = {};
   // Words in any part of the name: "jane doe" finds DOE^JANE only in this order.
   const name = value("search-name");
-  if (name) query.PatientName = `*${name.split(/[\s,^*]+/).filter(Boolean).join("*")}*`;
+  if (name)
+    query.PatientName = `*${name
+      .split(/[\s,^*]+/)
+      .filter(Boolean)
+      .join("*")}*`;
   const started = (text) => (/[*?]/.test(text) ? text : `${text}*`);
   const patient = value("search-patient-id");
   if (patient) query.PatientID = started(patient);
@@ -24,12 +28,21 @@ function enteredQuery() {
 }
 
 /// Asks Orthanc for the next page of a search.
-const findPage = (query, since) => post("tools/find", {
-  Level: "Study", Query: query, Limit: PAGE, Since: since, Expand: true,
-  RequestedTags: ["ModalitiesInStudy", "NumberOfStudyRelatedInstances"],
-  // The newest first, from Orthanc 1.12.5 on; earlier ones ignore it.
-  OrderBy: [{ Type: "DicomTag", Key: "StudyDate", Direction: "DESC" }],
-}, "search for studies");
+const findPage = (query, since) =>
+  post(
+    "tools/find",
+    {
+      Level: "Study",
+      Query: query,
+      Limit: PAGE,
+      Since: since,
+      Expand: true,
+      RequestedTags: ["ModalitiesInStudy", "NumberOfStudyRelatedInstances"],
+      // The newest first, from Orthanc 1.12.5 on; earlier ones ignore it.
+      OrderBy: [{ Type: "DicomTag", Key: "StudyDate", Direction: "DESC" }],
+    },
+    "search for studies",
+  );
 
 /// Begins a search. `next` gets the number of studies that are shown, and returns the next ones.
 async function startSearch(next, none) {
@@ -59,12 +72,22 @@ function studyRow(study) {
   return {
     attributes: { "data-study": study.ID },
     cells: [
-      [el("a", { href: `#study=${study.ID}`, "data-key": study.ID }, name), el("div", { class: "sub" }, patient.PatientID ?? "")],
+      [
+        el("a", { href: `#study=${study.ID}`, "data-key": study.ID }, name),
+        el("div", { class: "sub" }, patient.PatientID ?? ""),
+      ],
       dicomDate(patient.PatientBirthDate),
       dicomDate(tags.StudyDate),
-      [el("span", {}, tags.StudyDescription || "–"), el("div", { class: "sub" }, (requested.ModalitiesInStudy ?? "").replaceAll("\\", ", "))],
+      [
+        el("span", {}, tags.StudyDescription || "–"),
+        el("div", { class: "sub" }, (requested.ModalitiesInStudy ?? "").replaceAll("\\", ", ")),
+      ],
       tags.AccessionNumber ?? "",
-      [count(study.Series?.length), requested.NumberOfStudyRelatedInstances && el("div", { class: "sub" }, plural(Number(requested.NumberOfStudyRelatedInstances), "image"))],
+      [
+        count(study.Series?.length),
+        requested.NumberOfStudyRelatedInstances &&
+          el("div", { class: "sub" }, plural(Number(requested.NumberOfStudyRelatedInstances), "image")),
+      ],
     ],
   };
 }
@@ -76,29 +99,39 @@ function showResults(current) {
     say(byId("found"), current.none);
     return;
   }
-  const shown = isComplete ? plural(studies.length, "study", "studies") : `The first ${plural(studies.length, "study", "studies")}`;
+  const shown = isComplete
+    ? plural(studies.length, "study", "studies")
+    : `The first ${plural(studies.length, "study", "studies")}`;
   const columns = ["Patient", "Born", "Date", "Study", "Accession number", { text: "Series", number: true }];
   say(byId("found"), `${shown}. Open one to see where its images are.`);
-  fill(byId("results"),
+  fill(
+    byId("results"),
     table("Studies that were found", columns, studies.map(studyRow)),
-    !isComplete && el("p", { class: "more" }, button(`Show ${PAGE} more`, { "data-testid": "more-studies", "data-key": "more-studies" }, (event) => {
-      event.currentTarget.disabled = true;
-      continueSearch(current);
-    })));
+    !isComplete &&
+      el(
+        "p",
+        { class: "more" },
+        button(`Show ${PAGE} more`, { "data-testid": "more-studies", "data-key": "more-studies" }, (event) => {
+          event.currentTarget.disabled = true;
+          continueSearch(current);
+        }),
+      ),
+  );
 }
 
 byId("search").addEventListener("submit", (event) => {
   event.preventDefault();
   const query = enteredQuery();
-  const none = Object.keys(query).length === 0
-    ? "Orthanc has no study yet."
-    : "No study was found. Enter less: the beginning of a number, or a part of the name.";
+  const none =
+    Object.keys(query).length === 0
+      ? "Orthanc has no study yet."
+      : "No study was found. Enter less: the beginning of a number, or a part of the name.";
   startSearch((since) => findPage(query, since), none);
 });
 
 /// Shows the studies of one patient, or the study if there is only one.
 async function showPatient(id) {
-  location.hash = "#studies";
+  location.replace("#studies");
   fill(byId("results"));
   say(byId("found"), "Searching…");
   try {
@@ -108,8 +141,10 @@ async function showPatient(id) {
       return;
     }
     byId("search-patient-id").value = patient.MainDicomTags.PatientID ?? "";
-    const next = (since) => inTurn(patient.Studies.slice(since, since + PAGE),
-      (study) => get(`studies/${encodeURIComponent(study)}`, "open a study of this patient"));
+    const next = (since) =>
+      inTurn(patient.Studies.slice(since, since + PAGE), (study) =>
+        get(`studies/${encodeURIComponent(study)}`, "open a study of this patient"),
+      );
     await startSearch(next, "This patient has no study.");
   } catch (error) {
     fill(byId("found"), sign("error", error.message));

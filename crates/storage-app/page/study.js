@@ -36,13 +36,18 @@ async function openStudy({ level, id }) {
 function showStudy(current) {
   const { MainDicomTags: tags, PatientMainDicomTags: patient = {} } = current.study;
   say(byId("title-study"), personName(patient.PatientName) || "Study without a name");
-  document.title = "Study – Object storage";
   const facts = [
-    ["Patient ID", patient.PatientID], ["Born", dicomDate(patient.PatientBirthDate)], ["Study date", dicomDate(tags.StudyDate)],
-    ["Study", tags.StudyDescription], ["Accession number", tags.AccessionNumber],
+    ["Patient ID", patient.PatientID],
+    ["Born", dicomDate(patient.PatientBirthDate)],
+    ["Study date", dicomDate(tags.StudyDate)],
+    ["Study", tags.StudyDescription],
+    ["Accession number", tags.AccessionNumber],
   ];
-  current.head = el("dl", { class: "facts plain" }, facts.map(([label, value]) =>
-    el("div", {}, el("dt", {}, label), el("dd", { class: "value" }, value || "–"))));
+  current.head = el(
+    "dl",
+    { class: "facts plain" },
+    facts.map(([label, value]) => el("div", {}, el("dt", {}, label), el("dd", { class: "value" }, value || "–"))),
+  );
   current.actions = el("div", { class: "actions", "data-testid": "actions" }, studyActions(current));
   current.list = el("ul", { class: "activities", "data-testid": "activities", "aria-live": "polite" });
   current.said = el("p", { role: "status", "data-testid": "study-said" });
@@ -58,7 +63,13 @@ async function loadSeries(current) {
   if (opened !== current) return;
   const numberOf = (series) => Number(series.MainDicomTags.SeriesNumber ?? Infinity);
   read.sort((a, b) => numberOf(a) - numberOf(b));
-  const added = read.map((series) => ({ series, places: null, error: null, where: el("div", {}), form: el("div", {}) }));
+  const added = read.map((series) => ({
+    series,
+    places: null,
+    error: null,
+    where: el("div", {}),
+    form: el("div", {}),
+  }));
   current.series.push(...added);
   showSeries(current);
   // Two series at once: the plugin asks the bucket for 16 files of each.
@@ -94,11 +105,19 @@ function showPlaces(current, one) {
   }
   const isPartial = !places.isComplete && places.instances.size < number;
   const checked = isPartial && [
-    el("div", { class: "sub", "data-testid": "checked" }, `${count(places.instances.size)} of ${plural(number, "image")} checked.`),
-    button("Check the rest", { class: "link", "data-testid": "check-rest", "data-key": `rest-${series.ID}` }, (event) => {
-      event.currentTarget.disabled = true;
-      lookForRest(current, one);
-    }),
+    el(
+      "div",
+      { class: "sub", "data-testid": "checked" },
+      `${count(places.instances.size)} of ${plural(number, "image")} checked.`,
+    ),
+    button(
+      "Check the rest",
+      { class: "link", "data-testid": "check-rest", "data-key": `rest-${series.ID}` },
+      (event) => {
+        event.currentTarget.disabled = true;
+        lookForRest(current, one);
+      },
+    ),
   ];
   fill(one.where, placeList(places), checked, error && [sign("error", error), again()]);
   fill(one.form, formList(places));
@@ -112,27 +131,57 @@ function showSeries(current) {
     return {
       attributes: { "data-testid": "series", "data-series": one.series.ID },
       cells: [
-        [el("span", {}, tags.SeriesDescription || tags.ProtocolName || `Series ${tags.SeriesNumber ?? "without a number"}`),
-          el("div", { class: "sub" }, [tags.Modality, tags.SeriesNumber && `number ${tags.SeriesNumber}`].filter(Boolean).join(", "))],
-        count(one.series.Instances?.length), one.where, one.form,
+        [
+          el(
+            "span",
+            {},
+            tags.SeriesDescription || tags.ProtocolName || `Series ${tags.SeriesNumber ?? "without a number"}`,
+          ),
+          el(
+            "div",
+            { class: "sub" },
+            [tags.Modality, tags.SeriesNumber && `number ${tags.SeriesNumber}`].filter(Boolean).join(", "),
+          ),
+        ],
+        count(one.series.Instances?.length),
+        one.where,
+        one.form,
       ],
     };
   });
   const rest = ids.length - current.series.length;
-  fill(current.table, el("h3", {}, plural(ids.length, "series", "series")),
-    table("Series of the study", ["Series", { text: "Images", number: true }, "Where", "Form"], rows, { class: "series" }),
-    rest > 0 && el("p", { class: "more" }, button(`Show ${Math.min(rest, SERIES_PAGE)} more of ${count(rest)} series`, { "data-testid": "more-series" }, (event) => {
-      event.currentTarget.disabled = true;
-      loadSeries(current).catch((error) => fill(current.said, sign("error", error.message)));
-    })));
+  fill(
+    current.table,
+    el("h3", {}, plural(ids.length, "series", "series")),
+    table("Series of the study", ["Series", { text: "Images", number: true }, "Where", "Form"], rows, {
+      class: "series",
+    }),
+    rest > 0 &&
+      el(
+        "p",
+        { class: "more" },
+        button(
+          `Show ${Math.min(rest, SERIES_PAGE)} more of ${count(rest)} series`,
+          { "data-testid": "more-series" },
+          (event) => {
+            event.currentTarget.disabled = true;
+            loadSeries(current).catch((error) => fill(current.said, sign("error", error.message)));
+          },
+        ),
+      ),
+  );
 }
 
 /// Looks again where the series are, after a job has moved them.
 async function lookAgain(current) {
-  await inTurn(current.series, (one) => {
-    one.places = null;
-    return opened === current && look(current, one, FIRST_FILES);
-  }, 2);
+  await inTurn(
+    current.series,
+    (one) => {
+      one.places = null;
+      return opened === current && look(current, one, FIRST_FILES);
+    },
+    2,
+  );
 }
 
 openers.study = openStudy;

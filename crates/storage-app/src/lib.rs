@@ -19,7 +19,10 @@ pub const PATH: &str = "/object-storage/app/";
 pub const EXPLORER: &str = include_str!("../page/explorer.js");
 
 const DOCUMENT: &str = include_str!("../page/index.html");
-const STYLE: &str = include_str!("../page/style.css");
+
+/// The style sheets: a later one has precedence.
+const STYLES: [&str; 3] =
+    [include_str!("../page/base.css"), include_str!("../page/parts.css"), include_str!("../page/media.css")];
 
 /// The scripts, which share one scope: what a script uses while it is loaded must come before it.
 const SCRIPTS: [&str; 16] = [
@@ -74,13 +77,14 @@ impl Page {
     }
 
     fn assemble() -> Self {
+        let style = STYLES.concat();
         let script = SCRIPTS.concat();
-        let document = DOCUMENT.replace("/*STYLE*/", STYLE).replace("/*SCRIPT*/", &script);
+        let document = DOCUMENT.replace("/*STYLE*/", &style).replace("/*SCRIPT*/", &script);
         let policy = format!(
             "default-src 'none'; script-src '{}'; style-src '{}'; connect-src 'self'; img-src data:; base-uri 'none'; \
              form-action 'none'; frame-ancestors 'self'; require-trusted-types-for 'script'; trusted-types 'none'",
             source_hash(&script),
-            source_hash(STYLE),
+            source_hash(&style),
         );
         let mut etag = String::from("\"");
         for byte in &digest(&SHA256, document.as_bytes()).as_ref()[..12] {

@@ -34,12 +34,9 @@ fn expect_json_of_web_pages<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Res
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    Err(RestFailure::Status {
-        status: 415,
-        message: "a request of a web page must have the Content-Type application/json, so that no other web site can \
-                  send it for the user"
-            .to_owned(),
-    })
+    let message = "a request of a web page must have the Content-Type application/json, so that no other web site can \
+                   send it for the user";
+    Err(RestFailure::Status { status: 415, message: message.to_owned() })
 }
 
 #[cfg(test)]
@@ -53,6 +50,19 @@ mod tests {
             Err(RestFailure::Status { status: 415, .. }) => false,
             Err(other) => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn refusal() {
+        let form = |name: &str| (name == "origin").then_some("https://example.com");
+        let RestFailure::Status { status, message } = expect_json_of_web_pages(form).unwrap_err() else {
+            panic!("not a status");
+        };
+        insta::with_settings!({
+            snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/messages"),
+            prepend_module_to_snapshot => false,
+            omit_expression => true,
+        }, { insta::assert_snapshot!("web-pages", format!("form of another web site\n    {status} {message}")) });
     }
 
     #[test]

@@ -8,5 +8,6 @@ mod reencrypting;
 mod restoring;
 pub(crate) mod support;
 mod verifying;
+mod web;
 
-modules![interruptions, orphans, reencrypting, restoring, verifying];
+modules![interruptions, orphans, reencrypting, restoring, verifying, web];
