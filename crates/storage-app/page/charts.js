@@ -48,19 +48,18 @@ function linePath(times, values, gap, x, y) {
   return path;
 }
 
-/// The chart with at most one value for three pixels: the mean of those in between, or the highest.
-function thinned(chart, width) {
-  const size = Math.ceil((3 * chart.times.length) / width);
+/// The chart with the mean of each `size` values, or with the highest of them.
+function grouped(chart, size) {
   if (size <= 1) return chart;
   const groups = (list, combine) =>
     Array.from({ length: Math.ceil(list.length / size) }, (_, index) =>
       combine(list.slice(index * size, (index + 1) * size)),
     );
-  const mean = (values) => values.reduce((total, value) => total + value, 0) / values.length;
   const combine = (values) => {
     const known = values.filter((value) => value !== null);
     if (known.length === 0) return null;
-    return chart.isPeak ? Math.max(...known) : mean(known);
+    if (chart.isPeak) return Math.max(...known);
+    return known.reduce((total, value) => total + value, 0) / known.length;
   };
   const series = chart.series.map((one) => ({ ...one, values: groups(one.values, combine) }));
   return { ...chart, series, times: groups(chart.times, (times) => times.at(-1)), step: chart.step * size };
@@ -81,7 +80,8 @@ function areaPath(path, axis) {
 
 /// Draws a chart that `width` pixels are for.
 function plot(whole, width) {
-  const chart = thinned(whole, width - PLOT.left);
+  // At most one value for three pixels.
+  const chart = grouped(whole, Math.ceil((3 * whole.times.length) / (width - PLOT.left)));
   const { times, series, from, to, step } = chart;
   const { height, left, right, top, bottom } = PLOT;
   const values = series.flatMap((one) => one.values).filter((value) => value !== null);
@@ -134,27 +134,15 @@ function summary(chart) {
   return `${chart.title}, ${chart.unit}. ${lines.join(" ")}`;
 }
 
-/// The values in a dozen steps: the mean of each, or the last one.
-function valueTable(chart) {
-  const { times, series } = chart;
-  const size = Math.max(1, Math.ceil(times.length / TABLE_ROWS));
-  const rows = [];
-  for (let start = 0; start < times.length; start += size) {
-    const end = Math.min(start + size, times.length);
-    rows.push([
-      clock.format(new Date(times[end - 1] * 1000)),
-      ...series.map((one) => {
-        const known = one.values.slice(start, end).filter((value) => value !== null);
-        if (known.length === 0) return "–";
-        return chart.format(known.reduce((sum, value) => sum + value, 0) / known.length);
-      }),
-    ]);
-  }
-  return table(
-    `${chart.title}, ${chart.unit}`,
-    ["Until", ...series.map((one) => ({ text: one.name, number: true }))],
-    rows,
-  );
+/// The values in a dozen steps.
+function valueTable(whole) {
+  const { title, unit, times, series, format } = grouped(whole, Math.ceil(whole.times.length / TABLE_ROWS));
+  const rows = times.map((time, index) => [
+    clock.format(new Date(time * 1000)),
+    ...series.map(({ values }) => (values[index] === null ? "–" : format(values[index]))),
+  ]);
+  const names = series.map(({ name }) => ({ text: name, number: true }));
+  return table(`${title}, ${unit}`, ["Until", ...names], rows);
 }
 
 /// The names of the lines, if there are several.

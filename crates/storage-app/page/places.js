@@ -98,5 +98,6 @@ function placeList(places) {
 /// The forms of a series.
 function formList(places) {
   const forms = [...places.forms];
+  if (forms.length === 0) return "–";
   return forms.map(([form, number]) => el("div", {}, forms.length === 1 ? form : `${form}: ${plural(number, "file")}`));
 }
