@@ -77,6 +77,14 @@ pub fn for_plugin(plugin: &str) -> Result<()> {
     install_from_npm("azurite")
 }
 
+/// Installs what is missing for the pictures of the page.
+///
+/// # Errors
+/// As [`for_plugin`].
+pub fn for_screenshots() -> Result<()> {
+    require(ORTHANC.iter().chain(&BROWSER))
+}
+
 /// Installs what is missing for the tests, except the [newest Orthanc](newest_orthanc).
 ///
 /// # Errors

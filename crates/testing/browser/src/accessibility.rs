@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -62,9 +62,12 @@ impl Browser {
 }
 
 fn axe() -> Result<String> {
+    let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../target");
     let program = env::current_exe()?;
-    let folders = program.ancestors().map(|folder| folder.join(FOLDER));
-    let installed: Option<PathBuf> = folders.map(|folder| folder.join(SCRIPT)).find(|file| file.is_file());
-    let file = installed.context("axe-core is not installed; run `cargo xtask install`")?;
+    let folders = target.iter().map(PathBuf::as_path).chain(program.ancestors()).chain([workspace.as_path()]);
+    let mut files = folders.map(|folder| folder.join(FOLDER).join(SCRIPT));
+    let file =
+        files.find(|file| file.is_file()).context("axe-core is not installed; run `cargo xtask install`")?;
     fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))
 }

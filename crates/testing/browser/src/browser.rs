@@ -65,6 +65,12 @@ impl Browser {
         self.driver.post("execute/sync", &body).with_context(|| format!("running {script}"))
     }
 
+    /// Runs a script in each page that is opened from now on, before the page's own.
+    pub fn run_first(&self, script: &str) -> Result<()> {
+        self.driver.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({"source": script}))?;
+        Ok(())
+    }
+
     /// Waits until `script` returns a value that JavaScript takes for true, and returns it. `event` is for the error.
     pub fn wait_for(&self, event: &str, script: &str) -> Result<Value> {
         let deadline = Instant::now() + WAIT_LIMIT;

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use browser::Browser;
 use real_orthanc::Builder;
 use serde_json::{Value, json};
 
@@ -97,21 +98,33 @@ fn page_works_behind_a_prefix_with_users<C: Cloud>() -> Result<()> {
     let jobs = fixture.rest().get_json("/jobs")?;
     ensure!(jobs == json!([]), "another site has started a job: {jobs}");
 
-    // A user who may read, and one who may open the page and nothing else.
-    page.browser.set_headers(&login("reader", "secret"))?;
-    page.browser.open(&format!("{}{APP}", nginx.root))?;
-    page.wait_for_overview()?;
+    users_see_what_they_may(&nginx.root)
+}
+
+fn users_see_what_they_may(root: &str) -> Result<()> {
+    // A browser that knows no password.
+    let browser = Browser::start()?;
+    browser.set_headers(&login("reader", "secret"))?;
+    let page = Page::open_in(browser, root)?;
     page.go("jobs")?;
     page.browser.click(&id("verify-all"))?;
     page.browser.click(&id("dialog-ok"))?;
     page.browser.wait_for_text(&id("jobs-said"), "your account may not start a verification")?;
     // Somebody changes the password.
-    page.browser.set_headers(&login("reader", "wrong"))?;
     page.go("overview")?;
-    page.browser.wait_for_text(&id("view-overview"), "log in")?;
+    page.browser.set_headers(&login("reader", "wrong"))?;
+    page.wait_for_news(&id("view-overview"), "log in again")?;
+    page.browser.set_headers(&login("reader", "secret"))?;
+    page.wait_for_news(&id("backlog"), "waiting for upload")?;
+    // Who may open the page and nothing else.
     page.browser.set_headers(&login("nobody", "secret"))?;
-    page.browser.open(&format!("{}{APP}", nginx.root))?;
+    page.show("")?;
     page.browser.wait_for_text(&id("view-overview"), "your account may not")?;
+    page.go("jobs")?;
+    page.browser.wait_for_text(&id("jobs"), "your account may not")?;
+    page.go("studies")?;
+    page.browser.click(&id("search-button"))?;
+    page.browser.wait_for_text(&id("view-studies"), "your account may not")?;
     Ok(())
 }
 

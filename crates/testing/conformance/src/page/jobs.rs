@@ -17,7 +17,10 @@ tests! {
 /// Waits until the page shows this number of jobs in this state.
 fn wait_for_jobs(page: &Page, state: &str, count: usize) -> Result<()> {
     let selector = format!("[data-type='VerifyStorage'][data-state='{state}']");
-    let script = format!("return document.querySelectorAll(\"{selector}\").length === {count}");
+    let script = format!(
+        "document.dispatchEvent(new Event('visibilitychange'));
+         return document.querySelectorAll(\"{selector}\").length === {count}"
+    );
     page.browser.wait_for(&format!("{count} jobs in the state {state}"), &script)?;
     Ok(())
 }
@@ -68,9 +71,9 @@ fn verification_is_paused_and_cancelled<C: Cloud>() -> Result<()> {
     page.browser.click(&format!("{} [data-state='Success'] a", id("reports")))?;
     page.browser.wait_for_text(&id("report"), "nothing was found")?;
     page.go("security")?;
-    page.browser.wait_for_text(&id("census"), "not encrypted")?;
+    page.wait_for_news(&id("census"), "not encrypted")?;
     page.go("overview")?;
-    page.browser.wait_for_text(&id("verification"), "no problem")?;
+    page.wait_for_news(&id("verification"), "no problem")?;
     page.expect_quiet()?;
     Ok(())
 }

@@ -3,9 +3,10 @@
 mod access;
 mod accessible;
 mod jobs;
+mod many;
 mod outages;
 mod state;
 mod studies;
 mod support;
 
-modules![access, accessible, jobs, outages, state, studies];
+modules![access, accessible, jobs, many, outages, state, studies];

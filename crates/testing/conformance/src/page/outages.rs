@@ -36,8 +36,8 @@ fn unreachable_bucket_is_shown<C: Cloud>() -> Result<()> {
     page.browser.wait_for_text(&id("problems"), "bucket")?;
     page.expect_quiet()?;
     fixture.bucket.start_again()?;
-    page.browser.wait_for_text(&id("backlog"), "nothing")?;
-    page.browser.wait_for_text(&id("problems"), "without problems")?;
+    page.wait_for_news(&id("backlog"), "nothing")?;
+    page.wait_for_news(&id("problems"), "without problems")?;
     page.expect_quiet()?;
     Ok(())
 }

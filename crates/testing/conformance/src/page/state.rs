@@ -28,9 +28,9 @@ fn overview_shows_the_backlog<C: Cloud>() -> Result<()> {
     ensure!(backlog.contains("kB"), "{backlog}");
     ensure!(page.browser.text(&id("identity"))?.contains(C::BUCKET), "the bucket is not named");
     upload(&fixture, 2, 1)?;
-    page.browser.wait_for_text(&id("backlog"), "4 files")?;
+    page.wait_for_news(&id("backlog"), "4 files")?;
     fixture.rest().post("/object-storage/flush", b"")?.ok()?;
-    page.browser.wait_for_text(&id("backlog"), "nothing")?;
+    page.wait_for_news(&id("backlog"), "nothing")?;
     page.expect_quiet()?;
     explorer_opens_the_page(&page, &fixture, &sent)
 }

@@ -53,7 +53,8 @@ fn study_is_found_moved_and_verified<C: Cloud>() -> Result<()> {
     page.browser.click(&id("search-name"))?;
     page.browser.type_text("müller jörg")?;
     page.browser.enter()?;
-    let found = page.browser.wait_for_text(&id("results"), "1 study")?;
+    page.browser.wait_for_text(&id("result-count"), "1 study")?;
+    let found = page.browser.text(&id("results"))?;
     ensure!(found.contains("Müller, Jörg Maria") && found.contains("P-7"), "{found}");
     page.browser.click(&format!("{} a", id("results")))?;
     wait_for_place(&page, "pending")?;
@@ -116,7 +117,8 @@ fn names_are_text<C: Cloud>() -> Result<()> {
     page.browser.click(&id("search-name"))?;
     page.browser.type_text("<img src=x onerror=hacked()>")?;
     page.browser.enter()?;
-    let found = page.browser.wait_for_text(&id("results"), "1 study")?;
+    page.browser.wait_for_text(&id("result-count"), "1 study")?;
+    let found = page.browser.text(&id("results"))?;
     ensure!(
         found.contains("<img src=x onerror=hacked()>, \"'&amp;</td>") && found.contains("<b>1</b>"),
         "{found}"

@@ -8,6 +8,7 @@ use browser::{Browser, Events};
 use real_orthanc::dicom::Labels;
 use real_orthanc::rest::Uploaded;
 use real_orthanc::{Process, free_port};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::Cloud;
@@ -40,7 +41,11 @@ impl Page {
 
     /// Starts a browser and opens the page of the Orthanc whose root has this URL.
     pub(crate) fn open_at(root: &str) -> Result<Self> {
-        let browser = Browser::start()?;
+        Self::open_in(Browser::start()?, root)
+    }
+
+    /// Opens the page in a browser that is running.
+    pub(crate) fn open_in(browser: Browser, root: &str) -> Result<Self> {
         // Chromium shows a page of its own at first.
         browser.events()?;
         let page = Self { browser, root: root.to_owned() };
@@ -58,6 +63,21 @@ impl Page {
     pub(crate) fn wait_for_overview(&self) -> Result<()> {
         self.browser.wait_for_text(&id("backlog"), "waiting for upload")?;
         Ok(())
+    }
+
+    /// Waits for a text that the page shows when it asks Orthanc again, without waiting for the next time: the page also asks
+    /// when the user returns to it.
+    pub(crate) fn wait_for_news(&self, selector: &str, text: &str) -> Result<String> {
+        let script = format!(
+            "const found = document.querySelector({})?.innerText ?? '';
+             const isThere = found.toLowerCase().includes({}.toLowerCase());
+             if (!isThere) document.dispatchEvent(new Event('visibilitychange'));
+             return isThere && found;",
+            json!(selector),
+            json!(text)
+        );
+        let found = self.browser.wait_for(&format!("{text:?} in {selector}"), &script)?;
+        Ok(found.as_str().unwrap_or_default().to_owned())
     }
 
     /// Clicks on an entry of the navigation and waits until its view is shown.
@@ -122,8 +142,6 @@ impl Nginx {
     pub(crate) fn start(orthanc: u16, other_page: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = folder.path();
-        // The workers are not root.
-        std::os::unix::fs::chown(path, None, None)?;
         fs::write(path.join("index.html"), other_page)?;
         let (port, other) = (free_port()?, free_port()?);
         fs::write(path.join("nginx.conf"), configuration(path, orthanc, port, other))?;
