@@ -21,7 +21,8 @@ function marks(highest, isCounted) {
 
 /// Round times between two moments in seconds, at most six.
 function timeMarks(from, to) {
-  const step = [600, 900, 1800, 3600, 7200, 14400, 21600].find((size) => (to - from) / size <= 6) ?? 28800;
+  const step =
+    [60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600].find((size) => (to - from) / size <= 6) ?? 28800;
   const zone = new Date(to * 1000).getTimezoneOffset() * 60;
   const times = [];
   for (let time = Math.ceil((from - zone) / step) * step + zone; time <= to; time += step) times.push(time);

@@ -136,7 +136,7 @@ function showCharts() {
     return;
   }
   const to = times.at(-1);
-  const from = Math.max(to - period * 60, times[0] - step);
+  const from = Math.max(to - period * 60, times[0]);
   const charts = chartsOfPast();
   // All of them before the first is drawn, since their number decides their width.
   if (!place.querySelector(".charts")) {
