@@ -29,11 +29,16 @@ fn wait_for_place(page: &Page, place: &str) -> Result<()> {
 
 /// Clicks on an action of the study that is shown, and waits until its job is done. Returns what the page says of it.
 fn act(page: &Page, action: &str) -> Result<String> {
+    let all = format!("{} > li", id("activities"));
+    let earlier = page.browser.run(&format!("return document.querySelectorAll(\"{all}\").length"))?;
     page.browser.click(&format!("[data-action='{action}']"))?;
-    let newest = format!("{} > li:first-child", id("activities"));
+    let newest = format!("{all}:first-child");
     page.browser.wait_for(
         &format!("the end of the job {action}"),
-        &format!("return document.querySelector(\"{newest}[data-state='Success']\") !== null"),
+        &format!(
+            "return document.querySelectorAll(\"{all}\").length > {earlier}
+                 && document.querySelector(\"{newest}[data-state='Success']\") !== null"
+        ),
     )?;
     page.browser.text(&newest)
 }
@@ -142,7 +147,7 @@ fn names_are_text<C: Cloud>() -> Result<()> {
     page.browser.click(&id("search-patient-id"))?;
     page.browser.type_text("\"}],{'^\\")?;
     page.browser.enter()?;
-    page.browser.wait_for_text(&id("no-results"), "no study was found")?;
+    page.browser.wait_for_text(&id("view-studies"), "no study was found")?;
     ensure!(page.browser.run("return location.hash")? == "#studies");
     page.show(&format!("?study={}", sent[0].study.replace('-', "%27")))?;
     page.browser.wait_for_text(&id("study"), "no such study")?;
