@@ -37,14 +37,21 @@ impl Browser {
         Ok(list.iter().map(|line| line.as_str().unwrap_or_default().to_owned()).collect())
     }
 
-    /// Returns the elements of a page that are wider than its window, if the page can be scrolled sideways.
+    /// Returns the elements of a page that are wider than its window, if the page can be scrolled sideways, and those with
+    /// a scroll bar for a few pixels.
     pub fn overflow(&self) -> Result<Vec<String>> {
         let found = self.run(
-            "if (document.documentElement.scrollWidth <= innerWidth) return [];
-             const wide = [...document.querySelectorAll('body *')].filter(
-                 element => element.getBoundingClientRect().right > innerWidth + 0.5);
-             return [`${document.documentElement.scrollWidth} > ${innerWidth}`].concat(
-                 wide.slice(0, 9).map(element => element.outerHTML.slice(0, 150)));",
+            "const all = [...document.querySelectorAll('body *')];
+             const name = element => element.outerHTML.slice(0, 150);
+             const isScrolled = (element, length, shown, overflow) =>
+                 length > shown && length < shown + 6 && /auto|scroll/.test(getComputedStyle(element)[overflow]);
+             const found = all.filter(element =>
+                 isScrolled(element, element.scrollHeight, element.clientHeight, 'overflowY')
+                 || isScrolled(element, element.scrollWidth, element.clientWidth, 'overflowX'));
+             const {scrollWidth} = document.documentElement;
+             if (scrollWidth <= innerWidth) return found.map(name);
+             const wide = all.filter(element => element.getBoundingClientRect().right > innerWidth + 0.5);
+             return [`${scrollWidth} > ${innerWidth}`].concat(wide.slice(0, 9).map(name));",
         )?;
         let list = found.as_array().context("no list")?;
         Ok(list.iter().map(Value::to_string).collect())

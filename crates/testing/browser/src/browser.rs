@@ -125,6 +125,12 @@ impl Browser {
         Ok(())
     }
 
+    /// Hides all scroll bars, as touch screens do.
+    pub fn hide_scroll_bars(&self) -> Result<()> {
+        self.driver.devtools("Emulation.setScrollbarsHidden", &json!({"hidden": true}))?;
+        Ok(())
+    }
+
     /// Sets the colours that the user prefers. Animations are off.
     pub fn prefer(&self, scheme: Scheme) -> Result<()> {
         let value = if scheme == Scheme::Dark { "dark" } else { "light" };

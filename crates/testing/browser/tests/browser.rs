@@ -10,6 +10,7 @@ const FAULTY: &str = "data:text/html,<title>x</title>
     <style>input:focus { outline: none }</style>
     <p style='color: %23bbb; background: white'>pale</p>
     <div style='width: 500px'>wide</div>
+    <div style='height: 20px; overflow-y: auto'><p style='height: 22px; margin: 0'>few</p></div>
     <input><button onclick='throw 1'>Button</button>
     <script>console.error('broken')</script>";
 
@@ -34,6 +35,11 @@ fn faults_of_a_page_are_found() {
     assert!(console.len() == 2 && console[0].contains("broken"), "{console:#?}");
     assert_eq!(browser.events().unwrap().console, [""; 0], "they are forgotten");
 
+    browser.resize(1280, 800).unwrap();
+    let bars = browser.overflow().unwrap();
+    assert!(bars.len() == 1 && bars[0].contains("few"), "{bars:#?}");
+
+    browser.resize(360, 640).unwrap();
     browser.open(SOUND).unwrap();
     assert_eq!(browser.violations().unwrap(), [""; 0]);
     assert_eq!(browser.overflow().unwrap(), [""; 0]);

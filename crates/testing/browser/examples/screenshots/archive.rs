@@ -73,7 +73,11 @@ impl Archive {
         }
         self.orthanc.rest().post("/object-storage/flush", b"")?.ok()?;
         let job = self.verify("checksum")?;
-        self.orthanc.rest().wait_job(&job, JOB)?;
+        self.wait_for(&job)?;
+        let instances = self.orthanc.rest().get_json("/instances?since=0&limit=40")?;
+        for instance in instances.as_array().context("no list")? {
+            self.orthanc.rest().file(instance.as_str().unwrap_or_default())?;
+        }
         let file = Study(1).multi_frame(2)?;
         self.divided_study = self.store(1, &file)?.study;
         Ok(())
@@ -103,13 +107,19 @@ impl Archive {
         Ok(answer.ok()?.json()?["ID"].as_str().context("no ID")?.to_owned())
     }
 
+    /// Waits until a job has ended.
+    pub(crate) fn wait_for(&self, job: &str) -> Result<()> {
+        self.orthanc.rest().wait_job(job, JOB)?;
+        Ok(())
+    }
+
     /// Deletes an object behind Orthanc's back. Returns the job that has found out.
     pub(crate) fn find_missing_object(&self) -> Result<String> {
         let keys = self.bucket.keys(BUCKET);
         let key = keys.iter().find(|key| key.ends_with(".dcm.enc")).context("the bucket is empty")?;
         let object = self.bucket.remove(BUCKET, key).context("no object")?;
         let job = self.verify("exists")?;
-        self.orthanc.rest().wait_job(&job, JOB)?;
+        self.wait_for(&job)?;
         self.bucket.insert(BUCKET, key, object.bytes);
         Ok(job)
     }

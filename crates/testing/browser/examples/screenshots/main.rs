@@ -6,15 +6,18 @@ mod archive;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use browser::{Browser, Scheme};
-use fake_cloud::Operation;
 
 use self::archive::Archive;
 
 /// Largest picture in the documentation, in bytes.
 const LIMIT: usize = 150_000;
+
+/// Delay of each request to the bucket, so that a job can be seen at work.
+const SLOW: Duration = Duration::from_millis(700);
 
 /// Replaces the answer of `history` by six hours of a hospital.
 const HISTORY: &str = include_str!("history.js");
@@ -24,13 +27,14 @@ fn main() -> Result<()> {
     let archive = Archive::start()?;
     let pictures = Pictures { browser: Browser::start()?, url: archive.page(), folder };
     pictures.browser.run_first(HISTORY)?;
+    pictures.browser.hide_scroll_bars()?;
     pictures.overview()?;
     pictures.study(&archive)?;
     pictures.jobs(&archive)?;
     pictures.report(&archive)?;
-    pictures.audit()?;
     archive.lose_bucket()?;
-    pictures.unreachable()
+    pictures.unreachable()?;
+    pictures.audit()
 }
 
 struct Pictures {
@@ -83,12 +87,15 @@ impl Pictures {
     }
 
     fn jobs(&self, archive: &Archive) -> Result<()> {
-        let held = archive.bucket.hold(Operation::GetObjectRange);
-        archive.verify("size")?;
+        archive.bucket.latency(SLOW);
+        let job = archive.verify("size")?;
         self.show("#jobs", "running")?;
+        let progress = "document.dispatchEvent(new Event('visibilitychange'));
+                        return /Running, [3-9][0-9] %/.test(document.querySelector('#jobs').innerText)";
+        self.browser.wait_for("a third of the verification", progress)?;
         self.take("jobs")?;
-        held.release();
-        Ok(())
+        archive.bucket.latency(Duration::ZERO);
+        archive.wait_for(&job)
     }
 
     fn report(&self, archive: &Archive) -> Result<()> {
