@@ -101,6 +101,18 @@ impl ObjectStorage {
         Listing::new(self.bucket.clone(), prefixes, vec![self.own_name("")])
     }
 
+    /// Returns the name of an object below the root path; `None` if the server lists none.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or refuses.
+    pub async fn any_object(&self) -> Result<Option<String>, StorageError> {
+        let prefix = self.layout.root.join("");
+        let request = ListRequest { prefix, folders: true, next: None, limit: 1 };
+        let page = self.bucket.list_page(&request).await?;
+        Ok(page.objects.into_iter().next().map(|object| object.name))
+    }
+
     /// Lists the plugin's own objects in `folder`.
     pub(crate) fn list_own(&self, folder: &str) -> Listing {
         let prefix = NamePrefix { prefix: self.own_name(&format!("{folder}/")), folders: true };
@@ -241,6 +253,12 @@ mod tests {
             ..BucketOptions::new(Arc::new(InMemory::new()), "memory://bucket")
         };
         ObjectStorage::new(Bucket::new(options), Layout::default(), false, false).list()
+    }
+
+    #[tokio::test]
+    async fn any_object_is_below_the_root_path() {
+        assert_eq!(objects(&["a/c"], 1000).await.any_object().await.unwrap(), None);
+        assert_eq!(objects(&["a/b/c", "a/a"], 1000).await.any_object().await.unwrap().unwrap(), "a/b/c");
     }
 
     #[tokio::test]

@@ -201,6 +201,13 @@ impl CloudHttp {
         Self { limits, redirects: 0, ..self }
     }
 
+    /// Returns this client for requests without credentials. That the server refuses them says nothing about the
+    /// credentials of other requests, nor about the clock.
+    #[must_use]
+    pub fn anonymous(&self) -> Self {
+        Self { renewal: None, clock: None, ..self.clone() }
+    }
+
     /// Sends a request, and sends it again where the server redirects it to.
     async fn follow(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         // These signatures contain the host.

@@ -166,10 +166,15 @@ impl Orthanc {
     /// The folder of Orthanc's configuration, to which Orthanc resolves relative paths; `None` if Orthanc
     /// was started without a configuration.
     pub fn configuration_folder(&self) -> Option<PathBuf> {
-        let text = self.text("GetConfigurationPath", service::GET_CONFIGURATION_PATH).ok()?;
-        let path = PathBuf::from(String::from_utf8(text).ok().filter(|path| !path.is_empty())?);
+        let path = self.configuration_path()?;
         let folder = if path.is_dir() { path } else { path.parent()?.to_owned() };
         std::path::absolute(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder }).ok()
+    }
+
+    /// The file or folder that Orthanc was started with; `None` if there is none. Orthanc reads all JSON files in a folder.
+    pub fn configuration_path(&self) -> Option<PathBuf> {
+        let text = self.text("GetConfigurationPath", service::GET_CONFIGURATION_PATH).ok()?;
+        Some(PathBuf::from(String::from_utf8(text).ok().filter(|path| !path.is_empty())?))
     }
 
     /// Calls a service without an argument that returns a string.

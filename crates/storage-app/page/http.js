@@ -72,8 +72,8 @@ async function request(path, what, options = {}) {
   init.headers = { Accept: "application/json", ...authorization(), ...options.headers };
   let response;
   try {
-    // With the origin, because a relative address inherits the user and the password of `https://user:password@host/`,
-    // which fetch refuses.
+    // With the origin: a relative address inherits the user and the password of the page's address, and fetch refuses
+    // an address with them.
     response = await fetch(location.origin + ROOT + path, init);
   } catch (error) {
     if (error.name === "AbortError") throw error;

@@ -57,7 +57,8 @@ pub fn warn_if_exposed(endpoint: &Url) -> bool {
     exposed
 }
 
-fn is_exposed(endpoint: &Url) -> bool {
+/// As [`warn_if_exposed`], without the warning.
+pub(crate) fn is_exposed(endpoint: &Url) -> bool {
     let loopback = match endpoint.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),

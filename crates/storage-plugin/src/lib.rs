@@ -13,6 +13,7 @@
 //! | `jobs` | jobs over many attachments: what all kinds share |
 //! | `moving` | `/move-storage`: request, moves |
 //! | `verifying` | `/object-storage/verify`: checks of all copies |
+//! | `audit` | `/object-storage/audit`: what it measures, what it asks the server |
 //! | `stow` | the STOW-RS gateway |
 //! | `operations` | `/object-storage/…`: status, locations, metrics |
 //!
@@ -47,6 +48,7 @@
 //! ```
 
 mod area;
+mod audit;
 mod bucket_name;
 mod catalog;
 mod config;
@@ -72,10 +74,12 @@ mod stow;
 mod verifying;
 mod walk;
 
+pub use audit::{BucketAudit, Reply, anonymous};
 pub use bucket_name::bucket_name;
 pub use config::{ConfigError, NetworkOptions, Secret, Section, describe_file, explain_unreadable};
 pub use credentials::{NamedCredentials, Reloading, TokenService};
 pub use endpoint::{endpoint_option, parse_endpoint, warn_if_exposed};
 pub use machine::CloudMachine;
 pub use plugin::StoragePlugin;
-pub use provider::{Connection, Provider, ProviderContext, c_str, client_error, connect};
+pub use provider::{Connection, Provider, ProviderContext, c_str, client_error, connect, connection};
+pub use security_audit::{Anonymous, Answer, PublicAccess, Versions};

@@ -15,9 +15,11 @@ use serde_json::Value;
 use crate::area::deletion::Deletions;
 use crate::area::encryption::Encryption;
 use crate::area::{Area, Copies, DirectStores, KnownClear};
+use crate::audit::{Auditor, BucketAudit};
 use crate::catalog::Catalog;
 use crate::config::EncryptionOptions;
 use crate::context::Context;
+use crate::endpoint::is_exposed;
 use crate::jobs::{Alarm, Courtesy, Form, Host, Reports, Scope, resume};
 use crate::moving::stored_form::Unchanged;
 use crate::moving::{Mover, Task, resume_move};
@@ -37,7 +39,7 @@ use crate::start::check::check;
 use crate::start::others;
 use crate::start::section::{check_names, common, is_enabled, section, warn_of_missing};
 use crate::start::storage::{absolute, state_directory, storage};
-use crate::start::summary::{disabled, facts};
+use crate::start::summary::{EncryptionFacts, Facts, disabled, facts};
 use crate::stop::Stop;
 use crate::stow::Gateway;
 use crate::verifying::{self, Schedule, Scheduler, Verifier};
@@ -99,6 +101,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let schedule = common.verification;
         let check_write = common.check_write;
         let has_page = common.has_page;
+        let bucket_audit = connection.audit.take();
         let bucket = Bucket::new(connection.bucket);
         let state = state_directory(&bucket, &common, orthanc)?;
         let stow = common.stow.clone();
@@ -150,6 +153,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             .local()
             .map(|local| UploadWorker::new(storage.clone(), Arc::clone(local), form(encryption.as_ref())));
         let scheduler = scheduler(schedule, &verifier, &mover.host, &database);
+        let auditor = auditor::<P>(&mover.context, bucket_audit, &facts, state.as_deref());
         let background = Background::start(&mover.context, state.clone(), worker, uploads, scheduler)?;
         if check_write {
             // Not the catalog of jobs: tasks must not hold the runtime that they run on.
@@ -189,6 +193,7 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
             facts,
             figures: figures.clone(),
             history,
+            auditor,
         };
         routes.register(orthanc)?;
         if has_page {
@@ -266,6 +271,25 @@ fn register_jobs(
             None => resume_find(&finder, job_type, saved)?,
         };
         Some(Box::new(job))
+    })
+}
+
+fn auditor<P: Provider>(
+    context: &Context,
+    bucket: Option<Arc<dyn BucketAudit>>,
+    facts: &Facts,
+    state: Option<&StateDirectory>,
+) -> Arc<Auditor> {
+    let is_exposed = facts.endpoint.parse().is_ok_and(|endpoint| is_exposed(&endpoint));
+    Arc::new(Auditor {
+        context: context.clone(),
+        section: P::SECTION,
+        bucket,
+        encryption: facts.encryption.as_ref().and_then(EncryptionFacts::audited),
+        endpoint: (facts.endpoint.clone(), is_exposed),
+        root: if facts.root.is_empty() { String::new() } else { format!("{}/", facts.root) },
+        state: state.map(StateDirectory::folder),
+        answers: Arc::default(),
     })
 }
 

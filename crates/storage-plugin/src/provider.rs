@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 use url::Url;
 
+use crate::audit::BucketAudit;
 use crate::config::{ConfigError, NetworkOptions, PROXY, Section, describe_file};
 
 /// Orthanc's own option for its proxy.
@@ -88,6 +89,8 @@ pub struct Connection {
     pub region: Option<String>,
     /// Where the credentials come from; never their value.
     pub credentials: String,
+    /// Asks the server for the audit; `None` for a store without a server.
+    pub audit: Option<Arc<dyn BucketAudit>>,
 }
 
 /// Returns the bucket that a configuration of Orthanc names, as [`StoragePlugin`](crate::StoragePlugin)
@@ -100,10 +103,22 @@ pub fn connect<P: Provider>(
     configuration: &Map<String, Value>,
     runtime: &Handle,
 ) -> Result<BucketOptions, InitializeError> {
+    Ok(connection::<P>(configuration, runtime)?.bucket)
+}
+
+/// As [`connect`], with what else is known of the way to the bucket.
+///
+/// # Errors
+///
+/// As [`connect`].
+pub fn connection<P: Provider>(
+    configuration: &Map<String, Value>,
+    runtime: &Handle,
+) -> Result<Connection, InitializeError> {
     let mut section = Section::find(configuration, P::SECTION)?
         .ok_or_else(|| InitializeError::new(format!("no section {:?} in the configuration", P::SECTION)))?;
     let context = ProviderContext::read::<P>(&mut section, configuration, runtime)?;
-    Ok(P::connect(&mut section, &context)?.bucket)
+    P::connect(&mut section, &context)
 }
 
 /// Converts an error of creating a cloud's client, for [`Provider::connect`].
@@ -186,6 +201,7 @@ impl<'a> ProviderContext<'a> {
             proxy: proxy_for(self.network.http.proxy.as_deref(), endpoint.as_str()),
             region: None,
             credentials: credentials.into(),
+            audit: None,
         }
     }
 

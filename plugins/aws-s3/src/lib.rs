@@ -17,6 +17,7 @@
 //! Without the two keys, the plugin uses the credentials that the AWS command line would use.
 #![allow(non_snake_case, reason = "the library keeps the name of the C++ plugin")]
 
+mod audit;
 mod credentials;
 mod deletion;
 mod dialect;
@@ -42,6 +43,7 @@ use storage_plugin::{
     Connection, Provider, ProviderContext, Section, StoragePlugin, c_str, client_error, warn_if_exposed,
 };
 
+use crate::audit::ObjectAudit;
 use crate::credentials::REFUSALS;
 use crate::deletion::ObjectDeletion;
 use crate::dialect::ServerDialect;
@@ -88,6 +90,7 @@ impl Provider for S3 {
         let mut connection =
             context.bucket(Arc::new(store), url, endpoint, options.put_options, LARGEST_PUT, source);
         connection.region = Some(options.region);
+        connection.audit = Some(Arc::new(ObjectAudit::new(&bucket_url, http.clone())));
         let bucket = &mut connection.bucket;
         bucket.transfer.always = options.always_in_parts;
         bucket.dialect = Some(Arc::<ServerDialect>::clone(&http.dialect));

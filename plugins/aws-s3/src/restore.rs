@@ -20,7 +20,8 @@ const TIERS: [&str; 3] = ["Standard", "Bulk", "Expedited"];
 /// The error code for an object that is already being restored.
 const IN_PROGRESS: &str = "RestoreAlreadyInProgress";
 /// The characters that are encoded in the path of an object.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
+pub(crate) const ENCODED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
 /// Restores the objects of one bucket.
 pub(crate) struct ObjectRestore {

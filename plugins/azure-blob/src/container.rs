@@ -109,7 +109,7 @@ impl Container {
 }
 
 /// Returns a request that is not yet signed.
-fn request(
+pub(crate) fn request(
     method: Method,
     url: &Url,
     headers: &[(HeaderName, &'static str)],

@@ -16,6 +16,7 @@
 //! user of the Azure CLI.
 #![allow(non_snake_case, reason = "the library keeps the name of the C++ plugin")]
 
+mod audit;
 mod azure_cli;
 mod connection_string;
 mod container;
@@ -87,6 +88,7 @@ impl Provider for Azure {
             LARGEST_PUT,
             options.account.credentials.source(),
         );
+        connection.audit = Some(Arc::<Container>::clone(&container));
         let bucket = &mut connection.bucket;
         bucket.transfer.part_size = bucket.transfer.part_size.min(LARGEST_BLOCK);
         if options.create_container {

@@ -19,7 +19,7 @@ const STORE: &str = "GCS";
 /// Maximum number of objects in one request.
 const LIMIT: usize = 100;
 /// The characters that are encoded in the name of an object.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+pub(crate) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Deletes the objects of one bucket.
 pub(crate) struct ObjectDeletion {

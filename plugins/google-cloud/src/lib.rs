@@ -15,6 +15,7 @@
 //! Without `ServiceAccountFile`, the plugin uses Google's application default credentials.
 #![allow(non_snake_case, reason = "the library keeps the name of the C++ plugin")]
 
+mod audit;
 mod credentials;
 mod deletion;
 mod endpoint;
@@ -36,6 +37,7 @@ use storage_plugin::{
     Connection, Provider, ProviderContext, Section, StoragePlugin, c_str, client_error, warn_if_exposed,
 };
 
+use crate::audit::ObjectAudit;
 use crate::credentials::Credentials;
 use crate::deletion::ObjectDeletion;
 use crate::listing::ObjectListing;
@@ -73,11 +75,13 @@ impl Provider for Google {
         let (store, http) = store(&options, &credentials, http).map_err(client_error)?;
         let credentials = Arc::clone(store.credentials());
         let listing = ObjectListing::new(&options.endpoint, &options.bucket, Arc::clone(&credentials), &http);
+        let audit = ObjectAudit::new(&options.endpoint, &options.bucket, Arc::clone(&credentials), &http);
         let deletion = ObjectDeletion::new(&options.endpoint, &options.bucket, credentials, &http);
         let url = format!("gs://{}", options.bucket);
         let endpoint = &options.endpoint;
         let mut connection =
             context.bucket(Arc::new(store), url, endpoint, options.put_options, LARGEST_PUT, source);
+        connection.audit = Some(Arc::new(audit));
         connection.bucket.list = Some(Arc::new(listing));
         connection.bucket.bulk_delete = Some(Arc::new(deletion));
         Ok(connection)

@@ -211,7 +211,7 @@ impl Metrics {
 }
 
 /// In UTC, to the second: `2026-11-26T16:20:00Z`.
-pub(super) fn iso_8601(time: SystemTime) -> String {
+pub(crate) fn iso_8601(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use self::figures::Figures;
 use self::history::History;
+use crate::audit::Auditor;
 use crate::context::Context;
 use crate::moving::{Mover, Task, start_move};
 use crate::orphans::{Finder, start_find};
@@ -41,6 +42,7 @@ pub(crate) struct Routes {
     pub(crate) facts: Facts,
     pub(crate) figures: Figures,
     pub(crate) history: Arc<History>,
+    pub(crate) auditor: Arc<Auditor>,
 }
 
 impl Routes {
@@ -81,6 +83,11 @@ impl Routes {
         orthanc.register_rest("/object-storage/history", move |request| {
             only_get(request)?;
             history.answer(request)
+        })?;
+        let auditor = Arc::clone(&routes.auditor);
+        orthanc.register_rest("/object-storage/audit", move |request| {
+            only_get(request)?;
+            auditor.answer()
         })?;
         let (host, verifier) = (routes.mover.host.clone(), routes.verifier.clone());
         orthanc.register_rest("/object-storage/verify", move |request| {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crypto_envelope::{Fingerprint, Format, Service};
 use hybrid::{Side, WriteBackOptions};
+use security_audit::Encryption;
 use serde_json::{Value, json};
 use storage_layout::Structure;
 
@@ -106,6 +107,12 @@ impl EncryptionFacts {
             read_formats: options.read_formats.clone(),
             read_unencrypted: options.read_unencrypted,
         }
+    }
+
+    /// How new attachments are encrypted, for the audit; `None` if they are not.
+    pub(crate) fn audited(&self) -> Option<Encryption> {
+        let reads_a1 = self.read_formats.contains(&Format::A1) && !self.fingerprints.is_empty();
+        self.is_enabled.then(|| Encryption { format: self.format.to_string(), reads_a1 })
     }
 
     /// The field `Encryption` of `GET /object-storage/status`.

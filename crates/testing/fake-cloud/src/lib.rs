@@ -33,7 +33,8 @@
 //! - [`Quirks`] make it refuse what servers of other makes do not know.
 //! - The `ETag` of an object of 16 MiB or more has 32 hexadecimal digits and depends on the content alone, but is not
 //!   its MD5, which would be too slow. That of an upload in N parts ends with `-N`, as in S3.
-//! - Lists are those of version 2. There are no copies, versions, access lists or lifecycle rules.
+//! - Lists are those of version 2. There are no copies, versions, access lists or lifecycle rules; [`BucketSettings`] is
+//!   what a client is told about them.
 //! - Storage classes, tags and encryption are labels without effect.
 //! - The server holds whole requests in memory, so it must not serve untrusted clients.
 //!
@@ -52,7 +53,7 @@
 //! # Where it differs from Google Cloud Storage
 //!
 //! - The differences from S3 apply, except for tags and encryption, which do not exist.
-//! - Of the JSON interface, there are only batches, which can only delete objects.
+//! - Of the JSON interface, there are only the bucket's settings, and batches, which can only delete objects.
 //! - A token gives all permissions or, for [`GoogleOptions::without_access`], none.
 //! - Of Cloud KMS, which is at the same address, there are only `encrypt` and `decrypt`. Versions of keys are enabled
 //!   or disabled.
@@ -75,6 +76,7 @@ mod operation;
 mod s3;
 mod serve;
 mod server;
+mod settings;
 mod stored;
 mod tls;
 
@@ -89,4 +91,5 @@ pub use operation::Operation;
 pub use s3::{Options, QuirkSettings, Quirks, RefusedChecksums};
 pub use serve::{BUCKET, CRYPTO_KEY, serve};
 pub use server::BucketServer;
+pub use settings::BucketSettings;
 pub use stored::StoredObject;

@@ -32,9 +32,28 @@ pub struct Builder {
     environment: Vec<(String, String)>,
     log_options: &'static [&'static str],
     obeys_permissions: bool,
+    is_ordinary_user: bool,
 }
 
 impl Builder {
+    /// The options of `setpriv`.
+    fn privileges(&self) -> &'static [&'static str] {
+        let is_root = rustix::process::geteuid().is_root();
+        match (self.obeys_permissions, self.is_ordinary_user) {
+            (true, _) if is_root => &["--bounding-set", "-dac_override,-dac_read_search"],
+            (_, true) if is_root => &[
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "--inh-caps=+dac_override,+sys_ptrace",
+                "--ambient-caps=+dac_override,+sys_ptrace",
+                // For access(2), with which DCMTK looks for its files.
+                "--securebits=+no_setuid_fixup",
+            ],
+            _ => &[],
+        }
+    }
+
     fn new() -> Self {
         let defaults = json!({
             "AuthenticationEnabled": false,
@@ -57,6 +76,7 @@ impl Builder {
             environment: Vec::new(),
             log_options: &[],
             obeys_permissions: false,
+            is_ordinary_user: false,
         }
     }
 
@@ -120,6 +140,12 @@ impl Builder {
     /// Makes Orthanc obey the permissions of files, even if root starts it.
     pub fn obeying_permissions(mut self) -> Self {
         self.obeys_permissions = true;
+        self
+    }
+
+    /// Runs Orthanc as another user than root, who can nevertheless use the files of root, and those that tests keep open.
+    pub fn as_ordinary_user(mut self) -> Self {
+        self.is_ordinary_user = true;
         self
     }
 
@@ -337,10 +363,14 @@ impl Orthanc {
         let mut environment = vec![("HOME".to_owned(), self.home.path().display().to_string())];
         environment.extend_from_slice(&self.builder.environment);
         let arguments = [self.builder.log_options, &[configuration]].concat();
-        let is_limited = self.builder.obeys_permissions && rustix::process::geteuid().is_root();
-        let options =
-            if is_limited { &["--bounding-set", "-dac_override,-dac_read_search"][..] } else { &[] };
-        let process = Process::start(options, &program()?, &arguments, &environment, self.home.path(), &log)?;
+        let process = Process::start(
+            self.builder.privileges(),
+            &program()?,
+            &arguments,
+            &environment,
+            self.home.path(),
+            &log,
+        )?;
         // A new client, because connections of the old pool are closed.
         self.rest = Client::new(format!("http://{}127.0.0.1:{}", self.builder.login, self.home.http_port));
         self.wait_until_ready(process)

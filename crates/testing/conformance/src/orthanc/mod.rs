@@ -1,5 +1,6 @@
 //! The plugin in a real Orthanc, on a server that behaves as the cloud does and injects faults.
 
+mod auditing;
 mod changed;
 mod costs;
 mod deleting;
@@ -23,6 +24,7 @@ pub(crate) mod survival;
 mod waiting;
 
 modules![
+    auditing,
     changed,
     costs,
     deleting,

@@ -9,6 +9,7 @@ mod jwt;
 mod kms;
 mod oauth;
 mod options;
+mod settings;
 mod tokens;
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use s3s::Body;
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -48,8 +49,12 @@ pub(crate) struct GoogleDialect {
 impl GoogleDialect {
     pub(crate) fn new(options: GoogleOptions) -> Self {
         let store = Arc::new(Store::new());
-        let service =
-            Service { store: Arc::clone(&store), quirks: Quirks::default(), more_headers: headers::hashes };
+        let service = Service {
+            store: Arc::clone(&store),
+            quirks: Quirks::default(),
+            settings: options.settings.clone(),
+            more_headers: headers::hashes,
+        };
         let service = S3ServiceBuilder::new(service).build();
         Self { service, store, options, next_request: AtomicU64::new(1) }
     }
@@ -121,6 +126,11 @@ impl Dialect for GoogleDialect {
                 self.admit(&head.headers).and_then(|holder| self.options.keys.answer(&holder, &head, &body));
             return answer.unwrap_or_else(|refusal| self.refuse(&head, &refusal));
         }
+        if settings::bucket(&head).is_some() {
+            let answer =
+                self.admit(&head.headers).and_then(|_| settings::answer(&head, &self.options.settings));
+            return self.sign_off(answer.unwrap_or_else(|refusal| self.refuse(&head, &refusal)));
+        }
         let target = self.target(&head);
         if target.operation == Operation::DeleteObjects {
             return match self.admit(&head.headers) {
@@ -131,7 +141,10 @@ impl Dialect for GoogleDialect {
                 }
             };
         }
-        if let Err(refusal) = self.admit(&head.headers).and_then(|_| self.check_exists(&target)) {
+        let is_open = self.options.settings.is_public && head.method == Method::GET;
+        let is_anonymous = !head.headers.contains_key(AUTHORIZATION);
+        let admitted = if is_open && is_anonymous { Ok(String::new()) } else { self.admit(&head.headers) };
+        if let Err(refusal) = admitted.and_then(|_| self.check_exists(&target)) {
             drain(upload).await;
             return self.refuse(&head, &refusal);
         }
@@ -152,6 +165,10 @@ impl Dialect for GoogleDialect {
         }
         if kms::target(head).is_some() {
             return document(&head.method, *status, "application/json; charset=UTF-8", kms::error(refusal));
+        }
+        if settings::bucket(head).is_some() {
+            let error = settings::error(refusal);
+            return document(&head.method, *status, "application/json; charset=UTF-8", error);
         }
         let code = if code == "SignatureDoesNotMatch" { "AuthenticationRequired" } else { code };
         if batch::is_batch(head) {

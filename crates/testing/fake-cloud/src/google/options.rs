@@ -5,6 +5,7 @@ use aws_lc_rs::error::Unspecified;
 use crate::google::account::{AuthorizedUser, ServiceAccount};
 use crate::google::kms::CryptoKeys;
 use crate::google::tokens::Tokens;
+use crate::settings::BucketSettings;
 
 /// The settings of [`crate::BucketServer::start_google`].
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct GoogleOptions {
     pub without_access: Vec<String>,
     /// The keys of Cloud KMS, shared by clones of these options and the server.
     pub keys: CryptoKeys,
+    /// The settings of the bucket.
+    pub settings: BucketSettings,
 }
 
 impl GoogleOptions {
@@ -34,6 +37,7 @@ impl GoogleOptions {
             tokens: Tokens::default(),
             without_access: Vec::new(),
             keys: CryptoKeys::default(),
+            settings: BucketSettings::default(),
         })
     }
 }

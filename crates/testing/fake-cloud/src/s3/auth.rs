@@ -1,7 +1,7 @@
 //! Authorization: access key, session token and the region in the credential scope.
 
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Result, s3_error};
@@ -32,11 +32,16 @@ impl S3Auth for User {
 #[derive(Debug)]
 pub(crate) struct TokenCheck {
     pub(crate) session_token: Option<String>,
+    /// Whether everyone can list and read objects.
+    pub(crate) is_public: bool,
 }
 
 #[async_trait::async_trait]
 impl S3Access for TokenCheck {
     async fn check(&self, request: &mut S3AccessContext<'_>) -> S3Result<()> {
+        if request.credentials().is_none() && self.is_public && request.method() == Method::GET {
+            return Ok(());
+        }
         if request.credentials().is_none() {
             return Err(s3_error!(AccessDenied, "Access Denied"));
         }

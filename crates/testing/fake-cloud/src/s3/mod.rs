@@ -5,6 +5,7 @@ mod auth;
 mod options;
 mod quirks;
 pub(crate) mod service;
+mod settings;
 pub(crate) mod store;
 mod target;
 
@@ -50,15 +51,21 @@ impl S3Dialect {
     pub(crate) fn new(options: Options) -> io::Result<Self> {
         let store = Arc::new(Store::new());
         let quirks = options.quirks;
-        let service =
-            Service { store: Arc::clone(&store), quirks: quirks.clone(), more_headers: |_| HeaderMap::new() };
+        let settings = options.settings;
+        let service = Service {
+            store: Arc::clone(&store),
+            quirks: quirks.clone(),
+            settings: settings.clone(),
+            more_headers: |_| HeaderMap::new(),
+        };
         let mut builder = S3ServiceBuilder::new(service);
         builder.set_auth(User { access_key: options.access_key, secret_key: options.secret_key.into() });
         // The quirks check the time.
         let mut config = S3Config::default();
         config.presigned_url_max_skew_time_secs = u32::MAX;
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
-        builder.set_access(TokenCheck { session_token: options.session_token });
+        builder
+            .set_access(TokenCheck { session_token: options.session_token, is_public: settings.is_public });
         if let Some(domain) = &options.virtual_host_domain {
             builder.set_host(SingleDomain::new(domain).map_err(io::Error::other)?);
         }

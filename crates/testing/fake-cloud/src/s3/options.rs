@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::s3::Quirks;
+use crate::settings::BucketSettings;
 
 /// The settings of [`crate::BucketServer::start`].
 #[derive(Clone)]
@@ -20,6 +21,8 @@ pub struct Options {
     pub virtual_host_domain: Option<String>,
     /// Differences from AWS.
     pub quirks: Quirks,
+    /// The settings of the bucket.
+    pub settings: BucketSettings,
 }
 
 impl Default for Options {
@@ -31,6 +34,7 @@ impl Default for Options {
             region: "us-east-1".to_owned(),
             virtual_host_domain: None,
             quirks: Quirks::default(),
+            settings: BucketSettings::default(),
         }
     }
 }

@@ -11,16 +11,20 @@ use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
     CompleteMultipartUploadOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag,
-    ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, ListObjectsV2Input,
-    ListObjectsV2Output, PutObjectInput, PutObjectOutput, RestoreObjectInput, RestoreObjectOutput,
-    ServerSideEncryption, StorageClass, StreamingBlob, UploadPartInput, UploadPartOutput,
+    ETagCondition, GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput,
+    GetBucketVersioningInput, GetBucketVersioningOutput, GetObjectInput, GetObjectOutput,
+    GetPublicAccessBlockInput, GetPublicAccessBlockOutput, HeadObjectInput, HeadObjectOutput,
+    ListObjectsV2Input, ListObjectsV2Output, PutObjectInput, PutObjectOutput, RestoreObjectInput,
+    RestoreObjectOutput, ServerSideEncryption, StorageClass, StreamingBlob, UploadPartInput,
+    UploadPartOutput,
 };
 use s3s::{Body, S3, S3Request, S3Response, S3Result, s3_error};
 
 use crate::checksum;
-use crate::s3::Quirks;
 use crate::s3::archive::Archived;
 use crate::s3::store::{Object, Page, Store};
+use crate::s3::{Quirks, settings};
+use crate::settings::BucketSettings;
 use crate::stored::StoredObject;
 
 /// An S3 service on a store in memory.
@@ -28,6 +32,7 @@ use crate::stored::StoredObject;
 pub(crate) struct Service {
     pub(crate) store: Arc<Store>,
     pub(crate) quirks: Quirks,
+    pub(crate) settings: BucketSettings,
     /// Returns headers of an object that `s3s` does not know.
     pub(crate) more_headers: fn(&Object) -> HeaderMap,
 }
@@ -250,6 +255,30 @@ impl S3 for Service {
             encoding_type: input.encoding_type,
             ..ListObjectsV2Output::default()
         }))
+    }
+
+    async fn get_public_access_block(
+        &self,
+        _req: S3Request<GetPublicAccessBlockInput>,
+    ) -> S3Result<S3Response<GetPublicAccessBlockOutput>> {
+        settings::check(&self.settings)?;
+        settings::public_access_block(&self.settings).map(S3Response::new)
+    }
+
+    async fn get_bucket_versioning(
+        &self,
+        _req: S3Request<GetBucketVersioningInput>,
+    ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
+        settings::check(&self.settings)?;
+        Ok(S3Response::new(settings::versioning(&self.settings)))
+    }
+
+    async fn get_bucket_lifecycle_configuration(
+        &self,
+        _req: S3Request<GetBucketLifecycleConfigurationInput>,
+    ) -> S3Result<S3Response<GetBucketLifecycleConfigurationOutput>> {
+        settings::check(&self.settings)?;
+        settings::lifecycle(&self.settings).map(S3Response::new)
     }
 
     async fn create_multipart_upload(
