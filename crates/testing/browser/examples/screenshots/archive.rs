@@ -31,6 +31,9 @@ const STUDIES: [(&str, &str); 12] = [
     ("PLACEHOLDER^LENA", "CT abdomen"),
 ];
 
+/// The study that is stored while the bucket is unreachable.
+const LAST: usize = STUDIES.len() - 1;
+
 /// The Orthanc, its bucket, and the studies that the pictures show.
 pub(crate) struct Archive {
     // Declared first: Orthanc must end before its bucket.
@@ -68,7 +71,7 @@ impl Archive {
     }
 
     fn fill(&mut self) -> Result<()> {
-        for number in 0..STUDIES.len() {
+        for number in 0..LAST {
             self.store_series(number, 8)?;
         }
         self.orthanc.rest().post("/object-storage/flush", b"")?.ok()?;
@@ -126,8 +129,11 @@ impl Archive {
 
     /// Stops the server of the bucket, and stores a study. Returns when the plugin has noticed.
     pub(crate) fn lose_bucket(&self) -> Result<()> {
+        // Without the finding of the last one.
+        let job = self.verify("exists")?;
+        self.wait_for(&job)?;
         self.bucket.stop();
-        self.store_series(0, 12)?;
+        self.store_series(LAST, 12)?;
         // It fails, which is how the plugin notices.
         self.orthanc.rest().post("/object-storage/flush", b"")?;
         let deadline = Instant::now() + JOB;

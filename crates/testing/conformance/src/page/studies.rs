@@ -5,6 +5,7 @@ use real_orthanc::dicom::Labels;
 use serde_json::json;
 
 use crate::Cloud;
+use crate::hybrid::support::upload;
 use crate::orthanc::fixture::Fixture;
 use crate::page::support::{Page, id, upload_labelled};
 use crate::write_back::support::{NEVER, write_back};
@@ -13,6 +14,7 @@ tests! {
     Once:
         study_is_found_moved_and_verified,
         names_are_text,
+    long_series_is_looked_for_in_parts,
 }
 
 /// Waits until all files of the study that is shown are at this place.
@@ -154,5 +156,23 @@ fn names_are_text<C: Cloud>() -> Result<()> {
     let events = page.events()?;
     // The study that does not exist.
     ensure!(events.console.iter().all(|line| line.contains("404")), "{:#?}", events.console);
+    Ok(())
+}
+
+fn long_series_is_looked_for_in_parts<C: Cloud>() -> Result<()> {
+    let fixture = Fixture::<C>::start()?;
+    let sent = upload(&fixture, 1, 60)?.swap_remove(0).0;
+    fixture.bucket.reset_counts();
+    let page = Page::open(&fixture)?;
+    page.show(&format!("?study={}", sent.study))?;
+    let checked = page.browser.wait_for_text(&id("checked"), "of 60 images")?;
+    ensure!(checked.contains("50"), "{checked}");
+    let requests = fixture.bucket.requests().total;
+    ensure!(requests <= 50, "{requests} requests to the bucket");
+    page.browser.click(&id("check-rest"))?;
+    let is_gone = format!("return document.querySelector(\"{}\") === null", id("checked"));
+    page.browser.wait_for("all images are checked", &is_gone)?;
+    wait_for_place(&page, "object-storage")?;
+    page.expect_quiet()?;
     Ok(())
 }
