@@ -13,6 +13,9 @@ use crate::driver::Driver;
 /// Maximum time for something to appear on a page. The machine may be very busy.
 const WAIT_LIMIT: Duration = Duration::from_secs(40);
 
+/// Attempts to click on an element that a page replaces again and again.
+const CLICKS: usize = 20;
+
 /// The colours that the user prefers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
@@ -109,12 +112,24 @@ impl Browser {
     }
 
     /// Clicks on the middle of the first element that matches a CSS selector, as a user does: the element must be visible
-    /// and not covered.
+    /// and not covered. If the page replaces the element at this moment, the new one is clicked on.
     pub fn click(&self, selector: &str) -> Result<()> {
+        let mut attempts = 1;
+        loop {
+            match self.try_click(selector) {
+                Err(error) if attempts < CLICKS && format!("{error:#}").contains("stale element") => {
+                    attempts += 1
+                }
+                other => return other.with_context(|| format!("clicking on {selector}")),
+            }
+        }
+    }
+
+    fn try_click(&self, selector: &str) -> Result<()> {
         let found = self.driver.post("element", &json!({"using": "css selector", "value": selector}))?;
         let id = found.as_object().and_then(|element| element.values().next()).and_then(Value::as_str);
-        let id = id.with_context(|| format!("the page has no {selector}"))?;
-        self.driver.post(&format!("element/{id}/click"), &json!({})).with_context(|| selector.to_owned())?;
+        let id = id.context("no element")?;
+        self.driver.post(&format!("element/{id}/click"), &json!({}))?;
         Ok(())
     }
 
