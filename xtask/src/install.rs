@@ -9,7 +9,7 @@ use orthanc_roots::Release;
 use crate::{run, target_folder};
 
 const INSTALL_PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/install-packages.sh");
-const INSTALL_AZURITE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ci/azurite/install.sh");
+const CI: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ci");
 
 /// A program or file that must be installed.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,13 @@ const ORTHANC: [Need; 2] = [
 
 const AZURITE: [Need; 2] = [
     need("node", "nodejs", "runs Azurite, Microsoft's emulator of Azure Blob Storage"),
-    need("npm", "npm", "installs Azurite"),
+    need("npm", "npm", "installs Azurite, and the checks of accessibility"),
+];
+
+const BROWSER: [Need; 3] = [
+    need("chromium", "chromium", "shows the plugins' page"),
+    need("chromedriver", "chromium-driver", "controls Chromium"),
+    need("nginx", "nginx", "a proxy in front of the page"),
 ];
 
 const TESTS: [Need; 9] = [
@@ -69,7 +75,15 @@ pub fn for_plugin(plugin: &str) -> Result<()> {
         return require(&ORTHANC);
     }
     require(ORTHANC.iter().chain(&AZURITE))?;
-    install_azurite()
+    install_from_npm("azurite")
+}
+
+/// Installs what is missing for the pictures of the page.
+///
+/// # Errors
+/// As [`for_plugin`].
+pub fn for_screenshots() -> Result<()> {
+    require(ORTHANC.iter().chain(&BROWSER))
 }
 
 /// Installs what is missing for the tests, except the [newest Orthanc](newest_orthanc).
@@ -77,8 +91,9 @@ pub fn for_plugin(plugin: &str) -> Result<()> {
 /// # Errors
 /// As [`for_plugin`].
 pub fn for_tests() -> Result<()> {
-    require(ORTHANC.iter().chain(&AZURITE).chain(&TESTS))?;
-    install_azurite()?;
+    require(ORTHANC.iter().chain(&AZURITE).chain(&BROWSER).chain(&TESTS))?;
+    install_from_npm("azurite")?;
+    install_from_npm("axe")?;
     Release::Trixie.make()
 }
 
@@ -117,8 +132,10 @@ pub fn require<'a>(needs: impl IntoIterator<Item = &'a Need>) -> Result<()> {
     }
 }
 
-fn install_azurite() -> Result<()> {
-    run(Command::new(INSTALL_AZURITE).arg(target_folder()?.join("tools/azurite")))
+/// Installs the npm packages that the folder `name` in `ci` pins, in the folder of the same name below `target/tools`.
+fn install_from_npm(name: &str) -> Result<()> {
+    let folder = target_folder()?.join("tools").join(name);
+    run(Command::new(format!("{CI}/npm-install.sh")).arg(format!("{CI}/{name}")).arg(folder))
 }
 
 fn is_installed(file: &str) -> bool {

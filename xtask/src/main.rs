@@ -24,8 +24,9 @@ help
     Print this text.
 
 install
-    Install what the tests need: Orthanc, its plugin header, dcmtk, jq, PostgreSQL and Node from the packages of
-    Debian or Ubuntu (as root), Azurite below target/, and the Orthancs of Debian 13 and unstable below ~/.cache.
+    Install what the tests need: Orthanc, its plugin header, dcmtk, jq, PostgreSQL, Chromium, nginx and Node from the
+    packages of Debian or Ubuntu (as root), Azurite and axe-core below target/, and the Orthancs of Debian 13 and
+    unstable below ~/.cache.
 
 test [--long] [-- ARGUMENTS]
     Install what is missing, build the plugins and run the tests, as CI does. ARGUMENTS go to `cargo nextest run`.
@@ -48,6 +49,9 @@ demo [OPTIONS]
     --megabytes N         size of the generated multi-frame (100)
     --clients N           simultaneous clients (4)
     --keep                keep Orthanc running until Ctrl-C, and print its addresses
+
+screenshots
+    Take the pictures of the page in docs/images, of a real Orthanc with a bucket on this machine.
 
 bench [OPTIONS]
     Benchmark a plugin against Orthanc's built-in storage.
@@ -110,6 +114,14 @@ fn dispatch() -> Result<()> {
             "test" => test::run(arguments)?,
             "servers" => test::run_on_servers(arguments)?,
             "demo" => demo(&Demo::parse(arguments)?)?,
+            "screenshots" => match arguments.next()? {
+                None => {
+                    install::for_screenshots()?;
+                    let example = ["run", "--package", "browser", "--example", "screenshots"];
+                    return replace_by(cargo().args(example));
+                }
+                Some(other) => bail!(other.unexpected()),
+            },
             "bench" => bench(&Bench::parse(arguments)?)?,
             "dist" | "dist-test" => {
                 eprintln!("Compiling the packager (the first time, about three minutes on two cores)");

@@ -4,7 +4,7 @@
 //! fake Orthanc (`plugin`), the same with master keys (`encryption`), the plugin in a real Orthanc
 //! (`orthanc`), and there with attachments both on the disk and in the bucket (`hybrid`). `write_back` has the tests of
 //! that mode at both levels, `operating` those of the jobs that operate an archive, and `stow` those of the STOW-RS
-//! gateway.
+//! gateway. `page` opens the page at `/object-storage/app/` in a browser.
 //! The module `servers` has tests for servers that other people have made, see [`run_on_servers`].
 //!
 //! A plugin's tests implement [`Cloud`] and pass the type to [`run`], the `main` of a test binary without the
@@ -32,6 +32,7 @@ mod key_server;
 mod machine;
 mod operating;
 mod orthanc;
+mod page;
 mod plugin;
 mod servers;
 mod small_disk;
@@ -51,4 +52,4 @@ pub use registry::run;
 pub use servers::run_on_servers;
 pub use small_server::{Answer, METADATA_LIFETIME, Request, SmallServer};
 
-modules![client, plugin, encryption, orthanc, hybrid, write_back, operating, stow];
+modules![client, plugin, encryption, orthanc, hybrid, write_back, operating, stow, page];

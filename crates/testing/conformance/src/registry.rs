@@ -13,11 +13,12 @@ use crate::Cloud;
 const TESTS_VARIABLE: &str = "ORTHANC_TESTS";
 
 /// The beginnings of the names of tests that start a real Orthanc, which run with several of its generations.
-const REAL_ORTHANC: [&str; 7] = [
+const REAL_ORTHANC: [&str; 8] = [
     "operating::",
     "orthanc::",
     "hybrid::",
     "encryption::orthanc::",
+    "page::",
     "stow::",
     "write_back::orthanc::",
     "write_back::operations::",

@@ -3,6 +3,7 @@
 //! Explicit VR little endian, uncompressed. The 16-bit grey values look like a body and contain noise, so
 //! that files neither compress to nothing nor repeat. All UIDs are UUID-derived (DICOM PS3.5, B.2).
 
+mod labels;
 mod pixels;
 
 use std::fs;
@@ -13,6 +14,7 @@ use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
 
+pub use self::labels::Labels;
 use self::pixels::Phantom;
 
 /// Number of rows and of columns of a frame of [`multi_frame`]: half a mebibyte.

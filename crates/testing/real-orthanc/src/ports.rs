@@ -14,7 +14,7 @@ const TRIES: usize = 200;
 
 /// A port on which no process listens. Another process may take it before the caller does, so callers must
 /// retry.
-pub(crate) fn free_port() -> io::Result<u16> {
+pub fn free_port() -> io::Result<u16> {
     bind_free().and_then(|listener| Ok(listener.local_addr()?.port()))
 }
 

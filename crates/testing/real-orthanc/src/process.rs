@@ -12,15 +12,16 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// A child that may have ended. Killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     child: Child,
 }
 
 impl Process {
     /// Starts `program` so that the kernel kills it when this process ends, for any reason.
     ///
-    /// `options` are those of `setpriv`. The child has its own process group: only the parent reacts to Ctrl-C on the terminal.
-    pub(crate) fn start(
+    /// `options` are those of `setpriv`. The child gets `environment` in addition to the variables of this process that
+    /// contain no credentials. `log` is its output. It has its own process group: only the parent reacts to Ctrl-C on the terminal.
+    pub fn start(
         options: &[&str],
         program: &Path,
         arguments: &[&str],
@@ -37,26 +38,29 @@ impl Process {
         spawn_from_lasting_thread(command).map(|child| Self { child })
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// The process id.
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// The exit status if the process has ended.
-    pub(crate) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }
 
-    pub(crate) fn terminate(&self) -> io::Result<()> {
+    /// Asks the process to end (SIGTERM).
+    pub fn terminate(&self) -> io::Result<()> {
         Ok(kill_process(Pid::from_child(&self.child), Signal::TERM)?)
     }
 
-    pub(crate) fn kill(&mut self) -> io::Result<ExitStatus> {
+    /// Kills the process (SIGKILL) and waits for its end.
+    pub fn kill(&mut self) -> io::Result<ExitStatus> {
         self.child.kill()?;
         self.child.wait()
     }
 
     /// Waits until the process ends; `None` after `timeout`.
-    pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
+    pub fn wait(&mut self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
         let deadline = Instant::now() + timeout;
         loop {
             let status = self.ended()?;
