@@ -262,7 +262,12 @@ impl Reading<'_> {
         self.push_all(encryption, vec![first], &mut incoming, |chunk| decryptor.push(chunk))?;
         // A download that waits for another one must not hold a connection.
         drop(incoming);
-        let (mut incoming, rest) = self.download(&ReadRange::Range(head.range.end..head.size))?;
+        let downloaded = self.download(&ReadRange::Range(head.range.end..head.size));
+        let (mut incoming, rest) = downloaded.map_err(|error| match error.cause {
+            // It was replaced by a shorter one.
+            Cause::OutOfRange => self.changed(),
+            _ => error.into(),
+        })?;
         self.expect_same(&head, &rest.head)?;
         self.push_all(encryption, vec![rest], &mut incoming, |chunk| decryptor.push(chunk))?;
         self.decrypted(decryptor.finish(), None)?;
