@@ -23,21 +23,24 @@ const SURPLUS: u64 = 128 * 1024;
 impl Reading<'_> {
     pub(super) fn range_once(&self, range: Range<u64>, target: &mut Target<'_>) -> Result<u64, ReadError> {
         let Some(encryption) = self.encryption else { return self.clear_range(range, target) };
-        match encryption.known(&self.attachment) {
-            Some(Known::Whole) => return self.range_from_whole(encryption, range, target),
+        let read = match encryption.known(&self.attachment) {
+            Some(Known::Whole) => Some(self.range_from_whole(encryption, range.clone(), target)),
             Some(Known::Segments(known)) if known.has(range.clone()) => {
-                let read = self.known_range(encryption, &known, range, target);
-                if matches!(read, Err(ReadError::Envelope { .. })) && !known.head.has_version() {
+                match self.known_range(encryption, &known, range.clone(), target) {
                     // It cannot be said whether this is still the object with the known header.
-                    encryption.forget(&self.attachment);
-                    return Err(self.changed());
+                    Err(ReadError::Envelope { .. }) if !known.head.has_version() => Some(Err(self.changed())),
+                    read => Some(read),
                 }
-                return read;
             }
             // The object may have been replaced by a longer one. Its new header is read below.
-            Some(Known::Segments(_)) => encryption.forget(&self.attachment),
+            Some(Known::Segments(_)) | None => None,
+        };
+        match read {
+            Some(Err(error)) if error.may_be_due_to_a_move() => target.rewind(),
+            Some(read) => return read,
             None => {}
         }
+        encryption.forget(&self.attachment);
         match self.known_clear_range(range.clone(), target)? {
             Some(bytes) => Ok(bytes),
             None => self.unknown_range(encryption, range, target),
