@@ -14,7 +14,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
 use crate::bulk::{BulkDelete, BulkSupport};
 use crate::confirm::Receipt;
 use crate::dialect::Dialect;
-use crate::download::{Download, ReadRange, Verification, without_placeholder};
+use crate::download::{Download, ReadRange, without_placeholder};
 use crate::error::{Cause, Operation, StorageError, found};
 use crate::health::Health;
 use crate::journal::UploadJournal;
@@ -25,6 +25,7 @@ use crate::restore::RestoreArchived;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::task::hashing;
 use crate::throughput::{LARGE, Throughput, TransferOptions};
+use crate::verification::{ETags, Verification};
 
 /// How long to wait until a bucket is deleted. Azure takes half a minute or more.
 const BUCKET_DELETION: RetryPolicy = RetryPolicy {
@@ -164,7 +165,8 @@ pub struct Bucket {
     downloads: Arc<Throughput>,
     pub(crate) request_size: Arc<RequestSize>,
     journal: Option<Arc<dyn UploadJournal>>,
-    health: Arc<Health>,
+    pub(crate) health: Arc<Health>,
+    e_tags: Arc<ETags>,
     /// Whether messages name the bucket only.
     hides_names: bool,
 }
@@ -181,6 +183,7 @@ impl Bucket {
             downloads: Arc::default(),
             request_size: Arc::default(),
             journal: None,
+            e_tags: Arc::default(),
             hides_names: false,
         }
     }
@@ -351,8 +354,9 @@ impl Bucket {
         let path = self.path(Operation::Read, name)?;
         let in_answer = self.options.verify_checksums;
         let answers = || self.options.dialect.as_ref().is_none_or(|dialect| dialect.returns_checksums());
-        let on_request = in_answer && self.options.checksums_on_request && answers();
-        let verification = Verification { in_answer, on_request };
+        let has_more = in_answer && self.options.checksums_on_request;
+        let e_tags = has_more.then(|| Arc::clone(&self.e_tags));
+        let verification = Verification { in_answer, on_request: has_more && answers(), e_tags };
         self.download(path, range, verification, self.attempts(Operation::Read, name)).await
     }
 
@@ -382,7 +386,7 @@ impl Bucket {
     pub async fn get_sealed(&self, name: &str, range: ReadRange) -> Result<Download, StorageError> {
         let path = self.path(Operation::Read, name)?;
         let in_answer = self.options.verify_checksums && range == ReadRange::Whole;
-        let verification = Verification { in_answer, on_request: false };
+        let verification = Verification { in_answer, ..Verification::default() };
         self.download(path, range, verification, self.attempts(Operation::Read, name)).await
     }
 

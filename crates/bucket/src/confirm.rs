@@ -9,10 +9,11 @@ use object_store::path::Path;
 use tokio::time::Instant;
 
 use crate::bucket::Bucket;
-use crate::download::{ReadRange, Verification};
+use crate::download::ReadRange;
 use crate::error::{Cause, Operation, StorageError};
 use crate::retry::{Attempts, RetryPolicy};
 use crate::task::in_place;
+use crate::verification::Verification;
 
 /// Time limit for looking at an object after an upload has failed, even if the upload has used up its time. Half
 /// of the upload's own limit if that is shorter.

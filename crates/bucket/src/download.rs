@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use cloud_http::{ArchiveState, Exchange, Hasher, NO_ETAG, Verifier};
+use cloud_http::{ArchiveState, Checksum, Exchange, NO_ETAG};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use object_store::path::Path;
@@ -15,6 +15,7 @@ use crate::error::{Cause, StorageError};
 use crate::multipart::ParallelDownload;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::throughput::{LARGE, Throughput, TransferOptions, rate};
+use crate::verification::{Check, ETags, Verification};
 
 /// The HTTP status for an object whose ETag is no longer the given one.
 const PRECONDITION_FAILED: u16 = 412;
@@ -31,51 +32,6 @@ pub enum ReadRange {
     Range(Range<u64>),
     /// These bytes as far as the object has them, which must be at least one.
     UpTo(Range<u64>),
-}
-
-/// Which checksums a download of a whole object is compared with.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Verification {
-    /// The one in the answer.
-    pub(crate) in_answer: bool,
-    /// If a range turns out to be the whole object, and the answer has none: the `ETag` if it is an MD5, or else
-    /// the one that the server sends when asked for it.
-    pub(crate) on_request: bool,
-}
-
-/// A comparison with a checksum.
-enum Check {
-    /// There is no checksum, or none is wanted.
-    Off,
-    /// With that in the answer.
-    Known(Box<Verifier>),
-    /// With one that is asked for at the end.
-    Late(Box<Hasher>),
-}
-
-impl Check {
-    fn new(verification: Verification, answer: &GetResult, exchange: &Exchange, is_range: bool) -> Self {
-        if answer.range != (0..answer.meta.size) {
-            return Self::Off;
-        }
-        match exchange.checksum {
-            Some(checksum) if verification.in_answer => Self::Known(Box::new(checksum.verifier())),
-            None if verification.on_request && is_range => {
-                // For a large object, a request costs less than its MD5.
-                let with_md5 = answer.meta.size < LARGE;
-                Self::Late(Box::new(Hasher::new(answer.meta.e_tag.as_deref(), with_md5)))
-            }
-            _ => Self::Off,
-        }
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Off => {}
-            Self::Known(verifier) => verifier.update(bytes),
-            Self::Late(hasher) => hasher.update(bytes),
-        }
-    }
 }
 
 /// An object, or a range of it, being downloaded.
@@ -150,7 +106,7 @@ impl Download {
             archive: exchange.archive,
             next: answer.range.start,
             range: answer.range.clone(),
-            check: Check::new(verification, &answer, &exchange, range.is_some()),
+            check: Check::new(&verification, &answer, &exchange, range.is_some()),
             ignores_ranges: exchange.ignores_ranges,
             splitting: None,
             parallel: None,
@@ -313,29 +269,78 @@ impl Download {
         Ok(bytes)
     }
 
+    /// Compares the bytes with the checksum of the whole object, if there is one.
     async fn verify(&mut self) -> Result<(), StorageError> {
-        let (checksum, is_right) = match &self.check {
-            Check::Off => return Ok(()),
-            Check::Late(hasher) if hasher.fits_e_tag() => return Ok(()),
-            Check::Known(verifier) => (verifier.expected(), verifier.is_right()),
-            Check::Late(hasher) => {
+        // Whatever happens now, a caller that asks again must not take the bytes for right.
+        let check = std::mem::replace(&mut self.check, Check::Failed);
+        if let Some(checksum) = self.wrong_checksum(check).await? {
+            return Err(self.attempts.error(Cause::WrongChecksum(checksum), false));
+        }
+        self.check = Check::Off;
+        Ok(())
+    }
+
+    /// The name of the checksum that the bytes do not have; `None` if nothing shows that they are wrong.
+    async fn wrong_checksum(&mut self, check: Check) -> Result<Option<&'static str>, StorageError> {
+        let (checksum, is_right) = match check {
+            Check::Off => return Ok(None),
+            Check::Failed => ("server's", false),
+            Check::Known(verifier) => (verifier.expected().name(), verifier.is_right()),
+            Check::Late { hasher, .. } if hasher.fits_e_tag() => return Ok(None),
+            Check::Late { hasher, asks, e_tags } => {
                 // Ends the first request, whose connection the next one may need.
                 self.body = futures_util::stream::empty().boxed();
-                let mut attempts = self.attempts.again(self.attempts.policy());
-                let (object, exchange) = match attempts.run(|| self.store.head(&self.path)).await {
-                    // Chunked answers do not say how large the object is, which is known.
-                    Err(error) if error.cause == Cause::NoLength => return Ok(()),
-                    Err(error) if error.cause == Cause::NotFound => return Err(self.changed()),
-                    result => result?,
-                };
-                if !is_same_version(&without_placeholder(object), &self.object) {
-                    return Err(self.changed());
+                let asked = if asks { self.ask_for_checksum().await? } else { None };
+                match (asked, hasher.md5()) {
+                    (Some(checksum), _) => (checksum.name(), hasher.fits(checksum).unwrap_or(true)),
+                    (None, Some(md5)) if e_tags.may_be_md5s() => ("MD5", self.is_again(md5, &e_tags).await?),
+                    (None, _) => return Ok(None),
                 }
-                let Some(checksum) = exchange.checksum else { return Ok(()) };
-                (checksum, hasher.fits(checksum).unwrap_or(true))
             }
         };
-        if is_right { Ok(()) } else { Err(self.attempts.error(Cause::WrongChecksum(checksum.name()), false)) }
+        Ok((!is_right).then_some(checksum))
+    }
+
+    /// Asks for the checksum of the object; `None` if the server has none.
+    async fn ask_for_checksum(&mut self) -> Result<Option<Checksum>, StorageError> {
+        let mut attempts = self.attempts.again(self.attempts.policy());
+        let (object, exchange) = match attempts.run(|| self.store.head(&self.path)).await {
+            // Chunked answers do not say how large the object is, which is known.
+            Err(error) if error.cause == Cause::NoLength => return Ok(None),
+            Err(error) if error.cause == Cause::NotFound => return Err(self.changed()),
+            result => result?,
+        };
+        if !is_same_version(&without_placeholder(object), &self.object) {
+            return Err(self.changed());
+        }
+        Ok(exchange.checksum)
+    }
+
+    /// Whether another download has this MD5 as well, which is not the ETag, although that looks like one. Then the ETag is
+    /// something else.
+    async fn is_again(&mut self, md5: [u8; 16], e_tags: &ETags) -> Result<bool, StorageError> {
+        let mut attempts = self.attempts.again(self.attempts.policy());
+        let (answer, _) = match get(&self.store, &self.path, None, &mut attempts).await {
+            Err(error) if error.cause == Cause::NoLength => return Ok(true),
+            Err(error) if error.cause == Cause::NotFound => return Err(self.changed()),
+            result => result?,
+        };
+        if !is_same_version(&answer.meta, &self.object) {
+            return Err(self.changed());
+        }
+        let mut verifier = Checksum::Md5(md5).verifier();
+        let mut body = answer.into_stream();
+        loop {
+            let frame = tokio::time::timeout_at(attempts.deadline(), body.next()).await;
+            match frame.map_err(|_elapsed| attempts.timed_out())? {
+                Some(bytes) => verifier.update(&bytes.map_err(|error| attempts.broken(&error))?),
+                None => break,
+            }
+        }
+        if verifier.is_right() {
+            e_tags.note_other();
+        }
+        Ok(verifier.is_right())
     }
 
     /// Requests the missing bytes of the same object version.

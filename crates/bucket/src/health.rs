@@ -31,6 +31,8 @@ struct State {
     waiting: usize,
     /// The last warning about an outage.
     warned: Option<Instant>,
+    /// The last warning about a damaged answer.
+    warned_of_damage: Option<Instant>,
     outage: Option<Outage>,
 }
 
@@ -62,6 +64,31 @@ impl Health {
         self.retries.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn count_retry(&self) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Logs that the bytes of an answer were damaged on the way: one warning in [`QUIET`]. `error` is that of the read,
+    /// which was repeated with success. Returns whether it is a warning.
+    pub(crate) fn report_damaged_answer(&self, error: &str) -> bool {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        let is_quiet = state.warned_of_damage.is_some_and(|warned| now < warned + QUIET);
+        if !is_quiet {
+            state.warned_of_damage = Some(now);
+        }
+        drop(state);
+        if is_quiet {
+            tracing::info!("{error}; a second download was right");
+        } else {
+            tracing::warn!(
+                "{error}; a second download was right, so the bytes were probably damaged on the way: check the memory of \
+                 the machines and what is between them"
+            );
+        }
+        !is_quiet
+    }
+
     /// Logs the failed attempt of a request that has been without success for `silence`, and is sent again after `pause`:
     /// one warning in [`QUIET`] for all requests that have waited for [`LONG`].
     pub(crate) fn retry(
@@ -71,7 +98,7 @@ impl Health {
         pause: Duration,
         waiting: &mut Option<Waiting>,
     ) {
-        self.retries.fetch_add(1, Ordering::Relaxed);
+        self.count_retry();
         let pause = pause.as_millis();
         if silence < LONG {
             tracing::info!("{failed}; retrying in {pause} ms");
@@ -153,6 +180,15 @@ mod tests {
         drop(requests);
         health.answered();
         assert!(!is_out());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn damaged_answers_are_one_warning_in_half_a_minute() {
+        let health = Health::new("s3://bucket");
+        let report = || health.report_damaged_answer("cannot read s3://bucket/name");
+        assert_eq!((0..1000).filter(|_| report()).count(), 1);
+        tokio::time::advance(QUIET).await;
+        assert_eq!((0..1000).filter(|_| report()).count(), 1);
     }
 
     #[tokio::test(start_paused = true)]

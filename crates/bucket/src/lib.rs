@@ -47,6 +47,7 @@ mod retry;
 mod stream;
 mod task;
 mod throughput;
+mod verification;
 
 pub use bucket::{Bucket, BucketCheck, BucketOptions, CreateBucket, Payload};
 pub use bulk::{BulkDelete, Deletion};

@@ -14,12 +14,13 @@ use tokio::task::JoinHandle;
 
 use crate::bucket::Bucket;
 use crate::confirm::Receipt;
-use crate::download::{Download, ReadRange, Verification};
+use crate::download::{Download, ReadRange};
 use crate::error::StorageError;
 use crate::request_size::Breaks;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::task::hashing;
 use crate::throughput::TransferOptions;
+use crate::verification::Verification;
 
 /// Maximum number of parts of an object on S3.
 pub(crate) const MOST_PARTS: u64 = 10_000;

@@ -114,6 +114,17 @@ impl ObjectStorage {
         self.bucket.retries()
     }
 
+    /// Counts the retry of a read whose bytes may have been damaged on the way.
+    pub fn count_retry(&self) {
+        self.bucket.health.count_retry();
+    }
+
+    /// Warns that the bytes of an answer were damaged on the way, which another read has shown: once in a while, and all
+    /// others are info lines. `error` is that of the first read.
+    pub fn report_damaged_answer(&self, error: &str) {
+        self.bucket.health.report_damaged_answer(error);
+    }
+
     /// The bucket's name in messages.
     pub fn url(&self) -> &str {
         self.bucket.url()

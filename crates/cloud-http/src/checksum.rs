@@ -186,6 +186,11 @@ impl Hasher {
         }
     }
 
+    /// Returns the MD5 of the bytes so far; `None` if the `ETag` cannot be compared with it.
+    pub fn md5(&self) -> Option<[u8; 16]> {
+        self.md5.as_ref().map(|(_, digest)| digest.clone().finalize().into())
+    }
+
     /// Whether the `ETag` is the MD5 of the bytes. If not, it may be something else.
     pub fn fits_e_tag(&self) -> bool {
         self.md5.as_ref().is_some_and(|(expected, digest)| digest.clone().finalize()[..] == *expected)

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -30,6 +30,7 @@ use crate::proxy::{self, proxies};
 use crate::redact::Secrets;
 use crate::redirect::{self, MAX_REDIRECTS, redirect_target};
 use crate::renewal::{Renewable, Renewal};
+use crate::retry_after::retry_after;
 use crate::scheme;
 use crate::stall::{Limits, Progress};
 use crate::tls;
@@ -37,10 +38,12 @@ use crate::upload::{Lease, UploadBody, is_lent};
 
 /// Maximum number of bytes to read of an error body.
 const MAX_ERROR_BODY: usize = 64 * 1024;
-/// The longest pause that a server may ask for (`Retry-After`).
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// Maximum time until a key service answers. It has little to do, so that another attempt is better than a longer wait.
 const KEY_SERVICE_ANSWER: Duration = Duration::from_secs(10);
+/// How long a connection without requests is kept, unless the server closes it before. Longer than most servers keep one, so
+/// that it is still there for the next request, and shorter than load balancers that forget connections in silence (four
+/// minutes on Azure). The probes of TCP (`reqwest` sends one after 15 s) find connections that are broken.
+const IDLE: Duration = Duration::from_secs(200);
 const USER_AGENT: &str = concat!("orthanc-object-storage/", env!("CARGO_PKG_VERSION"));
 
 /// Options of a [`CloudHttp`].
@@ -123,6 +126,7 @@ impl CloudHttp {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(options.connect_timeout)
             .pool_max_idle_per_host(options.max_connections)
+            .pool_idle_timeout(IDLE)
             // `reqwest` would not exclude metadata services from the proxies of the environment.
             .no_proxy();
         // Ends the wait for an answer if the peer has disappeared, or does not read what the system holds.
@@ -389,19 +393,6 @@ fn note_answer(status: StatusCode, headers: &HeaderMap) {
     });
 }
 
-/// Parses `Retry-After`: seconds or a date (RFC 9110, 10.2.3).
-fn retry_after(value: &str) -> Option<Duration> {
-    let value = value.trim();
-    let is_number = !value.is_empty() && value.bytes().all(|letter| letter.is_ascii_digit());
-    let pause = if is_number {
-        value.parse().map_or(Duration::MAX, Duration::from_secs)
-    } else {
-        let date = httpdate::parse_http_date(value).ok()?;
-        date.duration_since(SystemTime::now()).unwrap_or_default()
-    };
-    Some(pause.min(LONGEST_RETRY_AFTER))
-}
-
 /// Whether each number in the headers about sizes is one that callers can calculate with.
 fn has_plausible_sizes(headers: &HeaderMap) -> bool {
     let values = [CONTENT_LENGTH, CONTENT_RANGE].map(|name| headers.get(name));
@@ -451,27 +442,6 @@ impl HttpConnector for CloudHttp {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
-        let later = SystemTime::now() + Duration::from_secs(60);
-        let parsed = retry_after(&httpdate::fmt_http_date(later)).unwrap();
-        assert!((58..=60).contains(&parsed.as_secs()), "{parsed:?}");
-        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
-        for other in ["soon", "", "-1", "1.5"] {
-            assert_eq!(retry_after(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn retry_after_is_capped() {
-        for huge in
-            ["3601", "9999999999999999999", "99999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"]
-        {
-            assert_eq!(retry_after(huge), Some(LONGEST_RETRY_AFTER), "{huge}");
-        }
-    }
 
     #[test]
     fn absurd_sizes_are_noticed() {

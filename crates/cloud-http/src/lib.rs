@@ -66,6 +66,7 @@ mod proxy;
 mod redact;
 mod redirect;
 mod renewal;
+mod retry_after;
 mod scheme;
 mod stall;
 mod tls;

@@ -6,6 +6,7 @@
 //! | part of an object, without `Content-Length` (chunked) | its length, from `Content-Range` |
 //! | 200 with `Content-Range`, for a range | the status 206 |
 //! | 200 with the whole object, for a range | the range, cut out |
+//! | fewer bytes of a range than the object has | the whole range, so that the answer seems to end early |
 //!
 //! A whole object without any length cannot be completed. [`Exchange::no_length`](crate::Exchange::no_length) says
 //! so, and the caller can ask for a range, whose answer contains the size.
@@ -60,6 +61,9 @@ impl Asked {
         {
             return HttpResponseBody::new(Window { inner: body, window });
         }
+        if let Some(range) = self.range.filter(|_| head.status == StatusCode::PARTIAL_CONTENT) {
+            complete(head, range);
+        }
         if !head.headers.contains_key(CONTENT_LENGTH) {
             let part = content_range(&head.headers).map(|(first, last, _)| last - first + 1);
             match part.or_else(|| number(&head.headers, &GOOGLE_LENGTH)) {
@@ -94,6 +98,17 @@ fn partial(head: &mut Parts, (first, last): (u64, Option<u64>)) -> Option<(u64, 
     head.headers.insert(CONTENT_RANGE, range);
     note(|exchange| exchange.ignores_ranges = true);
     Some((first, last - first + 1))
+}
+
+/// Changes an answer that has fewer bytes of a range than the object: it seems to end early, so that the rest is asked for.
+fn complete(head: &mut Parts, (first, last): (u64, Option<u64>)) {
+    let Some((start, end, size)) = content_range(&head.headers) else { return };
+    let wanted = last.unwrap_or(u64::MAX).min(size.saturating_sub(1));
+    if start != first || end >= wanted {
+        return;
+    }
+    let range = HeaderValue::from_str(&format!("bytes {first}-{wanted}/{size}"));
+    range.into_iter().for_each(|range| drop(head.headers.insert(CONTENT_RANGE, range)));
 }
 
 /// Parses `FIRST-LAST` and `FIRST-`.

@@ -44,6 +44,11 @@ impl Head {
         self.version == other.version && self.size == other.size
     }
 
+    /// Whether [`is_same`](Self::is_same) can tell versions of the same size apart.
+    pub fn has_version(&self) -> bool {
+        self.version != Version::Object(None)
+    }
+
     /// Bytes to be read.
     pub fn len(&self) -> u64 {
         self.range.end - self.range.start

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use cloud::S3;
 use conformance::codes::CORRUPTED_FILE;
 use conformance::{DICOM, KEY, LoadedPlugin, UUID, configuration, content, eventually, section};
-use fake_cloud::{BucketServer, Fault, FaultRule, Operation, Options};
+use fake_cloud::{BucketServer, Fault, FaultRule, Odd, Operation, Options};
 use fake_orthanc::LogLevel;
 use serde_json::json;
 
@@ -117,4 +117,55 @@ fn replaced_object_is_noticed_without_an_etag() -> Result<()> {
         plugin.check()?;
     }
     Ok(())
+}
+
+/// A server without checksums.
+fn without_checksums() -> Result<LoadedPlugin<S3>> {
+    LoadedPlugin::<S3>::with(&json!({"Checksum": "none"}))
+}
+
+#[test]
+fn damage_is_noticed_by_the_etag() -> Result<()> {
+    let plugin = without_checksums()?;
+    let size = 100_000;
+    plugin.insert(KEY, content(size));
+    plugin.requests();
+    assert!(plugin.read(UUID)? == content(size) && plugin.range(UUID, 0, size)? == content(size));
+    assert_eq!(plugin.requests(), 2);
+    for is_range in [false, true] {
+        let operation = if is_range { Operation::GetObjectRange } else { Operation::GetObject };
+        plugin.fault(operation, Fault::CorruptResponseByte(70_000), 1);
+        let read = if is_range { plugin.range(UUID, 0, size)? } else { plugin.read(UUID)? };
+        assert!(read == content(size), "range: {is_range}");
+        assert_eq!(plugin.requests(), 3, "one more to see whether the ETag is an MD5");
+        // Two downloads that differ are an error, since nothing tells which of them is right.
+        let rule = FaultRule::new(Fault::CorruptResponseByte(70_000)).on(operation);
+        plugin.server.faults().push(rule.clone());
+        plugin.server.faults().push(FaultRule::new(Fault::CorruptResponseByte(7)).on(Operation::GetObject));
+        plugin.server.faults().push(rule);
+        plugin.server.faults().push(FaultRule::new(Fault::CorruptResponseByte(7)).on(Operation::GetObject));
+        let outcome = if is_range {
+            plugin.orthanc.read_range(UUID, DICOM, 0, size)
+        } else {
+            plugin.orthanc.read_whole(UUID, DICOM)
+        };
+        assert_eq!(outcome.map(|bytes| bytes.len()), Err(CORRUPTED_FILE), "range: {is_range}");
+        assert_eq!(plugin.requests(), 4);
+        plugin.server.faults().clear();
+    }
+    plugin.check()
+}
+
+#[test]
+fn etag_that_is_no_md5_is_found_out() -> Result<()> {
+    let plugin = without_checksums()?;
+    plugin.insert(KEY, content(100_000));
+    plugin.fault(Operation::GetObject, Fault::Odd(Odd::OpaqueEtag), usize::MAX);
+    plugin.requests();
+    let requests = (0..5).map(|_| -> Result<u64> {
+        assert!(plugin.read(UUID)? == content(100_000));
+        Ok(plugin.requests())
+    });
+    assert_eq!(requests.collect::<Result<Vec<_>>>()?, [2, 2, 2, 1, 1]);
+    plugin.check()
 }

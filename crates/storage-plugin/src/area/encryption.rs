@@ -8,10 +8,11 @@ use crypto_envelope::{
     KeyRing, KeyServiceError, KeyWrap, Service, WrappedFileKey, decrypt, encrypt, encrypt_a2_with_file_key,
     identify, recognize,
 };
-use hybrid::{MemoryBudget, MemoryPermit};
+use hybrid::{Head, MemoryBudget, MemoryPermit};
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,8 +25,8 @@ use crate::jobs;
 use crate::runtime::Runtime;
 use crate::stop::Stop;
 
-/// Number of remembered headers, a few hundred bytes each. A range of a known object then takes one request.
-const OPENERS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+/// Number of remembered attachments, a few hundred bytes each. A range of a known object takes one request.
+const KNOWN: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 /// Keys, formats and memory budgets for encryption and decryption.
 #[derive(Debug)]
@@ -39,19 +40,35 @@ pub(crate) struct Encryption {
     uploads: MemoryBudget,
     /// Held while bytes are decrypted, never while waiting for the network.
     decryption: MemoryBudget,
-    openers: Mutex<LruCache<Attachment, KnownEnvelope>>,
+    known: Mutex<LruCache<Attachment, Known>>,
     /// Ends the wait for a key service.
     stop: Stop,
     /// Whether new attachments are encrypted. If not, those are read that were encrypted before.
     writes: bool,
 }
 
+/// What is known of an attachment that was read before.
+#[derive(Debug, Clone)]
+pub(crate) enum Known {
+    /// It is an A2 envelope.
+    Segments(KnownEnvelope),
+    /// It is in a form that can only be read as a whole.
+    Whole,
+}
+
 /// An A2 envelope whose header has been read.
 #[derive(Debug, Clone)]
 pub(crate) struct KnownEnvelope {
     pub(crate) opener: Arc<A2Opener>,
-    /// Size of the object, in bytes.
-    pub(crate) size: u64,
+    /// The object or file with this header.
+    pub(crate) head: Arc<Head>,
+}
+
+impl KnownEnvelope {
+    /// Whether the attachment has these bytes.
+    pub(crate) fn has(&self, range: Range<u64>) -> bool {
+        self.opener.layout(self.head.size).is_ok_and(|layout| layout.plan(range).is_ok())
+    }
 }
 
 /// Why an attachment could not be encrypted.
@@ -153,7 +170,7 @@ impl Encryption {
             read_formats,
             uploads: MemoryBudget::new(memory),
             decryption: MemoryBudget::new(memory),
-            openers: Mutex::new(LruCache::new(OPENERS)),
+            known: Mutex::new(LruCache::new(KNOWN)),
             stop,
             writes: true,
         }
@@ -381,22 +398,27 @@ impl Encryption {
         decrypt()
     }
 
-    pub(crate) fn known(&self, attachment: &Attachment) -> Option<KnownEnvelope> {
-        self.openers.lock().get(attachment).cloned()
+    pub(crate) fn known(&self, attachment: &Attachment) -> Option<Known> {
+        self.known.lock().get(attachment).cloned()
     }
 
-    /// Remembers the header of an envelope, unless its keys must not be kept.
-    pub(crate) fn remember(&self, attachment: &Attachment, opener: &Arc<A2Opener>, size: u64) {
+    /// Remembers the header of an A2 envelope of which a segment was verified, unless its keys must not be kept.
+    pub(crate) fn remember(&self, attachment: &Attachment, opener: &Arc<A2Opener>, head: &Arc<Head>) {
         let keeps_keys = self.ring.file_keys().is_none_or(|keys| keys.keeps_keys());
         if !keeps_keys && opener.header().service().is_some() {
             return;
         }
-        let known = KnownEnvelope { opener: Arc::clone(opener), size };
-        self.openers.lock().put(*attachment, known);
+        let known = KnownEnvelope { opener: Arc::clone(opener), head: Arc::clone(head) };
+        self.known.lock().put(*attachment, Known::Segments(known));
+    }
+
+    /// Remembers that an attachment can only be read as a whole.
+    pub(crate) fn remember_whole(&self, attachment: &Attachment) {
+        self.known.lock().put(*attachment, Known::Whole);
     }
 
     pub(crate) fn forget(&self, attachment: &Attachment) {
-        self.openers.lock().pop(attachment);
+        self.known.lock().pop(attachment);
     }
 }
 

@@ -91,6 +91,10 @@ impl StorageArea for Area {
     }
 }
 
+/// What to do about an object of which two downloads were wrong.
+const RESTORE: &str = "a second download failed too, so the object is damaged, unless a key is wrong: restore it from the \
+                       bucket's versions or a backup, and look for others with POST /object-storage/verify";
+
 /// A request that has been served, for the log and the counts.
 struct Done {
     request: Request,
@@ -108,6 +112,10 @@ struct Failure {
 impl Failure {
     fn new(error: &impl ToString, code: ErrorCode) -> Self {
         Self { error: error.to_string(), code }
+    }
+
+    fn with_advice(self, advice: &str) -> Self {
+        Self { error: format!("{}; {advice}", self.error), ..self }
     }
 }
 
@@ -244,7 +252,11 @@ impl Area {
         read: impl FnOnce(&Reading<'_>) -> Result<Served, ReadError>,
     ) -> Result<Done, Failure> {
         let reading = Reading::new(self, attachment);
-        let Served { bytes, whole } = read(&reading).map_err(|error| self.failed_read(&error, attachment))?;
+        let Served { bytes, whole } = read(&reading).map_err(|error| {
+            let failure = self.failed_read(&error, attachment);
+            let is_damaged = reading.is_repeated() && error.is_damage_of_object();
+            if is_damaged { failure.with_advice(RESTORE) } else { failure }
+        })?;
         let side = reading.side.get();
         let (request, what) =
             if whole { (Request::Read, "read") } else { (Request::ReadRange, "read a range of") };

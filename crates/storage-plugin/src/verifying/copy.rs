@@ -12,6 +12,10 @@ use crate::area::encryption::{Encryption, Form, OpenError, form};
 use crate::catalog::Indexed;
 use crate::jobs::{self, Problem};
 
+/// The kind of problem of a copy that is damaged.
+pub(super) const DAMAGED: &str = "damaged";
+/// The kind of problem of a copy whose checksum is not that of Orthanc's index, or of the server.
+pub(super) const WRONG_CHECKSUM: &str = "wrong-checksum";
 /// The kind of problem of a copy of which nothing is known.
 pub(super) const NOT_CHECKED: &str = "not-checked";
 /// The kind of problem of a copy whose form is not accepted.
@@ -109,7 +113,7 @@ fn not_opened(error: &OpenError) -> Problem {
         OpenError::Service(KeyServiceError::Unavailable(_)) | OpenError::Stopping => (NOT_CHECKED, true),
         OpenError::Service(_) | OpenError::Decrypt(DecryptError::NotUnwrapped { .. }) => (NOT_CHECKED, false),
         OpenError::Decrypt(DecryptError::UnknownKeyId(_)) => (UNKNOWN_KEY, false),
-        OpenError::Decrypt(_) | OpenError::Blob(_) => ("damaged", false),
+        OpenError::Decrypt(_) | OpenError::Blob(_) => (DAMAGED, false),
     };
     Problem { concerns_storage, ..Problem::new(kind, error.to_string()) }
 }
@@ -123,7 +127,7 @@ pub(super) fn fits(content: &[u8], md5: Option<[u8; 16]>) -> Option<bool> {
 
 /// A copy whose MD5 is not that of Orthanc's index.
 pub(super) fn wrong_md5(copy: &StoredCopy, what: &str) -> Problem {
-    problem("wrong-checksum", copy, &format!("{what} differs from what Orthanc stored"))
+    problem(WRONG_CHECKSUM, copy, &format!("{what} differs from what Orthanc stored"))
 }
 
 fn problem(kind: &'static str, copy: &StoredCopy, error: &str) -> Problem {

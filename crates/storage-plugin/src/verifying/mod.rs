@@ -353,8 +353,23 @@ impl Check {
         found
     }
 
-    /// Reads a copy to its end, decrypts it and compares it with Orthanc's MD5.
+    /// Reads a copy to its end, decrypts it and compares it with Orthanc's MD5. Once more if an object seems to be damaged:
+    /// its bytes may have been damaged on the way.
     async fn content(&self, indexed: &Indexed, copy: &StoredCopy) -> Found {
+        let found = self.content_once(indexed, copy).await;
+        match &found {
+            Found::Problem(problem)
+                if copy.side == Side::ObjectStorage && may_be_due_to_the_answer(problem) =>
+            {
+                tracing::info!("cannot verify {}: {}; reading it once more", copy.head.name, problem.error);
+                self.storage.objects().count_retry();
+                self.content_once(indexed, copy).await
+            }
+            _ => found,
+        }
+    }
+
+    async fn content_once(&self, indexed: &Indexed, copy: &StoredCopy) -> Found {
         let Indexed { attachment, md5, size, .. } = *indexed;
         let read = self.storage.read_copy(&attachment, copy.side, copy.head.size.max(size)).await;
         let whole = match read {
@@ -404,11 +419,20 @@ impl Check {
     fn unreadable(&self, copy: &StoredCopy, error: &StorageError) -> Problem {
         match error.cause {
             Cause::Damaged(_) | Cause::CopyDamaged => {
-                Problem { advice: Some(copy::advice(copy).to_owned()), ..Problem::of("damaged", error) }
+                Problem { advice: Some(copy::advice(copy).to_owned()), ..Problem::of(copy::DAMAGED, error) }
             }
+            Cause::WrongChecksum(_) => Problem {
+                advice: Some(copy::advice(copy).to_owned()),
+                ..Problem::of(copy::WRONG_CHECKSUM, error)
+            },
             _ => not_checked(error),
         }
     }
+}
+
+/// Whether the copy may be right, and its bytes were damaged on the way.
+fn may_be_due_to_the_answer(problem: &Problem) -> bool {
+    matches!(problem.kind, copy::DAMAGED | copy::WRONG_CHECKSUM)
 }
 
 /// What was found of a copy.

@@ -25,6 +25,8 @@ pub enum Odd {
     RangeWithOk,
     /// A range is ignored: the answer is the whole object with status 200. In S3 and Google only.
     WholeForRange,
+    /// The answer has only half of the bytes, and says so consistently. In S3 and Google only.
+    Shortened,
     /// The checksums in the answer are not those of the object.
     WrongChecksum,
     /// The answer has no checksums except the `ETag`.
@@ -81,6 +83,7 @@ impl Odd {
                 CHECKSUMS.iter().for_each(|name| drop(headers.remove(*name)));
                 headers.insert(ETAG, HeaderValue::from_static("\"0123456789abcdef0123456789abcdef\""));
             }
+            Self::Shortened => shorten(dialect, target, &mut answer),
             Self::WholeForRange => {
                 headers.remove(CONTENT_RANGE);
                 headers.remove(CONTENT_LENGTH);
@@ -114,6 +117,25 @@ pub(crate) fn describe(headers: &mut HeaderMap, content: &[u8]) {
     if let Some(etag) = etag.filter(is_md5) {
         headers.insert(ETAG, etag);
     }
+}
+
+/// Removes the second half of an object or a range from the answer.
+fn shorten(dialect: &dyn Dialect, target: &Target, answer: &mut Response<AnswerBody>) {
+    let Some(object) = dialect.buckets().object(&target.bucket, &target.key) else { return };
+    let size = object.bytes.len();
+    let range = answer.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let bounds = range.and_then(|text| text.strip_prefix("bytes ")?.split_once('/')?.0.split_once('-'));
+    let bounds =
+        bounds.and_then(|(first, last)| Some((first.parse().ok()?, last.parse::<usize>().ok()? + 1)));
+    let (start, end) = bounds.unwrap_or((0, size));
+    let half = start + (end - start) / 2;
+    let headers = answer.headers_mut();
+    if headers.contains_key(CONTENT_RANGE) {
+        let shortened = HeaderValue::from_str(&format!("bytes {start}-{}/{size}", half.saturating_sub(1)));
+        shortened.into_iter().for_each(|value| drop(headers.insert(CONTENT_RANGE, value)));
+    }
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(half - start));
+    *answer.body_mut() = full(object.bytes.slice(start..half));
 }
 
 /// Replaces a checksum by another one of the same length.

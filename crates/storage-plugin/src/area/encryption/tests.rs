@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bucket::{Bucket, BucketOptions};
 use crypto_envelope::{FileKey, FileKeyOptions, FileKeys, KeyService, Service, Wrapped};
 use futures_util::future::{BoxFuture, pending};
+use hybrid::Version;
 use object_store::memory::InMemory;
 use storage_layout::{ContentType, Layout};
 
@@ -64,6 +65,17 @@ fn encryption(service: &Arc<Fake>, pool: usize, stop: &Stop) -> Encryption {
     Encryption::new(options, objects, None, stop.clone())
 }
 
+fn head(size: u64) -> Arc<Head> {
+    Arc::new(Head {
+        name: "name".to_owned(),
+        naming: Naming::Envelope,
+        size,
+        range: 0..size,
+        sidecar: None,
+        version: Version::Object(None),
+    })
+}
+
 fn attachment() -> Attachment {
     Attachment::new(UUID, ContentType::DICOM).unwrap()
 }
@@ -97,7 +109,7 @@ fn nothing_is_remembered_without_a_pool() {
         let header = A2Header::parse(&envelope).unwrap().unwrap();
         let _key = encryption.file_key(runtime.handle(), &header).unwrap();
         let opener = Arc::new(A2Opener::unwrap(encryption.ring(), header, UUID).unwrap());
-        encryption.remember(&attachment(), &opener, envelope.len() as u64);
+        encryption.remember(&attachment(), &opener, &head(envelope.len() as u64));
         assert_eq!(encryption.known(&attachment()).is_some(), pool > 0);
     }
 }

@@ -1,13 +1,14 @@
-//! Ranges of content in clear while encryption is off.
+//! Ranges of content in clear.
 //!
 //! In the legacy structure and in files, the names of envelopes and of content in clear are the same. An envelope
-//! must not be served as if it were the file, so its beginning is looked at, once for each attachment.
+//! must not be served as if it were the file, so its beginning is looked at, once for each attachment. With encryption,
+//! the beginning of each attachment is looked at once (`range.rs`).
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bucket::{Naming, ReadRange};
+use bucket::{Cause, Naming, ReadRange};
 use crypto_envelope::RECOGNIZE_LEN;
 use hybrid::Head;
 use lru::LruCache;
@@ -15,7 +16,7 @@ use orthanc_ffi::Target;
 use parking_lot::Mutex;
 use storage_layout::Attachment;
 
-use super::incoming::Batch;
+use super::incoming::{Batch, Incoming};
 use super::{ReadError, Reading};
 
 /// Number of remembered attachments, a few hundred bytes each.
@@ -56,6 +57,56 @@ impl Reading<'_> {
         }
         self.size.set(Some(first.head.size));
         self.fill(target, first, incoming)
+    }
+
+    /// A range of an attachment that was found to be in clear although encryption is on; `None` if it was not, or was
+    /// replaced since.
+    pub(super) fn known_clear_range(
+        &self,
+        range: Range<u64>,
+        target: &mut Target<'_>,
+    ) -> Result<Option<u64>, ReadError> {
+        if !self.clear.0.lock().contains(&self.attachment) {
+            return Ok(None);
+        }
+        match self.download(&ReadRange::Range(range)) {
+            Ok((incoming, first)) if self.is_clear(&first.head) => {
+                self.size.set(Some(first.head.size));
+                return self.fill(target, first, incoming).map(Some);
+            }
+            Ok(_) => {}
+            Err(error) if error.cause == Cause::OutOfRange => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.clear.0.lock().pop(&self.attachment);
+        Ok(None)
+    }
+
+    /// A range of content that turned out to be in clear although encryption is on. `first` and `incoming` are a download
+    /// of its beginning.
+    pub(super) fn unknown_clear_range(
+        &self,
+        range: Range<u64>,
+        target: &mut Target<'_>,
+        first: Batch,
+        incoming: Incoming,
+    ) -> Result<u64, ReadError> {
+        let beginning = Arc::clone(&first.head);
+        self.size.set(Some(beginning.size));
+        self.clear.0.lock().put(self.attachment, Arc::clone(&beginning));
+        if range.start >= beginning.range.start && range.end <= beginning.range.end {
+            return self.fill_part(target, first, incoming, &range);
+        }
+        drop(incoming);
+        let (incoming, again) = self.download(&ReadRange::Range(range))?;
+        // The bytes returned must be of the object found to be in clear, not of an envelope that has replaced it.
+        self.expect_same(&beginning, &again.head)?;
+        self.fill(target, again, incoming)
+    }
+
+    /// Whether this is content in clear, by its name or since its beginning was looked at.
+    fn is_clear(&self, head: &Head) -> bool {
+        head.naming == Naming::Clear || (head.naming == Naming::Either && self.is_known_clear(head))
     }
 
     fn is_known_clear(&self, head: &Head) -> bool {

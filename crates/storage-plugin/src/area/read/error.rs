@@ -56,6 +56,22 @@ impl ReadError {
         matches!(self, Self::Storage(error) | Self::Interrupted(error) if matches!(error.cause, Cause::WrongChecksum(_)))
     }
 
+    /// Whether the object may be right, and its bytes were damaged on their way. A damaged header can look like
+    /// one with another key.
+    pub(crate) fn may_be_due_to_damage(&self) -> bool {
+        match self {
+            Self::Envelope { cause, .. } => !matches!(cause, DecryptError::Range(_)),
+            Self::Interrupted(error) => matches!(error.cause, Cause::Damaged(_)),
+            Self::Form { cause, .. } => *cause == UnacceptableForm::Unencrypted,
+            Self::Key { cause, .. } => match cause {
+                OpenError::Decrypt(_) | OpenError::Blob(_) => true,
+                OpenError::Service(error) => !error.is_transient(),
+                OpenError::Stopping => false,
+            },
+            Self::Storage(_) | Self::OutOfRange { .. } | Self::Overflow { .. } | Self::NoMemory(..) => false,
+        }
+    }
+
     /// Why the content, once found, could not be read or does not seem to be what was stored; `None` for other errors.
     pub(crate) fn damage(&self) -> Option<String> {
         match self {
@@ -88,6 +104,17 @@ impl ReadError {
             }
             Self::Key { .. } => true,
             Self::Form { cause, .. } => *cause != UnacceptableForm::Unencrypted,
+            _ => false,
+        }
+    }
+
+    /// Whether the object itself must be damaged, if another download of it is as wrong. The messages of other errors say
+    /// what to do.
+    pub(crate) fn is_damage_of_object(&self) -> bool {
+        match self {
+            Self::Envelope { .. } => !self.is_about_request(),
+            Self::Interrupted(error) => matches!(error.cause, Cause::Damaged(_)),
+            Self::Key { cause: OpenError::Blob(_), .. } => true,
             _ => false,
         }
     }

@@ -8,17 +8,21 @@
 //! | range | A2, header known from an earlier read | `known_range` | 1 |
 //! | range near the start | A2, header unknown | `range_with_header` | 1 |
 //! | range elsewhere | A2, header unknown | `unknown_range`, then `known_range` | 2 |
-//! | range, `ReadUnencrypted` | clear | `unknown_range` | 2, or 1 if it is the whole |
-//! | range | A1 | `range_of_whole` | 2, or 1 if it is the whole |
+//! | range, `ReadUnencrypted` | clear, known from an earlier read | `known_clear_range` | 1 |
+//! | range near the start, `ReadUnencrypted` | clear, unknown | `unknown_clear_range` | 1 |
+//! | range elsewhere, `ReadUnencrypted` | clear, unknown | `unknown_clear_range` | 2 |
+//! | range that is the whole, or form known from an earlier read | A1 | `range_of_whole` | 1 |
+//! | other range | A1, unknown | `range_of_two_parts`: no byte twice | 2 |
 //!
 //! The numbers for A2 hold for the segment size that this project writes; other sizes can take one download
-//! more.
+//! more. Content in clear that is found under another name than that of an envelope takes one request more for each
+//! name that is tried first.
 //!
 //! Each download goes straight down: [`Reading::download`] asks [`HybridStorage`] for the places in order,
 //! [`Incoming`] opens the attachment in a place. A read during which a move takes the attachment to the other
 //! place, or a re-encryption replaces it, starts over, and so does one that finds a damaged file in the state directory. A
-//! read of content that does
-//! not have the server's checksum is repeated once. An envelope whose tags are right needs no checksum.
+//! read of bytes from the bucket that turn out to be wrong is repeated once (`repeat.rs`). An envelope whose tags are
+//! right needs no checksum.
 //!
 //! A download that covers a whole object in the bucket is copied to the cache as well (`copy.rs`). The copy is kept if
 //! the read succeeds. Files in clear are read straight into Orthanc's buffer.
@@ -28,6 +32,7 @@ mod copy;
 mod error;
 mod incoming;
 mod range;
+mod repeat;
 mod sink;
 mod whole;
 
@@ -82,6 +87,8 @@ pub(crate) struct Reading<'a> {
     damaged: RefCell<Vec<(Side, StorageError)>>,
     /// Why the cached file cannot be read with the present keys and options. It is damaged if the bucket's object can.
     suspicion: RefCell<Option<String>>,
+    /// The error of a download that was repeated, since its bytes may have been damaged on the way.
+    repeated: RefCell<Option<String>>,
     /// For a copy of the download that was started last.
     keeper: RefCell<Option<Keeper>>,
     /// The copy for the cache.
@@ -101,6 +108,7 @@ impl<'a> Reading<'a> {
             size: Cell::default(),
             damaged: RefCell::default(),
             suspicion: RefCell::default(),
+            repeated: RefCell::default(),
             keeper: RefCell::default(),
             copy: RefCell::default(),
         }
@@ -156,24 +164,21 @@ impl<'a> Reading<'a> {
             if let Some(copy) = copy {
                 copy.commit(self.runtime);
             }
+            self.report_repeated();
         }
         result
     }
 
     fn attempts(&self, mut read: impl FnMut() -> Result<u64, ReadError>) -> Result<u64, ReadError> {
-        let mut repeated = false;
         for _ in 0..RESTARTS {
             match read() {
-                Err(error) if error.is_wrong_checksum() && !repeated => {
-                    tracing::info!("{error}; reading it once more");
-                    repeated = true;
-                }
                 Err(error) if self.avoids(&error) => {}
                 Err(error) if error.may_be_due_to_a_move() => {
                     tracing::info!(
                         "{error}; the attachment may have been moved or re-encrypted; retrying the read"
                     );
                 }
+                Err(error) if self.repeats(&error) => {}
                 result => return result,
             }
         }
@@ -250,13 +255,28 @@ impl<'a> Reading<'a> {
     }
 
     /// Copies a download to `target`. Returns the number of bytes.
-    fn fill(&self, target: &mut Target<'_>, first: Batch, mut incoming: Incoming) -> Result<u64, ReadError> {
+    fn fill(&self, target: &mut Target<'_>, first: Batch, incoming: Incoming) -> Result<u64, ReadError> {
+        let range = first.head.range.clone();
+        self.fill_part(target, first, incoming, &range)
+    }
+
+    /// Copies the bytes `range` of a download, which has them, to `target`. Returns their number.
+    fn fill_part(
+        &self,
+        target: &mut Target<'_>,
+        first: Batch,
+        mut incoming: Incoming,
+        range: &Range<u64>,
+    ) -> Result<u64, ReadError> {
         self.begin_copy(&first.head, false);
+        let is_all = first.head.range == *range;
+        let mut position = first.head.range.start;
         let mut batch = first;
         loop {
             self.copy(&batch);
             for chunk in &batch.chunks {
-                target.append(chunk).map_err(|cause| self.overflow(cause))?;
+                target.append(part(chunk, position, range)).map_err(|cause| self.overflow(cause))?;
+                position += chunk.len() as u64;
             }
             if let Some(error) = batch.wrong_checksum {
                 return Err(ReadError::Interrupted(error));
@@ -264,7 +284,9 @@ impl<'a> Reading<'a> {
             if batch.last {
                 return Ok(target.filled() as u64);
             }
-            if let Incoming::File { file, .. } = &mut incoming {
+            if let Incoming::File { file, .. } = &mut incoming
+                && is_all
+            {
                 self.fill_from_file(target, file)?;
                 return Ok(target.filled() as u64);
             }
@@ -395,13 +417,17 @@ impl<'a> Reading<'a> {
         mut incoming: Incoming,
         target: T,
     ) -> Result<T, ReadError> {
-        let size = first.head.size;
-        let mut decryptor = Decryptor::new(encryption.ring(), self.attachment.uuid.as_str(), size, target);
+        let head = Arc::clone(&first.head);
+        let mut decryptor =
+            Decryptor::new(encryption.ring(), self.attachment.uuid.as_str(), head.size, target);
         let wrong = self.push_envelope(encryption, first, &mut incoming, |chunk| decryptor.push(chunk))?;
-        if let Some(opener) = decryptor.opener() {
-            encryption.remember(&self.attachment, opener, size);
+        let opener = decryptor.opener().cloned();
+        let decrypted = self.decrypted(decryptor.finish(), wrong)?;
+        match opener {
+            Some(opener) => encryption.remember(&self.attachment, &opener, &head),
+            None => encryption.remember_whole(&self.attachment),
         }
-        self.decrypted(decryptor.finish(), wrong)
+        Ok(decrypted)
     }
 
     /// Downloads and decrypts a blob of the earlier plugin for Azure Key Vault, which cannot be checked before its last
@@ -429,7 +455,9 @@ impl<'a> Reading<'a> {
         }
         let opened = encryption.open_blob(self.runtime.handle(), batch.head.sidecar.as_ref(), blob);
         let object = || format!("{}/{}", self.storage.objects().url(), batch.head.name);
-        opened.map_err(|cause| ReadError::Key { object: object(), cause })
+        let opened = opened.map_err(|cause| ReadError::Key { object: object(), cause })?;
+        encryption.remember_whole(&self.attachment);
+        Ok(opened)
     }
 
     /// The form of content whose first bytes are in `first`.
@@ -450,4 +478,11 @@ impl<'a> Reading<'a> {
     fn overflow(&self, cause: TargetOverflow) -> ReadError {
         ReadError::Overflow { object: self.object(), cause }
     }
+}
+
+/// The part of `chunk`, which begins at `position` of an object, that is within `range` of the object.
+fn part<'a>(chunk: &'a [u8], position: u64, range: &Range<u64>) -> &'a [u8] {
+    let within = |bound: u64| usize::try_from(bound.saturating_sub(position)).unwrap_or(usize::MAX);
+    let [start, end] = [range.start, range.end].map(|bound| within(bound).min(chunk.len()));
+    chunk.get(start..end).unwrap_or_default()
 }

@@ -2,12 +2,14 @@
 
 mod concurrency;
 mod configuration;
+mod damaged;
 mod forms;
 mod key_check;
 mod mixed;
 mod orthanc;
 mod ranges;
 mod replaced;
+mod requests;
 mod round_trips;
 mod secrets;
 mod tampering;
@@ -15,12 +17,14 @@ mod tampering;
 modules![
     concurrency,
     configuration,
+    damaged,
     forms,
     key_check,
     mixed,
     orthanc,
     ranges,
     replaced,
+    requests,
     round_trips,
     secrets,
     tampering

@@ -188,6 +188,15 @@ fn sound_archive_has_no_findings<C: Cloud>() -> Result<()> {
         let requests = fixture.bucket.requests().total;
         ensure!(requests == expected, "depth {name}: {requests} requests");
     }
+    // An answer that was damaged on the way is no finding: it is asked for again.
+    let names = fixture.keys();
+    let envelope = names.iter().find(|name| name.ends_with(".dcm.enc")).context("no envelope")?;
+    let on_the_way = FaultRule::new(Fault::CorruptResponseByte(4000)).on(request::READ).key(envelope);
+    let on_the_way = fixture.bucket.faults().push(on_the_way);
+    fixture.bucket.reset_counts();
+    let report = run(&fixture, "verify", &depth("content"))?;
+    ensure!(on_the_way.fired() == 1 && findings(&report)?.is_empty(), "{report:#}");
+    ensure!(fixture.bucket.requests().total == 2 * (28 + 7) + 1, "{:?}", fixture.bucket.requests());
     let mut status = fixture.rest().get_json("/object-storage/status")?;
     expect_status(&status, &["/Census/Forms", "/Verification/Last"])?;
     let verified = status["Verification"]["Last"].take();
@@ -199,7 +208,7 @@ fn sound_archive_has_no_findings<C: Cloud>() -> Result<()> {
     let list = fixture.rest().get_json("/object-storage/reports")?;
     let depths: Vec<&Value> =
         list.as_array().context("no list")?.iter().map(|report| &report["Depth"]).collect();
-    ensure!(depths == ["content", "checksum", "size", "exists"], "{list:#}");
+    ensure!(depths == ["content", "content", "checksum", "size", "exists"], "{list:#}");
     for field in ["JobId", "Started", "Ended", "Depth", "VerifiedAttachments", "Failures"] {
         ensure!(verified[field] == list[0][field] && !verified[field].is_null(), "{field}: {verified:#}");
     }

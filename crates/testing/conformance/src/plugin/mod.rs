@@ -4,6 +4,7 @@ mod absurd;
 mod answers;
 mod availability;
 mod configuration;
+mod connections;
 mod deletions;
 mod downloads;
 mod elsewhere;
@@ -20,6 +21,7 @@ modules![
     answers,
     availability,
     configuration,
+    connections,
     deletions,
     downloads,
     elsewhere,

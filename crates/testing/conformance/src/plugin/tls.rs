@@ -4,6 +4,7 @@ use std::io::Write;
 use std::marker::PhantomData;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
 use fake_cloud::BucketServer;
@@ -63,6 +64,7 @@ impl Authority {
 /// TLS in front of a server.
 pub(crate) struct TlsFront {
     pub(crate) port: u16,
+    accepted: Arc<AtomicU64>,
     _runtime: Runtime,
 }
 
@@ -73,8 +75,11 @@ impl TlsFront {
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
         let port = listener.local_addr()?.port();
         let acceptor = TlsAcceptor::from(Arc::new(config));
+        let accepted = Arc::<AtomicU64>::default();
+        let count = Arc::clone(&accepted);
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
                 let acceptor = acceptor.clone();
                 // A client that does not trust the certificate closes its connection.
                 tokio::spawn(async move {
@@ -84,7 +89,12 @@ impl TlsFront {
                 });
             }
         });
-        Ok(Self { port, _runtime: runtime })
+        Ok(Self { port, accepted, _runtime: runtime })
+    }
+
+    /// Returns the number of connections accepted.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
     }
 }
 

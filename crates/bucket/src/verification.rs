@@ -1,0 +1,97 @@
+//! What the bytes of a download are compared with.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cloud_http::{Exchange, Hasher, Verifier};
+use object_store::GetResult;
+
+use crate::throughput::LARGE;
+
+/// Number of objects whose ETag looks like an MD5 and is something else, after which no more are doubted: a server that
+/// encrypts objects can have such ETags.
+const OTHERS: usize = 3;
+
+/// Which checksums a download of a whole object is compared with.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Verification {
+    /// The one in the answer.
+    pub(crate) in_answer: bool,
+    /// If a range turns out to be the whole object, and the answer has none: the one that the server sends when asked for
+    /// it.
+    pub(crate) on_request: bool,
+    /// If the answer has none: the `ETag` if it is an MD5.
+    pub(crate) e_tags: Option<Arc<ETags>>,
+}
+
+/// What reads have shown of the `ETag`s of a bucket.
+#[derive(Debug, Default)]
+pub(crate) struct ETags {
+    /// Number of objects whose `ETag` looks like an MD5 and is none.
+    others: AtomicUsize,
+}
+
+impl ETags {
+    /// Whether to doubt bytes that do not fit an `ETag` that looks like an MD5.
+    pub(crate) fn may_be_md5s(&self) -> bool {
+        self.others.load(Ordering::Relaxed) < OTHERS
+    }
+
+    pub(crate) fn note_other(&self) {
+        self.others.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A comparison with a checksum.
+pub(crate) enum Check {
+    /// There is no checksum, or none is wanted.
+    Off,
+    /// The bytes were not found to be right.
+    Failed,
+    /// With that in the answer.
+    Known(Box<Verifier>),
+    /// At the end, with the `ETag` if it is an MD5, or else with what the server is asked for.
+    Late {
+        hasher: Box<Hasher>,
+        /// Whether to ask the server for a checksum.
+        asks: bool,
+        e_tags: Arc<ETags>,
+    },
+}
+
+impl Check {
+    /// `is_range` says whether the request had a range.
+    pub(crate) fn new(
+        verification: &Verification,
+        answer: &GetResult,
+        exchange: &Exchange,
+        is_range: bool,
+    ) -> Self {
+        if answer.range != (0..answer.meta.size) {
+            return Self::Off;
+        }
+        match (exchange.checksum, &verification.e_tags) {
+            (Some(checksum), _) if verification.in_answer => Self::Known(Box::new(checksum.verifier())),
+            (None, Some(e_tags)) => {
+                // For a large object, a request costs less than its MD5.
+                let with_md5 = answer.meta.size < LARGE && !exchange.has_other_e_tag;
+                let hasher = Hasher::new(answer.meta.e_tag.as_deref(), with_md5);
+                // The answer to a whole read would have the checksum.
+                let asks = is_range && verification.on_request;
+                if !asks && hasher.md5().is_none() {
+                    return Self::Off;
+                }
+                Self::Late { hasher: Box::new(hasher), asks, e_tags: Arc::clone(e_tags) }
+            }
+            _ => Self::Off,
+        }
+    }
+
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Off | Self::Failed => {}
+            Self::Known(verifier) => verifier.update(bytes),
+            Self::Late { hasher, .. } => hasher.update(bytes),
+        }
+    }
+}
