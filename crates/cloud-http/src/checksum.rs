@@ -161,6 +161,7 @@ impl fmt::Debug for Verifier {
 }
 
 /// Computes checksums of an object before it is known which one the server has.
+#[derive(Clone)]
 pub struct Hasher {
     crc64: Digest,
     /// The MD5 that the object has according to its `ETag`, and that of the bytes so far.
@@ -184,6 +185,11 @@ impl Hasher {
         if let Some((_, digest)) = &mut self.md5 {
             digest.update(bytes);
         }
+    }
+
+    /// Returns the CRC-64/NVME of the bytes so far.
+    pub fn checksum(&self) -> Checksum {
+        Checksum::Crc64Nvme(self.crc64.finalize())
     }
 
     /// Whether the `ETag` is the MD5 of the bytes. If not, it may be something else.
