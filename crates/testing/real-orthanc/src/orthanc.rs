@@ -32,6 +32,7 @@ pub struct Builder {
     environment: Vec<(String, String)>,
     log_options: &'static [&'static str],
     obeys_permissions: bool,
+    speaks_tls: bool,
 }
 
 impl Builder {
@@ -57,6 +58,7 @@ impl Builder {
             environment: Vec::new(),
             log_options: &[],
             obeys_permissions: false,
+            speaks_tls: false,
         }
     }
 
@@ -120,6 +122,12 @@ impl Builder {
     /// Makes Orthanc obey the permissions of files, even if root starts it.
     pub fn obeying_permissions(mut self) -> Self {
         self.obeys_permissions = true;
+        self
+    }
+
+    /// Waits for the log to say that Orthanc has started: the client of [`Orthanc::rest`] does not speak TLS.
+    pub fn speaking_tls(mut self) -> Self {
+        self.speaks_tls = true;
         self
     }
 
@@ -353,7 +361,12 @@ impl Orthanc {
             if let Some(status) = process.ended()? {
                 return Err(StartError::Exited { status, log: self.log() });
             }
-            if probe.get_json("/system").is_ok_and(|system| system["Name"] == self.home.name()) {
+            let is_ready = if self.builder.speaks_tls {
+                self.log().contains("Orthanc has started")
+            } else {
+                probe.get_json("/system").is_ok_and(|system| system["Name"] == self.home.name())
+            };
+            if is_ready {
                 self.process = Some(process);
                 return Ok(());
             }
