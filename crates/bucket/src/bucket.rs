@@ -12,7 +12,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
 
 use crate::bulk::{BulkDelete, BulkSupport};
-use crate::confirm::Receipt;
+use crate::confirm::{Receipt, Sent};
 use crate::dialect::Dialect;
 use crate::download::{Download, ReadRange, without_placeholder};
 use crate::error::{Cause, Operation, StorageError, found};
@@ -310,7 +310,10 @@ impl Bucket {
                 };
                 return match result {
                     Ok(receipt) => Ok(receipt),
-                    Err(error) => Box::pin(self.settle(name, path, &content, &attempts, error)).await,
+                    Err(error) => {
+                        let sent = Sent::Content(&content);
+                        Box::pin(self.settle(name, path, sent, &attempts, error)).await
+                    }
                 };
             }
         };
@@ -432,8 +435,7 @@ impl Bucket {
 
     pub(crate) async fn delete_path(&self, path: &Path, policy: RetryPolicy) -> Result<(), StorageError> {
         let delete = || self.options.store.delete(path);
-        let object = self.object_url(path.as_ref());
-        match Attempts::new(policy, Operation::Remove, object).run(delete).await {
+        match self.attempts_within(policy, Operation::Remove, path.as_ref()).run(delete).await {
             Err(error) if error.cause != Cause::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -465,7 +467,12 @@ impl Bucket {
     }
 
     pub(crate) fn attempts(&self, operation: Operation, name: &str) -> Attempts {
-        Attempts::new(self.retry, operation, self.object_url(name)).reported_to(&self.health)
+        self.attempts_within(self.retry, operation, name).reported_to(&self.health)
+    }
+
+    /// As [`attempts`](Self::attempts), but with another policy and nobody who waits.
+    pub(crate) fn attempts_within(&self, policy: RetryPolicy, operation: Operation, name: &str) -> Attempts {
+        Attempts::new(policy, operation, self.object_url(name)).hiding_names(self.hides_names)
     }
 
     /// `name` unchanged: `Path::from` would rewrite `#`, `%`, `~` and non-ASCII letters.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cloud_http::Checksum;
+use cloud_http::{Checksum, Hasher};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use tokio::time::Instant;
@@ -34,6 +34,26 @@ pub(crate) enum Receipt {
     None,
 }
 
+/// What was sent, as far as it is still there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Sent<'a> {
+    Content(&'a Bytes),
+    /// Number and checksum of bytes that are gone.
+    Sums {
+        size: u64,
+        hasher: &'a Hasher,
+    },
+}
+
+impl Sent<'_> {
+    fn size(self) -> u64 {
+        match self {
+            Self::Content(content) => content.len() as u64,
+            Self::Sums { size, .. } => size,
+        }
+    }
+}
+
 impl Bucket {
     /// As [`put`](Self::put), and compares the object with `content`: by the checksum in the server's answer or, with
     /// further requests, as [`has`](Self::has) does.
@@ -47,7 +67,8 @@ impl Bucket {
         let is_confirmed = match self.upload(name, &path, content.clone()).await? {
             Receipt::Compared => true,
             Receipt::Sums { checksum, e_tag } => {
-                self.compare_sums(checksum, e_tag.as_deref(), &content).await == Comparison::Equal
+                self.compare_sums(checksum, e_tag.as_deref(), Sent::Content(&content)).await
+                    == Comparison::Equal
             }
             Receipt::None => false,
         };
@@ -69,6 +90,7 @@ impl Bucket {
     pub async fn has(&self, name: &str, content: &Bytes) -> Result<bool, StorageError> {
         let path = self.path(Operation::Read, name)?;
         let attempts = || self.attempts(Operation::Read, name);
+        let content = Sent::Content(content);
         let is_equal = match self.compare(&path, content, &mut attempts()).await {
             Ok(Comparison::Equal) => Ok(true),
             Ok(Comparison::Different) => Ok(false),
@@ -87,7 +109,7 @@ impl Bucket {
         &self,
         name: &str,
         path: &Path,
-        content: &Bytes,
+        content: Sent<'_>,
         attempts: &Attempts,
         error: StorageError,
     ) -> Result<Receipt, StorageError> {
@@ -114,7 +136,7 @@ impl Bucket {
         &self,
         name: &str,
         path: &Path,
-        content: &Bytes,
+        content: Sent<'_>,
         deadline: Instant,
     ) -> Result<bool, StorageError> {
         let retry = self.retry();
@@ -122,7 +144,7 @@ impl Bucket {
         let look = LOOK.min(retry.deadline / 2);
         let end = deadline.max(Instant::now() + look);
         let short = RetryPolicy { max_retries: retry.max_retries.min(RETRIES), ..within(look) };
-        let mut attempts = Attempts::new(short, Operation::Read, self.object_url(name));
+        let mut attempts = self.attempts_within(short, Operation::Read, name);
         match self.compare(path, content, &mut attempts).await? {
             Comparison::Equal => return Ok(true),
             Comparison::Different => return Ok(false),
@@ -130,14 +152,29 @@ impl Bucket {
         }
         let left = within(end.saturating_duration_since(Instant::now()));
         let left = RetryPolicy { patience: LOOK.min(left.patience), ..left };
-        self.reads_as(path.clone(), content, Attempts::new(left, Operation::Read, self.object_url(name)))
-            .await
+        self.reads_as(path.clone(), content, self.attempts_within(left, Operation::Read, name)).await
     }
 
-    /// Reads an object back and compares each byte: another object can have the same size.
-    async fn reads_as(&self, path: Path, content: &Bytes, attempts: Attempts) -> Result<bool, StorageError> {
+    /// Reads an object back and compares each byte, or the checksum: another object can have the same size.
+    async fn reads_as(
+        &self,
+        path: Path,
+        content: Sent<'_>,
+        attempts: Attempts,
+    ) -> Result<bool, StorageError> {
         let mut download = self.download(path, ReadRange::Whole, Verification::default(), attempts).await?;
-        let mut rest = &content[..];
+        let mut rest = match content {
+            Sent::Content(content) => &content[..],
+            Sent::Sums { size, hasher } => {
+                let mut read = 0;
+                let mut verifier = hasher.checksum().verifier();
+                while let Some(chunk) = download.next().await? {
+                    read += chunk.len() as u64;
+                    in_place(|| verifier.update(&chunk));
+                }
+                return Ok(read == size && verifier.is_right());
+            }
+        };
         while let Some(chunk) = download.next().await? {
             match rest.strip_prefix(&chunk[..]) {
                 Some(after) => rest = after,
@@ -151,14 +188,14 @@ impl Bucket {
     async fn compare(
         &self,
         path: &Path,
-        content: &Bytes,
+        content: Sent<'_>,
         attempts: &mut Attempts,
     ) -> Result<Comparison, StorageError> {
         let (object, exchange) = match attempts.run(|| self.store().head(path)).await {
             Err(error) if error.cause == Cause::NoLength => return Ok(Comparison::NoChecksum),
             result => result?,
         };
-        if object.size != content.len() as u64 {
+        if object.size != content.size() {
             return Ok(Comparison::Different);
         }
         Ok(self.compare_sums(exchange.checksum, object.e_tag.as_deref(), content).await)
@@ -169,11 +206,21 @@ impl Bucket {
         &self,
         checksum: Option<Checksum>,
         e_tag: Option<&str>,
-        content: &Bytes,
+        content: Sent<'_>,
     ) -> Comparison {
         if !self.options.verify_checksums {
             return Comparison::NoChecksum;
         }
+        let content = match content {
+            Sent::Content(content) => content,
+            Sent::Sums { hasher, .. } => {
+                return match checksum.and_then(|checksum| hasher.fits(checksum)) {
+                    Some(true) => Comparison::Equal,
+                    Some(false) => Comparison::Different,
+                    None => Comparison::NoChecksum,
+                };
+            }
+        };
         if let Some(checksum) = checksum {
             let is_equal = matches(checksum, content).await;
             return if is_equal { Comparison::Equal } else { Comparison::Different };

@@ -9,7 +9,7 @@ use object_store::path::Path;
 
 use crate::bucket::Bucket;
 use crate::error::{Cause, Operation, StorageError};
-use crate::retry::{Attempts, RetryPolicy};
+use crate::retry::RetryPolicy;
 use crate::task::blocking;
 
 /// Time limit for aborting an upload.
@@ -49,7 +49,7 @@ impl Bucket {
 
     pub(crate) async fn abort(&self, name: &str, path: &Path, id: &MultipartId) -> Result<(), StorageError> {
         let policy = RetryPolicy { deadline: ABORT, ..self.retry() };
-        let mut attempts = Attempts::new(policy, Operation::Abort, self.object_url(name));
+        let mut attempts = self.attempts_within(policy, Operation::Abort, name);
         match attempts.run(|| self.multipart().abort_multipart(path, id)).await {
             Err(error) if error.cause != Cause::NotFound => Err(error),
             _ => Ok(()),

@@ -59,7 +59,7 @@ pub use error::{Answer, Cause, Operation, StorageError, found};
 pub use journal::UploadJournal;
 pub use listing::{ListObjects, Listing};
 pub use object_storage::{Described, Found, Naming, ObjectStorage};
-pub use own::WriteCheck;
+pub use own::{OWN_FOLDER, WriteCheck};
 pub use restore::{Restoration, RestoreArchived, RestoreOptions};
 pub use retry::RetryPolicy;
 pub use task::blocking;

@@ -13,7 +13,7 @@ use object_store::{MultipartId, ObjectMeta, ObjectStore, PutMultipartOptions, Pu
 use tokio::task::JoinHandle;
 
 use crate::bucket::Bucket;
-use crate::confirm::Receipt;
+use crate::confirm::{Receipt, Sent};
 use crate::download::{Download, ReadRange};
 use crate::error::StorageError;
 use crate::request_size::Breaks;
@@ -117,7 +117,10 @@ impl MultipartUpload<'_> {
         let mut attempts = self.attempts();
         match attempts.run(|| self.store().complete_multipart(self.path, id, parts.clone())).await {
             Ok(_) => Ok(Receipt::None),
-            Err(error) => self.bucket.settle(self.name, self.path, content, &attempts, error).await,
+            Err(error) => {
+                let sent = Sent::Content(content);
+                self.bucket.settle(self.name, self.path, sent, &attempts, error).await
+            }
         }
     }
 

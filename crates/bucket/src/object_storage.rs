@@ -310,11 +310,17 @@ impl ObjectStorage {
 
     /// Aborts an upload in parts that has begun earlier; see [`Bucket::abort_upload`].
     ///
+    /// Returns the name of the object in messages. They name only attachments: other names may have UIDs of studies.
+    ///
     /// # Errors
     ///
     /// As [`Bucket::abort_upload`].
-    pub async fn abort_upload(&self, name: &str, upload_id: &str) -> Result<(), StorageError> {
-        self.bucket.abort_upload(name, upload_id).await
+    pub async fn abort_upload(&self, name: &str, upload_id: &str) -> Result<String, StorageError> {
+        let is_attachment = self.object_names().attachment_of(name).is_some();
+        let bucket = self.bucket.clone();
+        let bucket = if is_attachment { bucket } else { bucket.with_hidden_names() };
+        bucket.abort_upload(name, upload_id).await?;
+        Ok(bucket.object_url(name))
     }
 
     /// Deletes attachments under each name that their objects may have; see [`Bucket::delete_many`]. Returns a

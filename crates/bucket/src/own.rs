@@ -6,10 +6,10 @@ use object_store::{PutMode, PutOptions};
 use crate::bucket::{Bucket, BucketCheck};
 use crate::error::{Cause, Operation, StorageError};
 use crate::object_storage::ObjectStorage;
-use crate::retry::{Attempts, RetryPolicy};
+use crate::retry::RetryPolicy;
 
 /// The folder of the plugin's own objects, below the root path.
-const FOLDER: &str = ".orthanc-object-storage";
+pub const OWN_FOLDER: &str = ".orthanc-object-storage";
 /// The object that the check at start asks for, in the root path. It need not exist.
 const READ_PROBE: &str = "orthanc-object-storage-check";
 /// The object that the check at start writes and deletes.
@@ -133,7 +133,7 @@ impl ObjectStorage {
     }
 
     pub(crate) fn own_name(&self, name: &str) -> String {
-        self.layout.root.join(&format!("{FOLDER}/{name}"))
+        self.layout.root.join(&format!("{OWN_FOLDER}/{name}"))
     }
 }
 
@@ -147,7 +147,7 @@ impl Bucket {
         policy: RetryPolicy,
     ) -> Result<(), StorageError> {
         let path = self.path(Operation::Create, name)?;
-        let mut attempts = Attempts::new(policy, Operation::Create, self.object_url(name));
+        let mut attempts = self.attempts_within(policy, Operation::Create, name);
         attempts.run(|| self.store().put_opts(&path, content.clone().into(), options.clone())).await?;
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud_http::{Exchange, Progress, observe, urgently};
+use cloud_http::{Exchange, Progress, hiding_names, observe, urgently, without_uids};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::time::Instant;
@@ -103,6 +103,7 @@ pub(crate) struct Attempts {
     waiting: Option<Waiting>,
     may_be_done: bool,
     renewed: bool,
+    hides_names: bool,
 }
 
 /// A failed attempt.
@@ -135,7 +136,13 @@ impl Attempts {
             waiting: None,
             may_be_done: false,
             renewed: false,
+            hides_names: false,
         }
+    }
+
+    /// Keeps the names of objects out of log lines and errors if `hides_names`.
+    pub(crate) fn hiding_names(self, hides_names: bool) -> Self {
+        Self { hides_names, ..self }
     }
 
     /// Reports waits and retries to `health`.
@@ -162,7 +169,7 @@ impl Attempts {
             self.made += 1;
             let progress = Progress::start();
             let answer = tokio::select! {
-                answer = tokio::time::timeout_at(self.deadline, progress.record(observe(attempt()))) => answer,
+                answer = tokio::time::timeout_at(self.deadline, progress.record(self.observed(attempt()))) => answer,
                 () = self.silence(&progress) => {
                     self.may_be_done |= progress.has_sent();
                     return Err(self.unanswered(&progress));
@@ -186,8 +193,7 @@ impl Attempts {
                 Ok((Err(error), exchange)) => {
                     self.may_be_done |= may_be_done(&error, &exchange);
                     let retry_after = exchange.retry_after;
-                    let error = storage_error(self.operation, &self.object, &error, exchange);
-                    Failure { error, retry_after }
+                    Failure { error: self.storage_error(&error, exchange), retry_after }
                 }
                 Err(_elapsed) => {
                     self.may_be_done = true;
@@ -196,6 +202,18 @@ impl Attempts {
             };
             self.pause_after(failure).await?;
         }
+    }
+
+    fn observed<T>(&self, attempt: impl Future<Output = T>) -> impl Future<Output = (T, Exchange)> {
+        hiding_names(self.hides_names, observe(attempt))
+    }
+
+    fn storage_error(&self, error: &object_store::Error, exchange: Exchange) -> StorageError {
+        let mut error = storage_error(self.operation, &self.object, error, exchange);
+        if let (Cause::Other(text), true) = (&mut error.cause, self.hides_names) {
+            *text = without_uids(text);
+        }
+        error
     }
 
     /// Waits before the next attempt, or returns the error if there is to be none.
@@ -244,7 +262,7 @@ impl Attempts {
     async fn is_there(&self, limit: Duration) -> bool {
         let Some((store, path)) = &self.asked else { return false };
         // All connections may wait for such confirmations.
-        let look = Box::pin(urgently(observe(store.head(path))));
+        let look = Box::pin(urgently(self.observed(store.head(path))));
         let answer = tokio::time::timeout(limit, look).await;
         answer.is_ok_and(|(result, exchange)| {
             result.is_ok() || exchange.status.is_some_and(|status| status < 500)
@@ -292,7 +310,9 @@ impl Attempts {
         let patience = self.patience.min(policy.patience);
         let health = self.health.clone();
         let asked = self.asked.clone();
-        Self { deadline, patience, health, asked, ..Self::new(policy, self.operation, self.object.clone()) }
+        let hides_names = self.hides_names;
+        let fresh = Self::new(policy, self.operation, self.object.clone());
+        Self { deadline, patience, health, asked, hides_names, ..fresh }
     }
 
     pub(crate) fn policy(&self) -> RetryPolicy {
@@ -316,7 +336,7 @@ impl Attempts {
 
     /// The error of an attempt whose answer began well and broke later.
     pub(crate) fn broken(&self, error: &object_store::Error) -> StorageError {
-        storage_error(self.operation, &self.object, error, Exchange::default())
+        self.storage_error(error, Exchange::default())
     }
 
     pub(crate) fn timed_out(&self) -> StorageError {

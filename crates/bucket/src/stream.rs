@@ -3,15 +3,19 @@
 use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
+use cloud_http::Hasher;
 use futures_util::stream::try_unfold;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use object_store::MultipartId;
 use object_store::multipart::PartId;
 use object_store::path::Path;
+use parking_lot::Mutex;
 
 use crate::bucket::Bucket;
+use crate::confirm::Sent;
 use crate::error::{Cause, Operation, StorageError};
 use crate::multipart::{MOST_PARTS, MultipartUpload};
+use crate::task::in_place;
 
 /// Size of the parts of an object, in bytes, unless the server accepts only smaller ones. Smaller objects are stored with
 /// one request.
@@ -29,9 +33,8 @@ impl Bucket {
     /// Stores the bytes of `content` as the object `name`, which may have up to 80 GB. If `content` ends with an error, the
     /// bucket keeps nothing of it, and an earlier object with this name remains.
     ///
-    /// Each request has its own deadline, since the sender may be slow. Unlike [`put`](Self::put), this cannot look
-    /// whether a large object is there if the confirmation of its completion is lost: that is an error whose object may
-    /// remain.
+    /// Each request has its own deadline, since the sender may be slow. If the confirmation of a large object is lost, the
+    /// size and checksum of the object decide, as with [`put`](Self::put). An object without a checksum is read back.
     ///
     /// Returns the number of bytes.
     ///
@@ -53,10 +56,14 @@ impl Bucket {
             Box::pin(self.upload(name, &path, buffer.freeze())).await?;
             return Ok(size);
         }
+        let mut hasher = Hasher::new(None, false);
+        in_place(|| hasher.update(&buffer));
+        let hasher = Mutex::new(hasher);
+        let content: Chunks<'_, E> = Box::pin(content.inspect_ok(|chunk| hasher.lock().update(chunk)));
         let start = self.begin_parts(name, &path, buffer.split_to(PART).freeze()).await?;
         let mut rest = BytesMut::from(&start.rest[..]);
         rest.unsplit(buffer);
-        let result = self.send_parts(&start, content, rest, (name, &path)).await;
+        let result = self.send_parts(&start, content, rest, &hasher, (name, &path)).await;
         self.parts(name, &path).end(&start.id, result.is_ok()).await;
         result
     }
@@ -110,6 +117,7 @@ impl Bucket {
         start: &Start,
         content: Chunks<'_, E>,
         rest: BytesMut,
+        hasher: &Mutex<Hasher>,
         (name, path): (&str, &Path),
     ) -> Result<u64, E> {
         let parts = parts(content, rest, start.part_size);
@@ -132,7 +140,12 @@ impl Bucket {
             attempts.run(|| self.multipart().complete_multipart(path, &start.id, ids.clone())).await;
         match completed {
             Ok(_) => Ok(size),
-            Err(error) => Err(StorageError { may_remain: attempts.may_be_done(), ..error }.into()),
+            Err(error) => {
+                let hasher = hasher.lock().clone();
+                let sent = Sent::Sums { size, hasher: &hasher };
+                Box::pin(self.settle(name, path, sent, &attempts, error)).await?;
+                Ok(size)
+            }
         }
     }
 

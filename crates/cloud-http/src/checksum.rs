@@ -161,6 +161,7 @@ impl fmt::Debug for Verifier {
 }
 
 /// Computes checksums of an object before it is known which one the server has.
+#[derive(Clone)]
 pub struct Hasher {
     crc64: Digest,
     /// The MD5 that the object has according to its `ETag`, and that of the bytes so far.
@@ -189,6 +190,11 @@ impl Hasher {
     /// Returns the MD5 of the bytes so far; `None` if the `ETag` cannot be compared with it.
     pub fn md5(&self) -> Option<[u8; 16]> {
         self.md5.as_ref().map(|(_, digest)| digest.clone().finalize().into())
+    }
+
+    /// Returns the CRC-64/NVME of the bytes so far.
+    pub fn checksum(&self) -> Checksum {
+        Checksum::Crc64Nvme(self.crc64.finalize())
     }
 
     /// Whether the `ETag` is the MD5 of the bytes. If not, it may be something else.

@@ -409,7 +409,7 @@ pub(crate) fn protocol(reason: &str) -> HttpError {
 impl HttpService for CloudHttp {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let method = request.method().clone();
-        let path = request.uri().path().to_owned();
+        let path = crate::names::shown_path(request.uri().path()).to_owned();
         let start = Instant::now();
         let answer = self.follow(request).await;
         if let Ok(response) = &answer {

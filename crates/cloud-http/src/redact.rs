@@ -6,6 +6,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::names::shown_text;
+
 /// Maximum number of characters to keep of a server's text.
 const MAX_LENGTH: usize = 200;
 /// Maximum number of characters to look at.
@@ -42,7 +44,7 @@ const SHORTEST_SECRET: usize = 20;
 const SHORTEST_CONFIGURED: usize = 4;
 
 /// Returns the first line of a server's text for messages: without control characters, credentials and
-/// signatures, and of limited length.
+/// signatures, and of limited length. Within [`hiding_names`](crate::hiding_names), without UIDs too.
 pub fn one_line(text: &str) -> String {
     shorten(&clean_line(text))
 }
@@ -51,7 +53,7 @@ pub fn one_line(text: &str) -> String {
 pub(crate) fn clean_line(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
     let clean: String = line.chars().filter(|letter| !letter.is_control()).take(MAX_SCANNED).collect();
-    without_secrets(&clean)
+    shown_text(without_secrets(&clean))
 }
 
 fn shorten(text: &str) -> String {

@@ -162,12 +162,14 @@ impl DeletionWorker {
     /// Aborts uploads that an earlier process has left. Returns `false` if that fails.
     async fn abort_uploads(&self) -> bool {
         while let Some(upload) = self.state.uploads().take_left() {
-            if let Err(error) = self.storage.objects().abort_upload(&upload.name, &upload.id).await {
-                tracing::warn!("{error}; the parts of an unfinished upload remain for now");
-                self.state.uploads().put_back(upload);
-                return false;
+            match self.storage.objects().abort_upload(&upload.name, &upload.id).await {
+                Ok(object) => tracing::info!("aborted an unfinished upload of {object}"),
+                Err(error) => {
+                    tracing::warn!("{error}; the parts of an unfinished upload remain for now");
+                    self.state.uploads().put_back(upload);
+                    return false;
+                }
             }
-            tracing::info!("aborted an unfinished upload of {}", upload.name);
             upload.forget();
         }
         true

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bucket::OWN_FOLDER;
 use storage_layout::RootPath;
 use url::Url;
 
@@ -36,8 +37,7 @@ pub(super) fn read(section: &mut Section<'_>, encrypts: bool) -> Result<Option<S
         let root = section.non_empty("Root")?.unwrap_or_else(|| DEFAULT_ROOT.to_owned());
         let root = root_path(&root).map_err(|problem| section.error("Root", problem))?;
         let prefix = section.string("Prefix")?.unwrap_or_default();
-        let prefix = RootPath::new(prefix.trim_end_matches('/'))
-            .map_err(|error| section.error("Prefix", format!("is not valid: {error}")))?;
+        let prefix = prefix_of(&prefix).map_err(|problem| section.error("Prefix", problem))?;
         let wado_url = section.non_empty("WadoUrl")?;
         let wado_url = wado_url
             .map(|url| wado_url_of(&url).map_err(|problem| section.error("WadoUrl", problem)))
@@ -51,6 +51,17 @@ pub(super) fn read(section: &mut Section<'_>, encrypts: bool) -> Result<Option<S
         Ok((enabled, StowOptions { root, prefix, wado_url, delay, encrypt }))
     })?;
     Ok(options.and_then(|(enabled, options)| enabled.then_some(options)))
+}
+
+/// Returns the folder of the objects. Folders of the plugin's own objects are refused in any place: this Orthanc, or another
+/// one on the bucket, may have its root path there.
+fn prefix_of(text: &str) -> Result<RootPath, String> {
+    if text.split('/').any(|folder| folder == OWN_FOLDER) {
+        return Err(format!(
+            "must not contain the folder {OWN_FOLDER:?} of the plugin's own objects, got {text:?}"
+        ));
+    }
+    RootPath::new(text.trim_end_matches('/')).map_err(|error| format!("is not valid: {error}"))
 }
 
 /// Returns the path of a route without the slash at its end. Orthanc reads routes as regular expressions, so the
@@ -101,10 +112,10 @@ mod tests {
 
     #[test]
     fn slashes_at_the_end_are_ignored() {
-        let options = json!({"Enable": true, "Root": "/a/b/", "Prefix": "c/d/", "WadoUrl": "https://e/f/"});
+        let options = json!({"Enable": true, "Root": "/a/b/", "Prefix": "c/d.orthanc-object-storage/", "WadoUrl": "https://e/f/"});
         let options = read(&options).unwrap().unwrap();
         assert_eq!((options.root.as_str(), options.wado_url.as_deref()), ("/a/b", Some("https://e/f")));
-        assert_eq!(options.prefix.join("x"), "c/d/x");
+        assert_eq!(options.prefix.join("x"), "c/d.orthanc-object-storage/x");
     }
 
     #[test]
@@ -120,6 +131,14 @@ mod tests {
             (json!({"Root": "/"}), "`Cloud.StowRs.Root` must be a path of letters"),
             (json!({"Root": "/a.*"}), "`Cloud.StowRs.Root` must be a path of letters"),
             (json!({"Prefix": "../a"}), "`Cloud.StowRs.Prefix` is not valid"),
+            (
+                json!({"Prefix": ".orthanc-object-storage/"}),
+                "`Cloud.StowRs.Prefix` must not contain the folder",
+            ),
+            (
+                json!({"Prefix": "a/.orthanc-object-storage/b"}),
+                "`Cloud.StowRs.Prefix` must not contain the folder",
+            ),
             (json!({"WadoUrl": "ftp://a"}), "`Cloud.StowRs.WadoUrl` must begin with http"),
             (json!({"WadoUrl": "https://u:p@a"}), "`Cloud.StowRs.WadoUrl` must not contain a user"),
             (json!({"WadoUrl": "https://a?b"}), "`Cloud.StowRs.WadoUrl` must not contain \"?\""),

@@ -62,12 +62,11 @@ impl Sink for BucketSink {
             return Err(unavailable("the bucket was unavailable for an earlier instance of the request"));
         }
         let target = &self.target;
-        let mut name = target.prefix.join(&instance.object_name());
+        let name = object_name(&target.prefix, instance, target.encryption.is_some());
         let mut start = Vec::new();
         let encryptor = match &target.encryption {
             None => None,
             Some(encryption) => {
-                name.push_str(".enc");
                 let uuid = uuid_of(instance).to_string();
                 Some(encryption.encryptor(target.runtime.handle(), &uuid, &mut start).map_err(not_sealed)?)
             }
@@ -79,6 +78,13 @@ impl Sink for BucketSink {
             state: State::Small(BytesMut::from(&start[..])),
         })
     }
+}
+
+/// Returns the name of an instance's object. It differs from all names that attachments may have in any configuration: each of
+/// those has a UUID after its last slash, and so a hyphen.
+fn object_name(prefix: &RootPath, instance: &Instance, is_encrypted: bool) -> String {
+    let extension = if is_encrypted { ".enc" } else { "" };
+    prefix.join(&instance.object_name()) + extension
 }
 
 /// Returns the UUID to which the envelope of an instance is bound: that of its SOP Instance UID in the namespace of OIDs
@@ -295,4 +301,49 @@ fn unavailable(message: impl Into<String>) -> UploadError {
 
 fn failed(message: impl Into<String>) -> UploadError {
     UploadError { kind: UploadErrorKind::Failed, message: message.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage_layout::ObjectNames;
+    use stow_gateway::Uid;
+
+    use super::*;
+
+    #[test]
+    fn objects_have_no_names_of_attachments() {
+        const UUID: &str = "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11";
+        let uid = |text: &str| Uid::parse(text.as_bytes()).unwrap();
+        let folders = [
+            "",
+            "a",
+            "fb",
+            "fb/4b",
+            "fb\\4b",
+            UUID,
+            "a/fb/4b",
+            &format!("fb/4b/{UUID}"),
+            &format!("a\\{UUID}.dcm"),
+        ];
+        let folders = folders.map(|folder| RootPath::new(folder).unwrap());
+        for digits in
+            ["1", "1.2.840.10008.5.1.4.1.1.2", "123456781234123412341234567890123456", &"4".repeat(64)]
+        {
+            let instance = Instance {
+                study: uid("4"),
+                series: uid("4.75"),
+                sop_instance: uid(digits),
+                sop_class: uid("1.2"),
+            };
+            for (prefix, root) in
+                folders.iter().flat_map(|prefix| folders.iter().map(move |root| (prefix, root)))
+            {
+                for is_encrypted in [false, true] {
+                    let name = object_name(prefix, &instance, is_encrypted);
+                    let names = ObjectNames { root: root.clone(), backslashes: true, key_vault: true };
+                    assert_eq!(names.attachment_of(&name), None, "{name:?} below {root:?}");
+                }
+            }
+        }
+    }
 }

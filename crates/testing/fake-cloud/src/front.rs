@@ -15,6 +15,7 @@ use crate::fault::{Fault, Faults};
 use crate::hold::Holds;
 use crate::link::{Control, Cut};
 use crate::odd::{Odd, describe};
+use crate::operation::Target;
 
 /// The state of one server, shared by its connections.
 #[derive(Debug)]
@@ -74,7 +75,7 @@ impl Front {
         let mut answer = if let Some(answer) = odd.and_then(Odd::instead) {
             drain(upload).await;
             answer
-        } else if let Some(refusal) = refusal(fault.as_ref()) {
+        } else if let Some(refusal) = refusal(fault.as_ref(), &target) {
             drain(upload).await;
             self.dialect.refuse(&head, &refusal)
         } else {
@@ -124,13 +125,14 @@ async fn cut(control: &Control, how: Cut) -> ! {
     std::future::pending().await
 }
 
-/// Returns the refusal that a fault demands.
-fn refusal(fault: Option<&Fault>) -> Option<Refusal> {
+/// Returns the refusal that a fault demands. As many servers do, it quotes the object's name.
+fn refusal(fault: Option<&Fault>, target: &Target) -> Option<Refusal> {
     let (code, s3_code) = match fault? {
         Fault::Status { code, s3_code, .. } => (*code, s3_code),
         Fault::ErrorInSuccess(code) => (500, code),
         _ => return None,
     };
     let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    Some(Refusal::new(status, s3_code, "Injected by the test server"))
+    let message = format!("Injected by the test server for {}/{}", target.bucket, target.key);
+    Some(Refusal::new(status, s3_code, &message))
 }

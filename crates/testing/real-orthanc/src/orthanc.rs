@@ -33,6 +33,7 @@ pub struct Builder {
     log_options: &'static [&'static str],
     obeys_permissions: bool,
     is_ordinary_user: bool,
+    speaks_tls: bool,
 }
 
 impl Builder {
@@ -77,6 +78,7 @@ impl Builder {
             log_options: &[],
             obeys_permissions: false,
             is_ordinary_user: false,
+            speaks_tls: false,
         }
     }
 
@@ -146,6 +148,12 @@ impl Builder {
     /// Runs Orthanc as another user than root, who can nevertheless use the files of root, and those that tests keep open.
     pub fn as_ordinary_user(mut self) -> Self {
         self.is_ordinary_user = true;
+        self
+    }
+
+    /// Waits for the log to say that Orthanc has started: the client of [`Orthanc::rest`] does not speak TLS.
+    pub fn speaking_tls(mut self) -> Self {
+        self.speaks_tls = true;
         self
     }
 
@@ -383,7 +391,12 @@ impl Orthanc {
             if let Some(status) = process.ended()? {
                 return Err(StartError::Exited { status, log: self.log() });
             }
-            if probe.get_json("/system").is_ok_and(|system| system["Name"] == self.home.name()) {
+            let is_ready = if self.builder.speaks_tls {
+                self.log().contains("Orthanc has started")
+            } else {
+                probe.get_json("/system").is_ok_and(|system| system["Name"] == self.home.name())
+            };
+            if is_ready {
                 self.process = Some(process);
                 return Ok(());
             }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bucket::{Cause, Payload, UploadJournal};
+use bytes::Bytes;
 use fake_cloud::{Fault, FaultRule, Operation};
+use futures_util::stream;
 use parking_lot::Mutex;
 use serde_json::json;
 
@@ -23,6 +25,7 @@ tests! {
         upload_that_was_not_carried_out_fails,
         lost_completion_is_not_a_failure,
         lost_completion_of_another_object_fails,
+        lost_completion_of_a_stream_is_not_a_failure,
         refused_upload_is_not_a_missing_object,
         unfinished_upload_can_be_aborted;
 }
@@ -130,6 +133,35 @@ fn lost_completion_of_another_object_fails<C: Cloud>() -> Result<()> {
     let code = error.answer.as_ref().and_then(|answer| answer.code.as_deref());
     assert_eq!(code, Some(C::NO_SUCH_UPLOAD), "{error}");
     assert!(matches!(&error.cause, Cause::Unconfirmed(_)), "{error}");
+    assert!(error.to_string().contains("different"), "{error}");
+    client.assert_stored("object", &other);
+    Ok(())
+}
+
+fn lost_completion_of_a_stream_is_not_a_failure<C: Cloud>() -> Result<()> {
+    let client = Client::<C>::start()?;
+    let put = |content: Vec<u8>| {
+        let chunks: Vec<_> =
+            content.chunks(1_000_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+        client.runtime.block_on(client.bucket.put_stream("object", stream::iter(chunks)))
+    };
+    let lose = || {
+        let lost = FaultRule::new(Fault::CloseBeforeResponse).on(Operation::CompleteMultipartUpload);
+        client.server.faults().push(lost);
+    };
+    lose();
+    ensure!(put(content(LARGE))? == LARGE as u64);
+    client.assert_stored("object", &content(LARGE));
+    let requests = client.server.requests();
+    let operations = [Operation::CompleteMultipartUpload, request::HEAD, Operation::AbortMultipartUpload];
+    assert_eq!(operations.map(|operation| requests.of(operation)), [2, 1, 0]);
+
+    // Another client has stored something else of the same size.
+    lose();
+    let other = content(LARGE + 1)[1..].to_vec();
+    always(&client, request::HEAD, Fault::ReplaceObject(other.clone().into()));
+    let error = failed(put(content(LARGE)))?;
+    assert!(matches!(&error.cause, Cause::Unconfirmed(_)) && error.may_remain, "{error}");
     assert!(error.to_string().contains("different"), "{error}");
     client.assert_stored("object", &other);
     Ok(())

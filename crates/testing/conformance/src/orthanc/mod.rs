@@ -6,7 +6,7 @@ mod costs;
 mod deleting;
 mod faults;
 pub(crate) mod fixture;
-mod key_service;
+pub(crate) mod key_service;
 mod life;
 mod mistakes;
 mod neighbours;

@@ -1,4 +1,4 @@
-//! Real clients: curl, Orthanc's own for DICOMweb, and `dicomweb-client` from PyPI.
+//! Real clients: curl, Orthanc's own for DICOMweb, `dicomweb-client` from PyPI, and `dicom-web` of dicom-rs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,13 @@ tests! {
     Newest:
         curl_and_orthanc_store_instances;
     Long:
-        dicomweb_client_stores_instances;
+        dicomweb_client_stores_instances,
+        dicom_web_stores_instances;
 }
 
 const PACKAGES: [&str; 2] = ["dicomweb-client==0.61.0", "pydicom==3.0.2"];
+/// The version of `dicom-web`.
+const DICOM_WEB: &str = "0.7.0";
 
 fn curl_and_orthanc_store_instances<C: Cloud>() -> Result<()> {
     let fixture = Fixture::<C>::with(&gateway(&json!({})))?;
@@ -107,25 +110,90 @@ fn dicomweb_client_stores_instances<C: Cloud>() -> Result<()> {
     Ok(())
 }
 
-/// Returns Python of a virtual environment with the client, which is created once per target folder.
+fn dicom_web_stores_instances<C: Cloud>() -> Result<()> {
+    let fixture = Fixture::<C>::with(&gateway(&json!({})))?;
+    let client = dicom_web::<C>()?;
+    let folder = tempfile::tempdir()?;
+    let store = |study: Option<&str>, files: &[Vec<u8>]| -> Result<(bool, String)> {
+        let mut command = Command::new(&client);
+        command.args(["--url", &format!("{}/stow-rs", fixture.orthanc.url()), "stow"]).env("NO_PROXY", "*");
+        command.args(study.iter().flat_map(|study| ["--study", *study]));
+        for (number, file) in files.iter().enumerate() {
+            let path = folder.path().join(format!("{number}.dcm"));
+            fs::write(&path, file)?;
+            command.arg("--instances").arg(path);
+        }
+        let output = command.output()?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+    };
+    let files = slices(1, 4)?;
+    let study = &uids(&files[0])?[0];
+    for study in [None, Some(study.as_str())] {
+        let (is_stored, text) = store(study, &files)?;
+        ensure!(is_stored && text.contains("ReferencedSOPSequence"), "{text}\n{}", fixture.orthanc.log());
+        let mut expected: Vec<_> = files.iter().map(|file| object_of(file)).collect::<Result<_>>()?;
+        expected.sort();
+        ensure!(fixture.keys() == expected, "{:?}", fixture.keys());
+        for file in &files {
+            // The client writes files anew, so that only their data sets are the same.
+            let object = fixture.bucket.object(C::BUCKET, &object_of(file)?).context("no object")?;
+            ensure!(object.bytes.ends_with(&file[file.len() / 2..]), "the pixels differ");
+        }
+        fixture.bucket.clear();
+    }
+    refuse(&fixture, &uids(&files[0])?[2]);
+    let (is_stored, text) = store(None, &files)?;
+    // Status 202 is a success for this client; the answer names the failed instance.
+    ensure!(is_stored && text.contains("FailedSOPSequence"), "{text}");
+    let (is_stored, text) = store(None, &files[..1])?;
+    ensure!(!is_stored && text.contains("409"), "{text}");
+    Ok(())
+}
+
+/// Returns Python of a virtual environment with the client.
 fn python<C: Cloud>() -> Result<PathBuf> {
+    let folder = installed::<C>("dicomweb-client", &PACKAGES.join("_"), |folder| {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder))?;
+        let python = folder.join("bin/python");
+        run(Command::new(python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES))
+    })?;
+    Ok(folder.join("bin/python"))
+}
+
+/// Returns the program `dicom-web`.
+fn dicom_web<C: Cloud>() -> Result<PathBuf> {
+    let folder = installed::<C>("dicom-web", DICOM_WEB, |folder| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut install = Command::new(cargo);
+        install.args(["install", "--quiet", "--locked", "--force", "--features", "cli"]);
+        install.args(["--version", DICOM_WEB, "dicom-web", "--root"]).arg(folder);
+        run(install.arg("--target-dir").arg(folder.join("build")))
+    })?;
+    Ok(folder.join("bin/dicom-web"))
+}
+
+/// Returns the folder of a client, which `install` fills once per target folder and version.
+fn installed<C: Cloud>(
+    name: &str,
+    version: &str,
+    install: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
     let library = library::<C>()?;
     let target = library.parent().and_then(Path::parent).context("no target folder")?;
-    let folder = target.join("tmp/dicomweb-client");
-    let python = folder.join("bin/python");
-    let done = folder.join(PACKAGES.join("_"));
+    let folder = target.join("tmp").join(name);
+    let done = folder.join(version);
     if !done.exists() {
         // Tests run at the same time; only one may make the folder.
         fs::create_dir_all(target.join("tmp"))?;
-        let lock = fs::File::create(target.join("tmp/dicomweb-client.lock"))?;
+        let lock = fs::File::create(target.join("tmp").join(format!("{name}.lock")))?;
         lock.lock()?;
         if !done.exists() {
-            run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-            run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES))?;
+            install(&folder)?;
             fs::write(done, "")?;
         }
     }
-    Ok(python)
+    Ok(folder)
 }
 
 fn run(command: &mut Command) -> Result<()> {

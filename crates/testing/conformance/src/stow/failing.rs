@@ -72,7 +72,7 @@ fn failures_of_the_bucket_are_reported<C: Cloud>() -> Result<()> {
 }
 
 /// Begins a request with a complete instance, and the first 12 MB of one that is stored in parts.
-fn begin_large(orthanc: &Orthanc, complete: &[u8], large: &[u8]) -> Result<Upload> {
+pub(super) fn begin_large(orthanc: &Orthanc, complete: &[u8], large: &[u8]) -> Result<Upload> {
     let mut upload = Upload::to(orthanc)?;
     upload.part(complete)?;
     upload.part(&large[..12_000_000])?;

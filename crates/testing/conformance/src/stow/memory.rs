@@ -14,11 +14,16 @@ use crate::orthanc::fixture::{Fixture, slices};
 
 tests! {
     Long:
-        gigabyte_takes_less_than_200_mb;
+        gigabyte_takes_less_than_200_mb,
+        slow_bucket_slows_the_sender_down;
 }
 
 /// Bytes of each request.
 const TOTAL: usize = 1_000_000_000;
+/// Bytes of each request to a slow bucket: three times as many as may be held.
+const SLOW_TOTAL: usize = 600_000_000;
+/// Bytes per second of each connection to a slow bucket.
+const SLOW: u64 = 2_000_000;
 /// Maximum memory above that of Orthanc at rest, in bytes.
 const LIMIT: u64 = 200_000_000;
 
@@ -38,6 +43,23 @@ fn gigabyte_takes_less_than_200_mb<C: Cloud>() -> Result<()> {
             upload.part(&file?)?;
         }
         Ok(())
+    })?;
+    ensure!(one < LIMIT && many < LIMIT, "{one} and {many} bytes more than at rest");
+    Ok(())
+}
+
+/// A sender that were not slowed down would fill the memory with all that the bucket has not taken yet.
+fn slow_bucket_slows_the_sender_down<C: Cloud>() -> Result<()> {
+    let mut fixture = Fixture::<C>::with(&gateway(&json!({})))?;
+    fixture.bucket.bandwidth_per_connection(Some(SLOW));
+    let pixels = content(1_000_000);
+    let one = measure(&mut fixture, "one instance to a slow bucket", |upload| {
+        upload.part(&Study(1).multi_frame(1)?)?;
+        (0..SLOW_TOTAL / pixels.len()).try_for_each(|_| Ok(upload.send(&pixels)?))
+    })?;
+    let many = measure(&mut fixture, "many instances to a slow bucket", |upload| {
+        let mut files = Study(2).ct_series(u32::try_from(SLOW_TOTAL / 500_000)?, 500, 500);
+        files.try_for_each(|file| Ok(upload.part(&file?)?))
     })?;
     ensure!(one < LIMIT && many < LIMIT, "{one} and {many} bytes more than at rest");
     Ok(())

@@ -4,14 +4,16 @@ mod client;
 mod clients;
 mod failing;
 mod large;
+mod logging;
 mod memory;
 mod storing;
+mod tls;
 
 use serde_json::{Value, json};
 
 use crate::fixture::with;
 
-modules![clients, failing, large, memory, storing];
+modules![clients, failing, large, logging, memory, storing, tls];
 
 /// Returns changes of the section that enable the gateway with these options.
 fn gateway(options: &Value) -> Value {

@@ -1,6 +1,7 @@
 //! What the gateway stores and answers.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use crypto_envelope::{FileKey, KeyRing};
 use real_orthanc::dicom::{Study, uids};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -12,6 +13,7 @@ use crate::fixture::documented::{expect_metrics, expect_status};
 use crate::fixture::{Keys, with};
 use crate::operating::support::{depth, expect_findings, run};
 use crate::orthanc::fixture::{Fixture, slices};
+use crate::orthanc::key_service::{KeyService, wrapped_key};
 
 tests! {
     OneCloud:
@@ -20,6 +22,8 @@ tests! {
         encrypted_instances_are_bound_to_their_uids,
         jobs_ignore_the_objects_of_the_gateway,
         users_of_orthanc_are_required;
+    Once:
+        key_service_protects_instances;
 }
 
 fn expect(answer: &Answer, status: u16, content_type: &str) -> Result<()> {
@@ -107,23 +111,51 @@ fn encrypted_instances_are_bound_to_their_uids<C: Cloud>() -> Result<()> {
     let files = [slices(1, 1)?.remove(0), Study(2).multi_frame(9)?];
     let answer = send(&fixture.orthanc, &files)?;
     expect(&answer, 200, JSON)?;
-    for file in &files {
+    expect_encrypted(&fixture, &files, &[keys.ring(3)?])
+}
+
+/// Checks that the bucket has these files as envelopes of one of the keys, bound as docs/stow-gateway.md says.
+fn expect_encrypted<C: Cloud>(fixture: &Fixture<C>, files: &[Vec<u8>], keys: &[KeyRing]) -> Result<()> {
+    for file in files {
         let name = format!("{}.enc", object_of(file)?);
         let object = fixture.bucket.object(C::BUCKET, &name).context("no object")?;
-        // As docs/stow-gateway.md says.
         let uuid = Uuid::new_v5(&Uuid::NAMESPACE_OID, uids(file)?[2].as_bytes()).to_string();
-        let plain = crypto_envelope::decrypt(&keys.ring(3)?, &uuid, &object.bytes)?;
-        ensure!(plain == *file, "the bytes differ");
+        let plain = keys.iter().find_map(|key| crypto_envelope::decrypt(key, &uuid, &object.bytes).ok());
+        ensure!(plain.context("no key decrypts it")? == *file, "the bytes differ");
+        let other = Uuid::new_v5(&Uuid::NAMESPACE_OID, b"1.2").to_string();
+        ensure!(keys.iter().all(|key| crypto_envelope::decrypt(key, &other, &object.bytes).is_err()));
     }
-    ensure!(fixture.keys().len() == 2, "{:?}", fixture.keys());
+    ensure!(fixture.keys().len() == files.len(), "{:?}", fixture.keys());
     Ok(())
 }
 
+fn key_service_protects_instances<C: Cloud>() -> Result<()> {
+    let service = KeyService::start::<C>()?;
+    // Without the check, the start does not ask for a file key.
+    let others = with(gateway(&json!({"Encrypt": true})), &json!({"CheckWrite": false}));
+    let fixture = service.orthanc::<C>(&service.impatient(&json!({}), &others))?;
+    let files = [slices(1, 1)?.remove(0), Study(2).multi_frame(9)?];
+    service.server.refuse(Some(429));
+    let answer = send(&fixture.orthanc, &files)?;
+    ensure!(answer.status == 503 && fixture.keys().is_empty(), "{answer:?}");
+
+    service.server.refuse(None);
+    expect(&send(&fixture.orthanc, &files)?, 200, JSON)?;
+    ensure!(fixture.objects().values().all(|object| wrapped_key(&object.bytes).is_some()), "not wrapped");
+    let key = |bytes: Vec<u8>| -> Result<KeyRing> {
+        let bytes = bytes.try_into().map_err(|_| anyhow!("a file key must have 32 bytes"))?;
+        Ok(KeyRing::of_file_key(FileKey::new(&bytes)))
+    };
+    let keys: Vec<_> = service.server.file_keys().into_iter().map(key).collect::<Result<_>>()?;
+    expect_encrypted(&fixture, &files, &keys)
+}
+
 fn jobs_ignore_the_objects_of_the_gateway<C: Cloud>() -> Result<()> {
-    let options = with(gateway(&json!({"Prefix": "stow"})), &json!({"RootPath": "orthanc"}));
+    // The same folder, so that the jobs see all objects.
+    let options = with(gateway(&json!({"Prefix": "orthanc"})), &json!({"RootPath": "orthanc"}));
     let fixture = Fixture::<C>::with(&options)?;
     let files = slices(1, 2)?;
-    fixture.rest().upload(&files[0])?;
+    let uploaded = fixture.rest().upload(&files[0])?;
     expect(&send(&fixture.orthanc, &files)?, 200, JSON)?;
     let before = fixture.keys();
     ensure!(before.len() == 3, "{before:?}");
@@ -135,6 +167,16 @@ fn jobs_ignore_the_objects_of_the_gateway<C: Cloud>() -> Result<()> {
     let report = run(&fixture, "verify", &depth("content"))?;
     expect_findings(&report, &std::collections::BTreeSet::new())?;
     ensure!(fixture.keys() == before, "{:?}", fixture.keys());
+
+    fixture.rest().delete(&format!("/studies/{}", uploaded.study))?.ok()?;
+    let mut expected: Vec<_> =
+        files.iter().map(|file| Ok(format!("orthanc/{}", object_of(file)?))).collect::<Result<_>>()?;
+    expected.sort();
+    ensure!(fixture.keys() == expected, "{:?}", fixture.keys());
+    for file in &files {
+        let object = fixture.bucket.object(C::BUCKET, &format!("orthanc/{}", object_of(file)?));
+        ensure!(object.context("no object")?.bytes == *file, "the bytes differ");
+    }
     Ok(())
 }
 

@@ -10,13 +10,13 @@ use crate::orthanc::fixture::Fixture;
 use crate::{Cloud, KeyServer};
 
 /// A key service that Orthanc reaches over a line that tests cut.
-pub(super) struct KeyService {
-    pub(super) server: Box<dyn KeyServer>,
-    pub(super) line: Proxy,
+pub(crate) struct KeyService {
+    pub(crate) server: Box<dyn KeyServer>,
+    pub(crate) line: Proxy,
 }
 
 impl KeyService {
-    pub(super) fn start<C: Cloud>() -> Result<Self> {
+    pub(crate) fn start<C: Cloud>() -> Result<Self> {
         let server = C::key_server()?;
         let endpoint = server.endpoint();
         let address = endpoint.strip_prefix("http://").context("not HTTP")?.parse()?;
@@ -25,7 +25,7 @@ impl KeyService {
 
     /// Returns changes of the plugin's section: `StorageEncryption` with the key of the service and `encryption`, and
     /// `others`.
-    pub(super) fn options(&self, encryption: &Value, others: &Value) -> Value {
+    pub(crate) fn options(&self, encryption: &Value, others: &Value) -> Value {
         let endpoint = self.line.endpoint();
         let encryption = with(json!({"MasterKey": self.server.master_key(&endpoint)}), encryption);
         let options = with(self.server.section(&endpoint), others);
@@ -33,17 +33,17 @@ impl KeyService {
     }
 
     /// Returns the same options, with which Orthanc waits two seconds for a server that does not answer.
-    pub(super) fn impatient(&self, encryption: &Value, others: &Value) -> Value {
+    pub(crate) fn impatient(&self, encryption: &Value, others: &Value) -> Value {
         self.options(encryption, &with(json!({"OutageTimeout": 2, "ConnectionTimeout": 1}), others))
     }
 
     /// Starts Orthanc with changes of the section.
-    pub(super) fn orthanc<C: Cloud>(&self, changes: &Value) -> Result<Fixture<C>> {
+    pub(crate) fn orthanc<C: Cloud>(&self, changes: &Value) -> Result<Fixture<C>> {
         self.configured(changes, |builder| builder)
     }
 
     /// Starts Orthanc with changes of the section and of Orthanc's own options.
-    pub(super) fn configured<C: Cloud>(
+    pub(crate) fn configured<C: Cloud>(
         &self,
         changes: &Value,
         orthanc: impl FnOnce(Builder) -> Builder,
@@ -58,7 +58,7 @@ impl KeyService {
     }
 
     /// Checks how many file keys were wrapped and unwrapped since the last call.
-    pub(super) fn expect_counts(&self, wrapped: usize, unwrapped: usize) -> Result<()> {
+    pub(crate) fn expect_counts(&self, wrapped: usize, unwrapped: usize) -> Result<()> {
         let counts = self.server.take_counts();
         ensure!(counts == (wrapped, unwrapped), "{counts:?} instead of {:?}", (wrapped, unwrapped));
         Ok(())
@@ -66,7 +66,7 @@ impl KeyService {
 }
 
 /// Returns the wrapped file key in the header of an object, if it is an envelope of a key service.
-pub(super) fn wrapped_key(object: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn wrapped_key(object: &[u8]) -> Option<Vec<u8>> {
     let header = A2Header::parse(object).ok()??;
     match header.wrap() {
         KeyWrap::Service(wrap) => Some(wrap.wrapped.to_vec()),

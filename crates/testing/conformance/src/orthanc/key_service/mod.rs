@@ -10,6 +10,7 @@ mod using;
 
 use storage_plugin::Provider as _;
 
+pub(crate) use self::fixture::{KeyService, wrapped_key};
 use crate::Cloud;
 use crate::registry::Test;
 

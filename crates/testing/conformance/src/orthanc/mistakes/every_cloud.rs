@@ -61,6 +61,9 @@ pub(super) const MISTAKES: &[Mistake] = &[
         stow(it, &json!({"Root": "stow-rs"}))
     }),
     stops(&["the path must not begin with \"/\""], |it| stow(it, &json!({"Prefix": "/stow"}))),
+    stops(&["must not contain the folder \".orthanc-object-storage\" of the plugin's own objects"], |it| {
+        stow(it, &json!({"Prefix": "a/.orthanc-object-storage"}))
+    }),
     stops(&["must be an integer from … to …"], |it| stow(it, &json!({"ResponseDelay": 601}))),
     stops(&["must be a URL like \"https://pacs.example.org/dicom-web\""], |it| {
         stow(it, &json!({"WadoUrl": "pacs.test/wado"}))
