@@ -37,7 +37,7 @@ fn blocks(language: &str) -> Result<Vec<String>> {
 }
 
 /// Returns Debian's files with options replaced, and the options in a file of their own.
-fn changed(options: Value) -> Result<Vec<(String, String)>> {
+fn changed(options: &Value) -> Result<Vec<(String, String)>> {
     let mut files = configuration_of_debian()?;
     for option in options.as_object().into_iter().flatten().map(|(option, _)| option) {
         for (_, text) in &mut files {
@@ -94,7 +94,7 @@ fn documented_configuration_passes<C: Cloud>() -> Result<()> {
     for (example, password) in PASSWORDS {
         text = text.replace(&format!("\"{example}\""), &format!("\"{password}\""));
     }
-    let builder = Orthanc::builder().complete_configuration(changed(serde_json::from_str(&text)?)?);
+    let builder = Orthanc::builder().complete_configuration(changed(&serde_json::from_str(&text)?)?);
     let builder = builder.login(&format!("my-admin:{}", PASSWORDS[0].1)).plugin(library::<C>()?);
     let fixture = Fixture::<C>::new(builder.as_ordinary_user().start()?, bucket);
     // As the documentation says of the folders in `/etc`, and as Debian's `/var/lib/orthanc` is.
