@@ -36,7 +36,7 @@ const AZURITE: [Need; 2] = [
     need("npm", "npm", "installs Azurite"),
 ];
 
-const TESTS: [Need; 8] = [
+const TESTS: [Need; 9] = [
     need(
         "/usr/share/keyrings/debian-archive-keyring.gpg",
         "debian-archive-keyring",
@@ -57,6 +57,7 @@ const TESTS: [Need; 8] = [
     ),
     need("/usr/share/doc/postgresql/copyright", "postgresql", "the database"),
     need("jq", "jq", "makes the configuration of the container"),
+    need("promtool", "prometheus", "checks the alert rules and the queries of the dashboard"),
 ];
 
 /// Installs what is missing for the demonstration and the benchmark of a plugin.
