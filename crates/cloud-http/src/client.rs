@@ -102,8 +102,8 @@ pub struct CloudHttp {
     progress: Progress,
     crc32c_of_uploads: bool,
     secrets: Secrets,
-    renewal: Option<Renewal>,
-    clock: Option<Arc<Clock>>,
+    pub(crate) renewal: Option<Renewal>,
+    pub(crate) clock: Option<Arc<Clock>>,
     /// Whether a server has answered, so that the addresses are right.
     has_answered: Arc<AtomicBool>,
     proxies: Arc<proxy::Rules>,
@@ -199,13 +199,6 @@ impl CloudHttp {
             [self.limits.stall, self.limits.answer].map(|limit| limit.min(KEY_SERVICE_ANSWER));
         let limits = Limits { stall, answer, ..self.limits };
         Self { limits, redirects: 0, ..self }
-    }
-
-    /// Returns this client for requests without credentials. That the server refuses them says nothing about the
-    /// credentials of other requests, nor about the clock.
-    #[must_use]
-    pub fn anonymous(&self) -> Self {
-        Self { renewal: None, clock: None, ..self.clone() }
     }
 
     /// Sends a request, and sends it again where the server redirects it to.

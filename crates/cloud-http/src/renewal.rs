@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use http::StatusCode;
 
+use crate::client::CloudHttp;
+
 /// Credentials that can be loaded again.
 pub trait Renewable: fmt::Debug + Send + Sync {
     /// The server refused a request that was sent at `used`. Returns whether other credentials than those of
@@ -18,6 +20,18 @@ pub trait Renewable: fmt::Debug + Send + Sync {
 pub(crate) struct Renewal {
     pub(crate) credentials: Arc<dyn Renewable>,
     pub(crate) codes: &'static [&'static str],
+}
+
+impl CloudHttp {
+    /// Returns this client for requests without credentials. That the server refuses them says nothing about the
+    /// credentials of other requests, nor about the clock.
+    #[must_use]
+    pub fn anonymous(&self) -> Self {
+        let mut client = self.clone();
+        client.renewal = None;
+        client.clock = None;
+        client
+    }
 }
 
 impl Renewal {

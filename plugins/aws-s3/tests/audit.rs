@@ -96,7 +96,7 @@ fn unreachable_server_is_unknown() -> Result<()> {
     asked.server = BucketServer::start(Options::default())?;
     let unknown = |reason: String| {
         ensure!(reason.contains("cannot connect"), "{reason}");
-        Ok(())
+        anyhow::Ok(())
     };
     for answer in asked.anonymous() {
         let Answer::Unknown(reason) = answer else { anyhow::bail!("{answer:?}") };

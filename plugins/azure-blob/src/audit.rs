@@ -16,8 +16,8 @@ use crate::container::{Container, request};
 /// The version of the protocol. Without it, anonymous requests would have the oldest one.
 const VERSION: (HeaderName, &str) = (HeaderName::from_static("x-ms-version"), "2021-12-02");
 const PUBLIC_ACCESS: HeaderName = HeaderName::from_static("x-ms-blob-public-access");
-/// Statuses with which Azure hides a private container (404), or refuses since the account forbids public access (409).
-const HIDDEN: [u16; 2] = [404, 409];
+/// Codes with which Azure hides a private container, or refuses since the account forbids public access.
+const HIDDEN: [&str; 2] = ["ResourceNotFound", "PublicAccessNotPermitted"];
 /// Days until Azure discards uncommitted blocks.
 const UNCOMMITTED: u64 = 7;
 

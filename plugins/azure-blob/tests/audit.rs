@@ -42,7 +42,7 @@ fn private_and_public_containers_differ() -> Result<()> {
         server.insert(container, "orthanc/ä b", "content");
         let (runtime, audit) = audit(&connection_string, container)?;
         runtime.block_on(async {
-            let is_as_expected = |answer: Answer<Anonymous>, is_allowed| match answer {
+            let is_as_expected = |answer: Answer<Anonymous>, is_allowed: bool| match answer {
                 Answer::Known(Anonymous::Allowed) => is_allowed,
                 Answer::Known(Anonymous::Refused(_)) => !is_allowed,
                 _ => false,
@@ -56,7 +56,7 @@ fn private_and_public_containers_differ() -> Result<()> {
             assert_eq!(is_blocked, container == "bucket");
             assert_eq!(audit.versions("orthanc/").await, Answer::Known(Versions::Off));
             assert_eq!(audit.unfinished_uploads("orthanc/").await, Answer::Known(Some(7)));
-            Ok(())
+            anyhow::Ok(())
         })?;
     }
     Ok(())
@@ -73,6 +73,6 @@ fn signature_of_a_container_may_not_ask() -> Result<()> {
         ensure!(matches!(access, Answer::Denied(_)), "{access:?}");
         let versions = audit.versions("orthanc/").await;
         ensure!(matches!(versions, Answer::Denied(_)), "{versions:?}");
-        Ok(())
+        anyhow::Ok(())
     })
 }

@@ -77,15 +77,18 @@ impl Reply {
     }
 }
 
-/// Sends a request that has no credentials. `refusals` are the statuses of a refusal besides 401 and 403.
-pub async fn anonymous(http: &CloudHttp, request: HttpRequest, refusals: &[u16]) -> Answer<Anonymous> {
+/// Sends a request that has no credentials. `refusals` are the codes of refusals with other statuses than 401
+/// and 403.
+pub async fn anonymous(http: &CloudHttp, request: HttpRequest, refusals: &[&str]) -> Answer<Anonymous> {
     let http = http.anonymous();
     let (answer, exchange) = observe(http.call(request)).await;
     match without_body(answer, exchange) {
         Ok(_) => Answer::Known(Anonymous::Allowed),
         // The object may be read, but has no byte.
         Err(Reply::Refused(416, _)) => Answer::Known(Anonymous::Allowed),
-        Err(Reply::Refused(status, code)) if matches!(status, 401 | 403) || refusals.contains(&status) => {
+        Err(Reply::Refused(status, code))
+            if matches!(status, 401 | 403) || refusals.contains(&code.as_deref().unwrap_or_default()) =>
+        {
             Answer::Known(Anonymous::Refused(shown(status, code.as_deref())))
         }
         Err(reply) => reply.unanswered(""),
@@ -99,7 +102,8 @@ fn without_body<E: StdError + 'static>(
 ) -> Result<HttpResponse, Reply> {
     let foreign = || Reply::Failed("the answer is not one of a storage server".to_owned());
     match (answer, exchange.status) {
-        _ if exchange.foreign => Err(foreign()),
+        // Only for objects, other codes than those of a missing one are suspicious.
+        _ if exchange.foreign && exchange.code.is_none() => Err(foreign()),
         (Ok(response), _) if response.status().is_success() => Ok(response),
         (_, Some(status)) if !(200..300).contains(&status) => Err(Reply::Refused(status, exchange.code)),
         (Err(error), _) => Err(Reply::Failed(reason(&error))),
