@@ -118,7 +118,7 @@ impl Browser {
         loop {
             match self.try_click(selector) {
                 Err(error) if attempts < CLICKS && format!("{error:#}").contains("stale element") => {
-                    attempts += 1
+                    attempts += 1;
                 }
                 other => return other.with_context(|| format!("clicking on {selector}")),
             }
