@@ -1,7 +1,7 @@
 //! The files of an archive besides the library, which are the same for every platform.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -78,19 +78,38 @@ pub(crate) fn collect(
     for (name, text) in documents()? {
         fs::write(folder.join("docs").join(name), text)?;
     }
-    fs::create_dir(folder.join("docs/monitoring"))?;
-    for (file, name) in MONITORING {
-        copy(&workspace()?.join("ci/docker").join(file), &folder.join("docs").join(name))?;
+    for name in ["images", "monitoring"] {
+        fs::create_dir(folder.join("docs").join(name))?;
+    }
+    for (file, name) in companions()? {
+        copy(&file, &folder.join("docs").join(name))?;
     }
     fs::write(folder.join(plugin.sample()), sample(plugin, platform)?)?;
     Ok(())
 }
 
 /// The alert rules and the dashboard, below `ci/docker`, and their names next to the documentation.
-pub(crate) const MONITORING: [(&str, &str); 2] = [
+const MONITORING: [(&str, &str); 2] = [
     ("prometheus/alerts.yml", "monitoring/alerts.yml"),
     ("grafana/dashboards/orthanc-object-storage.json", "monitoring/dashboard.json"),
 ];
+
+/// Returns the files that the documentation refers to, and their names next to it: alert rules, dashboard, pictures.
+pub(crate) fn companions() -> Result<Vec<(PathBuf, String)>> {
+    let workspace = workspace()?;
+    let mut files =
+        MONITORING.map(|(file, name)| (workspace.join("ci/docker").join(file), name.to_owned())).to_vec();
+    let pages: String = documents()?.into_iter().map(|(_, text)| text).collect();
+    let mut pictures: Vec<_> =
+        pages.split("](images/").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    pictures.sort_unstable();
+    pictures.dedup();
+    for picture in pictures {
+        let name = format!("images/{picture}");
+        files.push((workspace.join("docs").join(&name), name));
+    }
+    Ok(files)
+}
 
 /// The files that accompany `orthanc-envelope`, below `crates/envelope-cli`, and where Debian has them.
 pub(crate) const TOOL_FILES: [(&str, &str); 4] = [
@@ -192,12 +211,15 @@ mod tests {
     }
 
     #[test]
-    fn every_link_leads_to_a_packaged_page() {
+    fn every_link_leads_to_a_packaged_file() {
         let documents = documents().unwrap();
+        let companions = companions().unwrap();
         for (name, text) in &documents {
             let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
             for link in links.filter(|link| !link.is_empty() && !link.contains("://")) {
-                assert!(documents.iter().any(|(page, _)| page == link), "{name}: {link}");
+                let is_companion =
+                    companions.iter().any(|(file, companion)| companion == link && file.is_file());
+                assert!(is_companion || documents.iter().any(|(page, _)| page == link), "{name}: {link}");
             }
         }
     }

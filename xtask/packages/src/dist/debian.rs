@@ -36,8 +36,7 @@ pub(crate) fn plugin(
     for (document, text) in contents::documents()? {
         tree.write(&format!("usr/share/doc/{name}/{document}"), &text)?;
     }
-    for (file, document) in contents::MONITORING {
-        let file = workspace()?.join("ci/docker").join(file);
+    for (file, document) in contents::companions()? {
         tree.copy(&file, &format!("usr/share/doc/{name}/{document}"))?;
     }
     let facts = [
