@@ -42,7 +42,7 @@ const BROWSER: [Need; 3] = [
     need("nginx", "nginx", "a proxy in front of the page"),
 ];
 
-const TESTS: [Need; 8] = [
+const TESTS: [Need; 9] = [
     need(
         "/usr/share/keyrings/debian-archive-keyring.gpg",
         "debian-archive-keyring",
@@ -63,6 +63,7 @@ const TESTS: [Need; 8] = [
     ),
     need("/usr/share/doc/postgresql/copyright", "postgresql", "the database"),
     need("jq", "jq", "makes the configuration of the container"),
+    need("promtool", "prometheus", "checks the alert rules and the queries of the dashboard"),
 ];
 
 /// Installs what is missing for the demonstration and the benchmark of a plugin.

@@ -44,10 +44,11 @@ const milliseconds = (value) => (value < 1000 ? `${short(value)} ms` : `${short(
 /// 0.961 → "96 %".
 const percent = (share) => `${share > 0 && share < 0.1 ? precise.format(100 * share) : whole.format(100 * share)} %`;
 
-/// A message of the server as a sentence. A name at its beginning, with a capital or a sign in it, stays as it is.
+/// A message of the server as a sentence. A command or a name at its beginning stays as it is.
 function sentence(text) {
   const trimmed = (text ?? "").trim();
   const [first = ""] = trimmed.split(" ");
+  if (/^(chmod|chown|icacls)$/.test(first)) return trimmed;
   const begun = /^[a-z]+[,:;]?$/.test(first) ? trimmed[0].toUpperCase() + trimmed.slice(1) : trimmed;
   return begun === "" || /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 use hybrid::{DeletionMarkers, HybridStorage, StateDirectory};
 use orthanc_ffi::Orthanc;
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval_at};
 
 use super::history::{History, Levels, STEP, Totals};
 use super::key_calls::KeyServiceCalls;
@@ -34,15 +36,19 @@ pub(crate) struct Figures {
 impl Figures {
     /// Adds a sample to the history each minute, and keeps up with the reports of verifications.
     pub(crate) async fn sample(self, history: Arc<History>) {
-        let started = tokio::time::Instant::now() - self.metrics.uptime();
-        let mut ticks = tokio::time::interval_at(started + STEP, STEP);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut ticks = interval_at(self.metrics.since + STEP, STEP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
-            let verifications = Arc::clone(&self.verifications);
-            // Nobody waits for it: a disk may hang.
-            tokio::task::spawn_blocking(move || verifications.refresh());
+            let figures = self.clone();
+            let history = Arc::clone(&history);
+            // Not on the thread of the network, which must not wait for a disk that hangs.
+            let sampled = spawn_blocking(move || {
+                history.add(figures.metrics.uptime(), figures.totals(), figures.levels());
+                figures.verifications.refresh();
+            });
+            // The panic hook has logged a panic.
+            drop(sampled.await);
             ticks.tick().await;
-            history.add(self.metrics.uptime(), self.totals(), self.levels());
         }
     }
 
@@ -103,6 +109,7 @@ impl Figures {
             store,
             read,
             key_service: self.key_calls.as_ref().and_then(|calls| calls.failing()),
+            has_state: self.state.is_some(),
             local: local.map(|local| local.totals()),
             upload_delay: options.map(|options| options.upload_delay).unwrap_or_default(),
             keep_free: options.map_or(0, |options| options.keep_free),
@@ -161,3 +168,6 @@ impl Figures {
         self.metrics.values().into_iter().chain(others).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,12 @@
 //! Counts the storage area's requests since the start, for `GET /object-storage/status` and Orthanc's metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::history::RequestTotals;
 
@@ -64,7 +65,8 @@ pub(super) struct Failing {
 /// Counts since the start of the plugin.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    since: Instant,
+    /// When the plugin was started.
+    pub(super) since: Instant,
     /// Of all reads, of stores, and of deletions.
     last: [Mutex<Last>; 3],
     requests: [Counters; Request::ALL.len()],

@@ -60,7 +60,9 @@ pub(super) struct Observed {
     pub(super) read: Option<Failing>,
     /// Why the last request to a key service failed.
     pub(super) key_service: Option<String>,
-    /// `None` without a state directory.
+    /// Whether there is a state directory.
+    pub(super) has_state: bool,
+    /// What is pending and cached in it.
     pub(super) local: Option<WriteBackTotals>,
     /// `UploadDelay`.
     pub(super) upload_delay: Duration,
@@ -83,14 +85,16 @@ impl Observed {
     /// All problems, the worst ones first.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = self.of_requests();
-        match &self.local {
-            Some(local) => problems.extend(self.of_files(local)),
-            None => problems.push(warning(
+        if let Some(local) = &self.local {
+            problems.extend(self.of_files(local));
+        }
+        if !self.has_state {
+            problems.push(warning(
                 "StateDirectoryNotWritable",
                 "The folder StateDirectory cannot be written to, so deletions are lost if the bucket cannot be reached, and \
                  jobs have no reports. Make it writable and restart Orthanc."
                     .to_owned(),
-            )),
+            ));
         }
         if self.deletion_overdue > LONGEST_DELETION {
             let text = format!(
@@ -117,7 +121,7 @@ impl Observed {
             problems.push(problem("ReadFailed", severity, text));
         }
         if let Some(error) = &self.key_service {
-            let text = format!("The key service did not answer the last request as expected: {error}");
+            let text = format!("The last request to the key service failed: {error}");
             problems.push(problem("KeyServiceFailed", State::Error, text));
         }
         problems

@@ -78,9 +78,19 @@ pub(crate) fn collect(
     for (name, text) in documents()? {
         fs::write(folder.join("docs").join(name), text)?;
     }
+    fs::create_dir(folder.join("docs/monitoring"))?;
+    for (file, name) in MONITORING {
+        copy(&workspace()?.join("ci/docker").join(file), &folder.join("docs").join(name))?;
+    }
     fs::write(folder.join(plugin.sample()), sample(plugin, platform)?)?;
     Ok(())
 }
+
+/// The alert rules and the dashboard, below `ci/docker`, and their names next to the documentation.
+pub(crate) const MONITORING: [(&str, &str); 2] = [
+    ("prometheus/alerts.yml", "monitoring/alerts.yml"),
+    ("grafana/dashboards/orthanc-object-storage.json", "monitoring/dashboard.json"),
+];
 
 /// The files that accompany `orthanc-envelope`, below `crates/envelope-cli`, and where Debian has them.
 pub(crate) const TOOL_FILES: [(&str, &str); 4] = [
@@ -201,6 +211,17 @@ mod tests {
                     .any(|word| line.contains(word));
                 assert!(!mentions, "{name}: put this between the lines {SOURCE_TREE:?}: {line}");
             }
+        }
+    }
+
+    #[test]
+    fn monitoring_page_names_the_packaged_files() {
+        let documents = documents().unwrap();
+        let (_, page) = documents.iter().find(|(name, _)| name == "monitoring.md").unwrap();
+        for (file, name) in MONITORING {
+            assert!(workspace().unwrap().join("ci/docker").join(file).is_file(), "{file}");
+            let name = name.rsplit('/').next().unwrap();
+            assert!(page.contains(&format!("`{name}`")), "{name}");
         }
     }
 

@@ -36,6 +36,10 @@ pub(crate) fn plugin(
     for (document, text) in contents::documents()? {
         tree.write(&format!("usr/share/doc/{name}/{document}"), &text)?;
     }
+    for (file, document) in contents::MONITORING {
+        let file = workspace()?.join("ci/docker").join(file);
+        tree.copy(&file, &format!("usr/share/doc/{name}/{document}"))?;
+    }
     let facts = [
         ("@PACKAGE@", name),
         ("@LIBRARY@", &file),

@@ -34,7 +34,7 @@ fn local() -> WriteBackTotals {
 }
 
 fn sound() -> Observed {
-    Observed { local: Some(local()), keep_free: 1 << 30, ..Observed::default() }
+    Observed { has_state: true, local: Some(local()), keep_free: 1 << 30, ..Observed::default() }
 }
 
 fn verified(days_ago: u32, failures: u64) -> Overview {
@@ -68,7 +68,7 @@ fn cases() -> Vec<(&'static str, State, Observed)> {
         ("ReadFailed", State::Error, Observed { read: Some(failing(false)), ..sound() }),
         ("ReadFailed", State::Warning, Observed { read: Some(failing(true)), ..sound() }),
         ("KeyServiceFailed", State::Error, Observed { key_service: Some("REASON".to_owned()), ..sound() }),
-        ("StateDirectoryNotWritable", State::Warning, Observed { local: None, ..sound() }),
+        ("StateDirectoryNotWritable", State::Warning, Observed { has_state: false, local: None, ..sound() }),
         ("", State::Ok, overdue(0)),
         ("DeletionsStuck", State::Warning, overdue(2)),
         (

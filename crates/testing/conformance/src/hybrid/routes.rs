@@ -5,6 +5,7 @@ use fake_cloud::{Fault, FaultRule};
 use serde_json::{Value, json};
 
 use crate::Cloud;
+use crate::fixture::documented::{expect_history, expect_status};
 use crate::fixture::{Keys, assert_no_secret};
 use crate::hybrid::support::{encryption, expect_readable, move_to, path_of, upload, uuid_of, write_file};
 use crate::orthanc::fixture::Fixture;
@@ -46,7 +47,15 @@ fn status_describes_the_plugin<C: Cloud>() -> Result<()> {
     for spelling in keys.spellings()? {
         assert_no_secret::<C>(&answer.text(), Some(spelling));
     }
-    ensure!(fixture.rest().post("/object-storage/status", b"")?.status == 405);
+    expect_status(&status, &[])?;
+    ensure!(status["State"] == "ok" && status["Problems"] == json!([]), "{status:#}");
+    expect_history(&fixture.rest().get_json("/object-storage/history")?)?;
+    for query in ["minutes=0", "minutes=1441", "since=x"] {
+        ensure!(fixture.rest().get(&format!("/object-storage/history?{query}"))?.status == 400, "{query}");
+    }
+    for route in ["status", "history"] {
+        ensure!(fixture.rest().post(&format!("/object-storage/{route}"), b"")?.status == 405);
+    }
     Ok(())
 }
 
@@ -96,6 +105,9 @@ fn locations_describe_each_attachment<C: Cloud>() -> Result<()> {
     write_file(&fixture.orthanc, &uuids[2], &objects[&format!("{}.dcm.enc", uuids[2])].bytes)?;
     std::fs::remove_file(path_of(&fixture.orthanc, &uuids[3]))?;
     write_file(&fixture.orthanc, &uuids[0], &sent[0].1)?;
+
+    let optional = ["/StorageDirectory", "/ReadsFromSecondStorage"];
+    expect_status(&fixture.rest().get_json("/object-storage/status")?, &optional)?;
 
     let all = fixture.rest().get_json(&format!("/object-storage/locations/{}", sent[0].0.study))?;
     let of = |index: usize| {

@@ -10,6 +10,7 @@ use real_orthanc::rest::Uploaded;
 use serde_json::{Value, json};
 
 use crate::Cloud;
+use crate::fixture::documented::expect_status;
 use crate::fixture::{Keys, request, uuid, within};
 use crate::hybrid::support::{encryption, expect_readable, move_to, path_of, upload, uuid_of};
 use crate::operating::support::{Finding, JOB, depth, expect_findings, findings, run, start};
@@ -187,7 +188,10 @@ fn sound_archive_has_no_findings<C: Cloud>() -> Result<()> {
         let requests = fixture.bucket.requests().total;
         ensure!(requests == expected, "depth {name}: {requests} requests");
     }
-    let census = fixture.rest().get_json("/object-storage/status")?["Census"].take();
+    let mut status = fixture.rest().get_json("/object-storage/status")?;
+    expect_status(&status, &["/Census/Forms", "/Verification/Last"])?;
+    let verified = status["Verification"]["Last"].take();
+    let census = status["Census"].take();
     ensure!(
         census["Forms"].as_array().map(Vec::len) == Some(3) && census["Started"].is_string(),
         "{census:#}"
@@ -196,6 +200,16 @@ fn sound_archive_has_no_findings<C: Cloud>() -> Result<()> {
     let depths: Vec<&Value> =
         list.as_array().context("no list")?.iter().map(|report| &report["Depth"]).collect();
     ensure!(depths == ["content", "checksum", "size", "exists"], "{list:#}");
+    for field in ["JobId", "Started", "Ended", "Depth", "VerifiedAttachments", "Failures"] {
+        ensure!(verified[field] == list[0][field] && !verified[field].is_null(), "{field}: {verified:#}");
+    }
+    let problem = &status["Problems"][0];
+    ensure!(problem["Id"] == "VerificationFailures" && status["State"] == "error", "{status:#}");
+    let metrics = fixture.rest().get("/tools/metrics-prometheus")?.ok()?.text();
+    ensure!(
+        metrics.contains(&format!("object_storage_verification_failures {}", list[0]["Failures"])),
+        "{metrics}"
+    );
     Ok(())
 }
 
@@ -322,6 +336,9 @@ fn verification_follows_its_schedule<C: Cloud>() -> Result<()> {
     let reports = fixture.rest().get_json("/object-storage/reports")?;
     ensure!(reports.as_array().map(Vec::len) == Some(1), "{reports:#}");
     ensure!(reports[0]["VerifiedAttachments"] == 3 && reports[0]["State"] == "Success", "{reports:#}");
+    let status = fixture.rest().get_json("/object-storage/status")?;
+    expect_status(&status, &["/Verification/Schedule", "/Verification/NextDue"])?;
+    ensure!(status["Verification"]["Last"]["Scheduled"] == true, "{:#}", status["Verification"]);
     Ok(())
 }
 

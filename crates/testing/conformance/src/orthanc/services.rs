@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::Cloud;
+use crate::fixture::documented::expect_metrics;
 use crate::fixture::within;
 use crate::orthanc::fixture::{Fixture, slice};
 
@@ -22,6 +23,7 @@ fn metrics_count_requests<C: Cloud>() -> Result<()> {
     fixture.rest().delete(&uploaded.path)?.ok()?;
     fixture.settle();
     let metrics = fixture.rest().get("/tools/metrics-prometheus")?.ok()?.text();
+    expect_metrics(&metrics)?;
     let value = |name: &str| {
         let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("object_storage_{name} ")));
         line.and_then(|values| values.split(' ').next()).with_context(|| format!("no {name} in {metrics}"))

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::client::{Answer, FAILED, RELATED, STORED, Upload, send};
 use super::{gateway, object_of};
 use crate::Cloud;
+use crate::fixture::documented::{expect_metrics, expect_status};
 use crate::fixture::{Keys, with};
 use crate::operating::support::{depth, expect_findings, run};
 use crate::orthanc::fixture::{Fixture, slices};
@@ -79,6 +80,8 @@ fn instances_are_stored_by_their_uids<C: Cloud>() -> Result<()> {
     let size = files.iter().map(Vec::len).sum::<usize>() + 2 * changed.len();
     let counts = json!({"Requests": 5, "Failures": 3, "Instances": 5, "InstanceFailures": 1, "Bytes": size});
     ensure!(status["StowRs"] == counts, "{:#}", status["StowRs"]);
+    expect_status(&status, &["/StowRs"])?;
+    expect_metrics(&fixture.rest().get("/tools/metrics-prometheus")?.ok()?.text())?;
     // Orthanc itself logs the path of a request.
     let log = orthanc.log();
     let own: Vec<_> = log.lines().filter(|line| line.contains(C::NAME)).collect();

@@ -13,6 +13,7 @@ use real_orthanc::{Answer, Client};
 use serde_json::{Value, json};
 
 use crate::Cloud;
+use crate::fixture::documented::expect_status;
 use crate::fixture::{LoadedPlugin, eventually, request, within};
 use crate::hybrid::support::{
     JOB, content_of, expect_all_at, expect_readable, move_to, upload, uuid_of, write_file,
@@ -395,7 +396,10 @@ fn status_and_metrics_show_what_is_pending<C: Cloud>() -> Result<()> {
     ensure!(within(SOON, outage), "{:#}", status(&fixture)?);
     let error = status(&fixture)?["LastError"].take();
     ensure!(error.as_str().is_some_and(|error| error.contains("HTTP 503")), "{error}");
-    ensure!(metrics(&fixture)?["pending_outage"] == 1.0);
+    ensure!(metrics(&fixture)?["pending_outage"] == 1.0 && metrics(&fixture)?["state"] == 2.0);
+    let whole = fixture.rest().get_json("/object-storage/status")?;
+    expect_status(&whole, &["/WriteBack/Cache", "/WriteBack/LastError"])?;
+    ensure!(whole["State"] == "error" && whole["Problems"][0]["Id"] == "BucketOutage", "{whole:#}");
 
     // In other modes, until nothing is pending.
     let unchanged = json!({"MaxRetries": 0});

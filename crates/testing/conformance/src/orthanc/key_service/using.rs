@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::fixture::{KeyService, wrapped_key};
 use crate::Cloud;
+use crate::fixture::documented::{expect_metrics, expect_status};
 use crate::hybrid::support::{
     expect_all_at, expect_no_errors, expect_readable, move_to, stored_files, upload,
 };
@@ -40,6 +41,13 @@ fn instances_are_stored_read_moved_and_deleted<C: Cloud>() -> Result<()> {
     fixture.start_again_with(&options)?;
     read_everything(&fixture, &sent)?;
     service.expect_counts(0, 1)?;
+    let status = fixture.rest().get_json("/object-storage/status")?;
+    expect_status(&status, &["/Encryption/KeyService", "/Encryption/KeyServiceCalls"])?;
+    let calls = &status["Encryption"]["KeyServiceCalls"];
+    ensure!(calls["Count"] == 1 && calls["Failures"] == 0, "{calls}");
+    let metrics = fixture.rest().get("/tools/metrics-prometheus")?.ok()?.text();
+    expect_metrics(&metrics)?;
+    ensure!(metrics.contains("object_storage_key_service_requests 1"), "{metrics}");
 
     fixture.start_again_with(&options)?;
     let study = sent[0].0.study.as_str();
