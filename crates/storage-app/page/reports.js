@@ -123,7 +123,8 @@ function showReport(current) {
     ["Started", started ? when(started) : "–"],
     ["Ended", ended ? when(ended) : "–"],
     ["Done", jobCounts(summary.Type, { ...summary, Failures: 0 }).join(", ") || "–"],
-    summary.Place && ["Place", summary.Place],
+    // A folder only if there is one.
+    summary.Place && ["Place", summary.Place.replace(/\/?, root ""$/, "")],
   ].filter(Boolean);
   const rest = Math.min(summary.FindingsWritten ?? summary.Findings, summary.Findings) - findings.length;
   fill(
