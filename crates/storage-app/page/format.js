@@ -67,6 +67,10 @@ function parseTime(text) {
   return Number.isNaN(date.getTime()) ? null : date;
 }
 
+/// A sentence of the plugin, with its times in the zone of the browser.
+const withLocalTimes = (text) =>
+  (text ?? "").replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g, (time) => when(parseTime(time)));
+
 /// "3 hours ago" for a time of the server, or another text if there is none.
 function ago(text, never = "never") {
   const date = parseTime(text);

@@ -176,8 +176,15 @@ function jobRow(job) {
   };
 }
 
+/// The jobs that are shown.
+let shownJobs = "";
+
+/// Shows the jobs, unless they are those that are shown: a new table would end a selection or a click.
 function showJobs(all) {
   const jobs = all.filter((job) => job.Type in JOB_TYPES);
+  const answer = JSON.stringify(jobs);
+  if (answer === shownJobs) return;
+  shownJobs = answer;
   jobs.sort((a, b) => isOver(a.State) - isOver(b.State) || (a.CreationTime < b.CreationTime ? 1 : -1));
   if (jobs.length === 0) {
     fill(
@@ -205,6 +212,7 @@ const jobsPoll = new Poll(
       showJobs(await get("jobs?expand", "list the jobs"));
     } catch (error) {
       if (!byId("jobs").firstChild) fill(byId("jobs"), note(error.message));
+      shownJobs = "";
       throw error;
     }
   },

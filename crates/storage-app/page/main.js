@@ -61,7 +61,10 @@ function takeQuery() {
 }
 
 takeQuery();
-addEventListener("hashchange", () => route());
+addEventListener("hashchange", () => {
+  takeQuery();
+  route();
+});
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault();
   byId("main").focus();

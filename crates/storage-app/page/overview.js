@@ -42,7 +42,7 @@ function showState() {
         "p",
         {},
         el("span", { class: "hidden" }, severity === "error" ? "Error: " : "Warning: "),
-        sentence(problem.Text),
+        sentence(withLocalTimes(problem.Text)),
       ),
     );
   });

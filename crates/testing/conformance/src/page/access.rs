@@ -146,5 +146,9 @@ fn token_of_the_address_is_forwarded<C: Cloud>() -> Result<()> {
     let bearer = forwarded("#token=aa.bb.cc")?;
     let expected = json!(["aa.bb.cc", "Bearer aa.bb.cc"]);
     ensure!(bearer.len() >= 2 && bearer.iter().all(|headers| *headers == expected), "{bearer:?}");
+    // A link may lead to the page that is open.
+    page.show("#token=dd.ee.ff&jobs")?;
+    page.browser.wait_for_text(&id("view-jobs"), "Verify the archive")?;
+    ensure!(!page.browser.url()?.contains("token"));
     Ok(())
 }
