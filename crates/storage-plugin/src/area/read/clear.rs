@@ -2,7 +2,7 @@
 //!
 //! In the legacy structure and in files, the names of envelopes and of content in clear are the same. An envelope
 //! must not be served as if it were the file, so its beginning is looked at, once for each attachment. With encryption,
-//! the beginning of each attachment is looked at once (`range.rs`).
+//! the beginning of each attachment is looked at (`range.rs`), twice if its name says nothing.
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -22,13 +22,50 @@ use super::{ReadError, Reading};
 /// Number of remembered attachments, a few hundred bytes each.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
-/// Attachments that were found to be in clear, with the version of the object or file.
+/// How often the beginning of content whose name says nothing is looked at with encryption, before it is no longer looked
+/// at: the beginning of an envelope that was damaged on the way looks like content in clear.
+const LOOKS: u8 = 2;
+
+/// Attachments that were found to be in clear.
 #[derive(Debug)]
-pub(crate) struct KnownClear(Mutex<LruCache<Attachment, Arc<Head>>>);
+pub(crate) struct KnownClear(Mutex<LruCache<Attachment, Found>>);
+
+/// An object or file that was found to be in clear.
+#[derive(Debug)]
+struct Found {
+    head: Arc<Head>,
+    /// How many reads have looked at its beginning.
+    looks: u8,
+}
 
 impl Default for KnownClear {
     fn default() -> Self {
         Self(Mutex::new(LruCache::new(REMEMBERED)))
+    }
+}
+
+impl KnownClear {
+    /// Notes that a read has found this object or file to be in clear, and has succeeded.
+    fn note(&self, attachment: Attachment, head: Arc<Head>) {
+        let mut known = self.0.lock();
+        let before =
+            known.pop(&attachment).filter(|found| found.head.is_same(&head)).map_or(0, |found| found.looks);
+        let looks = if head.naming == Naming::Clear { LOOKS } else { before.saturating_add(1) };
+        known.put(attachment, Found { head, looks });
+    }
+
+    /// Forgets what was found, which may have been due to damage.
+    pub(super) fn forget(&self, attachment: &Attachment) {
+        self.0.lock().pop(attachment);
+    }
+
+    /// How many reads have looked at the beginning of the attachment.
+    fn looks(&self, attachment: &Attachment) -> u8 {
+        self.0.lock().get(attachment).map_or(0, |found| found.looks)
+    }
+
+    fn has(&self, attachment: &Attachment, head: &Head) -> bool {
+        self.0.lock().get(attachment).is_some_and(|found| found.head.is_same(head))
     }
 }
 
@@ -37,26 +74,38 @@ impl Reading<'_> {
         let wanted = ReadRange::Range(range.clone());
         let has_beginning = range.start == 0 && range.end >= RECOGNIZE_LEN as u64;
         let names_say_nothing = self.storage.objects().naming() == Naming::Either;
-        if names_say_nothing && !has_beginning && !self.clear.0.lock().contains(&self.attachment) {
-            self.look_at_beginning()?;
+        let mut found = None;
+        if names_say_nothing && !has_beginning && self.clear.looks(&self.attachment) == 0 {
+            found = Some(self.look_at_beginning()?);
         }
         let (mut incoming, mut first) = self.download(&wanted)?;
-        if first.head.naming == Naming::Either && !self.is_known_clear(&first.head) {
+        let is_found =
+            |found: &Option<Arc<Head>>, head: &Head| found.as_ref().is_some_and(|found| found.is_same(head));
+        if first.head.naming == Naming::Either
+            && !self.clear.has(&self.attachment, &first.head)
+            && !is_found(&found, &first.head)
+        {
             if has_beginning {
-                self.expect_clear(&first)?;
+                self.form(&first)?;
+                found = Some(Arc::clone(&first.head));
             } else {
                 // A download that waits for another one must not hold a connection.
                 drop(incoming);
                 let beginning = self.look_at_beginning()?;
                 (incoming, first) = self.download(&wanted)?;
                 self.expect_same(&beginning, &first.head)?;
+                found = Some(beginning);
             }
         }
         if first.head.naming == Naming::KeyVault {
             self.form(&first)?;
         }
         self.size.set(Some(first.head.size));
-        self.fill(target, first, incoming)
+        let bytes = self.fill(target, first, incoming)?;
+        if let Some(found) = found {
+            self.clear.note(self.attachment, found);
+        }
+        Ok(bytes)
     }
 
     /// A range of an attachment that was found to be in clear although encryption is on; `None` if it was not, or was
@@ -66,7 +115,7 @@ impl Reading<'_> {
         range: Range<u64>,
         target: &mut Target<'_>,
     ) -> Result<Option<u64>, ReadError> {
-        if !self.clear.0.lock().contains(&self.attachment) {
+        if self.clear.looks(&self.attachment) < LOOKS {
             return Ok(None);
         }
         match self.download(&ReadRange::Range(range)) {
@@ -78,7 +127,7 @@ impl Reading<'_> {
             Err(error) if error.cause == Cause::OutOfRange => {}
             Err(error) => return Err(error.into()),
         }
-        self.clear.0.lock().pop(&self.attachment);
+        self.clear.forget(&self.attachment);
         Ok(None)
     }
 
@@ -93,37 +142,29 @@ impl Reading<'_> {
     ) -> Result<u64, ReadError> {
         let beginning = Arc::clone(&first.head);
         self.size.set(Some(beginning.size));
-        self.clear.0.lock().put(self.attachment, Arc::clone(&beginning));
-        if range.start >= beginning.range.start && range.end <= beginning.range.end {
-            return self.fill_part(target, first, incoming, &range);
-        }
-        drop(incoming);
-        let (incoming, again) = self.download(&ReadRange::Range(range))?;
-        // The bytes returned must be of the object found to be in clear, not of an envelope that has replaced it.
-        self.expect_same(&beginning, &again.head)?;
-        self.fill(target, again, incoming)
+        let bytes = if range.start >= beginning.range.start && range.end <= beginning.range.end {
+            self.fill_part(target, first, incoming, &range)?
+        } else {
+            drop(incoming);
+            let (incoming, again) = self.download(&ReadRange::Range(range))?;
+            // The bytes returned must be of the object found to be in clear, not of an envelope that has replaced it.
+            self.expect_same(&beginning, &again.head)?;
+            self.fill(target, again, incoming)?
+        };
+        self.clear.note(self.attachment, beginning);
+        Ok(bytes)
     }
 
     /// Whether this is content in clear, by its name or since its beginning was looked at.
     fn is_clear(&self, head: &Head) -> bool {
-        head.naming == Naming::Clear || (head.naming == Naming::Either && self.is_known_clear(head))
+        head.naming == Naming::Clear
+            || (head.naming == Naming::Either && self.clear.has(&self.attachment, head))
     }
 
-    fn is_known_clear(&self, head: &Head) -> bool {
-        self.clear.0.lock().get(&self.attachment).is_some_and(|known| known.is_same(head))
-    }
-
-    /// Fails if the attachment is an envelope.
+    /// Returns the beginning of the attachment. Fails if it is an envelope.
     fn look_at_beginning(&self) -> Result<Arc<Head>, ReadError> {
         let (_incoming, beginning) = self.download(&ReadRange::UpTo(0..RECOGNIZE_LEN as u64))?;
-        self.expect_clear(&beginning)?;
+        self.form(&beginning)?;
         Ok(beginning.head)
-    }
-
-    /// Fails if `first`, the beginning of the attachment, is that of an envelope. Remembers that it is not.
-    fn expect_clear(&self, first: &Batch) -> Result<(), ReadError> {
-        self.form(first)?;
-        self.clear.0.lock().put(self.attachment, Arc::clone(&first.head));
-        Ok(())
     }
 }

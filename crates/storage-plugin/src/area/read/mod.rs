@@ -8,7 +8,7 @@
 //! | range | A2, header known from an earlier read | `known_range` | 1 |
 //! | range near the start | A2, header unknown | `range_with_header` | 1 |
 //! | range elsewhere | A2, header unknown | `unknown_range`, then `known_range` | 2 |
-//! | range, `ReadUnencrypted` | clear, known from an earlier read | `known_clear_range` | 1 |
+//! | range, `ReadUnencrypted` | clear, known by its name or from two earlier reads | `known_clear_range` | 1 |
 //! | range near the start, `ReadUnencrypted` | clear, unknown | `unknown_clear_range` | 1 |
 //! | range elsewhere, `ReadUnencrypted` | clear, unknown | `unknown_clear_range` | 2 |
 //! | range that is the whole, or form known from an earlier read | A1 | `range_of_whole` | 1 |
@@ -181,6 +181,8 @@ impl<'a> Reading<'a> {
                 Err(error) if self.repeats(&error) => {}
                 result => return result,
             }
+            // It is of the read that has failed.
+            self.copy.take();
         }
         read()
     }

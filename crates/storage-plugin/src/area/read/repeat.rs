@@ -18,6 +18,8 @@ impl Reading<'_> {
         }
         tracing::info!("{error}; it may have been damaged on the way: reading it once more");
         self.storage.objects().count_retry();
+        // A damaged beginning of an envelope looks like content in clear.
+        self.clear.forget(&self.attachment);
         self.repeated.replace(Some(error.to_string()));
         true
     }

@@ -4,16 +4,18 @@ use anyhow::{Result, ensure};
 use crypto_envelope::Format;
 use fake_cloud::{Fault, FaultRule, Odd, Operation};
 use fake_orthanc::LogLevel;
+use serde_json::json;
 
 use crate::Cloud;
 use crate::fixture::{
-    DICOM, LoadedPlugin, content, flat, flat_encrypted, object_url, own_lines, request, uuid,
+    DICOM, LoadedPlugin, content, flat, flat_encrypted, legacy, object_url, own_lines, request, uuid,
 };
 
 tests! {
     EveryCloud:
         damaged_answer_is_asked_for_again;
     OneCloud:
+        damaged_envelope_is_not_taken_for_clear,
         shortened_answer_is_asked_for_again,
         damaged_object_is_asked_for_twice,
 }
@@ -24,7 +26,7 @@ const SIZE: usize = 3 * 65_536 + 1000;
 const FAR: (usize, usize) = (3 * 65_536 + 500, 10);
 
 /// A way to read an attachment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Read {
     Whole,
     Range(usize, usize),
@@ -143,6 +145,33 @@ fn damaged_object_is_asked_for_twice<C: Cloud>() -> Result<()> {
     let warnings = plugin.lines(LogLevel::Warning);
     assert_eq!(warnings.iter().filter(|line| line.contains("cannot read")).count(), 0, "{warnings:#?}");
     plugin.check()
+}
+
+/// Where names say nothing, the damaged beginning of an envelope looks like content in clear.
+fn damaged_envelope_is_not_taken_for_clear<C: Cloud>() -> Result<()> {
+    let encryption = json!({"Format": "A2", "ReadUnencrypted": true});
+    let plugin = LoadedPlugin::<C>::encrypted_with(&json!({"StorageStructure": "legacy"}), &encryption)?;
+    let mut number = 0;
+    for place in [0, 3, 6, 8] {
+        for read in [Read::Range(0, SIZE), Read::Range(0, 4096)] {
+            number += 1;
+            let id = uuid(number);
+            plugin.insert(&legacy(&id), plugin.keys.seal(Format::A2, &id, &content(SIZE))?);
+            let rule = plugin.fault(request::READ_RANGE, Fault::CorruptResponseByte(place), 1);
+            let outcome = perform(&plugin, &id, read);
+            assert_eq!(rule.fired(), 1, "{read:?} {place}");
+            // A part of an object without a tag cannot be verified.
+            ensure!(
+                read != Read::Range(0, SIZE) || outcome == Ok(expected(read)),
+                "{place}: {:#?}",
+                plugin.errors()
+            );
+            for _ in 0..2 {
+                ensure!(perform(&plugin, &id, read) == Ok(expected(read)), "{read:?} {place}");
+            }
+        }
+    }
+    Ok(())
 }
 
 fn shortened_answer_is_asked_for_again<C: Cloud>() -> Result<()> {
