@@ -83,7 +83,10 @@ fn documented() -> Result<Vec<Sample>> {
     }
     let mut paths = vec!["README.md".to_owned()];
     for entry in fs::read_dir(Path::new(REPOSITORY).join("docs"))? {
-        paths.push(format!("docs/{}", entry?.file_name().to_string_lossy()));
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".md") {
+            paths.push(format!("docs/{name}"));
+        }
     }
     for path in paths {
         let document = fs::read_to_string(Path::new(REPOSITORY).join(&path))?;

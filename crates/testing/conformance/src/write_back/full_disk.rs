@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use fake_orthanc::LogLevel;
+use fake_orthanc::{LogLevel, Metric};
 use serde_json::{Value, json};
 
 use crate::Cloud;
@@ -191,6 +191,9 @@ fn too_much_pending_sends_stores_to_the_bucket<C: Cloud>() -> Result<()> {
     // What an earlier process has left counts as well.
     plugin.server.stop();
     plugin.restart_with(&options(folder.path(), &section))?;
+    let counted =
+        || plugin.orthanc.metrics().get("object_storage_pending_files") == Some(&Metric::Integer(3));
+    eventually("the files are counted", SOON, counted)?;
     ensure!(store(&plugin, [8]).is_err(), "stored beyond the limit");
     expect_readable(&plugin, [1, 2, 6])?;
     plugin.server.start_again()?;
