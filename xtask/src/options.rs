@@ -105,7 +105,7 @@ pub struct Bench {
 /// Rounds, unless the command line says how many.
 const ROUNDS: usize = 5;
 /// The same for `--cloud`, whose rounds take long.
-const CLOUD_ROUNDS: usize = 1;
+const CLOUD_ROUNDS: usize = 3;
 
 impl Bench {
     /// Reads the command line.
@@ -253,9 +253,9 @@ mod tests {
     #[test]
     fn cloud_lists_are_sorted_and_have_defaults() {
         let all = bench(&["--cloud"]).unwrap();
-        assert_eq!((all.rounds, all.cloud), (1, Some(CloudBench::default())));
+        assert_eq!((all.rounds, all.cloud), (CLOUD_ROUNDS, Some(CloudBench::default())));
         let lists = ["--clients", "10,1,10", "--storage", "a2,BUILT-IN", "--transfer", "download,upload"];
-        let line = ["--cloud", "--latency", "5", "--bandwidth", "40", "--loss", "0.01", "--rounds", "3"];
+        let line = ["--cloud", "--latency", "5", "--bandwidth", "40", "--loss", "0.01", "--rounds", "2"];
         let some = bench(&[&lists[..], &line].concat()).unwrap();
         let expected = CloudBench {
             latency: std::time::Duration::from_millis(5),
@@ -265,7 +265,7 @@ mod tests {
             transfers: vec![Transfer::Upload, Transfer::Download],
             ..CloudBench::default()
         };
-        assert_eq!((some.rounds, some.cloud), (3, Some(expected)));
+        assert_eq!((some.rounds, some.cloud), (2, Some(expected)));
     }
 
     #[test]

@@ -45,6 +45,11 @@ impl<'a> Report<'a> {
         self.samples[row][storage].push(sample);
     }
 
+    /// Seconds that a row took in the first round, with all storages.
+    pub(super) fn first_round(&self, row: usize) -> f64 {
+        self.samples[row].iter().filter_map(|samples| samples.first()).map(|sample| sample.seconds).sum()
+    }
+
     /// The version of Orthanc.
     pub(super) fn version(&self) -> &str {
         &self.version
@@ -203,6 +208,12 @@ mod tests {
         for line in expected {
             assert!(table.contains(line), "{line}\n{table}");
         }
+    }
+
+    #[test]
+    fn long_rows_are_known_by_the_first_round() {
+        let rounds = [[30.0, 20.0, 11.0], [1.0; 3]];
+        assert_eq!(with_report(Transfer::Upload, rounds, |report| report.first_round(0)), 61.0);
     }
 
     #[test]
