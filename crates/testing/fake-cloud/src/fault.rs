@@ -177,7 +177,7 @@ impl Faults {
             }
             let passed = active.matched;
             active.matched += 1;
-            let Some(number) = passed.checked_sub(*skip) else { return None };
+            let number = passed.checked_sub(*skip)?;
             if number % every != 0 || number / every >= *times {
                 return None;
             }

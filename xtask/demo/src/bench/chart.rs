@@ -8,7 +8,7 @@ const MARGIN: u32 = 20;
 const START: u32 = 120;
 /// The longest bar. Its label follows it.
 const LONGEST: u32 = 470;
-const TITLE_HEIGHT: u32 = 66;
+const TITLE_HEIGHT: u32 = 80;
 const GROUP_HEIGHT: u32 = 30;
 const BAR_HEIGHT: u32 = 20;
 
@@ -18,8 +18,9 @@ const COLOURS: [&str; 6] = ["#767676", "#0072b2", "#56b4e9", "#009e73", "#e69f00
 /// Horizontal bars in groups. Each group has its own scale.
 pub(super) struct Chart {
     pub(super) title: String,
-    /// What the figures are, below the title, and for people who cannot see the chart.
-    pub(super) description: String,
+    /// What the figures are, and where they were measured: two lines below the title, and for people who cannot see the
+    /// chart.
+    pub(super) description: [String; 2],
     pub(super) groups: Vec<Group>,
 }
 
@@ -50,16 +51,17 @@ impl Chart {
         }
         let height = y + MARGIN;
         let title = escaped(&self.title);
-        let description = escaped(&self.description);
+        let [first, second] = self.description.each_ref().map(|line| escaped(line));
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
              role=\"img\" aria-labelledby=\"title description\" font-family=\"system-ui, sans-serif\" font-size=\"13\" \
              fill=\"#1f2328\">\n\
              <title id=\"title\">{title}</title>\n\
-             <desc id=\"description\">{description}</desc>\n\
+             <desc id=\"description\">{first} {second}</desc>\n\
              <rect x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{}\" rx=\"8\" fill=\"#ffffff\" stroke=\"#d0d7de\"/>\n\
              <text x=\"{MARGIN}\" y=\"30\" font-size=\"16\" font-weight=\"600\">{title}</text>\n\
-             <text x=\"{MARGIN}\" y=\"50\" font-size=\"12\" fill=\"#57606a\">{description}</text>\n\
+             <text x=\"{MARGIN}\" y=\"50\" font-size=\"12\" fill=\"#57606a\">{first}</text>\n\
+             <text x=\"{MARGIN}\" y=\"67\" font-size=\"12\" fill=\"#57606a\">{second}</text>\n\
              {body}</svg>\n",
             WIDTH - 1,
             height - 1,
@@ -132,7 +134,8 @@ mod tests {
     fn chart(mark: Option<f64>) -> String {
         let groups =
             vec![Group { name: "A & B".to_owned(), bars: vec![bar("one", 1.0), bar("two", 4.0)], mark }];
-        Chart { title: "Title".to_owned(), description: "Less < more".to_owned(), groups }.svg()
+        let description = ["Less < more.".to_owned(), "Here.".to_owned()];
+        Chart { title: "Title".to_owned(), description, groups }.svg()
     }
 
     #[test]
@@ -149,7 +152,7 @@ mod tests {
     fn texts_are_escaped_and_described() {
         let svg = chart(None);
         assert!(svg.contains("<title id=\"title\">Title</title>"), "{svg}");
-        assert!(svg.contains("<desc id=\"description\">Less &lt; more</desc>"), "{svg}");
+        assert!(svg.contains("<desc id=\"description\">Less &lt; more. Here.</desc>"), "{svg}");
         assert!(svg.contains(">A &amp; B</text>") && svg.contains(">4 s</text>"), "{svg}");
         assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
     }

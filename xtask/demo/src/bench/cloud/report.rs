@@ -135,10 +135,11 @@ impl<'a> Report<'a> {
         };
         Chart {
             title: format!("{}, Orthanc {}", self.title(), self.version),
-            description: format!(
-                "Seconds, shorter is better. Bucket: {}. Dashed: one connection for each client.",
-                self.line()
-            ),
+            description: [
+                "Seconds, shorter is better. The dashed line is the least time with one connection for each client."
+                    .to_owned(),
+                format!("Plugin: {}. Bucket: {}.", self.setting.plugin, self.line()),
+            ],
             groups: self.setting.rows.iter().enumerate().map(group).collect(),
         }
     }
