@@ -90,7 +90,7 @@ pub(super) fn run(options: &Bench, cloud: &CloudBench) -> Result<()> {
             eprintln!("{}: round {} of {}", workload.name(), number + 1, options.rounds);
             Round::start(&setting, number)?.run(&files, &mut report)?;
         }
-        println!("{}", report.table());
+        println!("{}", report.text());
         if let Some(folder) = &cloud.charts {
             let file = folder.join(format!("{}-{}.svg", workload.name(), report.version()));
             fs::write(&file, report.chart().svg()).with_context(|| format!("writing {}", file.display()))?;

@@ -14,7 +14,7 @@ use super::{Row, Setting};
 const HEAD: &str = "| | storage | seconds | MB/s | speed / built-in | speed / clear | time / bound | CPU s | peak MB \
                     | requests | connections |\n| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
 
-/// The samples of one study.
+/// The samples of one study. Figures are medians, and memory is the highest.
 pub(super) struct Report<'a> {
     setting: &'a Setting<'a>,
     files: &'a Files,
@@ -75,34 +75,69 @@ impl<'a> Report<'a> {
         Some(&self.samples[row][index])
     }
 
-    pub(super) fn table(&self) -> String {
-        let mut text = format!(
-            "### {}\n\nOrthanc {}, plugin {}, {}, rounds: {}, load average at the start of each: {}.\n\n{HEAD}",
+    /// The seconds of all storages side by side, and a table with all figures.
+    pub(super) fn text(&self) -> String {
+        format!(
+            "### {}\n\nOrthanc {}, plugin {}, {}, rounds: {}, load average at the start of each: {}.\n\n{}\n{}",
             self.title(),
             self.version,
             self.setting.plugin,
             self.line(),
             self.loads.len(),
             self.loads.join(", "),
-        );
+            self.summary(),
+            self.table(),
+        )
+    }
+
+    /// Median seconds, and in brackets their ratio to the bound.
+    fn summary(&self) -> String {
+        let storages: Vec<_> = self.setting.storages.iter().map(|storage| title(*storage)).collect();
+        let mut text = format!("| seconds (time / bound) | bound | {} |\n", storages.join(" | "));
+        text += &format!("| --- |{}\n", " ---: |".repeat(1 + storages.len()));
         for (index, row) in self.setting.rows.iter().enumerate() {
-            let bound = row.bound(self.files, &self.setting.line).as_secs_f64();
-            let mut name = format!("{} (bound {} s)", row.name(), seconds(bound));
+            let bound = self.bound(*row);
+            let cell = |storage: &Storage| {
+                let time = self.median(index, *storage, |sample| sample.seconds);
+                let ratio = format!(" ({:.2})", time / bound);
+                let ratio = if *storage == Storage::BuiltIn { "" } else { &ratio };
+                format!("{}{ratio}", seconds(time))
+            };
+            let cells: Vec<_> = self.setting.storages.iter().map(cell).collect();
+            text += &format!("| {} | {} | {} |\n", row.name(), seconds(bound), cells.join(" | "));
+        }
+        text
+    }
+
+    fn table(&self) -> String {
+        let mut text = HEAD.to_owned();
+        for (index, row) in self.setting.rows.iter().enumerate() {
+            let mut name = row.name();
             for storage in self.setting.storages {
-                text +=
-                    &format!("| {name} | {} | {} |\n", title(*storage), self.cells(index, *storage, bound));
+                text += &format!("| {name} | {} | {} |\n", title(*storage), self.cells(index, *storage));
                 name.clear();
             }
         }
         text
     }
 
+    /// In seconds.
+    fn bound(&self, row: Row) -> f64 {
+        row.bound(self.files, &self.setting.line).as_secs_f64()
+    }
+
+    /// The median of a figure.
+    fn median(&self, row: usize, storage: Storage, figure: fn(&Sample) -> f64) -> f64 {
+        median(self.of(row, storage).unwrap_or_default().iter().map(figure))
+    }
+
     /// The figures of one storage.
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-    fn cells(&self, row: usize, storage: Storage, bound: f64) -> String {
+    fn cells(&self, row: usize, storage: Storage) -> String {
         let samples = self.of(row, storage).unwrap_or_default();
-        let figure = |of: fn(&Sample) -> f64| median(samples.iter().map(of));
+        let figure = |of: fn(&Sample) -> f64| self.median(row, storage, of);
         let time = figure(|sample| sample.seconds);
+        let bound = self.bound(self.setting.rows[row]);
         let ratio = |to: Storage| Some(speeds(samples, self.of(row, to)?));
         let is_built_in = storage == Storage::BuiltIn;
         let is_encrypted = matches!(storage, Storage::A1 | Storage::A2);
@@ -114,7 +149,7 @@ impl<'a> Report<'a> {
             ratio(Storage::Clear).filter(|_| is_encrypted),
             (!is_built_in).then(|| format!("{:.2}", time / bound)),
             Some(format!("{:.2}", figure(|sample| sample.cpu_seconds))),
-            Some(format!("{:.0}", figure(|sample| sample.peak_memory as f64 / 1e6))),
+            Some(format!("{:.0}", highest(samples.iter().map(|sample| sample.peak_memory as f64 / 1e6)))),
             (!is_built_in).then(|| format!("{:.0}", figure(|sample| sample.requests as f64))),
             (!is_built_in).then(|| format!("{:.0}", figure(|sample| sample.connections as f64))),
         ];
@@ -124,14 +159,12 @@ impl<'a> Report<'a> {
     pub(super) fn chart(&self) -> Chart {
         let group = |(index, row): (usize, &Row)| {
             let bar = |storage: &Storage| {
-                let samples = self.of(index, *storage).unwrap_or_default();
-                let value = median(samples.iter().map(|sample| sample.seconds));
+                let value = self.median(index, *storage, |sample| sample.seconds);
                 let label = format!("{} s", seconds(value));
                 Bar { name: title(*storage).to_owned(), series: *storage as usize, value, label }
             };
-            let bound = row.bound(self.files, &self.setting.line).as_secs_f64();
             let bars = self.setting.storages.iter().map(bar).collect();
-            Group { name: row.name(), bars, mark: Some(bound) }
+            Group { name: row.name(), bars, mark: Some(self.bound(*row)) }
         };
         Chart {
             title: format!("{}, Orthanc {}", self.title(), self.version),
@@ -198,10 +231,11 @@ mod tests {
     #[test]
     fn table_compares_within_rounds_and_with_the_bound() {
         let rounds = [[0.1, 0.1, 0.2], [0.2, 0.1, 0.1]];
-        let table = with_report(Transfer::Download, rounds, |report| report.table());
+        let table = with_report(Transfer::Download, rounds, |report| report.text());
         let expected = [
             "### TEST: 4 files, 6 MB",
-            "| download, 2 clients (bound 0.08 s) | built-in | 0.15 | 48 | – | – | – | 0.25 | 50 | – | – |",
+            "| download, 2 clients | 0.08 | 0.15 | 0.10 (1.25) | 0.15 (1.88) |",
+            "| download, 2 clients | built-in | 0.15 | 48 | – | – | – | 0.25 | 50 | – | – |",
             "|  | clear | 0.10 | 64 | 1.50 (1.00 to 2.00) | – | 1.25 | 0.25 | 50 | 4 | 0 |",
             "|  | A2 | 0.15 | 48 | 1.25 (0.50 to 2.00) | 0.75 (0.50 to 1.00) | 1.88 | 0.25 | 50 | 4 | 0 |",
             "20 ms, 80 MB/s a connection, rounds: 2, load average at the start of each: 0.1, 0.1.",
@@ -219,8 +253,8 @@ mod tests {
 
     #[test]
     fn metadata_has_no_bandwidth() {
-        let table = with_report(Transfer::Metadata, [[0.1; 3]; 2], |report| report.table());
-        assert!(table.contains("(bound 0.04 s) | built-in | 0.10 | – |"), "{table}");
+        let table = with_report(Transfer::Metadata, [[0.1; 3]; 2], |report| report.text());
+        assert!(table.contains("| built-in | 0.10 | – |"), "{table}");
     }
 
     #[test]
