@@ -57,13 +57,15 @@ pub fn configuration_of_debian() -> io::Result<Vec<(String, String)>> {
 }
 
 fn root() -> PathBuf {
-    let of_program = || {
-        let program = PathBuf::from(env::var_os(PROGRAM_VARIABLE)?);
-        let root = program.parent()?;
-        root.join(PLUGINS).is_dir().then(|| root.to_owned())
-    };
-    let release = RELEASE.get().map(|release| release.root());
-    release.or_else(of_program).unwrap_or_else(|| PathBuf::from("/"))
+    let of_release = RELEASE.get().map(|release| release.root());
+    let of_program = || root_of(Path::new(&env::var_os(PROGRAM_VARIABLE)?));
+    of_release.or_else(of_program).unwrap_or_else(|| PathBuf::from("/"))
+}
+
+/// The root that a program is in, if that is the root of a release.
+fn root_of(program: &Path) -> Option<PathBuf> {
+    let root = program.parent()?;
+    root.join(PLUGINS).is_dir().then(|| root.to_owned())
 }
 
 /// Orthanc's program. The installed one is `ORTHANC_PROGRAM` if set, else from the search path, else Debian's, whose
@@ -84,4 +86,19 @@ pub(crate) fn program() -> io::Result<PathBuf> {
 fn missing(program: &Path) -> io::Error {
     let message = format!("there is no {}: run `cargo xtask install`", program.display());
     io::Error::new(io::ErrorKind::NotFound, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_in_a_root_is_recognised_by_the_plugins() {
+        let root = tempfile::tempdir().unwrap();
+        let program = root.path().join("Orthanc");
+        assert_eq!(root_of(&program), None);
+        fs::create_dir_all(root.path().join(PLUGINS)).unwrap();
+        assert_eq!(root_of(&program).as_deref(), Some(root.path()));
+        assert_eq!(root_of(Path::new("Orthanc")), None);
+    }
 }
