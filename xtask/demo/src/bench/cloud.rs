@@ -18,7 +18,7 @@ use real_orthanc::{Builder, Client, NO_DELAY, Orthanc, dicom_send_folder, plugin
 use xtask::options::Bench;
 use xtask::options::cloud::{Choice, CloudBench, Storage, Transfer};
 
-use self::report::Report;
+use self::report::{Report, load_average};
 use self::study::Files;
 use super::line::Line;
 use super::reading::{DICOMWEB, described, entries};
@@ -179,7 +179,7 @@ impl<'a> Round<'a> {
                 let turn = (self.number + index + turn) % self.turns.len();
                 let what = format!("{}, {}", row.name(), self.turns[turn].storage.name());
                 let sample = self.turns[turn].measure(*row, files).with_context(|| what.clone())?;
-                eprintln!("{what}: {:.2} s", sample.seconds);
+                eprintln!("{what}: {:.2} s (load average {})", sample.seconds, load_average()?);
                 report.add(index, turn, sample);
             }
         }

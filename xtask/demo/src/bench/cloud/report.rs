@@ -36,8 +36,7 @@ impl<'a> Report<'a> {
     pub(super) fn begin_round(&mut self, orthanc: &Orthanc) -> Result<()> {
         let system = orthanc.rest().get_json("/system")?;
         system["Version"].as_str().context("Orthanc does not say its version")?.clone_into(&mut self.version);
-        let load = fs::read_to_string("/proc/loadavg")?;
-        self.loads.push(load.split(' ').next().unwrap_or_default().to_owned());
+        self.loads.push(load_average()?);
         Ok(())
     }
 
@@ -176,6 +175,12 @@ impl<'a> Report<'a> {
             groups: self.setting.rows.iter().enumerate().map(group).collect(),
         }
     }
+}
+
+/// How many processes were running or waiting for the processor or the disk in the last minute.
+pub(super) fn load_average() -> Result<String> {
+    let averages = fs::read_to_string("/proc/loadavg").context("reading the load average")?;
+    Ok(averages.split(' ').next().unwrap_or_default().to_owned())
 }
 
 /// A storage in tables.
