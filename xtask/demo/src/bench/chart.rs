@@ -89,6 +89,7 @@ impl Group {
             bar.draw(y, length(bar.value), svg);
             y += BAR_HEIGHT;
         }
+        // Over the bars, and below their labels.
         if let Some(mark) = self.mark {
             let x = f64::from(START) + length(mark);
             let _ = writeln!(
@@ -97,23 +98,34 @@ impl Group {
                 top + GROUP_HEIGHT - 2
             );
         }
+        for (bar, top) in self.bars.iter().zip((top + GROUP_HEIGHT..).step_by(BAR_HEIGHT as usize)) {
+            bar.draw_label(top, length(bar.value), svg);
+        }
     }
 }
 
 impl Bar {
     fn draw(&self, top: u32, length: f64, svg: &mut String) {
-        let middle = top + 14;
         let _ = writeln!(
             svg,
-            "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{}</text>\
-             <rect x=\"{START}\" y=\"{}\" width=\"{length:.1}\" height=\"{}\" fill=\"{}\"/>\
-             <text x=\"{:.1}\" y=\"{middle}\" stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\">{}</text>",
+            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\
+             <rect x=\"{START}\" y=\"{}\" width=\"{length:.1}\" height=\"{}\" fill=\"{}\"/>",
             START - 8,
+            top + 14,
             escaped(&self.name),
             top + 2,
             BAR_HEIGHT - 4,
             COLOURS[self.series % COLOURS.len()],
+        );
+    }
+
+    /// Writes the figure after the bar, with a white edge where a line crosses it.
+    fn draw_label(&self, top: u32, length: f64, svg: &mut String) {
+        let _ = writeln!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{}\" stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\">{}</text>",
             f64::from(START) + length + 6.0,
+            top + 14,
             escaped(&self.label),
         );
     }
