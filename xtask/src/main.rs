@@ -67,6 +67,18 @@ bench [OPTIONS]
                           (TMPDIR), which must be on a disk
     --jobs                measure users' requests with and without a running job instead: verify, reencrypt, orphans, move
     --stow                compare the STOW-RS gateway with a bare S3 client instead, without latency and with 20 ms
+    --cloud               measure studies between clients, Orthanc and a bucket that behaves like a cloud instead: built-in
+                          storage, clear, A1, A2 and WriteBack (ORTHANC_PROGRAM selects another Orthanc). The first of
+                          3 rounds takes about 20 minutes; the others repeat only what takes less than a minute. The
+                          files are below TMPDIR, which must be on a disk. With --cloud only, lists have commas:
+      --latency MS        from a request to its answer (20)
+      --bandwidth MB/S    of each connection, in each direction (80)
+      --loss SHARE        of the requests whose answer is lost once and sent again after 200 ms and the latency (0)
+      --workload LIST     mammo (8 files, 853 MB), cardio (26, 251 MB), onco (1,635, 356 MB) (all)
+      --storage LIST      built-in, clear, A1, A2, write-back (all)
+      --transfer LIST     upload, download, c-store, archive, metadata (all)
+      --clients LIST      simultaneous clients of uploads and downloads (1,10)
+      --charts DIR        write a chart (SVG) for each workload
     --key-service         compare a master key in a key service with one in a file instead (google-cloud)
 
 dist [OPTIONS]

@@ -1,9 +1,13 @@
 //! Options of the demonstration and the benchmark: parsed by xtask before compiling, and again by each program.
 
+pub mod cloud;
+
 use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 use lexopt::prelude::{Long, ValueExt};
+
+use self::cloud::CloudBench;
 
 /// Folders and packages of the plugins.
 pub const PLUGINS: [&str; 3] = ["aws-s3", "azure-blob", "google-cloud"];
@@ -94,7 +98,14 @@ pub struct Bench {
     pub jobs: bool,
     /// Whether to measure the STOW-RS gateway instead.
     pub stow: bool,
+    /// What to measure on a line to a cloud instead.
+    pub cloud: Option<CloudBench>,
 }
+
+/// Rounds, unless the command line says how many.
+const ROUNDS: usize = 5;
+/// The same for `--cloud`, whose rounds take long.
+const CLOUD_ROUNDS: usize = 3;
 
 impl Bench {
     /// Reads the command line.
@@ -104,7 +115,7 @@ impl Bench {
     pub fn parse(mut arguments: lexopt::Parser) -> Result<Self> {
         let mut options = Self {
             plugin: PLUGINS[0],
-            rounds: 5,
+            rounds: ROUNDS,
             instances: 400,
             large: 3,
             reading: false,
@@ -112,11 +123,15 @@ impl Bench {
             key_service: false,
             jobs: false,
             stow: false,
+            cloud: None,
         };
+        let mut cloud = CloudBench::default();
+        let mut needs_cloud = false;
+        let mut rounds = None;
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("plugin") => options.plugin = plugin(&arguments.value()?.string()?)?,
-                Long("rounds") => options.rounds = arguments.value()?.parse()?,
+                Long("rounds") => rounds = Some(arguments.value()?.parse()?),
                 Long("instances") => options.instances = arguments.value()?.parse()?,
                 Long("large") => options.large = arguments.value()?.parse()?,
                 Long("reading") => options.reading = true,
@@ -124,10 +139,23 @@ impl Bench {
                 Long("jobs") => options.jobs = true,
                 Long("stow") => options.stow = true,
                 Long("key-service") => options.key_service = true,
-                Long("quick") => options = Self { rounds: 2, instances: 100, large: 1, ..options },
+                Long("cloud") => options.cloud = Some(CloudBench::default()),
+                Long("quick") => {
+                    rounds = Some(2);
+                    options = Self { instances: 100, large: 1, ..options };
+                }
+                Long(name) if cloud::OPTIONS.contains(&name) => {
+                    let name = name.to_owned();
+                    cloud.set(&name, arguments.value()?)?;
+                    needs_cloud = true;
+                }
                 other => bail!(other.unexpected()),
             }
         }
+        ensure!(!needs_cloud || options.cloud.is_some(), "--{} require --cloud", cloud::OPTIONS.join(", --"));
+        let default_rounds = if options.cloud.is_some() { CLOUD_ROUNDS } else { ROUNDS };
+        options.rounds = rounds.unwrap_or(default_rounds);
+        options.cloud = options.cloud.map(|_| cloud);
         let has_service = !options.key_service || options.plugin == "google-cloud";
         ensure!(has_service, "--key-service requires --plugin google-cloud");
         let nothing = options.rounds == 0 || options.instances == 0 || options.large == 0;
@@ -162,6 +190,7 @@ fn encryption(name: &str) -> Result<Option<&'static str>> {
 
 #[cfg(test)]
 mod tests {
+    use super::cloud::{Storage, Transfer};
     use super::*;
 
     fn demo(arguments: &[&str]) -> Result<Demo> {
@@ -215,5 +244,41 @@ mod tests {
         }
         assert!(demo(&["--clients", "0"]).is_err());
         assert!(Bench::parse(lexopt::Parser::from_args(["--rounds", "0"])).is_err());
+    }
+
+    fn bench(arguments: &[&str]) -> Result<Bench> {
+        Bench::parse(lexopt::Parser::from_args(arguments))
+    }
+
+    #[test]
+    fn cloud_lists_are_sorted_and_have_defaults() {
+        let all = bench(&["--cloud"]).unwrap();
+        assert_eq!((all.rounds, all.cloud), (CLOUD_ROUNDS, Some(CloudBench::default())));
+        let lists = ["--clients", "10,1,10", "--storage", "a2,BUILT-IN", "--transfer", "download,upload"];
+        let line = ["--cloud", "--latency", "5", "--bandwidth", "40", "--loss", "0.01", "--rounds", "2"];
+        let some = bench(&[&lists[..], &line].concat()).unwrap();
+        let expected = CloudBench {
+            latency: std::time::Duration::from_millis(5),
+            bandwidth: 40_000_000,
+            loss: 0.01,
+            storages: vec![Storage::BuiltIn, Storage::A2],
+            transfers: vec![Transfer::Upload, Transfer::Download],
+            ..CloudBench::default()
+        };
+        assert_eq!((some.rounds, some.cloud), (2, Some(expected)));
+    }
+
+    #[test]
+    fn cloud_options_are_checked() {
+        for (arguments, expected) in [
+            (&["--loss", "0.1"][..], "require --cloud"),
+            (&["--cloud", "--loss", "2"], "--loss must be a share of the requests from 0 to 1, got 2"),
+            (&["--cloud", "--bandwidth", "0"], "--bandwidth must be a whole number of MB/s above 0, got 0"),
+            (&["--cloud", "--clients", "0"], "--clients must be at least 1"),
+            (&["--cloud", "--workload", "onco,x"], "--workload must be a list of mammo, cardio, onco, got x"),
+        ] {
+            let error = bench(arguments).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

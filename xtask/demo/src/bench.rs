@@ -4,21 +4,29 @@
 //! Both Orthancs run at the same time and take turns of about a second, over several rounds, so that other load on the
 //! machine affects both. The result is the ratio within each round.
 
+mod chart;
+mod cloud;
 mod jobs;
 mod key_service;
+mod line;
 mod reading;
 mod report;
 mod stow;
 mod write_back;
 
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
-use real_orthanc::Orthanc;
 use real_orthanc::dicom::Study;
+use real_orthanc::{Builder, Orthanc};
 use xtask::options::Bench;
 
 use crate::cloud::Cloud;
 use crate::{interrupt, load};
 
+use self::line::Line;
 use self::report::{Report, Sample};
 
 /// Size of the large instances in MB.
@@ -92,18 +100,72 @@ impl Candidate {
         Ok(Self { orthanc: cloud.orthanc(None)?, cloud: Some(cloud), ids: Vec::new() })
     }
 
+    /// An Orthanc with a plugin in a hybrid mode, and a line to its bucket. `change` adds to Orthanc's configuration.
+    fn on_line(
+        plugin: &str,
+        mode: &str,
+        encryption: Option<&str>,
+        line: &Line,
+        change: impl FnOnce(Builder) -> Builder,
+    ) -> Result<Self> {
+        let mut cloud = Cloud::start(plugin)?;
+        cloud.set("HybridMode", mode);
+        let orthanc = change(cloud.builder(encryption)?).start()?;
+        line.lay(&cloud.server);
+        Ok(Self { orthanc, cloud: Some(cloud), ids: Vec::new() })
+    }
+
     fn requests(&self) -> u64 {
         self.cloud.as_ref().map_or(0, |cloud| cloud.server.requests().total)
     }
 
-    /// Runs a part of a phase and measures it: `files`, which begin at number `offset` of their set.
-    fn run(&mut self, phase: &Phase, files: &[Vec<u8>], offset: usize) -> Result<Sample> {
+    /// Number of connections that the bucket's server has accepted.
+    fn connections(&self) -> u64 {
+        self.cloud.as_ref().map_or(0, |cloud| cloud.server.connections_accepted())
+    }
+
+    /// Measures what `work` does to Orthanc. `work` returns how long it took.
+    fn measure<T>(
+        &self,
+        operations: usize,
+        bytes: usize,
+        work: impl FnOnce() -> Result<(Duration, T)>,
+    ) -> Result<(Sample, T)> {
         self.orthanc.reset_peak_memory()?;
         let cpu_before = self.orthanc.cpu_seconds()?;
         let requests_before = self.requests();
+        let connections_before = self.connections();
+        let (time, result) = work()?;
+        let sample = Sample {
+            operations,
+            bytes,
+            seconds: time.as_secs_f64(),
+            cpu_seconds: self.orthanc.cpu_seconds()? - cpu_before,
+            peak_memory: self.orthanc.peak_memory_bytes()?,
+            requests: self.requests() - requests_before,
+            connections: self.connections() - connections_before,
+        };
+        Ok((sample, result))
+    }
+
+    /// Waits until everything stored is in the bucket, in the mode `WriteBack`. Returns the CPU time of Orthanc in
+    /// seconds.
+    fn flush(&self) -> Result<f64> {
+        interrupt::check()?;
+        if self.cloud.is_none() {
+            return Ok(0.0);
+        }
+        let cpu_before = self.orthanc.cpu_seconds()?;
+        self.orthanc.rest().post("/object-storage/flush", b"")?.ok()?;
+        Ok(self.orthanc.cpu_seconds()? - cpu_before)
+    }
+
+    /// Runs a part of a phase and measures it: `files`, which begin at number `offset` of their set.
+    fn run(&mut self, phase: &Phase, files: &[Vec<u8>], offset: usize) -> Result<Sample> {
         let known = self.ids.get(offset..).unwrap_or_default();
         let operations = files.len() * phase.passes();
-        let (time, ids) = load::run(self.orthanc.http_port(), phase.clients, operations, |client, index| {
+        let bytes = files.iter().map(Vec::len).sum::<usize>() * phase.passes();
+        let job = |client: &mut load::Connection, index: usize| {
             interrupt::check()?;
             let index = index % files.len();
             match phase.operation {
@@ -116,16 +178,9 @@ impl Candidate {
                 Operation::Delete => client.delete(&known[index])?,
             }
             Ok(String::new())
-        })
-        .context(phase.name)?;
-        let sample = Sample {
-            operations,
-            bytes: files.iter().map(Vec::len).sum::<usize>() * phase.passes(),
-            seconds: time.as_secs_f64(),
-            cpu_seconds: self.orthanc.cpu_seconds()? - cpu_before,
-            peak_memory: self.orthanc.peak_memory_bytes()?,
-            requests: self.requests() - requests_before,
         };
+        let work = || load::run(self.orthanc.http_port(), phase.clients, operations, job);
+        let (sample, ids) = self.measure(operations, bytes, work).context(phase.name)?;
         if phase.operation == Operation::Upload {
             self.ids.truncate(offset);
             self.ids.extend(ids);
@@ -137,6 +192,9 @@ impl Candidate {
 /// Runs the benchmark.
 pub(crate) fn run(options: &Bench) -> Result<()> {
     interrupt::catch()?;
+    if let Some(cloud) = &options.cloud {
+        return cloud::run(options, cloud);
+    }
     if options.reading {
         return reading::run(options);
     }
@@ -196,4 +254,30 @@ fn round(number: usize, candidates: &mut [Candidate; 2], files: &Files, report: 
         report.add(index, samples);
     }
     Ok(())
+}
+
+/// Fails if a folder is in memory, where a sync costs nothing.
+fn expect_disk(folder: &Path) -> Result<()> {
+    let output = Command::new("stat").args(["--file-system", "--format=%T"]).arg(folder).output()?;
+    let is_in_memory = output.stdout.trim_ascii() == b"tmpfs";
+    ensure!(!is_in_memory, "{} is in memory; set TMPDIR to a folder on a disk", folder.display());
+    Ok(())
+}
+
+/// Waits until everything is on the disk, so that no candidate is slowed down by what another has left behind.
+fn settle_disk() -> Result<()> {
+    ensure!(Command::new("sync").status()?.success(), "sync failed");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_in_memory_is_refused() {
+        assert!(expect_disk(Path::new("/proc/self")).is_ok());
+        let error = expect_disk(Path::new("/dev/shm")).unwrap_err().to_string();
+        assert!(error.starts_with("/dev/shm is in memory"), "{error}");
+    }
 }

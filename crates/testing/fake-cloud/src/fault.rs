@@ -77,6 +77,7 @@ pub struct FaultRule {
     operation: Option<Operation>,
     key: Option<String>,
     skip: usize,
+    every: usize,
     times: usize,
     fault: Fault,
 }
@@ -85,7 +86,7 @@ impl FaultRule {
     /// Applies to the next request of any kind, once.
     #[must_use]
     pub fn new(fault: Fault) -> Self {
-        Self { operation: None, key: None, skip: 0, times: 1, fault }
+        Self { operation: None, key: None, skip: 0, every: 1, times: 1, fault }
     }
 
     /// Applies only to this operation. Whole and ranged `GET`s are two operations.
@@ -106,6 +107,14 @@ impl FaultRule {
     #[must_use]
     pub fn skip(mut self, requests: usize) -> Self {
         self.skip = requests;
+        self
+    }
+
+    /// Applies only to every `requests`-th matching request after those that pass first, beginning with the first of
+    /// them; 0 is the same as 1.
+    #[must_use]
+    pub fn every(mut self, requests: usize) -> Self {
+        self.every = requests.max(1);
         self
     }
 
@@ -161,14 +170,15 @@ impl Faults {
     /// Returns the fault that a request meets.
     pub(crate) fn meet(&self, target: &Target) -> Option<Fault> {
         self.rules.lock().iter_mut().find_map(|active| {
-            let FaultRule { operation, key, skip, times, fault } = &active.rule;
+            let FaultRule { operation, key, skip, every, times, fault } = &active.rule;
             let is_other_operation = operation.is_some_and(|operation| operation != target.operation);
             if is_other_operation || key.as_ref().is_some_and(|key| !target.key.contains(key)) {
                 return None;
             }
             let passed = active.matched;
             active.matched += 1;
-            if passed < *skip || passed - skip >= *times {
+            let number = passed.checked_sub(*skip)?;
+            if number % every != 0 || number / every >= *times {
                 return None;
             }
             active.fired.fetch_add(1, Ordering::SeqCst);
@@ -193,6 +203,15 @@ mod tests {
         assert_eq!(faults.meet(&target(Operation::PutObject)), None);
         let met: Vec<bool> = (0..5).map(|_| faults.meet(&target(Operation::GetObject)).is_some()).collect();
         assert_eq!(met, [false, true, true, false, false]);
+        assert_eq!(pushed.fired(), 2);
+    }
+
+    #[test]
+    fn rule_fires_for_a_share_of_the_requests() {
+        let faults = Faults::default();
+        let pushed = faults.push(FaultRule::new(Fault::DropEtag).skip(1).every(3).times(2));
+        let met: Vec<bool> = (0..9).map(|_| faults.meet(&target(Operation::GetObject)).is_some()).collect();
+        assert_eq!(met, [false, true, false, false, true, false, false, false, false]);
         assert_eq!(pushed.fired(), 2);
     }
 

@@ -36,4 +36,4 @@ pub use process::Process;
 pub use proxy::Proxy;
 pub use release::{configuration_of_debian, plugin_of_debian, use_release};
 pub use rest::{Answer, Client, Method, Uploaded};
-pub use send::{SendError, dicom_send};
+pub use send::{NO_DELAY, SendError, dicom_send, dicom_send_folder};

@@ -10,19 +10,26 @@ use orthanc_roots::Release;
 
 static RELEASE: OnceLock<Release> = OnceLock::new();
 
+/// The environment variable with another program than the installed Orthanc.
+const PROGRAM_VARIABLE: &str = "ORTHANC_PROGRAM";
+
+/// The folder of Debian's plugins below the root.
+const PLUGINS: &str = "usr/share/orthanc/plugins";
+
 /// Makes this process use the Orthanc of a Debian release from now on. A later call has no effect.
 pub fn use_release(release: Release) {
     RELEASE.get_or_init(|| release);
 }
 
-/// A plugin in the packages of the same Debian release as Orthanc, such as `libHousekeeper.so`.
+/// A plugin in the packages of the same Debian release as Orthanc, such as `libHousekeeper.so`. If `ORTHANC_PROGRAM` is
+/// in the root of a release, it is that release.
 pub fn plugin_of_debian(file: &str) -> PathBuf {
     plugins_of_debian().join(file)
 }
 
 /// The folder with the plugins of that release.
 pub(crate) fn plugins_of_debian() -> PathBuf {
-    root().join("usr/share/orthanc/plugins")
+    root().join(PLUGINS)
 }
 
 /// The configuration files of that release, by name and text, sorted.
@@ -50,7 +57,15 @@ pub fn configuration_of_debian() -> io::Result<Vec<(String, String)>> {
 }
 
 fn root() -> PathBuf {
-    RELEASE.get().map_or_else(|| PathBuf::from("/"), |release| release.root())
+    let of_release = RELEASE.get().map(|release| release.root());
+    let of_program = || root_of(Path::new(&env::var_os(PROGRAM_VARIABLE)?));
+    of_release.or_else(of_program).unwrap_or_else(|| PathBuf::from("/"))
+}
+
+/// The root that a program is in, if that is the root of a release.
+fn root_of(program: &Path) -> Option<PathBuf> {
+    let root = program.parent()?;
+    root.join(PLUGINS).is_dir().then(|| root.to_owned())
 }
 
 /// Orthanc's program. The installed one is `ORTHANC_PROGRAM` if set, else from the search path, else Debian's, whose
@@ -60,7 +75,7 @@ pub(crate) fn program() -> io::Result<PathBuf> {
         let program = release.program();
         return if program.is_file() { Ok(program) } else { Err(missing(&program)) };
     }
-    if let Some(program) = env::var_os("ORTHANC_PROGRAM") {
+    if let Some(program) = env::var_os(PROGRAM_VARIABLE) {
         return Ok(program.into());
     }
     let path = env::var_os("PATH").unwrap_or_default();
@@ -71,4 +86,19 @@ pub(crate) fn program() -> io::Result<PathBuf> {
 fn missing(program: &Path) -> io::Error {
     let message = format!("there is no {}: run `cargo xtask install`", program.display());
     io::Error::new(io::ErrorKind::NotFound, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_in_a_root_is_recognised_by_the_plugins() {
+        let root = tempfile::tempdir().unwrap();
+        let program = root.path().join("Orthanc");
+        assert_eq!(root_of(&program), None);
+        fs::create_dir_all(root.path().join(PLUGINS)).unwrap();
+        assert_eq!(root_of(&program).as_deref(), Some(root.path()));
+        assert_eq!(root_of(Path::new("Orthanc")), None);
+    }
 }

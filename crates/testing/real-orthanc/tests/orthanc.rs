@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use real_orthanc::{Orthanc, StartError, dicom, dicom_send};
+use real_orthanc::{Orthanc, StartError, dicom, dicom_send, dicom_send_folder};
 
 fn slice() -> Result<Vec<u8>> {
     dicom::ct_series(1, 64, 64).next().context("no file")?
@@ -24,7 +24,9 @@ fn generated_files_are_valid_and_stored_by_dicom() -> Result<()> {
         ensure!(dumped.status.success() && errors.is_empty(), "{errors}");
     }
     let orthanc = Orthanc::builder().start()?;
-    dicom_send(&orthanc, &files)?;
+    dicom_send(&orthanc, &files[..1])?;
+    assert_eq!(orthanc.rest().get_json("/statistics")?["CountInstances"], 1);
+    dicom_send_folder(&orthanc, folder.path())?;
     assert_eq!(orthanc.rest().get_json("/statistics")?["CountInstances"], 4);
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use real_orthanc::dicom::Study;
-use real_orthanc::{Builder, Client, Orthanc};
+use real_orthanc::{Builder, Client, Orthanc, plugin_of_debian};
 use serde_json::Value;
 use xtask::options::Bench;
 
@@ -19,8 +19,8 @@ const LATENCY: Duration = Duration::from_millis(20);
 /// Rows and columns of an instance of 9 kB: with larger ones, Orthanc's compression takes longer than the latency.
 const SIDE: u16 = 64;
 const TIMEOUT: Duration = Duration::from_secs(600);
-/// Below the root of the system whose Orthanc is started.
-const DICOMWEB: &str = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so";
+/// Of the system whose Orthanc is started.
+pub(super) const DICOMWEB: &str = "libOrthancDicomWeb.so";
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,17 +54,20 @@ impl Question {
     fn is_complete(self, body: &[u8]) -> Result<bool> {
         let count = match self {
             Self::Archive => entries(body).context("the answer is not an archive")?,
-            Self::Metadata | Self::MetadataAgain => {
-                serde_json::from_slice::<Value>(body)?.as_array().map_or(0, Vec::len)
-            }
+            Self::Metadata | Self::MetadataAgain => described(body)?,
             Self::Retrieval => body.windows(SEPARATOR.len()).filter(|bytes| *bytes == SEPARATOR).count(),
         };
         Ok(count == usize::try_from(self.instances())?)
     }
 }
 
+/// The number of instances in an answer of DICOMweb with metadata.
+pub(super) fn described(body: &[u8]) -> Result<usize> {
+    Ok(serde_json::from_slice::<Value>(body)?.as_array().map_or(0, Vec::len))
+}
+
 /// The number of entries in a ZIP file, which its last record has.
-fn entries(body: &[u8]) -> Option<usize> {
+pub(super) fn entries(body: &[u8]) -> Option<usize> {
     let start = body.windows(4).rposition(|bytes| bytes == b"PK\x05\x06")?;
     let count = body.get(start + 10..)?.first_chunk()?;
     Some(u16::from_le_bytes(*count).into())
@@ -142,7 +145,7 @@ const SETTINGS: [Setting; 16] = {
 pub(crate) fn run(options: &Bench) -> Result<()> {
     let cloud = Cloud::start(options.plugin)?;
     // No answer is prepared in the background while another one is measured.
-    let base = cloud.builder(None)?.plugin(DICOMWEB).section("StableAge", 3600);
+    let base = cloud.builder(None)?.plugin(plugin_of_debian(DICOMWEB)).section("StableAge", 3600);
     let mut orthanc = base.clone().start().with_context(|| format!("starting Orthanc with {DICOMWEB}"))?;
     let version = orthanc.rest().get_json("/system")?["Version"].as_str().unwrap_or_default().to_owned();
     eprintln!("Orthanc {version}: storing two studies");

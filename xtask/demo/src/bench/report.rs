@@ -21,6 +21,8 @@ pub(crate) struct Sample {
     pub(crate) peak_memory: u64,
     /// To the bucket.
     pub(crate) requests: u64,
+    /// Connections to the bucket that were opened.
+    pub(crate) connections: u64,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
@@ -44,6 +46,7 @@ impl Sample {
         self.cpu_seconds += part.cpu_seconds;
         self.peak_memory = self.peak_memory.max(part.peak_memory);
         self.requests += part.requests;
+        self.connections += part.connections;
     }
 }
 
@@ -100,6 +103,11 @@ impl Report {
 pub(crate) fn ratios(phase: &Phase, a: &[Sample], b: &[Sample]) -> (f64, f64, f64) {
     let ratios = || a.iter().zip(b).map(|(a, b)| b.rate(phase) / a.rate(phase));
     (lowest(ratios()), median(ratios()), highest(ratios()))
+}
+
+/// A median with its range, which are given as lowest, median and highest.
+pub(crate) fn range((low, median, high): (f64, f64, f64)) -> String {
+    format!("{median:.2} ({low:.2} to {high:.2})")
 }
 
 pub(crate) fn lowest(values: impl Iterator<Item = f64>) -> f64 {

@@ -7,8 +7,6 @@
 mod report;
 
 use std::env;
-use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,15 +17,12 @@ use real_orthanc::{Release, use_release};
 use xtask::options::Bench;
 
 use self::report::{Backlog, Report};
+use super::line::Line;
 use super::report::Sample;
-use super::{Candidate, LARGE_MEGABYTES, Operation, Phase, SMALL_AT_ONCE, phase};
-use crate::cloud::Cloud;
-use crate::interrupt;
+use super::{Candidate, LARGE_MEGABYTES, Operation, Phase, SMALL_AT_ONCE, expect_disk, phase, settle_disk};
 
-/// From a request to its answer.
-const LATENCY: Duration = Duration::from_millis(20);
-/// Of each connection to the bucket, in bytes per second.
-const BANDWIDTH: u32 = 80_000_000;
+/// The line to the bucket.
+const LINE: Line = Line { latency: Duration::from_millis(20), bandwidth: 80_000_000, loss: 0.0 };
 /// Clients, and uploads at once, which is the default of `Uploads`.
 const CLIENTS: usize = 8;
 /// A study of a CT and a PET scanner: this many instances of 218 kB, 356 MB in total.
@@ -108,14 +103,6 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// Fails if a folder is in memory, where a sync costs nothing.
-fn expect_disk(folder: &Path) -> Result<()> {
-    let output = Command::new("stat").args(["--file-system", "--format=%T"]).arg(folder).output()?;
-    let is_in_memory = output.stdout.trim_ascii() == b"tmpfs";
-    ensure!(!is_in_memory, "{} is in memory; set TMPDIR to a folder on a disk", folder.display());
-    Ok(())
-}
-
 /// The Orthancs of one round.
 struct Round {
     number: usize,
@@ -149,7 +136,7 @@ impl Round {
                     phase.operation == Operation::Upload || requests == 0,
                     "{requests} requests to the bucket"
                 );
-                sample.cpu_seconds += flush(candidate)?;
+                sample.cpu_seconds += candidate.flush()?;
                 samples[index].add(&sample);
             }
         }
@@ -170,29 +157,7 @@ impl Round {
 
 /// An Orthanc with a plugin, far from its bucket.
 fn with_bucket(plugin: &str, mode: &str, encryption: Option<&str>) -> Result<Candidate> {
-    let mut cloud = Cloud::start(plugin)?;
-    cloud.set("HybridMode", mode);
-    let orthanc = cloud.orthanc(encryption)?;
-    cloud.server.latency(LATENCY);
-    cloud.server.bandwidth_per_connection(Some(BANDWIDTH.into()));
-    Ok(Candidate { orthanc, cloud: Some(cloud), ids: Vec::new() })
-}
-
-/// Waits until everything is on the disk, so that no candidate is slowed down by what another has left behind.
-fn settle_disk() -> Result<()> {
-    ensure!(Command::new("sync").status()?.success(), "sync failed");
-    Ok(())
-}
-
-/// Waits until everything that a candidate has stored is in its bucket. Returns the CPU time of Orthanc in seconds.
-fn flush(candidate: &Candidate) -> Result<f64> {
-    interrupt::check()?;
-    if candidate.cloud.is_none() {
-        return Ok(0.0);
-    }
-    let cpu_before = candidate.orthanc.cpu_seconds()?;
-    candidate.orthanc.rest().post("/object-storage/flush", b"")?.ok()?;
-    Ok(candidate.orthanc.cpu_seconds()? - cpu_before)
+    Candidate::on_line(plugin, mode, encryption, &LINE, |builder| builder)
 }
 
 /// Stores files anew while the bucket does not answer, and returns the time in which they are uploaded afterwards.
@@ -211,19 +176,7 @@ fn drain(candidate: &mut Candidate, files: &[Vec<u8>]) -> Result<Duration> {
         ensure!(start.elapsed() < TIMEOUT, "the files are not in the bucket after {TIMEOUT:?}");
         thread::sleep(LOOK);
     }
-    let time = start.elapsed() + LATENCY;
-    flush(candidate)?;
+    let time = start.elapsed() + LINE.latency;
+    candidate.flush()?;
     Ok(time)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn folder_in_memory_is_refused() {
-        assert!(expect_disk(Path::new("/proc/self")).is_ok());
-        let error = expect_disk(Path::new("/dev/shm")).unwrap_err().to_string();
-        assert!(error.starts_with("/dev/shm is in memory"), "{error}");
-    }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use xtask::options::Bench;
 
-use super::super::report::{Sample, highest, lowest, median, ratios, unit};
-use super::{BANDWIDTH, CANDIDATES, CLIENTS, Files, LATENCY, PHASES};
+use super::super::report::{Sample, highest, lowest, median, range, ratios, unit};
+use super::{CANDIDATES, CLIENTS, Files, LINE, PHASES};
 
 /// Goals for the speed of `WriteBack`, compared with Orthanc's own storage, by phase. A study may take 1.1 times as
 /// long.
@@ -47,8 +47,8 @@ impl Report {
              | | unit | A | B | C | goal | B/A | C/A | CPU A | CPU B | CPU C |\n\
              |---|---|---:|---:|---:|---:|---|---|---:|---:|---:|\n",
             options.plugin,
-            LATENCY.as_millis(),
-            BANDWIDTH / 1_000_000,
+            LINE.latency.as_millis(),
+            LINE.bandwidth / 1_000_000,
             options.rounds,
             options.instances,
             options.large,
@@ -77,7 +77,7 @@ impl Report {
 
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     fn backlog(&self, files: &[Vec<u8>]) -> String {
-        let line = line(files).as_secs_f64();
+        let line = LINE.carries(files.iter().map(Vec::len), CLIENTS).as_secs_f64();
         let bytes: usize = files.iter().map(Vec::len).sum();
         let rate = |time: f64| bytes as f64 / 1e6 / time;
         let rates = |time: fn(&Backlog) -> Duration| {
@@ -98,31 +98,5 @@ impl Report {
             rates(|backlog| backlog.encrypted),
             rates(|backlog| backlog.direct),
         )
-    }
-}
-
-/// The least time in which as many connections as there are uploads at once carry the files: each waits for the
-/// latency and for the bytes of its file, and nothing else.
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn line(files: &[Vec<u8>]) -> Duration {
-    let bytes: usize = files.iter().map(Vec::len).sum();
-    let transfer = Duration::from_secs_f64(bytes as f64 / f64::from(BANDWIDTH));
-    let latencies = LATENCY.mul_f64(files.len() as f64);
-    (transfer + latencies).div_f64(CLIENTS as f64)
-}
-
-fn range((low, median, high): (f64, f64, f64)) -> String {
-    format!("{median:.2} ({low:.2} to {high:.2})")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn line_carries_files_at_once() {
-        // 20 ms and 10 ms for each.
-        let files = vec![vec![0; 800_000]; 2 * CLIENTS];
-        assert_eq!(line(&files), Duration::from_millis(60));
     }
 }
