@@ -78,6 +78,11 @@ impl MultipartUpload<'_> {
     }
 
     /// Removes an upload from the journal. Aborts it unless it `is_complete`.
+    ///
+    /// An upload whose confirmation was lost is complete if the bucket has an equal object, even if that may be an earlier
+    /// one and the parts remain. An abort could delete an object that counts as stored: some releases of Ceph and SeaweedFS
+    /// delete the parts of an object if its upload is aborted while the completion is still being carried out, or has left
+    /// the upload behind.
     pub(crate) async fn end(&self, id: &MultipartId, is_complete: bool) {
         let aborted = match is_complete {
             true => Ok(()),
