@@ -53,6 +53,13 @@ fn log_names_no_object<C: Cloud>() -> Result<()> {
         fixture.bucket.clear();
     }
 
+    // The audit, which reads an object without credentials, finds only objects of the gateway.
+    let answer = send(&fixture.orthanc, &files)?;
+    ensure!(answer.status == 200, "{answer:?}");
+    let audit = fixture.rest().get("/object-storage/audit")?.ok()?;
+    ensure!(audit.text().contains("no attachment is among the first objects"), "{}", audit.text());
+    fixture.bucket.clear();
+
     // Killed during an upload in parts, which cannot be aborted at the next start, but at the one after that.
     let parts = || fixture.bucket.requests().of(Operation::UploadPart);
     let before = parts();
