@@ -196,10 +196,11 @@ impl Bucket {
         Self { journal: Some(journal), ..self }
     }
 
-    /// The same bucket with another retry policy than that of its options.
+    /// The same bucket with another retry policy than that of its options, for other work. What that shows of `ETag`s does
+    /// not matter here: a verification reads all damaged objects.
     #[must_use]
     pub fn with_retry(self, retry: RetryPolicy) -> Self {
-        Self { retry, ..self }
+        Self { retry, e_tags: Arc::default(), ..self }
     }
 
     /// The same bucket, whose messages do not name objects: the names have UIDs of studies, for example.

@@ -316,29 +316,44 @@ impl Download {
         Ok(exchange.checksum)
     }
 
-    /// Whether another download has this MD5 as well, which is not the ETag, although that looks like one. Then the ETag is
-    /// something else.
+    /// Whether another download has this MD5 as well, which is not the `ETag`, although that looks like one. Then the `ETag`
+    /// may be something else. Nothing can be said if the other download fails: the bytes are taken for right.
     async fn is_again(&mut self, md5: [u8; 16], e_tags: &ETags) -> Result<bool, StorageError> {
-        let mut attempts = self.attempts.again(self.attempts.policy());
-        let (answer, _) = match get(&self.store, &self.path, None, &mut attempts).await {
-            Err(error) if error.cause == Cause::NoLength => return Ok(true),
+        self.attempts.count_retry();
+        let again = match self.md5_again(md5).await {
             Err(error) if error.cause == Cause::NotFound => return Err(self.changed()),
-            result => result?,
+            Err(error) if error.cause == Cause::Changed => return Err(error),
+            result => result,
         };
+        match again {
+            Ok(true) => e_tags.note_other(&self.attempts.object),
+            Ok(false) => return Ok(false),
+            Err(error) => tracing::info!(
+                "{error}; this was a second download, so the bytes of the first one were not compared"
+            ),
+        }
+        Ok(true)
+    }
+
+    /// Downloads the object once more. Returns whether it has this MD5.
+    async fn md5_again(&mut self, md5: [u8; 16]) -> Result<bool, StorageError> {
+        let mut attempts = self.attempts.again(self.attempts.policy());
+        let (answer, _) = get(&self.store, &self.path, None, &mut attempts).await?;
         if !is_same_version(&answer.meta, &self.object) {
             return Err(self.changed());
         }
         let mut verifier = Checksum::Md5(md5).verifier();
         let mut body = answer.into_stream();
+        let mut size = 0;
         loop {
             let frame = tokio::time::timeout_at(attempts.deadline(), body.next()).await;
-            match frame.map_err(|_elapsed| attempts.timed_out())? {
-                Some(bytes) => verifier.update(&bytes.map_err(|error| attempts.broken(&error))?),
-                None => break,
-            }
+            let Some(bytes) = frame.map_err(|_elapsed| attempts.timed_out())? else { break };
+            let bytes = bytes.map_err(|error| attempts.broken(&error))?;
+            size += bytes.len() as u64;
+            verifier.update(&bytes);
         }
-        if verifier.is_right() {
-            e_tags.note_other();
+        if size < self.object.size {
+            return Err(attempts.error(Cause::Network("the answer ended early".to_owned()), true));
         }
         Ok(verifier.is_right())
     }

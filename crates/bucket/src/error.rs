@@ -121,10 +121,7 @@ pub enum Cause {
     )]
     NoLength,
     /// All bytes have arrived, and do not have the checksum that the server keeps of the object.
-    #[error(
-        "the content does not have the {0} checksum that the server keeps of it: the object is damaged, or the \
-         checksum is wrong; to read the object nevertheless, set \"VerifyChecksums\": false"
-    )]
+    #[error("the content does not have the {0} checksum that the server keeps of it")]
     WrongChecksum(&'static str),
     /// The object was replaced during the read.
     #[error("the object changed while it was being read")]

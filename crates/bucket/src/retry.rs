@@ -87,7 +87,8 @@ impl RetryPolicy {
 pub(crate) struct Attempts {
     policy: RetryPolicy,
     operation: Operation,
-    object: String,
+    /// The object in messages.
+    pub(crate) object: String,
     deadline: Instant,
     made: u32,
     retries_left: u32,
@@ -314,6 +315,13 @@ impl Attempts {
         let hidden_name = self.hidden_name.clone();
         let fresh = Self::new(policy, self.operation, self.object.clone());
         Self { deadline, patience, health, asked, hidden_name, ..fresh }
+    }
+
+    /// Counts a request that is repeated for another reason than a failed attempt.
+    pub(crate) fn count_retry(&self) {
+        if let Some(health) = &self.health {
+            health.count_retry();
+        }
     }
 
     pub(crate) fn policy(&self) -> RetryPolicy {

@@ -1,15 +1,15 @@
 //! What the bytes of a download are compared with.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cloud_http::{Exchange, Hasher, Verifier};
 use object_store::GetResult;
+use parking_lot::Mutex;
 
 use crate::throughput::LARGE;
 
-/// Number of objects whose ETag looks like an MD5 and is something else, after which no more are doubted: a server that
-/// encrypts objects can have such ETags.
+/// Number of objects that do not fit their ETag in two equal downloads, after which no more are doubted: a server that
+/// encrypts objects can have ETags that look like MD5s and are something else.
 const OTHERS: usize = 3;
 
 /// Which checksums a download of a whole object is compared with.
@@ -27,18 +27,36 @@ pub(crate) struct Verification {
 /// What reads have shown of the `ETag`s of a bucket.
 #[derive(Debug, Default)]
 pub(crate) struct ETags {
-    /// Number of objects whose `ETag` looks like an MD5 and is none.
-    others: AtomicUsize,
+    /// The objects that do not fit an `ETag` that looks like an MD5, at most [`OTHERS`].
+    others: Mutex<Vec<String>>,
 }
 
 impl ETags {
     /// Whether to doubt bytes that do not fit an `ETag` that looks like an MD5.
     pub(crate) fn may_be_md5s(&self) -> bool {
-        self.others.load(Ordering::Relaxed) < OTHERS
+        self.others.lock().len() < OTHERS
     }
 
-    pub(crate) fn note_other(&self) {
-        self.others.fetch_add(1, Ordering::Relaxed);
+    /// Notes that two equal downloads of `object` do not fit its `ETag`. Damaged objects are like that as well, so each
+    /// object counts once, with a warning.
+    pub(crate) fn note_other(&self, object: &str) {
+        let mut others = self.others.lock();
+        if others.len() >= OTHERS || others.iter().any(|other| other == object) {
+            return;
+        }
+        others.push(object.to_owned());
+        let is_last = others.len() == OTHERS;
+        drop(others);
+        tracing::warn!(
+            "two downloads of {object} have the same bytes, and not the MD5 that its ETag seems to be: either the ETag is \
+             not an MD5, or the object is damaged; verify it with POST /object-storage/verify, depth \"content\""
+        );
+        if is_last {
+            tracing::info!(
+                "{OTHERS} objects do not fit ETags that look like MD5s: until Orthanc restarts, objects without checksums \
+                 are not downloaded a second time"
+            );
+        }
     }
 }
 
@@ -93,5 +111,21 @@ impl Check {
             Self::Known(verifier) => verifier.update(bytes),
             Self::Late { hasher, .. } => hasher.update(bytes),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_object_does_not_end_the_doubt() {
+        let e_tags = ETags::default();
+        (0..5).for_each(|_| e_tags.note_other("s3://bucket/a"));
+        assert!(e_tags.may_be_md5s());
+        e_tags.note_other("s3://bucket/b");
+        assert!(e_tags.may_be_md5s());
+        e_tags.note_other("s3://bucket/c");
+        assert!(!e_tags.may_be_md5s());
     }
 }

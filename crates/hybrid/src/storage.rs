@@ -199,10 +199,13 @@ impl HybridStorage {
         let missing = error.cause == Cause::NotFound;
         let second = self.place(self.first.other());
         let name = second.name(attachment);
-        if missing {
-            tracing::info!("{} does not exist; trying {name}", first().name(attachment));
-        } else {
-            tracing::warn!("{error}; trying {name}");
+        match error.cause {
+            Cause::NotFound => tracing::info!("{} does not exist; trying {name}", first().name(attachment)),
+            // If the second place does not have it, the read is repeated, which reports what it finds.
+            Cause::WrongChecksum(_) | Cause::Damaged(_) | Cause::Changed => {
+                tracing::info!("{error}; trying {name}");
+            }
+            _ => tracing::warn!("{error}; trying {name}"),
         }
         match read(second) {
             Ok(value) => {

@@ -54,6 +54,7 @@ fn reads() {
     for error in &errors {
         match error {
             ReadError::Storage(_) | ReadError::Interrupted(_) | ReadError::Envelope { .. } => {}
+            ReadError::KeyAgain(_) => {}
             ReadError::Key { .. } | ReadError::Form { .. } | ReadError::OutOfRange { .. } => {}
             ReadError::Overflow { .. } | ReadError::NoMemory(..) => {}
         }

@@ -156,16 +156,87 @@ fn damage_is_noticed_by_the_etag() -> Result<()> {
     plugin.check()
 }
 
+/// A name and the UUID of an object.
+fn object(number: u64) -> (String, String) {
+    let uuid = format!("{}{number:04}", &UUID[..UUID.len() - 4]);
+    (KEY.replace(UUID, &uuid), uuid)
+}
+
+/// The plugin's warnings about ETags.
+fn e_tag_warnings(plugin: &LoadedPlugin<S3>) -> Vec<String> {
+    plugin.lines(LogLevel::Warning).into_iter().filter(|line| line.contains("its ETag")).collect()
+}
+
 #[test]
-fn etag_that_is_no_md5_is_found_out() -> Result<()> {
+fn etags_that_are_no_md5s_are_found_out() -> Result<()> {
     let plugin = without_checksums()?;
-    plugin.insert(KEY, content(100_000));
+    let objects: Vec<_> = (0..5).map(object).collect();
+    for (key, _) in &objects {
+        plugin.insert(key, content(100_000));
+    }
     plugin.fault(Operation::GetObject, Fault::Odd(Odd::OpaqueEtag), usize::MAX);
     plugin.requests();
-    let requests = (0..5).map(|_| -> Result<u64> {
-        assert!(plugin.read(UUID)? == content(100_000));
+    let requests = objects.iter().map(|(_, uuid)| -> Result<u64> {
+        assert!(plugin.read(uuid)? == content(100_000));
         Ok(plugin.requests())
     });
     assert_eq!(requests.collect::<Result<Vec<_>>>()?, [2, 2, 2, 1, 1]);
+    let warnings = e_tag_warnings(&plugin);
+    assert_eq!(warnings.len(), 3, "{warnings:#?}");
+    for (warning, (key, _)) in warnings.iter().zip(&objects) {
+        assert!(warning.contains(key), "{warning}");
+    }
+    plugin.check()
+}
+
+#[test]
+fn one_damaged_object_does_not_end_the_doubt() -> Result<()> {
+    let plugin = without_checksums()?;
+    let [(damaged, damaged_uuid), (right, right_uuid)] = [object(1), object(2)];
+    plugin.insert(&damaged, content(100_000));
+    plugin.insert(&right, content(100_000));
+    let always = FaultRule::new(Fault::CorruptResponseByte(70_000)).key(&damaged).times(usize::MAX);
+    plugin.server.faults().push(always);
+    plugin.requests();
+    for _ in 0..5 {
+        // Nothing tells that the bytes are wrong, since the ETag need not be an MD5.
+        assert!(plugin.read(&damaged_uuid)? != content(100_000));
+        assert_eq!(plugin.requests(), 2);
+    }
+    assert_eq!(e_tag_warnings(&plugin).len(), 1);
+    plugin.server.faults().push(FaultRule::new(Fault::CorruptResponseByte(70_000)).key(&right));
+    assert!(plugin.read(&right_uuid)? == content(100_000));
+    assert_eq!(plugin.requests(), 3);
+    let warnings = plugin.lines(LogLevel::Warning);
+    let repeated: Vec<_> = warnings.iter().filter(|line| line.contains("was right")).collect();
+    assert!(repeated.len() == 1 && repeated[0].contains(&right), "{repeated:#?}");
+    assert!(!repeated[0].contains("VerifyChecksums") && !repeated[0].contains("is damaged"), "{repeated:#?}");
+    plugin.check()
+}
+
+#[test]
+fn broken_second_download_does_not_fail_the_read() -> Result<()> {
+    let plugin = without_checksums()?;
+    plugin.insert(KEY, content(100_000));
+    plugin.requests();
+    let opaque = || FaultRule::new(Fault::Odd(Odd::OpaqueEtag)).on(Operation::GetObject);
+    plugin.server.faults().push(opaque());
+    plugin.server.faults().push(FaultRule::new(Fault::OddAndCut(Odd::OpaqueEtag, 50_000)));
+    assert!(plugin.read(UUID)? == content(100_000));
+    assert_eq!(plugin.requests(), 2);
+    // It says nothing about the ETag.
+    assert!(e_tag_warnings(&plugin).is_empty());
+    plugin.check()
+}
+
+#[test]
+fn small_object_replaced_before_its_checksum_is_asked_for_is_read_again() -> Result<()> {
+    let plugin = LoadedPlugin::<S3>::start()?;
+    plugin.insert(KEY, content(100_000));
+    plugin.fault(Operation::GetObjectRange, Fault::Odd(Odd::OpaqueEtag), 1);
+    plugin.fault(Operation::HeadObject, Fault::ReplaceObject(vec![7; 100_000].into()), 1);
+    plugin.requests();
+    assert!(plugin.range(UUID, 0, 100_000)? == vec![7; 100_000]);
+    assert_eq!(plugin.requests(), 3);
     plugin.check()
 }

@@ -41,6 +41,8 @@ pub(crate) struct Encryption {
     /// Held while bytes are decrypted, never while waiting for the network.
     decryption: MemoryBudget,
     known: Mutex<LruCache<Attachment, Known>>,
+    /// Attachments whose key was missing or refused in two downloads.
+    without_key: Mutex<LruCache<Attachment, ()>>,
     /// Ends the wait for a key service.
     stop: Stop,
     /// Whether new attachments are encrypted. If not, those are read that were encrypted before.
@@ -171,6 +173,7 @@ impl Encryption {
             uploads: MemoryBudget::new(memory),
             decryption: MemoryBudget::new(memory),
             known: Mutex::new(LruCache::new(KNOWN)),
+            without_key: Mutex::new(LruCache::new(KNOWN)),
             stop,
             writes: true,
         }
@@ -417,8 +420,23 @@ impl Encryption {
         self.known.lock().put(*attachment, Known::Whole);
     }
 
+    /// Whether the key of an attachment was missing or refused in two downloads, so that its header is not damaged.
+    pub(crate) fn is_without_key(&self, attachment: &Attachment) -> bool {
+        self.without_key.lock().get(attachment).is_some()
+    }
+
+    pub(crate) fn note_missing_key(&self, attachment: &Attachment) {
+        self.without_key.lock().put(*attachment, ());
+    }
+
+    /// Notes that an attachment could be decrypted.
+    pub(crate) fn note_key(&self, attachment: &Attachment) {
+        self.without_key.lock().pop(attachment);
+    }
+
     pub(crate) fn forget(&self, attachment: &Attachment) {
         self.known.lock().pop(attachment);
+        self.without_key.lock().pop(attachment);
     }
 }
 

@@ -95,6 +95,10 @@ impl StorageArea for Area {
 const RESTORE: &str = "a second download failed too, so the object is damaged, unless a key is wrong: restore it from the \
                        bucket's versions or a backup, and look for others with POST /object-storage/verify";
 
+/// What to do about an object without the server's checksum.
+const WRONG_CHECKSUM: &str = "the object is damaged, or the checksum is wrong: to read the object nevertheless, set \
+                              \"VerifyChecksums\": false";
+
 /// A request that has been served, for the log and the counts.
 struct Done {
     request: Request,
@@ -254,8 +258,13 @@ impl Area {
         let reading = Reading::new(self, attachment);
         let Served { bytes, whole } = read(&reading).map_err(|error| {
             let failure = self.failed_read(&error, attachment);
-            let is_damaged = reading.is_repeated() && error.is_damage_of_object();
-            if is_damaged { failure.with_advice(RESTORE) } else { failure }
+            if error.is_wrong_checksum() {
+                failure.with_advice(WRONG_CHECKSUM)
+            } else if reading.is_repeated() && error.is_damage_of_object() {
+                failure.with_advice(RESTORE)
+            } else {
+                failure
+            }
         })?;
         let side = reading.side.get();
         let (request, what) =
@@ -335,6 +344,7 @@ fn read_code(error: &ReadError) -> ErrorCode {
             ErrorCode::CORRUPTED_FILE
         }
         ReadError::NoMemory(_, code) => *code,
+        ReadError::KeyAgain(error) => read_code(error),
     }
 }
 

@@ -23,6 +23,9 @@ pub(crate) enum ReadError {
     /// The data key could not be unwrapped by a key service.
     #[error("cannot read {object}: {cause}")]
     Key { object: String, cause: OpenError },
+    /// An error about the key, of an attachment that an earlier read has downloaded twice because of such an error.
+    #[error(transparent)]
+    KeyAgain(Box<ReadError>),
     /// The content has a form that is not accepted.
     #[error("cannot read {object}: {cause}")]
     Form { object: String, cause: UnacceptableForm },
@@ -61,14 +64,25 @@ impl ReadError {
     pub(crate) fn may_be_due_to_damage(&self) -> bool {
         match self {
             Self::Envelope { cause, .. } => !matches!(cause, DecryptError::Range(_)),
-            Self::Interrupted(error) => matches!(error.cause, Cause::Damaged(_)),
+            Self::Storage(error) | Self::Interrupted(error) => matches!(error.cause, Cause::Damaged(_)),
             Self::Form { cause, .. } => *cause == UnacceptableForm::Unencrypted,
             Self::Key { cause, .. } => match cause {
                 OpenError::Decrypt(_) | OpenError::Blob(_) => true,
                 OpenError::Service(error) => !error.is_transient(),
                 OpenError::Stopping => false,
             },
-            Self::Storage(_) | Self::OutOfRange { .. } | Self::Overflow { .. } | Self::NoMemory(..) => false,
+            Self::KeyAgain(_) | Self::OutOfRange { .. } | Self::Overflow { .. } | Self::NoMemory(..) => false,
+        }
+    }
+
+    /// Whether the key is missing or refused. Such an error stays, unless a damaged header names a wrong key.
+    pub(super) fn is_about_key(&self) -> bool {
+        match self {
+            Self::Envelope { cause, .. } | Self::Key { cause: OpenError::Decrypt(cause), .. } => {
+                matches!(cause, DecryptError::UnknownKeyId(_) | DecryptError::NotUnwrapped { .. })
+            }
+            Self::Key { cause: OpenError::Service(error), .. } => !error.is_transient(),
+            _ => false,
         }
     }
 
@@ -87,6 +101,7 @@ impl ReadError {
                 Some(error.to_string())
             }
             Self::Key { cause: OpenError::Blob(error), .. } => Some(error.to_string()),
+            Self::KeyAgain(error) => error.damage(),
             Self::Storage(_)
             | Self::Key { .. }
             | Self::OutOfRange { .. }
@@ -102,7 +117,7 @@ impl ReadError {
                 use DecryptError::{NotUnwrapped, Range, UnknownKeyId};
                 matches!(cause, UnknownKeyId(_) | NotUnwrapped { .. } | Range(_))
             }
-            Self::Key { .. } => true,
+            Self::Key { .. } | Self::KeyAgain(_) => true,
             Self::Form { cause, .. } => *cause != UnacceptableForm::Unencrypted,
             _ => false,
         }
@@ -113,7 +128,7 @@ impl ReadError {
     pub(crate) fn is_damage_of_object(&self) -> bool {
         match self {
             Self::Envelope { .. } => !self.is_about_request(),
-            Self::Interrupted(error) => matches!(error.cause, Cause::Damaged(_)),
+            Self::Storage(error) | Self::Interrupted(error) => matches!(error.cause, Cause::Damaged(_)),
             Self::Key { cause: OpenError::Blob(_), .. } => true,
             _ => false,
         }
@@ -122,6 +137,11 @@ impl ReadError {
     /// Whether a move may have taken the attachment to the other place during the read, or a re-encryption may have replaced
     /// its object.
     pub(crate) fn may_be_due_to_a_move(&self) -> bool {
-        matches!(self, Self::Interrupted(error) if matches!(error.cause, Cause::NotFound | Cause::Changed))
+        match self {
+            Self::Interrupted(error) => matches!(error.cause, Cause::NotFound | Cause::Changed),
+            // A small object is read to its end before its first bytes are used.
+            Self::Storage(error) => error.cause == Cause::Changed,
+            _ => false,
+        }
     }
 }

@@ -29,8 +29,10 @@
 
 mod clear;
 mod copy;
+mod download;
 mod error;
 mod incoming;
+mod missing_key;
 mod range;
 mod repeat;
 mod sink;
@@ -41,7 +43,7 @@ use std::fmt::Display;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bucket::{Cause, Naming, Operation, ReadRange, StorageError};
+use bucket::{Cause, Operation, ReadRange, StorageError};
 use crypto_envelope::{A2Header, DecryptError, Decryptor, HeaderReader, RevocableTarget, WrappedFileKey};
 use hybrid::{FileReader, Head, HybridStorage, Keeper, Side};
 use orthanc_ffi::{ErrorCode, Target, TargetOverflow, WholeTarget};
@@ -155,7 +157,7 @@ impl<'a> Reading<'a> {
 
     /// Calls `read` again if it is likely to succeed then. Keeps the copy for the cache of a read that has succeeded.
     fn with_restarts(&self, read: impl FnMut() -> Result<u64, ReadError>) -> Result<u64, ReadError> {
-        let result = self.attempts(read);
+        let result = self.noting_missing_key(read, |read| self.attempts(read));
         let copy = self.copy.take();
         if result.is_ok() {
             if let Some(error) = self.suspicion.take() {
@@ -223,27 +225,6 @@ impl<'a> Reading<'a> {
         if let Some(local) = self.storage.local() {
             local.discard_cached(&self.attachment);
         }
-    }
-
-    /// Starts a download from the place that has the attachment, and waits for its first bytes.
-    fn download(&self, range: &ReadRange) -> Result<(Incoming, Batch), StorageError> {
-        self.storage.read(&self.attachment, |place| {
-            let side = place.side();
-            self.side.set(side);
-            if let Some((_, error)) = self.damaged.borrow().iter().find(|damaged| damaged.0 == side) {
-                return Err(error.clone());
-            }
-            let from_bucket = side == Side::ObjectStorage;
-            self.keeper.replace(from_bucket.then(|| self.storage.keeper(&self.attachment)).flatten());
-            let mut incoming = Incoming::open(self.runtime, place, self.attachment, range)?;
-            let mut first = incoming.first()?;
-            let is_clear = self.encryption.is_none() || first.head.naming == Naming::Clear;
-            match first.wrong_checksum.take_if(|_| is_clear) {
-                // The other place may have a copy that is right.
-                Some(error) => Err(error),
-                None => Ok((incoming, first)),
-            }
-        })
     }
 
     /// Fails unless both heads are of the same object or file.

@@ -1,12 +1,13 @@
 //! Answers of the server that were damaged on the way, and objects that are damaged.
 
 use anyhow::{Result, ensure};
-use crypto_envelope::Format;
+use crypto_envelope::{Format, encrypt};
 use fake_cloud::{Fault, FaultRule, Odd, Operation};
 use fake_orthanc::LogLevel;
 use serde_json::json;
 
 use crate::Cloud;
+use crate::fixture::codes::STORAGE_AREA_PLUGIN;
 use crate::fixture::{
     DICOM, LoadedPlugin, content, flat, flat_encrypted, legacy, object_url, own_lines, request, uuid,
 };
@@ -18,6 +19,7 @@ tests! {
         damaged_envelope_is_not_taken_for_clear,
         shortened_answer_is_asked_for_again,
         damaged_object_is_asked_for_twice,
+        missing_key_is_asked_for_twice_once,
 }
 
 /// Three segments and a shorter one.
@@ -172,6 +174,27 @@ fn damaged_envelope_is_not_taken_for_clear<C: Cloud>() -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn missing_key_is_asked_for_twice_once<C: Cloud>() -> Result<()> {
+    let plugin = LoadedPlugin::<C>::encrypted("A2")?;
+    let ring = plugin.keys.ring(7)?;
+    for (number, format) in [Format::A1, Format::A2].into_iter().enumerate() {
+        let id = uuid(number);
+        plugin.insert(&flat_encrypted(&id), encrypt(&ring, format, &id, &content(SIZE))?);
+        plugin.requests();
+        for (read, requests) in [(Read::Whole, 2), (Read::Whole, 1), (Read::Range(0, SIZE), 1)] {
+            ensure!(perform(&plugin, &id, read) == Err(STORAGE_AREA_PLUGIN), "{format} {read:?}");
+            assert_eq!(plugin.requests(), requests, "{format} {read:?}");
+            plugin.new_error()?;
+        }
+        // Other damage of the same attachment is still repaired.
+        plugin.insert(&flat_encrypted(&id), plugin.keys.seal(format, &id, &content(SIZE))?);
+        plugin.fault(request::READ, Fault::CorruptResponseByte(100_000), 1);
+        ensure!(perform(&plugin, &id, Read::Whole) == Ok(content(SIZE)), "{format}");
+        assert_eq!(plugin.requests(), 2, "{format}");
+    }
+    plugin.check()
 }
 
 fn shortened_answer_is_asked_for_again<C: Cloud>() -> Result<()> {
