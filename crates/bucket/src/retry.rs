@@ -312,9 +312,8 @@ impl Attempts {
         let patience = self.patience.min(policy.patience);
         let health = self.health.clone();
         let asked = self.asked.clone();
-        let hidden_name = self.hidden_name.clone();
         let fresh = Self::new(policy, self.operation, self.object.clone());
-        Self { deadline, patience, health, asked, hidden_name, ..fresh }
+        Self { deadline, patience, health, asked, hidden_name: self.hidden_name.clone(), ..fresh }
     }
 
     /// Counts a request that is repeated for another reason than a failed attempt.
