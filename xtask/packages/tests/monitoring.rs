@@ -87,6 +87,13 @@ fn each_alert_is_tested_and_documented() {
 }
 
 #[test]
+fn prometheus_uses_its_own_clock() {
+    for path in ["ci/docker/prometheus/prometheus.yml", "docs/monitoring.md"] {
+        assert!(text(path).contains("\n    honor_timestamps: false\n"), "{path}");
+    }
+}
+
+#[test]
 fn queries_name_documented_metrics() {
     let dashboard = dashboard();
     let queries = queries(&dashboard);

@@ -111,11 +111,13 @@ struct Done {
 struct Failure {
     error: String,
     code: ErrorCode,
+    /// Whether the attachment is missing or damaged, which says nothing about others.
+    is_about_one: bool,
 }
 
 impl Failure {
     fn new(error: &impl ToString, code: ErrorCode) -> Self {
-        Self { error: error.to_string(), code }
+        Self { error: error.to_string(), code, is_about_one: false }
     }
 
     fn with_advice(self, advice: &str) -> Self {
@@ -278,10 +280,11 @@ impl Area {
         let search =
             || self.runtime.run_until_stopped(async move { objects.hint(&attachment, Seeker::Read).await });
         let code = read_code(error);
-        match error.is_missing().then(search).flatten().flatten() {
+        let failure = match error.is_missing().then(search).flatten().flatten() {
             Some(hint) => Failure::new(&format!("{error}, but {hint}"), code),
             None => Failure::new(error, code),
-        }
+        };
+        Failure { is_about_one: error.is_about_one(), ..failure }
     }
 
     /// Serves a request with `serve`, counts it, and logs it at info level. A failure counts as `request`.
@@ -302,7 +305,7 @@ impl Area {
         let result = result.unwrap_or_else(|panic| resume_unwind(panic));
         let Done { what, bytes, side, .. } = result.map_err(|failure| {
             tracing::error!("{}", failure.error);
-            self.metrics.failed(request, &failure.error, failure.code == ErrorCode::INEXISTENT_FILE);
+            self.metrics.failed(request, &failure.error, failure.is_about_one);
             failure.code
         })?;
         self.metrics.succeeded(request);

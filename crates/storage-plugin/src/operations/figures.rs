@@ -43,7 +43,7 @@ impl Figures {
             let history = Arc::clone(&history);
             // Not on the thread of the network, which must not wait for a disk that hangs.
             let sampled = spawn_blocking(move || {
-                history.add(figures.metrics.uptime(), figures.totals(), figures.levels());
+                history.add(figures.metrics.uptime(), SystemTime::now(), figures.totals(), figures.levels());
                 figures.verifications.refresh();
             });
             // The panic hook has logged a panic.

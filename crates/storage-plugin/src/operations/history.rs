@@ -53,8 +53,11 @@ pub(crate) struct Levels {
 /// One minute, or several in an answer.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
-    /// Minutes from the start of the plugin to the end of the sample, at least 1.
+    /// Minutes from the start of the plugin to the end of the sample, at least 1. Those in which the machine was suspended
+    /// do not count.
     minute: u64,
+    /// Unix time at the end of the sample, later than that of the sample before it.
+    time: u64,
     grown: Totals,
     levels: Levels,
 }
@@ -78,20 +81,24 @@ impl History {
         Self { started, kept: Mutex::default() }
     }
 
-    /// Adds the sample that ends now, `uptime` after the start. A second one in the same minute is added to the next.
-    pub(crate) fn add(&self, uptime: Duration, totals: Totals, levels: Levels) {
+    /// Adds the sample that ends at `now`, `uptime` after the start. A second one in the same minute is added to the next.
+    pub(crate) fn add(&self, uptime: Duration, now: SystemTime, totals: Totals, levels: Levels) {
         // The timer can be early or late by a moment.
         let minute = (uptime + STEP / 2).as_secs() / STEP.as_secs();
         let mut kept = self.kept.lock();
-        if kept.samples.back().map_or(0, |sample| sample.minute) >= minute {
+        let last = kept.samples.back().copied();
+        if last.map_or(0, |last| last.minute) >= minute {
             return;
         }
+        // If the clock was set back, a client that asks for later samples still gets this one.
+        let earliest = last.map_or(0, |last| last.time + 1);
+        let time = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().max(earliest);
         let grown = totals.since(&kept.last);
         kept.last = totals;
         if kept.samples.len() == KEPT {
             kept.samples.pop_front();
         }
-        kept.samples.push_back(Sample { minute, grown, levels });
+        kept.samples.push_back(Sample { minute, time, grown, levels });
     }
 
     /// Answers a request.
@@ -110,15 +117,13 @@ impl History {
     /// The samples of the last `minutes` that end after the Unix time `since`.
     pub(super) fn to_json(&self, minutes: u64, since: u64) -> Value {
         let step = minutes.div_ceil(MOST_SAMPLES);
-        let begun = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let time = |sample: &Sample| begun + sample.minute * STEP.as_secs();
         let mut samples = self.merged(minutes, step);
-        samples.retain(|sample| time(sample) > since);
+        samples.retain(|sample| sample.time > since);
         let column = |value: fn(&Sample) -> Value| samples.iter().map(value).collect::<Value>();
         json!({
             "Since": iso_8601(self.started),
             "StepSeconds": step * STEP.as_secs(),
-            "Times": samples.iter().map(time).collect::<Value>(),
+            "Times": column(|sample| json!(sample.time)),
             "Create": {
                 "Requests": column(|sample| json!(sample.grown.stores.count)),
                 "Failures": column(|sample| json!(sample.grown.stores.failures)),
@@ -177,6 +182,7 @@ impl Sample {
         self.grown = self.grown.with(&next.grown);
         let is_outage = self.levels.is_outage || next.levels.is_outage;
         self.levels = Levels { is_outage, ..next.levels };
+        self.time = next.time;
     }
 }
 
@@ -231,13 +237,18 @@ mod tests {
         RequestTotals { count, failures: count / 10, bytes: count * 1000, microseconds: count * 1540 }
     }
 
+    fn started() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_000_000)
+    }
+
     /// A history of `minutes`, with one store more in each minute than in the one before it.
     fn history(minutes: u64) -> History {
-        let history = History::new(UNIX_EPOCH + Duration::from_secs(1_000_000));
+        let history = History::new(started());
         for minute in 1..=minutes {
             let totals = Totals { stores: requests(minute * (minute + 1) / 2), ..Totals::default() };
             let levels = Levels { pending_files: minute, is_outage: minute % 3 == 1, ..Levels::default() };
-            history.add(STEP * u32::try_from(minute).unwrap(), totals, levels);
+            let uptime = STEP * u32::try_from(minute).unwrap();
+            history.add(uptime, started() + uptime, totals, levels);
         }
         history
     }
@@ -246,9 +257,10 @@ mod tests {
     fn samples_are_differences() {
         let history = history(5);
         // The timer came twice in a minute, and then late.
-        history.add(STEP * 5 + Duration::from_secs(3), Totals::default(), Levels::default());
+        let uptime = STEP * 5 + Duration::from_secs(3);
+        history.add(uptime, started() + uptime, Totals::default(), Levels::default());
         let totals = Totals { stores: requests(20), ..Totals::default() };
-        history.add(STEP * 8, totals, Levels::default());
+        history.add(STEP * 8, started() + STEP * 8, totals, Levels::default());
         let shown = history.to_json(180, 0);
         assert_eq!((&shown["Since"], &shown["StepSeconds"]), (&json!("1970-01-12T13:46:40Z"), &json!(60)));
         assert_eq!(shown["Times"], json!([1_000_060, 1_000_120, 1_000_180, 1_000_240, 1_000_300, 1_000_480]));
@@ -261,6 +273,26 @@ mod tests {
         assert_eq!(history.to_json(3, 0)["Times"], json!([1_000_480]));
         assert_eq!(history.to_json(180, 1_000_240)["Times"], json!([1_000_300, 1_000_480]));
         assert_eq!(history.to_json(180, 1_000_480)["Times"], json!([]));
+    }
+
+    #[test]
+    fn times_are_those_of_the_clock() {
+        let history = history(2);
+        let add = |minute, seconds| {
+            let now = UNIX_EPOCH + Duration::from_secs(seconds);
+            history.add(STEP * minute, now, Totals::default(), Levels::default());
+        };
+        // The machine was suspended for an hour, in which the uptime did not grow.
+        add(3, 1_003_780);
+        // The clock was set back.
+        add(4, 1_000_240);
+        add(5, 1_003_900);
+        assert_eq!(
+            history.to_json(180, 1_000_060)["Times"],
+            json!([1_000_120, 1_003_780, 1_003_781, 1_003_900])
+        );
+        assert_eq!(history.to_json(180, 1_003_780)["Times"], json!([1_003_781, 1_003_900]));
+        assert_eq!(history.to_json(1440, 0)["Times"], json!([1_000_120, 1_003_781]));
     }
 
     #[test]
@@ -283,7 +315,8 @@ mod tests {
 
     #[test]
     fn whole_day_of_a_busy_archive_has_less_than_100_kb() {
-        let history = History::new(UNIX_EPOCH + Duration::from_secs(1_795_000_000));
+        let started = UNIX_EPOCH + Duration::from_secs(1_795_000_000);
+        let history = History::new(started);
         // 100 stores and reads of 10 MB a second.
         for minute in 1..=1440 {
             let requests = RequestTotals {
@@ -307,7 +340,8 @@ mod tests {
                 deletions: 12345,
                 is_outage: false,
             };
-            history.add(STEP * u32::try_from(minute).unwrap(), totals, levels);
+            let uptime = STEP * u32::try_from(minute).unwrap();
+            history.add(uptime, started + uptime, totals, levels);
         }
         let size = history.to_json(1440, 0).to_string().len();
         assert!((60_000..100_000).contains(&size), "{size}");

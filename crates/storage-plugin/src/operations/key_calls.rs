@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use crypto_envelope::{FileKey, KeyService, KeyServiceError, Service, Wrapped};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::metrics::milliseconds;
+use super::metrics::{PASSED, milliseconds};
 
 /// Counts since the start of the plugin. Repeated attempts of a request count once.
 #[derive(Debug, Default)]
@@ -18,8 +18,8 @@ pub(crate) struct KeyServiceCalls {
     count: AtomicU64,
     failures: AtomicU64,
     microseconds: AtomicU64,
-    /// Why the last request failed; `None` if it succeeded.
-    failing: Mutex<Option<String>>,
+    /// When the last request failed, and why; `None` if it succeeded.
+    failing: Mutex<Option<(Instant, String)>>,
 }
 
 impl KeyServiceCalls {
@@ -38,13 +38,15 @@ impl KeyServiceCalls {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.microseconds.fetch_add(time, Ordering::Relaxed);
         self.failures.fetch_add(u64::from(answer.is_err()), Ordering::Relaxed);
-        *self.failing.lock() = answer.as_ref().err().map(ToString::to_string);
+        *self.failing.lock() = answer.as_ref().err().map(|error| (Instant::now(), error.to_string()));
         answer
     }
 
-    /// Why the last request failed; `None` if it succeeded.
+    /// Why the last request failed; `None` if it succeeded, or was long ago.
     pub(super) fn failing(&self) -> Option<String> {
-        self.failing.lock().clone()
+        let failing = self.failing.lock();
+        let (time, error) = failing.as_ref()?;
+        (time.elapsed() < PASSED).then(|| error.clone())
     }
 
     /// All counts, as the route returns them.

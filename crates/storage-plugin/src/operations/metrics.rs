@@ -10,6 +10,10 @@ use tokio::time::Instant;
 
 use super::history::RequestTotals;
 
+/// The time after which the failure of a request says nothing about the present, if none has failed since. Otherwise,
+/// the failure of a single request would be a problem until somebody tries another one.
+pub(super) const PASSED: Duration = Duration::from_secs(30 * 60);
+
 /// A kind of request to the storage area.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -45,10 +49,10 @@ struct Counters {
 struct Last {
     success: Option<SystemTime>,
     failure: Option<(SystemTime, String)>,
-    /// Whether the last request failed.
-    is_failing: bool,
-    /// Whether it failed since the attachment is missing.
-    is_missing: bool,
+    /// When the last request failed; `None` if it succeeded.
+    failing: Option<Instant>,
+    /// Whether it failed since the attachment is missing or damaged.
+    is_about_one: bool,
 }
 
 /// The last request of a kind, which has failed.
@@ -58,8 +62,8 @@ pub(super) struct Failing {
     pub(super) time: String,
     /// As it was logged.
     pub(super) error: String,
-    /// Whether the attachment is missing, which says nothing about others.
-    pub(super) is_missing: bool,
+    /// Whether the attachment is missing or damaged, which says nothing about others.
+    pub(super) is_about_one: bool,
 }
 
 /// Counts since the start of the plugin.
@@ -100,23 +104,27 @@ impl Metrics {
     pub(crate) fn succeeded(&self, request: Request) {
         let mut last = self.last_of(request).lock();
         last.success = Some(SystemTime::now());
-        last.is_failing = false;
+        last.failing = None;
     }
 
-    /// Notes the error of a request that has failed, as it was logged, and whether its attachment is missing.
-    pub(crate) fn failed(&self, request: Request, error: &str, is_missing: bool) {
+    /// Notes the error of a request that has failed, as it was logged, and whether its attachment is missing or damaged.
+    pub(crate) fn failed(&self, request: Request, error: &str, is_about_one: bool) {
         let mut last = self.last_of(request).lock();
         last.failure = Some((SystemTime::now(), error.to_owned()));
-        last.is_failing = true;
-        last.is_missing = is_missing;
+        last.failing = Some(Instant::now());
+        last.is_about_one = is_about_one;
     }
 
-    /// The last store and the last read, if they have failed.
+    /// The last store and the last read, if they have failed; a read only if that was not long ago.
     pub(super) fn failing(&self) -> [Option<Failing>; 2] {
         [Request::Create, Request::Read].map(|request| {
             let last = self.last_of(request).lock();
-            let (time, error) = last.failure.as_ref().filter(|_| last.is_failing)?;
-            Some(Failing { time: iso_8601(*time), error: error.clone(), is_missing: last.is_missing })
+            let failing = last.failing?;
+            if request == Request::Read && failing.elapsed() >= PASSED {
+                return None;
+            }
+            let (time, error) = last.failure.as_ref()?;
+            Some(Failing { time: iso_8601(*time), error: error.clone(), is_about_one: last.is_about_one })
         })
     }
 
@@ -261,12 +269,27 @@ mod tests {
         assert_eq!((&last["Create"]["Failure"], &last["Create"]["Error"]), (&json!(null), &json!(null)));
         let [store, read] = metrics.failing();
         let read = read.unwrap();
-        assert_eq!((store, &*read.error, read.is_missing), (None, "cannot read", true));
+        assert_eq!((store, &*read.error, read.is_about_one), (None, "cannot read", true));
         metrics.succeeded(Request::Read);
         assert_eq!(metrics.failing(), [None, None]);
         let time = last["Create"]["Success"].as_str().unwrap();
         assert!(time.len() == 20 && time.ends_with('Z'), "{time}");
         assert_eq!(iso_8601(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00Z");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failed_read_passes() {
+        let metrics = Metrics::default();
+        metrics.failed(Request::Create, "cannot store", false);
+        metrics.failed(Request::Read, "cannot read", false);
+        let failing = || metrics.failing().map(|failing| failing.is_some());
+        tokio::time::advance(PASSED / 2).await;
+        metrics.failed(Request::ReadRange, "cannot read", false);
+        tokio::time::advance(PASSED / 2).await;
+        assert_eq!(failing(), [true, true], "the last one failed half of the time ago");
+        tokio::time::advance(PASSED / 2).await;
+        assert_eq!(failing(), [true, false]);
+        assert_eq!(metrics.last()["Read"]["Error"], "cannot read");
     }
 
     #[test]

@@ -56,9 +56,9 @@ impl Problem {
 pub(super) struct Observed {
     /// The last store, if it has failed.
     pub(super) store: Option<Failing>,
-    /// The last read, if it has failed.
+    /// The last read, if it has failed and that was not long ago.
     pub(super) read: Option<Failing>,
-    /// Why the last request to a key service failed.
+    /// Why the last request to a key service failed, unless that was long ago.
     pub(super) key_service: Option<String>,
     /// Whether there is a state directory.
     pub(super) has_state: bool,
@@ -77,7 +77,7 @@ pub(super) struct Observed {
 impl Observed {
     /// Whether the bucket does not work for stores or reads, as far as they were tried.
     pub(super) fn is_outage(&self) -> bool {
-        let is_about_bucket = |failing: &Failing| !failing.is_missing;
+        let is_about_bucket = |failing: &Failing| !failing.is_about_one;
         self.local.as_ref().is_some_and(|local| local.is_outage)
             || [&self.store, &self.read].into_iter().flatten().any(is_about_bucket)
     }
@@ -115,8 +115,8 @@ impl Observed {
             let text = format!("The last attempt to store an attachment failed on {time}: {error}");
             problems.push(problem("StoreFailed", State::Error, text));
         }
-        if let Some(Failing { time, error, is_missing }) = &self.read {
-            let severity = if *is_missing { State::Warning } else { State::Error };
+        if let Some(Failing { time, error, is_about_one }) = &self.read {
+            let severity = if *is_about_one { State::Warning } else { State::Error };
             let text = format!("The last attempt to read an attachment failed on {time}: {error}");
             problems.push(problem("ReadFailed", severity, text));
         }

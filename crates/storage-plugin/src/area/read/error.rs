@@ -134,6 +134,18 @@ impl ReadError {
         }
     }
 
+    /// Whether the attachment is missing or damaged, which says nothing about others.
+    pub(crate) fn is_about_one(&self) -> bool {
+        match self {
+            Self::Storage(error) | Self::Interrupted(error) => matches!(
+                error.cause,
+                Cause::NotFound | Cause::OutOfRange | Cause::Damaged(_) | Cause::WrongChecksum(_)
+            ),
+            Self::OutOfRange { .. } | Self::Overflow { .. } => true,
+            _ => self.is_damage_of_object(),
+        }
+    }
+
     /// Whether a move may have taken the attachment to the other place during the read, or a re-encryption may have replaced
     /// its object.
     pub(crate) fn may_be_due_to_a_move(&self) -> bool {
@@ -143,5 +155,33 @@ impl ReadError {
             Self::Storage(error) => error.cause == Cause::Changed,
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bucket::Operation;
+    use crypto_envelope::Service;
+
+    use super::*;
+
+    #[test]
+    fn missing_or_damaged_attachment_says_nothing_about_others() {
+        let storage = |cause| StorageError::new(Operation::Read, "object", cause);
+        let envelope = |cause| ReadError::Envelope { object: "object".to_owned(), cause };
+        let about_one = [
+            ReadError::Storage(storage(Cause::NotFound)),
+            ReadError::Storage(storage(Cause::WrongChecksum("MD5"))),
+            ReadError::Interrupted(storage(Cause::Damaged("REASON".to_owned()))),
+            envelope(DecryptError::A1NotAuthentic { key_id: 1 }),
+            ReadError::OutOfRange { object: "object".to_owned(), range: 0..9, size: None },
+        ];
+        assert!(about_one.iter().all(ReadError::is_about_one), "{about_one:?}");
+        let others = [
+            ReadError::Storage(storage(Cause::Stopping)),
+            envelope(DecryptError::NotUnwrapped { service: Service::AwsKms, key: String::new() }),
+            ReadError::Form { object: "object".to_owned(), cause: UnacceptableForm::Unencrypted },
+        ];
+        assert!(!others.iter().any(ReadError::is_about_one), "{others:?}");
     }
 }

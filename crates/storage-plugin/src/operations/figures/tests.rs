@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::jobs::Reports;
-use crate::operations::metrics::Request;
+use crate::operations::metrics::{PASSED, Request};
 use crate::verifying::{Depth, Schedule, Window};
 
 const PLACE: &str = "memory://bucket, root \"\"";
@@ -99,7 +99,7 @@ async fn history_has_a_sample_for_each_minute() {
     tokio::time::sleep(STEP * 2).await;
     sampling.abort();
     let shown = history.to_json(180, 0);
-    assert_eq!(shown["Times"], json!([60, 120, 180]));
+    assert_eq!(shown["Times"].as_array().unwrap().len(), 3);
     assert_eq!(shown["Create"]["Requests"], json!([1, 0, 0]));
     assert_eq!(shown["Read"]["Requests"], json!([1, 1, 0]));
     assert_eq!(shown["Read"]["Failures"], json!([0, 1, 0]));
@@ -134,7 +134,7 @@ impl KeyService for Alternating {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn requests_to_the_key_service_are_counted() {
     let calls = Arc::<KeyServiceCalls>::default();
     let (figures, _folder) = figures(None);
@@ -149,6 +149,8 @@ async fn requests_to_the_key_service_are_counted() {
     assert_eq!(problems(), json!([]));
     keys.next().await.unwrap_err();
     assert_eq!(problems()[0]["Id"], "KeyServiceFailed");
+    tokio::time::advance(PASSED).await;
+    assert_eq!(problems(), json!([]), "nobody has tried again");
     keys.next().await.unwrap();
     let shown = ["key_service_requests", "key_service_failures"].map(|name| value(&figures, name));
     assert_eq!(shown, [Some(3), Some(1)]);

@@ -42,9 +42,9 @@ fn verified(days_ago: u32, failures: u64) -> Overview {
     Overview { last: Some(last), every: Some(DAY * 30) }
 }
 
-fn failing(is_missing: bool) -> Failing {
+fn failing(is_about_one: bool) -> Failing {
     let time = "2026-11-27T16:20:00Z".to_owned();
-    Failing { time, error: "cannot read s3://bucket/object: REASON".to_owned(), is_missing }
+    Failing { time, error: "cannot read s3://bucket/object: REASON".to_owned(), is_about_one }
 }
 
 /// What is observed with each problem, and the state that it makes.
@@ -136,7 +136,7 @@ fn worst_problem_is_the_state() {
 }
 
 #[test]
-fn missing_attachment_is_not_an_outage() {
+fn missing_or_damaged_attachment_is_not_an_outage() {
     assert!(!Observed { read: Some(failing(true)), ..sound() }.is_outage());
     assert!(Observed { read: Some(failing(false)), ..sound() }.is_outage());
     assert!(Observed { store: Some(failing(false)), local: None, ..sound() }.is_outage());
