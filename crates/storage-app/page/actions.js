@@ -5,11 +5,11 @@ const TIERS = {
   AwsS3Storage: [
     ["Standard", "Standard: within hours"],
     ["Bulk", "Bulk: cheaper, within two days"],
-    ["Expedited", "Expedited: within minutes, dearer"],
+    ["Expedited", "Expedited: within minutes, at a higher price"],
   ],
   AzureBlobStorage: [
     ["Standard", "Standard: within 15 hours"],
-    ["High", "High: often within an hour, dearer"],
+    ["High", "High: often within an hour, at a higher price"],
   ],
 };
 

@@ -1,5 +1,13 @@
 // Adds "Storage location" to the patients, studies and series of Orthanc Explorer.
 (function() {
+  // The tokens that Orthanc Explorer sends with each request, as parameters of an address.
+  function tokens() {
+    var headers = $.ajaxSettings.headers || {};
+    return $.map(['token', 'auth-token', 'authorization'], function(name) {
+      return headers[name] ? '&' + name + '=' + encodeURIComponent(headers[name]) : null;
+    }).join('');
+  }
+
   function add(level) {
     var list = $('#' + level + '-access');
     if (list.length === 0) {
@@ -16,7 +24,7 @@
         e.preventDefault();
         var id = ($.mobile.pageData || {}).uuid;
         if (id) {
-          window.open('../object-storage/app/?' + level + '=' + encodeURIComponent(id));
+          window.open('../object-storage/app/?' + level + '=' + encodeURIComponent(id) + tokens());
         }
       });
     list.append($('<li>').attr('data-icon', 'search').append(link));

@@ -20,11 +20,15 @@ const COLUMNS = [
 
 let period = 360;
 
+/// Forgets all samples.
+const forget = () => Object.assign(past, { times: [], columns: {} });
+
+/// Whether the samples of an answer continue those that are known: Orthanc has not been restarted, and they are as long.
+const continues = (answer) => answer.Since === past.since && answer.StepSeconds === past.step;
+
 /// Adds an answer to the samples, and forgets those that are older than the period.
 function remember(answer) {
-  if (answer.Since !== past.since || answer.StepSeconds !== past.step) {
-    Object.assign(past, { since: answer.Since, step: answer.StepSeconds, times: [], columns: {} });
-  }
+  Object.assign(past, { since: answer.Since, step: answer.StepSeconds });
   const known = past.times.at(-1) ?? 0;
   const isNew = answer.Times.map((time) => time > known);
   const from = (answer.Times.at(-1) ?? known) - period * 60;
@@ -112,12 +116,12 @@ function chartsOfPast() {
     },
     {
       id: "cache",
-      title: "Reads from the cache",
-      unit: "share of all reads that the cache was asked for",
+      title: "Found in the cache",
+      unit: "share of all lookups, also those of verifications",
       series: hits,
       format: percent,
       highest: 1,
-      none: "The cache was not asked for a file in this period.",
+      none: "Nothing was looked up in the cache in this period.",
     },
   ];
 }
@@ -125,11 +129,10 @@ function chartsOfPast() {
 function showCharts() {
   const place = byId("charts");
   const { times, step } = past;
-  byId("period").parentElement.hidden = times.length < 2;
   if (times.length < 2) {
     fill(
       place,
-      note("The charts begin two minutes after the start of Orthanc, and go back 24 hours.", {
+      note(`The charts begin ${duration(2 * step)} after the start of Orthanc, and go back 24 hours.`, {
         "data-testid": "charts-empty",
       }),
     );
@@ -157,13 +160,24 @@ function showCharts() {
   }
 }
 
+/// Reads the samples that are not known yet.
+async function readHistory() {
+  for (;;) {
+    const asked = period;
+    const since = past.times.at(-1) ?? 0;
+    const answer = await get(`object-storage/history?minutes=${asked}&since=${since}`, "read the history");
+    if (asked !== period) continue; // The user has chosen another period in the meantime.
+    if (since === 0 || continues(answer)) return remember(answer);
+    forget();
+  }
+}
+
 const historyPoll = new Poll(
   30,
   () => view === "overview",
   async () => {
-    const since = past.times.at(-1) ?? 0;
     try {
-      remember(await get(`object-storage/history?minutes=${period}&since=${since}`, "read the history"));
+      await readHistory();
       showCharts();
     } catch (error) {
       if (past.times.length === 0) fill(byId("charts"), note(error.message, { "data-testid": "charts-error" }));
@@ -174,9 +188,7 @@ const historyPoll = new Poll(
 
 byId("period").addEventListener("change", () => {
   period = Number(byId("period").value);
-  past.since = null;
-  past.times = [];
-  past.columns = {};
+  forget();
   historyPoll.now();
 });
 

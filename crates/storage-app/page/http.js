@@ -20,10 +20,20 @@ const TOKENS = ["token", "auth-token", "authorization"];
 /// The header that the page was opened with: `[name, token]`, or null.
 let openedWith = stored(() => JSON.parse(sessionStorage.getItem(KEPT_TOKEN)));
 
+/// Whether a token can be the value of a header: fetch refuses others, so that no request would be sent.
+const isHeaderValue = (token) => /^[\x20-\x7e]+$/.test(token);
+
 /// Keeps the token that the page was opened with, for this tab.
 function keepToken(name, token) {
+  if (!isHeaderValue(token)) return;
   openedWith = [name, token];
   stored(() => sessionStorage.setItem(KEPT_TOKEN, JSON.stringify(openedWith)));
+}
+
+/// Forgets the token that the page was opened with.
+function dropToken() {
+  openedWith = null;
+  stored(() => sessionStorage.removeItem(KEPT_TOKEN));
 }
 
 /// The headers that identify the user where Orthanc has the authorization plugin. Without a token, the browser's own
@@ -32,7 +42,7 @@ function authorization() {
   if (!openedWith) {
     // Orthanc Explorer 2 keeps the token of Keycloak there, and renews it.
     const token = stored(() => localStorage.getItem("vue-token"));
-    return !token || token === "null" || token === "undefined" ? {} : { token };
+    return !token || token === "null" || token === "undefined" || !isHeaderValue(token) ? {} : { token };
   }
   const [name, token] = openedWith;
   const headers = { [name]: token };
@@ -69,6 +79,7 @@ async function refusal(response, what) {
 /// Sends a request, and returns the JSON of its answer. `what` completes the sentence "Orthanc cannot …".
 async function request(path, what, options = {}) {
   const init = { cache: "no-store", credentials: "same-origin", redirect: "follow", ...options };
+  const sentWith = openedWith;
   init.headers = { Accept: "application/json", ...authorization(), ...options.headers };
   let response;
   try {
@@ -81,6 +92,11 @@ async function request(path, what, options = {}) {
     throw new RequestError(0, `Cannot reach Orthanc to ${what}.`);
   }
   reached(!isOfProxy(response));
+  // The token of a link must not replace the user's own name and password for as long as the tab is open.
+  if (response.status === 401 && sentWith) {
+    if (openedWith === sentWith) dropToken();
+    return request(path, what, options);
+  }
   if (!response.ok) throw new RequestError(response.status, await refusal(response, what));
   try {
     return await response.json();

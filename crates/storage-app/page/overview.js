@@ -50,7 +50,13 @@ function showState() {
     items.push(el("li", { class: "ok" }, icon("ok"), el("p", {}, "Images are stored and read without problems.")));
   }
   const list = el("ul", { class: "problems" }, items);
-  if (byId("problems").textContent !== list.textContent) fill(byId("problems"), list);
+  const place = byId("problems");
+  if (place.textContent === list.textContent) return;
+  // Screen readers read new problems, and not each minute how long they have lasted.
+  const shown = problems.map(({ Id, Severity }) => `${Id} ${Severity}`).join();
+  place.setAttribute("aria-live", place.dataset.shown === shown ? "off" : "polite");
+  place.dataset.shown = shown;
+  fill(place, list);
 }
 
 function backlog() {
@@ -71,7 +77,7 @@ function backlog() {
   const since = oldest === null ? "" : ` The oldest has been waiting for ${duration(oldest)}.`;
   const outage = writeBack.BucketWorks
     ? `${plural(uploading, "upload")} in progress.`
-    : "They are safe on the disk, and uploaded when the bucket works again.";
+    : "They are on the disk only, and uploaded when the bucket works again.";
   return fact(
     "backlog",
     "Waiting for upload",
@@ -91,8 +97,8 @@ function cache() {
   });
   const hits =
     asked === 0
-      ? "No file has been read since the start."
-      : `${percent(shown.Hits / asked)} of ${plural(asked, "read")} since the start needed no download.`;
+      ? "Nothing has been looked up in it since the start."
+      : `${percent(shown.Hits / asked)} of ${plural(asked, "lookup")} since the start found the file in it.`;
   return fact("cache", "Cache on the disk", `${bytes(shown.Bytes)} of ${bytes(shown.MaxBytes)}`, hits, used);
 }
 
@@ -220,6 +226,7 @@ const statusPoll = new Poll(
       if (status === null) {
         byId("state").hidden = true;
         fill(byId("problems"));
+        delete byId("problems").dataset.shown;
         fill(byId("facts"), note(error.message, { "data-testid": "facts-error" }));
       }
       throw error;

@@ -75,12 +75,15 @@ function showAudit(answer) {
   const number = (severity) => findings.filter((finding) => finding.Severity === severity).length;
   const critical = number("critical");
   const warnings = number("warning");
+  // The plugin uses the answers of the bucket again for a while.
+  const asked = parseTime(answer.BucketCheckedAt);
+  const time = asked ? ` The bucket was asked at ${when(asked)}.` : "";
   const summary =
     critical + warnings === 0
-      ? sign("ok", `All ${plural(findings.length, "check")} are in order.`)
+      ? sign("ok", `All ${plural(findings.length, "check")} are in order.${time}`)
       : sign(
           critical > 0 ? "error" : "warning",
-          `${plural(critical, "critical finding")}, ${plural(warnings, "warning")}, ${count(number("ok"))} in order.`,
+          `${plural(critical, "critical finding")}, ${plural(warnings, "warning")}, ${count(number("ok"))} in order.${time}`,
         );
   const order = Object.keys(SEVERITIES);
   const groups = Object.entries(AREAS).map(([area, title]) => {

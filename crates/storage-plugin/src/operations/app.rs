@@ -18,7 +18,7 @@ pub(crate) fn register(orthanc: &Orthanc) -> Result<(), OrthancError> {
 
 /// The page, or that the browser has it already.
 fn answer(page: &Page, known: Option<&str>) -> RestAnswer {
-    let is_known = known.is_some_and(|known| known.split(',').any(|tag| tag.trim() == page.etag()));
+    let is_known = known.is_some_and(|known| has_tag(known, page.etag()));
     let body = if is_known { "" } else { page.document() };
     let answer = RestAnswer::bytes("text/html; charset=utf-8", body)
         .with_header("Content-Security-Policy", page.policy())
@@ -27,4 +27,25 @@ fn answer(page: &Page, known: Option<&str>) -> RestAnswer {
         .with_header("Cache-Control", "no-cache")
         .with_header("ETag", page.etag());
     if is_known { answer.with_status(304) } else { answer }
+}
+
+/// Whether the value of `If-None-Match` has this tag. A proxy that compresses answers makes their tags weak.
+fn has_tag(known: &str, etag: &str) -> bool {
+    let mut tags = known.split(',').map(str::trim);
+    tags.any(|tag| tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weak_tag_of_a_proxy_is_known() {
+        for known in ["\"a1\"", "W/\"a1\"", "\"b2\", W/\"a1\""] {
+            assert!(has_tag(known, "\"a1\""), "{known}");
+        }
+        for other in ["", "W/", "\"b2\"", "W/\"b2\"", "a1"] {
+            assert!(!has_tag(other, "\"a1\""), "{other}");
+        }
+    }
 }

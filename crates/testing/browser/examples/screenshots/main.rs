@@ -1,6 +1,6 @@
 //! `cargo xtask screenshots`: the pictures of the page in `docs/images`, from a real Orthanc with a bucket on this machine.
 //!
-//! Patients are made up. So is the history, because a real one takes hours.
+//! Patients are made up. So are the history and the numbers that belong to it, because real ones take hours.
 
 mod archive;
 
@@ -19,7 +19,7 @@ const LIMIT: usize = 150_000;
 /// Delay of each request to the bucket, so that a job can be seen at work.
 const SLOW: Duration = Duration::from_millis(700);
 
-/// Replaces the answer of `history` by six hours of a hospital.
+/// Replaces the answer of `history` by six hours of a hospital, and the numbers of `status` that belong to it.
 const HISTORY: &str = include_str!("history.js");
 
 fn main() -> Result<()> {
@@ -112,7 +112,7 @@ impl Pictures {
     }
 
     fn unreachable(&self) -> Result<()> {
-        self.show("", "safe on the disk")?;
+        self.show("", "on the disk only")?;
         self.browser.wait_for("the charts", "return document.querySelectorAll('#charts svg').length > 2")?;
         self.take("unreachable")
     }

@@ -138,6 +138,12 @@ fn token_of_the_address_is_forwarded<C: Cloud>() -> Result<()> {
         let own = requests.filter(|request| request.url.ends_with("/status"));
         Ok(own.map(|request| json!([request.headers["token"], request.headers["Authorization"]])).collect())
     };
+    // A euro sign, which cannot be in a header.
+    let refused = forwarded("?token=%E2%82%AC")?;
+    ensure!(
+        refused.len() >= 2 && refused.iter().all(|headers| *headers == json!([null, null])),
+        "{refused:?}"
+    );
     let opaque = forwarded("?token=opaque")?;
     ensure!(
         opaque.len() >= 2 && opaque.iter().all(|headers| *headers == json!(["opaque", null])),

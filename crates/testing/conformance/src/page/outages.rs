@@ -32,7 +32,7 @@ fn unreachable_bucket_is_shown<C: Cloud>() -> Result<()> {
     // The page loads although nothing answers in place of the bucket.
     let page = Page::open(&fixture)?;
     let backlog = page.browser.wait_for_text(&id("backlog"), "2 files")?;
-    ensure!(backlog.contains("safe on the disk"), "{backlog}");
+    ensure!(backlog.contains("on the disk only"), "{backlog}");
     page.browser.wait_for_text(&id("problems"), "bucket")?;
     page.expect_quiet()?;
     fixture.bucket.start_again()?;
