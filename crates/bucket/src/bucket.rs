@@ -472,13 +472,17 @@ impl Bucket {
 
     /// As [`attempts`](Self::attempts), but with another policy and nobody who waits.
     pub(crate) fn attempts_within(&self, policy: RetryPolicy, operation: Operation, name: &str) -> Attempts {
-        Attempts::new(policy, operation, self.object_url(name)).hiding_names(self.hides_names)
+        let attempts = Attempts::new(policy, operation, self.object_url(name));
+        if self.hides_names { attempts.hiding(name) } else { attempts }
     }
 
     /// `name` unchanged: `Path::from` would rewrite `#`, `%`, `~` and non-ASCII letters.
     pub(crate) fn path(&self, operation: Operation, name: &str) -> Result<Path, StorageError> {
         Path::parse(name).map_err(|error| {
-            StorageError::new(operation, self.object_url(name), Cause::Other(error.to_string()))
+            // The reason quotes the name.
+            let reason =
+                if self.hides_names { "its name is not valid".to_owned() } else { error.to_string() };
+            StorageError::new(operation, self.object_url(name), Cause::Other(reason))
         })
     }
 }

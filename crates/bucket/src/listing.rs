@@ -101,16 +101,19 @@ impl ObjectStorage {
         Listing::new(self.bucket.clone(), prefixes, vec![self.own_name("")])
     }
 
-    /// Returns the name of an object below the root path; `None` if the server lists none.
+    /// Returns the name of an attachment below the root path; `None` if it is not among the first objects that the server
+    /// lists, in one page. Other objects may have UIDs in their names.
     ///
     /// # Errors
     ///
     /// If the server does not answer, or refuses.
-    pub async fn any_object(&self) -> Result<Option<String>, StorageError> {
+    pub async fn any_attachment(&self) -> Result<Option<String>, StorageError> {
         let prefix = self.layout.root.join("");
-        let request = ListRequest { prefix, folders: true, next: None, limit: 1 };
+        let request = ListRequest { prefix, folders: true, next: None, limit: self.bucket.options.list_page };
         let page = self.bucket.list_page(&request).await?;
-        Ok(page.objects.into_iter().next().map(|object| object.name))
+        let names = self.object_names();
+        let mut listed = page.objects.into_iter().map(|object| object.name);
+        Ok(listed.find(|name| names.attachment_of(name).is_some()))
     }
 
     /// Lists the plugin's own objects in `folder`.
@@ -256,9 +259,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn any_object_is_below_the_root_path() {
-        assert_eq!(objects(&["a/c"], 1000).await.any_object().await.unwrap(), None);
-        assert_eq!(objects(&["a/b/c", "a/a"], 1000).await.any_object().await.unwrap().unwrap(), "a/b/c");
+    async fn any_attachment_is_below_the_root_path() {
+        const UUID: &str = "7f3b1a52-6a0e-4c1b-9d2f-0123456789ab.dcm";
+        let foreign = ["a/b/.orthanc-object-storage/key-1", "a/b/1.2/1.2.3/1.2.3.4.dcm"];
+        let [outside, inside] = ["a", "a/b"].map(|root| format!("{root}/{UUID}"));
+        let found = async |name: &str, page| {
+            objects(&[&foreign[..], &[name]].concat(), page).await.any_attachment().await.unwrap()
+        };
+        assert_eq!(found(&outside, 1000).await, None);
+        assert_eq!(found(&inside, 1000).await.as_deref(), Some(inside.as_str()));
+        // With one request.
+        assert_eq!(found(&inside, 2).await, None);
     }
 
     #[tokio::test]

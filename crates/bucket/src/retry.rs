@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud_http::{Exchange, Progress, hiding_names, observe, urgently, without_uids};
+use cloud_http::{Exchange, Progress, hiding_names, observe, urgently, without_name};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::time::Instant;
@@ -103,7 +103,8 @@ pub(crate) struct Attempts {
     waiting: Option<Waiting>,
     may_be_done: bool,
     renewed: bool,
-    hides_names: bool,
+    /// The name of the object, if it must not be in log lines and errors.
+    hidden_name: Option<Arc<str>>,
 }
 
 /// A failed attempt.
@@ -136,13 +137,13 @@ impl Attempts {
             waiting: None,
             may_be_done: false,
             renewed: false,
-            hides_names: false,
+            hidden_name: None,
         }
     }
 
-    /// Keeps the names of objects out of log lines and errors if `hides_names`.
-    pub(crate) fn hiding_names(self, hides_names: bool) -> Self {
-        Self { hides_names, ..self }
+    /// Keeps the names of objects, such as `name`, out of log lines and errors.
+    pub(crate) fn hiding(self, name: &str) -> Self {
+        Self { hidden_name: Some(name.into()), ..self }
     }
 
     /// Reports waits and retries to `health`.
@@ -205,13 +206,13 @@ impl Attempts {
     }
 
     fn observed<T>(&self, attempt: impl Future<Output = T>) -> impl Future<Output = (T, Exchange)> {
-        hiding_names(self.hides_names, observe(attempt))
+        hiding_names(self.hidden_name.clone(), observe(attempt))
     }
 
     fn storage_error(&self, error: &object_store::Error, exchange: Exchange) -> StorageError {
         let mut error = storage_error(self.operation, &self.object, error, exchange);
-        if let (Cause::Other(text), true) = (&mut error.cause, self.hides_names) {
-            *text = without_uids(text);
+        if let (Cause::Other(text), Some(name)) = (&mut error.cause, &self.hidden_name) {
+            *text = without_name(text, name);
         }
         error
     }
@@ -310,9 +311,9 @@ impl Attempts {
         let patience = self.patience.min(policy.patience);
         let health = self.health.clone();
         let asked = self.asked.clone();
-        let hides_names = self.hides_names;
+        let hidden_name = self.hidden_name.clone();
         let fresh = Self::new(policy, self.operation, self.object.clone());
-        Self { deadline, patience, health, asked, hides_names, ..fresh }
+        Self { deadline, patience, health, asked, hidden_name, ..fresh }
     }
 
     pub(crate) fn policy(&self) -> RetryPolicy {

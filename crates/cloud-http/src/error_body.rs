@@ -7,6 +7,7 @@ use quick_xml::events::{BytesRef, Event};
 use serde_json::{Map, Value};
 
 use crate::exchange::Refusal;
+use crate::names::shown_text;
 use crate::redact::Secrets;
 
 /// Maximum number of letters of an error code and of a request id.
@@ -157,12 +158,13 @@ pub(crate) fn character(reference: &BytesRef<'_>) -> Option<char> {
     }
 }
 
-/// Returns a code or an id, unless it is anything else.
+/// Returns a code or an id, unless it is anything else. Within [`hiding_names`](crate::hiding_names), without the name of an
+/// object: such a name can look like a code.
 pub(crate) fn name(text: &str) -> Option<String> {
     let text = text.trim();
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=_-.:".contains(&byte);
     let is_name = !text.is_empty() && text.len() <= LONGEST_NAME && text.bytes().all(allowed);
-    is_name.then(|| text.to_owned())
+    is_name.then(|| shown_text(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -197,6 +199,28 @@ mod tests {
         assert_eq!(refusal.message.as_deref(), Some("The signature does not match"));
         assert_eq!(refusal.request_id.as_deref(), Some("4442587FB7D0A2F9"));
         assert!(!format!("{refusal:?}").contains("AKIA"));
+    }
+
+    #[tokio::test]
+    async fn hidden_names_are_not_taken_for_codes() {
+        let hidden = async |body: String| {
+            crate::hiding_names(Some("in/1.2/3.dcm".into()), async { parse(body.as_bytes()) }).await
+        };
+        for name in ["in/1.2/3.dcm", "/bucket/1.2.840.1/x.dcm"] {
+            let refusals = [
+                hidden(format!("{{\"error\": {name:?}, \"RequestId\": {name:?}}}")).await,
+                hidden(format!(
+                    "<Error><Code>PermanentRedirect</Code><RequestId>{name}</RequestId><Endpoint>{name}</Endpoint></Error>"
+                ))
+                .await,
+                hidden(format!("<Error><Code>{name}</Code><Region>{name}</Region></Error>")).await,
+            ];
+            for refusal in refusals {
+                let shown = format!("{refusal:?}");
+                assert!(shown.contains('…'), "{shown}");
+                assert!(!shown.contains("1.2") && !shown.contains("3.dcm"), "{shown}");
+            }
+        }
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub use exchange::{Exchange, Refusal, observe, observe_nested};
 pub use lifetime::TokenHttp;
 pub use listing::{ListPage, ListRequest, ListedObject, NextPage};
 pub use mend::NO_ETAG;
-pub use names::{hiding_names, without_uids};
+pub use names::{hiding_names, without_name};
 pub use proxy::proxy_for;
 pub use redact::one_line;
 pub use redirect::{MAX_REDIRECTS, redirect_target};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bucket::ObjectStorage;
+use cloud_http::hiding_names;
 use orthanc_ffi::{OrthancVersion, RestAnswer, RestFailure};
 use security_audit::{
     Anonymous, Answer, BucketFacts, Encryption, Facts, Finding, Severity, StorageFacts, Version, audit,
@@ -134,7 +135,8 @@ impl Questions {
         let Some(bucket) = &self.bucket else { return BucketFacts::default() };
         let root = &self.root;
         let (anonymous_list, anonymous_read, public_access, versions, unfinished_uploads) = tokio::join!(
-            Box::pin(in_time(bucket.anonymous_list())),
+            // The server's refusals quote what was asked for.
+            Box::pin(hiding_names(Some(root.as_str().into()), in_time(bucket.anonymous_list()))),
             Box::pin(self.anonymous_read(bucket)),
             Box::pin(in_time(bucket.public_access())),
             Box::pin(in_time(bucket.versions(root))),
@@ -143,18 +145,23 @@ impl Questions {
         BucketFacts { anonymous_list, anonymous_read, public_access, versions, unfinished_uploads }
     }
 
-    /// Finds an object, and asks for it without credentials: servers refuse a read of one that does not exist too.
+    /// Finds an attachment, and asks for it without credentials: servers refuse a read of an object that does not exist too.
     async fn anonymous_read(&self, bucket: &Arc<dyn BucketAudit>) -> Answer<Anonymous> {
         let objects = &self.objects;
         let object = in_time(async move {
-            match objects.any_object().await {
+            match objects.any_attachment().await {
                 Ok(Some(name)) => Answer::Known(name),
-                Ok(None) => Answer::Unknown("there is no object yet".to_owned()),
+                Ok(None) => {
+                    Answer::Unknown("no attachment is among the first objects of the list".to_owned())
+                }
                 Err(error) => Answer::Unknown(error.to_string()),
             }
         });
         match object.await {
-            Answer::Known(name) => in_time(bucket.anonymous_read(&name)).await,
+            Answer::Known(name) => {
+                let hidden = Some(name.as_str().into());
+                hiding_names(hidden, in_time(bucket.anonymous_read(&name))).await
+            }
             unknown => unknown.map(|_| Anonymous::Allowed),
         }
     }
