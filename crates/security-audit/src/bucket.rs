@@ -62,7 +62,7 @@ fn versions(answer: &Answer<Versions>) -> Finding {
         Ok(Versions::Kept { shown, days: Some(days), .. }) => check.finding(
             Severity::Ok,
             format!("{shown}; deleted images remain for {days} days"),
-            "during this time, whoever may read versions can read deleted images",
+            "during this time, anyone who may read versions can read deleted images",
         ),
         Ok(Versions::Kept { shown, days: None, advice }) => check.warning(
             format!("{shown}; deleted images remain without limit"),

@@ -11,6 +11,8 @@ pub struct Facts {
     pub is_root: Option<bool>,
     /// The configuration files; `None` if their paths could not be determined.
     pub configuration_files: Option<Vec<FileFact>>,
+    /// Other files that the configuration names, whose content is secret: keys and credentials.
+    pub secret_files: Vec<FileFact>,
     /// The files in `LuaScripts`.
     pub lua_scripts: Vec<LuaScript>,
     /// The plugins that Orthanc has loaded, by the names that they have given themselves.
@@ -46,7 +48,7 @@ pub struct FileFact {
 pub struct Access {
     /// Whether every user of the machine can read it: its permissions, and those of all folders on the way.
     pub others_read: bool,
-    /// Whether every user of the machine can change it.
+    /// Whether every user of the machine can change it, or replace it in a folder on the way.
     pub others_write: bool,
     /// The number of its file system.
     pub device: u64,
@@ -55,8 +57,10 @@ pub struct Access {
 /// A file in `LuaScripts`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LuaScript {
-    /// Its path.
+    /// Its path in the configuration.
     pub path: String,
+    /// Who may access it; `None` if that could not be determined.
+    pub access: Option<Access>,
     /// Whether it [defines a filter](crate::defines_filter); `None` if it could not be read.
     pub defines_filter: Option<bool>,
 }
@@ -89,6 +93,10 @@ pub struct Encryption {
     pub format: String,
     /// Whether attachments in format A1 are accepted when they are read.
     pub reads_a1: bool,
+    /// Whether attachments that are not encrypted are accepted when they are read.
+    pub reads_unencrypted: bool,
+    /// Whether blobs of the earlier plugin for Azure Key Vault are accepted when they are read.
+    pub reads_key_vault: bool,
 }
 
 /// The answer of the server to a question.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::facts::{Facts, FileFact};
+use crate::facts::{Access, Facts, FileFact, LuaScript};
 use crate::finding::{Area, Check, Finding, Severity};
 use crate::options::{Options, WrongType, listed};
 
@@ -38,12 +38,22 @@ fn user(facts: &Facts) -> Finding {
 }
 
 fn configuration_files(facts: &Facts) -> Finding {
-    let check = AREA.check("general-configuration-files", "configuration files");
-    let Some(files) = &facts.configuration_files else {
+    let check = AREA
+        .check("general-configuration-files", "configuration files, and the keys and scripts that they name");
+    // Everyone may read a script, but nobody may change what it allows.
+    let script = |script: &LuaScript| {
+        let closed = |access| Access { others_read: false, ..access };
+        FileFact { path: script.path.clone(), access: script.access.map(closed) }
+    };
+    let files = facts.configuration_files.iter().flatten().chain(&facts.secret_files).cloned();
+    let files: Vec<_> = files.chain(facts.lua_scripts.iter().map(script)).collect();
+    let finding =
+        shared_files(check, &files, "chown root:orthanc FILE && chmod 640 FILE && chmod go-w FOLDER");
+    if facts.configuration_files.is_none() && finding.severity != Severity::Critical {
         let advice = "their paths could not be determined: check that only the user that Orthanc runs as can read them";
         return check.warning("unknown", advice);
-    };
-    shared_files(check, files, "chown root:orthanc FILE && chmod 640 FILE")
+    }
+    finding
 }
 
 /// The finding about files that only Orthanc should read.
@@ -53,8 +63,7 @@ pub(crate) fn shared_files(check: Check<'_>, files: &[FileFact], commands: &str)
             files.iter().filter(|file| is_meant(file)).map(|file| file.path.as_str()).collect();
         (!paths.is_empty()).then(|| listed(paths))
     };
-    let is =
-        |access: fn(&crate::Access) -> bool| move |file: &FileFact| file.access.as_ref().is_some_and(access);
+    let is = |access: fn(&Access) -> bool| move |file: &FileFact| file.access.as_ref().is_some_and(access);
     if let Some(paths) = paths(&is(|access| access.others_write)) {
         return check.critical(format!("every user can change {paths}"), commands);
     }
@@ -85,7 +94,7 @@ fn limit(options: &Options<'_>, id: &'static str, option: &'static str) -> Findi
 fn overwrite(options: &Options<'_>) -> Finding {
     let option = "OverwriteInstances";
     let check = AREA.check("general-overwrite-instances", option);
-    let advice = "set it to false, unless modalities must be able to send corrected images: whoever can store \
+    let advice = "set it to false, unless modalities must be able to send corrected images: anyone who can store \
                   instances can replace stored ones";
     match options.get(option) {
         None => check.ok("Never (default)"),

@@ -60,7 +60,7 @@ pub(crate) fn check(options: &Options<'_>, facts: &Facts) -> Vec<Finding> {
         options.check_flag(AREA.check("http-execute-lua", "ExecuteLuaEnabled"),
             false,
             (true, Severity::Critical),
-            "set it to false: whoever can use the REST API can run any program on this machine as Orthanc's user",
+            "set it to false: anyone who can use the REST API can run any program on this machine as Orthanc's user",
         ),
         write(),
         filter(options, facts),
@@ -236,7 +236,7 @@ fn write_to_file_system(options: &Options<'_>, facts: &Facts) -> Finding {
              your distribution has corrected that",
         );
     }
-    let advice = "set it to false: whoever can use the REST API can overwrite files of Orthanc's user";
+    let advice = "set it to false: anyone who can use the REST API can overwrite files of Orthanc's user";
     options.check_flag(check, false, (true, Severity::Critical), advice)
 }
 
@@ -265,7 +265,7 @@ fn filter(options: &Options<'_>, facts: &Facts) -> Finding {
     }
     check.warning(
         "none",
-        "say what each user may do, with a filter in Lua as in docs/security.md or with the authorization plugin; without, \
+        "say what each user may do, with a filter in Lua as in docs/security.md or with the authorization plugin; without one, \
          each user may delete everything. Filters of other plugins, such as scripts in Python, are not recognised here",
     )
 }

@@ -3,14 +3,15 @@
 use serde_json::Value;
 
 use crate::facts::{Encryption, Facts, StorageFacts};
-use crate::finding::{Area, Finding};
+use crate::finding::{Area, Check, Finding};
 use crate::general::shared_files;
 use crate::options::{Options, listed};
 
 const AREA: Area = Area::Storage;
 
-/// Sections of plugins that keep the index in a database server.
-const INDEX_PLUGINS: [&str; 3] = ["PostgreSQL", "MySQL", "Odbc"];
+/// Plugins that keep the index in a database server: their sections, and the names that they give themselves.
+const INDEX_PLUGINS: [(&str, &str); 3] =
+    [("PostgreSQL", "postgresql-index"), ("MySQL", "mysql-index"), ("Odbc", "odbc-index")];
 
 pub(crate) fn check(options: &Options<'_>, facts: &Facts) -> Vec<Finding> {
     let storage = &facts.storage;
@@ -19,7 +20,7 @@ pub(crate) fn check(options: &Options<'_>, facts: &Facts) -> Vec<Finding> {
         encryption(storage),
         format(storage),
         key_files(storage),
-        key_disk(options, storage),
+        key_disk(options, facts),
         state(storage),
         maximum_size(options),
     ]
@@ -43,7 +44,7 @@ fn encryption(storage: &StorageFacts) -> Finding {
         Some(_) => check.ok("on"),
         None => check.warning(
             "off",
-            "whoever can read the bucket can read the images: set MasterKey and \"Format\": \"A2\" (docs/encryption.md)",
+            "anyone who can read the bucket can read the images: set MasterKey and \"Format\": \"A2\" (docs/encryption.md)",
         ),
     }
 }
@@ -55,15 +56,38 @@ fn format(storage: &StorageFacts) -> Finding {
         None => check.ok("without effect, since encryption is off"),
         Some(Encryption { format, .. }) if format == "A1" => check.warning(
             format.as_str(),
-            "set \"Format\": \"A2\" if no C++ plugin uses this bucket: A1 does not protect against an exchange of images",
+            "set \"Format\": \"A2\" if no C++ plugin uses this bucket: A1 does not protect against the replacement of images",
         ),
-        Some(Encryption { format, reads_a1: true }) => check.warning(
-            format!("{format}, and A1 is read"),
-            "set \"ReadFormats\": [\"A2\"] if the bucket has no objects in format A1 (POST /object-storage/reencrypt \
-             brings them into format A2): who can write to the bucket could exchange images",
-        ),
-        Some(Encryption { format, .. }) => check.ok(format.as_str()),
+        Some(encryption) => accepted_formats(check, encryption),
     }
+}
+
+/// The finding about what is read besides format A2.
+fn accepted_formats(check: Check<'_>, encryption: &Encryption) -> Finding {
+    let Encryption { format, reads_a1, reads_unencrypted, reads_key_vault } = encryption;
+    let forms = [
+        (*reads_unencrypted, "unencrypted attachments", "set \"ReadUnencrypted\": false"),
+        (*reads_a1, "A1", "set \"ReadFormats\": [\"A2\"]"),
+        (
+            *reads_key_vault,
+            "blobs of the earlier plugin for Azure Key Vault",
+            "remove AzureKeyVault and EnableStorage (docs/migrating.md)",
+        ),
+    ];
+    let accepted: Vec<_> = forms.iter().filter(|(is_read, ..)| *is_read).collect();
+    if accepted.is_empty() {
+        return check.ok(format.as_str());
+    }
+    let names: Vec<_> = accepted.iter().map(|(_, name, _)| *name).collect();
+    let options: Vec<_> = accepted.iter().map(|(.., option)| *option).collect();
+    check.warning(
+        format!("{format}; also read: {}", names.join(", ")),
+        format!(
+            "{} if the bucket has no such objects (POST /object-storage/reencrypt brings them into format A2): anyone \
+             who can write to the bucket can replace images",
+            options.join(" and ")
+        ),
+    )
 }
 
 fn key_files(storage: &StorageFacts) -> Finding {
@@ -75,14 +99,16 @@ fn key_files(storage: &StorageFacts) -> Finding {
 }
 
 /// A stolen disk, or a backup of it, with both the keys and the index also reveals the images.
-fn key_disk(options: &Options<'_>, storage: &StorageFacts) -> Finding {
+fn key_disk(options: &Options<'_>, facts: &Facts) -> Finding {
+    let storage = &facts.storage;
     let check = AREA.check("storage-key-disk", "file system of the master keys");
     if storage.key_files.is_empty() {
         return check.ok("none");
     }
-    let has_server = INDEX_PLUGINS.iter().any(|name| {
-        let section = options.object(name).ok().flatten();
-        section.is_some_and(|section| section.get("EnableIndex") == Some(&Value::Bool(true)))
+    let has_server = INDEX_PLUGINS.iter().any(|(section, plugin)| {
+        let section = options.object(section).ok().flatten();
+        let is_loaded = facts.plugins.iter().any(|loaded| loaded == plugin);
+        is_loaded && section.is_some_and(|section| section.get("EnableIndex") == Some(&Value::Bool(true)))
     });
     if has_server {
         return check.ok("the index is in a database server");

@@ -64,9 +64,15 @@ fn found(configuration: &Value, facts: &Facts, id: &str) -> Finding {
     with_facts(configuration, facts).into_iter().find(|finding| finding.id == id).unwrap()
 }
 
+const CLOSED: Access = Access { others_read: false, others_write: false, device: 1 };
+
 fn file(path: &str, device: u64) -> FileFact {
-    let access = Access { others_read: false, others_write: false, device };
-    FileFact { path: path.to_owned(), access: Some(access) }
+    FileFact { path: path.to_owned(), access: Some(Access { device, ..CLOSED }) }
+}
+
+/// Format A2, which alone is read.
+fn strict() -> Encryption {
+    Encryption { format: "A2".to_owned(), reads_a1: false, reads_unencrypted: false, reads_key_vault: false }
 }
 
 /// A machine and a bucket without a fault.
@@ -76,11 +82,15 @@ fn good_facts() -> Facts {
         version: Version(1, 13, 0),
         is_root: Some(false),
         configuration_files: Some(vec![file("/etc/orthanc/orthanc.json", 1)]),
-        lua_scripts: vec![LuaScript { path: "filter.lua".to_owned(), defines_filter: Some(true) }],
+        lua_scripts: vec![LuaScript {
+            path: "filter.lua".to_owned(),
+            access: Some(CLOSED),
+            defines_filter: Some(true),
+        }],
         storage: StorageFacts {
             section: "AwsS3Storage".to_owned(),
             endpoint: "https://s3.eu-central-1.amazonaws.com/".to_owned(),
-            encryption: Some(Encryption { format: "A2".to_owned(), reads_a1: false }),
+            encryption: Some(strict()),
             key_files: vec![file("/run/keys/1.key", 2)],
             index: Some(file("/var/lib/orthanc", 1)),
             state: Some(file("/var/lib/orthanc/state", 1)),
@@ -111,7 +121,8 @@ fn good() -> Value {
         "DicomCheckCalledAet": true, "DicomTlsEnabled": true,
         "DicomModalities": {"ct": {
             "AET": "CT", "Host": "192.168.0.10", "Port": 104,
-            "AllowEcho": true, "AllowStore": true, "AllowFind": false, "AllowGet": false, "AllowMove": false,
+            "AllowEcho": true, "AllowStore": true, "AllowFind": false, "AllowFindWorklist": false, "AllowGet": false,
+            "AllowMove": false, "AllowNAction": false, "AllowEventReport": false,
         }},
     })
 }
@@ -236,6 +247,8 @@ fn weak_passwords_are_found_and_not_shown() {
         ("radiology-west", "Radiology-West", Critical),
         ("radiology-west", "radiology-west2026!", Critical),
         ("a", "my-password", Critical),
+        ("a", "your-long-password-here", Critical),
+        ("a", "Change-This-Please", Critical),
         ("a", "Password2026!", Critical),
         ("a", "", Critical),
         ("a", "  ", Critical),
@@ -290,6 +303,31 @@ fn wrong_types_are_warnings_without_values() {
 }
 
 #[test]
+fn storage_commitment_stands_for_two_permissions() {
+    let mut configuration = good();
+    let modality = configuration["DicomModalities"]["ct"].as_object_mut().unwrap();
+    modality.remove("AllowNAction");
+    modality.remove("AllowEventReport");
+    assert_eq!(problems(&configuration, &good_facts()), [("dicom-modalities", Warning)]);
+    configuration["DicomModalities"]["ct"]["AllowStorageCommitment"] = json!(false);
+    assert_eq!(problems(&configuration, &good_facts()), []);
+}
+
+#[test]
+fn passwords_of_the_documentation_are_well_known() {
+    let document = include_str!("../../../docs/security.md");
+    let blocks = document.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let blocks = blocks.map(|block| serde_json::from_str::<Value>(block).unwrap());
+    let users: Vec<_> = blocks.filter_map(|block| block["RegisteredUsers"].as_object().cloned()).collect();
+    let passwords: Vec<_> = users.iter().flat_map(Map::values).collect();
+    assert_eq!(passwords.len(), 2);
+    for password in passwords {
+        let configuration = with(&json!({"RegisteredUsers": {"someone": password}}));
+        assert_eq!(found(&configuration, &good_facts(), "http-users").severity, Critical, "{password}");
+    }
+}
+
+#[test]
 fn many_modalities_and_odd_names_stay_short() {
     let mut modalities = Map::new();
     for number in 0..10_000 {
@@ -312,6 +350,16 @@ fn modalities_in_the_database_are_read_there() {
     assert!(found(&configuration, &facts, "dicom-modalities").value.contains("\"mr\""));
     facts.modalities_in_database = Some(good()["DicomModalities"].clone());
     assert_eq!(problems(&configuration, &facts), []);
+    // As Orthanc shows a modality of which nothing was written.
+    let mut everything = good()["DicomModalities"].clone();
+    for (name, value) in everything["ct"].as_object_mut().unwrap() {
+        if name.starts_with("Allow") {
+            *value = json!(true);
+        }
+    }
+    facts.modalities_in_database = Some(everything);
+    let finding = found(&configuration, &facts, "dicom-modalities");
+    assert_eq!((finding.severity, finding.value.as_str()), (Warning, "1 of 1 may do everything: \"ct\""));
 }
 
 #[test]
@@ -322,7 +370,7 @@ fn facts_are_judged() {
     };
     let unknown = || FileFact { path: "/unknown".to_owned(), access: None };
     type Change<'a> = &'a dyn Fn(&mut Facts);
-    let cases: [(Change<'_>, &[(&str, Severity)]); 13] = [
+    let cases: [(Change<'_>, &[(&str, Severity)]); 18] = [
         (&|facts| facts.is_root = Some(true), &[("general-user", Critical)]),
         (&|facts| facts.is_root = None, &[("general-user", Warning)]),
         (&|facts| facts.configuration_files = None, &[("general-configuration-files", Warning)]),
@@ -337,13 +385,30 @@ fn facts_are_judged() {
         (&|facts| facts.storage.is_endpoint_exposed = true, &[("storage-endpoint", Critical)]),
         (&|facts| facts.storage.encryption = None, &[("storage-encryption", Warning)]),
         (
-            &|facts| facts.storage.encryption = Some(Encryption { format: "A1".to_owned(), reads_a1: true }),
+            &|facts| facts.storage.encryption = Some(Encryption { format: "A1".to_owned(), ..strict() }),
             &[("storage-encryption-format", Warning)],
         ),
         (
-            &|facts| facts.storage.encryption = Some(Encryption { format: "A2".to_owned(), reads_a1: true }),
+            &|facts| facts.storage.encryption = Some(Encryption { reads_a1: true, ..strict() }),
             &[("storage-encryption-format", Warning)],
         ),
+        (
+            &|facts| facts.storage.encryption = Some(Encryption { reads_unencrypted: true, ..strict() }),
+            &[("storage-encryption-format", Warning)],
+        ),
+        (
+            &|facts| facts.storage.encryption = Some(Encryption { reads_key_vault: true, ..strict() }),
+            &[("storage-encryption-format", Warning)],
+        ),
+        (
+            &|facts| facts.secret_files = vec![shared(true, false)],
+            &[("general-configuration-files", Warning)],
+        ),
+        (
+            &|facts| facts.lua_scripts[0].access = shared(true, true).access,
+            &[("general-configuration-files", Critical)],
+        ),
+        (&|facts| facts.lua_scripts[0].access = shared(true, false).access, &[]),
         (&|facts| facts.storage.key_files = vec![shared(true, false)], &[("storage-key-files", Warning)]),
         (
             &|facts| facts.storage.key_files = vec![unknown()],
@@ -360,8 +425,11 @@ fn facts_are_judged() {
     let mut facts = good_facts();
     facts.storage.index = None;
     let in_server = with(&json!({"PostgreSQL": {"EnableIndex": true}}));
+    let unknown_disk = [("storage-key-disk", Warning)];
+    assert_eq!(problems(&in_server, &facts), unknown_disk, "the section of a plugin that is not loaded");
+    facts.plugins.push("postgresql-index".to_owned());
     assert_eq!(problems(&in_server, &facts), []);
-    assert_eq!(problems(&good(), &facts), [("storage-key-disk", Warning)]);
+    assert_eq!(problems(&good(), &facts), unknown_disk);
 }
 
 #[test]

@@ -39,7 +39,7 @@ use crate::start::check::check;
 use crate::start::others;
 use crate::start::section::{check_names, common, is_enabled, section, warn_of_missing};
 use crate::start::storage::{absolute, state_directory, storage};
-use crate::start::summary::{EncryptionFacts, Facts, disabled, facts};
+use crate::start::summary::{Facts, disabled, facts};
 use crate::stop::Stop;
 use crate::stow::Gateway;
 use crate::verifying::{self, Schedule, Scheduler, Verifier};
@@ -281,11 +281,12 @@ fn auditor<P: Provider>(
     state: Option<&StateDirectory>,
 ) -> Arc<Auditor> {
     let is_exposed = facts.endpoint.parse().is_ok_and(|endpoint| is_exposed(&endpoint));
+    let reads_key_vault = context.storage.objects().reads_key_vault_blobs();
     Arc::new(Auditor {
         context: context.clone(),
         section: P::SECTION,
         bucket,
-        encryption: facts.encryption.as_ref().and_then(EncryptionFacts::audited),
+        encryption: facts.encryption.as_ref().and_then(|facts| facts.audited(reads_key_vault)),
         endpoint: (facts.endpoint.clone(), is_exposed),
         root: if facts.root.is_empty() { String::new() } else { format!("{}/", facts.root) },
         state: state.map(StateDirectory::folder),

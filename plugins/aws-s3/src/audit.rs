@@ -4,6 +4,8 @@
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketVersioning.html>,
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketLifecycleConfiguration.html>
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::RANGE;
@@ -115,48 +117,47 @@ struct Lifecycle {
 #[serde(rename_all = "PascalCase")]
 struct Rule {
     status: String,
-    filter: Option<Filter>,
+    filter: Option<Elements>,
     prefix: Option<String>,
-    abort_incomplete_multipart_upload: Option<Abort>,
-    noncurrent_version_expiration: Option<Expiration>,
+    abort_incomplete_multipart_upload: Option<Elements>,
+    noncurrent_version_expiration: Option<Elements>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Filter {
-    prefix: Option<String>,
-    tag: Option<IgnoredAny>,
-    object_size_greater_than: Option<IgnoredAny>,
-    object_size_less_than: Option<IgnoredAny>,
-    and: Option<IgnoredAny>,
-}
+/// Elements by their names. All conditions of a rule must be known, since all of them must be met.
+type Elements = BTreeMap<String, Element>;
 
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Abort {
-    days_after_initiation: Option<u64>,
+struct Element {
+    #[serde(rename = "$text", default)]
+    text: String,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Expiration {
-    noncurrent_days: Option<u64>,
+/// The text of the element `name` (empty without one); `None` if there are others.
+fn only<'e>(elements: &'e Elements, name: &str) -> Option<&'e str> {
+    let others = elements.keys().any(|other| other != name && !other.starts_with(['@', '$']));
+    (!others).then(|| elements.get(name).map_or("", |element| element.text.as_str()))
+}
+
+/// The number in the only element, `name`.
+fn days(elements: Option<&Elements>, name: &str) -> Option<u64> {
+    only(elements?, name)?.trim().parse().ok()
 }
 
 impl Rule {
-    /// Whether the rule applies to everything below `root`. Rules with several conditions do not.
+    /// Whether the rule applies to everything below `root`. Rules with other conditions than a prefix do not.
     fn covers(&self, root: &str) -> bool {
-        let filter = self.filter.as_ref();
-        let is_limited = |filter: &Filter| {
-            filter.tag.is_some()
-                || filter.and.is_some()
-                || filter.object_size_greater_than.is_some()
-                || filter.object_size_less_than.is_some()
-        };
-        let prefix = filter.and_then(|filter| filter.prefix.as_deref()).or(self.prefix.as_deref());
-        self.status == "Enabled"
-            && !filter.is_some_and(is_limited)
-            && root.starts_with(prefix.unwrap_or_default())
+        let own = || Some(self.prefix.as_deref().unwrap_or_default());
+        let prefix = self.filter.as_ref().map_or_else(own, |filter| only(filter, "Prefix"));
+        self.status == "Enabled" && prefix.is_some_and(|prefix| root.starts_with(prefix))
+    }
+
+    /// Days until the rule deletes noncurrent versions, however few there are of an object.
+    fn noncurrent_days(&self) -> Option<u64> {
+        days(self.noncurrent_version_expiration.as_ref(), "NoncurrentDays")
+    }
+
+    fn upload_days(&self) -> Option<u64> {
+        days(self.abort_incomplete_multipart_upload.as_ref(), "DaysAfterInitiation")
     }
 }
 
@@ -217,16 +218,14 @@ impl BucketAudit for ObjectAudit {
             Answer::Known(Some(status)) => status,
             others => return others.map(|_| Versions::Off),
         };
-        let days = |rule: &Rule| rule.noncurrent_version_expiration.as_ref()?.noncurrent_days;
         match self.rules().await {
             Answer::NotSupported => Answer::Known(kept(&status, None)),
-            rules => rules.map(|rules| kept(&status, shortest(&rules, root, days))),
+            rules => rules.map(|rules| kept(&status, shortest(&rules, root, Rule::noncurrent_days))),
         }
     }
 
     async fn unfinished_uploads(&self, root: &str) -> Answer<Option<u64>> {
-        let days = |rule: &Rule| rule.abort_incomplete_multipart_upload.as_ref()?.days_after_initiation;
-        self.rules().await.map(|rules| shortest(&rules, root, days))
+        self.rules().await.map(|rules| shortest(&rules, root, Rule::upload_days))
     }
 }
 
@@ -255,7 +254,6 @@ mod tests {
     fn only_rules_for_everything_count() {
         const ABORT: &str = "<AbortIncompleteMultipartUpload><DaysAfterInitiation>7</DaysAfterInitiation>\
                              </AbortIncompleteMultipartUpload>";
-        let days = |rule: &Rule| rule.abort_incomplete_multipart_upload.as_ref()?.days_after_initiation;
         for (conditions, expected) in [
             ("<Status>Enabled</Status><Filter/>", Some(7)),
             ("<Status>Enabled</Status><Filter></Filter>", Some(7)),
@@ -271,13 +269,31 @@ mod tests {
                 None,
             ),
             ("<Status>Enabled</Status><Filter><And><Prefix>a</Prefix></And></Filter>", None),
+            ("<Status>Enabled</Status><Filter><Prefix>orth</Prefix><Unknown>1</Unknown></Filter>", None),
         ] {
             let rules = rules(&format!(
                 "<Rule><ID>x</ID>{conditions}{ABORT}</Rule><Rule><Status>Enabled</Status></Rule>"
             ));
-            assert_eq!(shortest(&rules, "orthanc/", days), expected, "{conditions}");
+            assert_eq!(shortest(&rules, "orthanc/", Rule::upload_days), expected, "{conditions}");
         }
         assert!(rules("").is_empty());
+    }
+
+    #[test]
+    fn rules_that_keep_some_versions_do_not_count() {
+        for (conditions, expected) in [
+            ("<NoncurrentDays>30</NoncurrentDays>", Some(30)),
+            ("<NoncurrentDays>30</NoncurrentDays><NewerNoncurrentVersions>3</NewerNoncurrentVersions>", None),
+            ("<NewerNoncurrentVersions>3</NewerNoncurrentVersions>", None),
+            ("<NoncurrentDays>30</NoncurrentDays><Unknown><A/></Unknown>", None),
+            ("", None),
+        ] {
+            let rules = rules(&format!(
+                "<Rule><Status>Enabled</Status><Filter/>\n<NoncurrentVersionExpiration>\n {conditions}\n\
+                 </NoncurrentVersionExpiration></Rule>"
+            ));
+            assert_eq!(shortest(&rules, "orthanc/", Rule::noncurrent_days), expected, "{conditions}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The requests of the audit.
 //!
 //! <https://learn.microsoft.com/rest/api/storageservices/get-container-properties>,
-//! <https://learn.microsoft.com/rest/api/storageservices/get-blob-service-properties>
+//! <https://learn.microsoft.com/rest/api/storageservices/get-blob-service-properties>,
+//! <https://learn.microsoft.com/rest/api/storageservices/list-blobs>
 
 use async_trait::async_trait;
 use http::header::RANGE;
@@ -79,7 +80,23 @@ impl BucketAudit for Container {
         }
     }
 
-    async fn versions(&self, _root: &str) -> Answer<Versions> {
+    async fn versions(&self, root: &str) -> Answer<Versions> {
+        let mut list = self.url.clone();
+        list.set_query(Some("restype=container&comp=list&include=versions&maxresults=10"));
+        list.query_pairs_mut().append_pair("prefix", root);
+        let has_versions = match Reply::of(self.send(Method::GET, &list, &[], String::new())).await {
+            Reply::Answered(_, body) => has_version(&body),
+            // The answer about soft delete counts.
+            _ => false,
+        };
+        if has_versions {
+            return Answer::Known(Versions::Kept {
+                shown: "blob versioning is on, or was".to_owned(),
+                days: None,
+                advice: "switch it off: az storage account blob-service-properties update --enable-versioning false; or add a \
+                         lifecycle rule of the account that deletes previous versions, which is not seen here",
+            });
+        }
         let mut url = self.url.clone();
         // Never fails: HTTP URLs have a path.
         if let Ok(mut path) = url.path_segments_mut() {
@@ -97,21 +114,31 @@ impl BucketAudit for Container {
     }
 }
 
-/// Reads the properties of the account's blob service. They do not say whether it keeps versions.
+/// Whether blobs in a list have versions. Blobs from before versioning was switched on have none.
+fn has_version(body: &[u8]) -> bool {
+    String::from_utf8_lossy(body).contains("<VersionId>")
+}
+
+/// Reads the properties of the account's blob service. They do not say whether it keeps versions, which also keep blobs
+/// that are deleted, whatever soft delete says: so the answer is never that nothing remains.
 fn soft_delete(body: &[u8]) -> Answer<Versions> {
     let text = String::from_utf8_lossy(body);
-    match quick_xml::de::from_str(text.trim_start_matches('\u{feff}')) {
-        Ok(ServiceProperties { soft_delete: Some(SoftDelete { enabled: true, days }) }) => {
-            Answer::Known(Versions::Kept {
+    let state = match quick_xml::de::from_str(text.trim_start_matches('\u{feff}')) {
+        Ok(ServiceProperties { soft_delete: Some(SoftDelete { enabled: true, days: None }) }) => {
+            return Answer::Known(Versions::Kept {
                 shown: "soft delete is on".to_owned(),
-                days,
+                days: None,
                 advice: "limit it: az storage account blob-service-properties update --enable-delete-retention true \
                          --delete-retention-days 30",
-            })
+            });
         }
-        Ok(ServiceProperties { .. }) => Answer::Known(Versions::Off),
-        Err(_) => Answer::Unknown("the server's answer is not understood".to_owned()),
-    }
+        Ok(ServiceProperties { soft_delete: Some(SoftDelete { enabled: true, days: Some(days) }) }) => {
+            format!("soft delete is on for {days} days")
+        }
+        Ok(ServiceProperties { .. }) => "soft delete is off".to_owned(),
+        Err(_) => return Answer::Unknown("the server's answer is not understood".to_owned()),
+    };
+    Answer::Unknown(format!("{state}, and Azure does not say whether the account keeps versions of blobs"))
 }
 
 #[cfg(test)]
@@ -127,11 +154,25 @@ mod tests {
             );
             soft_delete(text.as_bytes())
         };
+        let is_unknown = |answer: Answer<Versions>, text: &str| match answer {
+            Answer::Unknown(reason) => assert!(reason.contains(text), "{reason}"),
+            known => panic!("{known:?}"),
+        };
         let on = "<DeleteRetentionPolicy><Enabled>true</Enabled><Days>30</Days></DeleteRetentionPolicy>";
-        assert!(matches!(properties(on), Answer::Known(Versions::Kept { days: Some(30), .. })));
+        is_unknown(properties(on), "on for 30 days");
+        let endless = "<DeleteRetentionPolicy><Enabled>true</Enabled></DeleteRetentionPolicy>";
+        assert!(matches!(properties(endless), Answer::Known(Versions::Kept { days: None, .. })));
         let off = "<DeleteRetentionPolicy><Enabled>false</Enabled></DeleteRetentionPolicy>";
-        assert_eq!(properties(off), Answer::Known(Versions::Off));
-        assert_eq!(properties(""), Answer::Known(Versions::Off));
-        assert!(matches!(soft_delete(b"{}"), Answer::Unknown(_)));
+        is_unknown(properties(off), "soft delete is off");
+        is_unknown(properties(""), "soft delete is off");
+        is_unknown(soft_delete(b"{}"), "not understood");
+    }
+
+    #[test]
+    fn versions_are_seen_in_a_list() {
+        let list =
+            |fields: &str| format!("<EnumerationResults><Blobs><Blob><Name>a</Name>{fields}</Blob></Blobs>");
+        assert!(has_version(list("<VersionId>2026-01-01T00:00:00.0000000Z</VersionId>").as_bytes()));
+        assert!(!has_version(list("").as_bytes()));
     }
 }

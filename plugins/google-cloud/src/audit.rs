@@ -18,9 +18,6 @@ use crate::deletion::{ENCODED, bearer, failed};
 
 const PERMISSION: &str = "storage.buckets.get on the bucket";
 const DAY: u64 = 24 * 60 * 60;
-/// Conditions of rules that limit them to some objects, besides prefixes.
-const LIMITS: [&str; 4] = ["matchesSuffix", "matchesStorageClass", "customTimeBefore", "createdBefore"];
-
 /// Asks about one bucket.
 pub(crate) struct ObjectAudit {
     credentials: GcpCredentialProvider,
@@ -150,7 +147,7 @@ impl BucketAudit for ObjectAudit {
     async fn unfinished_uploads(&self, root: &str) -> Answer<Option<u64>> {
         self.settings("lifecycle")
             .await
-            .map(|bucket| bucket.shortest(root, |rule| rule.days("AbortIncompleteMultipartUpload", "age")))
+            .map(|bucket| bucket.shortest(root, "AbortIncompleteMultipartUpload", "age"))
     }
 }
 
@@ -166,7 +163,7 @@ impl Bucket {
                 Versions::Kept { shown: "soft delete is on".to_owned(), days: Some(days), advice }
             }
             (true, _) => {
-                let days = self.shortest(root, |rule| rule.days("Delete", "daysSinceNoncurrentTime"));
+                let days = self.shortest(root, "Delete", "daysSinceNoncurrentTime");
                 // What the rule deletes is kept by soft delete.
                 let days = days.map(|days| days.saturating_add(soft_delete));
                 Versions::Kept { shown: "versioning is on".to_owned(), days, advice }
@@ -174,24 +171,26 @@ impl Bucket {
         }
     }
 
-    /// The shortest time that a rule for everything below `root` sets.
-    fn shortest(&self, root: &str, days: impl Fn(&Rule) -> Option<u64>) -> Option<u64> {
-        self.lifecycle.rule.iter().filter(|rule| rule.covers(root)).filter_map(days).min()
+    /// The shortest time that a rule with this action for everything below `root` sets.
+    fn shortest(&self, root: &str, action: &str, condition: &str) -> Option<u64> {
+        self.lifecycle.rule.iter().filter_map(|rule| rule.days(root, action, condition)).min()
     }
 }
 
 impl Rule {
-    fn covers(&self, root: &str) -> bool {
-        let is_limited = LIMITS.iter().any(|limit| self.condition.get(limit).is_some());
-        let prefixes = self.condition.get("matchesPrefix").and_then(Value::as_array);
-        let mut prefixes = prefixes.map(|prefixes| prefixes.iter().filter_map(Value::as_str));
-        let begins = |prefix: &str| root.starts_with(prefix);
-        !is_limited && prefixes.as_mut().is_none_or(|prefixes| prefixes.any(begins))
-    }
-
-    /// The days of a condition, if the rule has this action.
-    fn days(&self, action: &str, condition: &str) -> Option<u64> {
-        (self.action["type"] == action).then(|| self.condition[condition].as_u64()).flatten()
+    /// The days of a condition, if the rule has this action for everything below `root`: all of its conditions must be known,
+    /// since all of them must be met.
+    fn days(&self, root: &str, action: &str, condition: &str) -> Option<u64> {
+        let conditions = self.condition.as_object()?;
+        let begins = |prefix: &Value| prefix.as_str().is_some_and(|prefix| root.starts_with(prefix));
+        let is_met = |(name, value): (&String, &Value)| match name.as_str() {
+            "matchesPrefix" => value.as_array().is_some_and(|prefixes| prefixes.iter().any(begins)),
+            // Noncurrent objects are not live.
+            "isLive" => action == "Delete" && *value == Value::Bool(false),
+            name => name == condition,
+        };
+        let is_for_everything = self.action["type"] == action && conditions.iter().all(is_met);
+        is_for_everything.then(|| conditions.get(condition)?.as_u64()).flatten()
     }
 }
 
@@ -224,6 +223,20 @@ mod tests {
         assert_eq!(days(json!({"versioning": on, "lifecycle": others})), None);
         let some = rule(json!({"daysSinceNoncurrentTime": 90, "matchesSuffix": [".dcm"]}));
         assert_eq!(days(json!({"versioning": on, "lifecycle": some})), None);
+        for limit in [
+            json!({"numNewerVersions": 3}),
+            json!({"isLive": true}),
+            json!({"age": 400}),
+            json!({"daysSinceCustomTime": 1}),
+            json!({"noncurrentTimeBefore": "2020-01-01"}),
+            json!({"unknown": 1}),
+        ] {
+            let mut condition = json!({"daysSinceNoncurrentTime": 90});
+            condition.as_object_mut().unwrap().extend(limit.as_object().unwrap().clone());
+            assert_eq!(days(json!({"versioning": on, "lifecycle": rule(condition)})), None, "{limit}");
+        }
+        let not_live = rule(json!({"daysSinceNoncurrentTime": 90, "isLive": false}));
+        assert_eq!(days(json!({"versioning": on, "lifecycle": not_live})), Some(90));
         let both = json!({
             "versioning": on, "lifecycle": rule(json!({"daysSinceNoncurrentTime": 90})),
             "softDeletePolicy": {"retentionDurationSeconds": "604800"},

@@ -13,6 +13,24 @@ use security_audit::{Anonymous, Answer, PublicAccess, Versions};
 /// Error codes of servers that do not have a feature, besides the statuses 405 and 501.
 const UNSUPPORTED: [&str; 3] = ["NotImplemented", "MethodNotAllowed", "UnsupportedOperation"];
 
+/// Error codes with which servers refuse a request since it has no credentials. Another refusal may be one of a proxy, or
+/// have another reason.
+const REFUSALS: [&str; 8] = [
+    // S3, Google, and other S3 servers.
+    "AccessDenied",
+    "AllAccessDisabled",
+    "UnauthorizedAccess",
+    // Google.
+    "AuthenticationRequired",
+    // Azure.
+    "NoAuthenticationInformation",
+    "InvalidAuthenticationInfo",
+    "AuthenticationFailed",
+    "AuthorizationFailure",
+];
+/// Error codes for an object in an archive, which servers send to those who may read it.
+const ARCHIVED: [&str; 3] = ["InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"];
+
 /// Questions about a bucket. Each takes one request or two, and is not repeated.
 #[async_trait]
 pub trait BucketAudit: Send + Sync {
@@ -84,14 +102,21 @@ pub async fn anonymous(http: &CloudHttp, request: HttpRequest, refusals: &[&str]
     let (answer, exchange) = observe(http.call(request)).await;
     match without_body(answer, exchange) {
         Ok(_) => Answer::Known(Anonymous::Allowed),
-        // The object may be read, but has no byte.
-        Err(Reply::Refused(416, _)) => Answer::Known(Anonymous::Allowed),
-        Err(Reply::Refused(status, code))
-            if matches!(status, 401 | 403) || refusals.contains(&code.as_deref().unwrap_or_default()) =>
-        {
-            Answer::Known(Anonymous::Refused(shown(status, code.as_deref())))
-        }
+        Err(Reply::Refused(status, code)) => without_credentials(status, code.as_deref(), refusals),
         Err(reply) => reply.unanswered(""),
+    }
+}
+
+/// What an error means for a request without credentials. Only codes that are known to be a refusal count.
+fn without_credentials(status: u16, code: Option<&str>, refusals: &[&str]) -> Answer<Anonymous> {
+    let text = code.unwrap_or_default();
+    match status {
+        // The object may be read, but has no byte.
+        416 => Answer::Known(Anonymous::Allowed),
+        _ if ARCHIVED.contains(&text) => Answer::Known(Anonymous::Allowed),
+        401 | 403 if REFUSALS.contains(&text) => Answer::Known(Anonymous::Refused(shown(status, code))),
+        _ if refusals.contains(&text) => Answer::Known(Anonymous::Refused(shown(status, code))),
+        _ => Answer::Unknown(shown(status, code)),
     }
 }
 
@@ -142,5 +167,37 @@ mod tests {
             Answer::Unknown("HTTP 400 InvalidRequest".to_owned())
         );
         assert_eq!(answer(503, None), Answer::Unknown("HTTP 503".to_owned()));
+    }
+
+    #[test]
+    fn only_known_refusals_protect() {
+        let allowed = Answer::Known(Anonymous::Allowed);
+        for (status, code, expected) in [
+            (403, Some("InvalidObjectState"), allowed.clone()),
+            (409, Some("BlobArchived"), allowed.clone()),
+            (416, Some("InvalidRange"), allowed),
+            (
+                403,
+                Some("AccessDenied"),
+                Answer::Known(Anonymous::Refused("HTTP 403 AccessDenied".to_owned())),
+            ),
+            (
+                404,
+                Some("ResourceNotFound"),
+                Answer::Known(Anonymous::Refused("HTTP 404 ResourceNotFound".to_owned())),
+            ),
+            // A page of a proxy.
+            (403, None, Answer::Unknown("HTTP 403".to_owned())),
+            (401, None, Answer::Unknown("HTTP 401".to_owned())),
+            (403, Some("RequestTimeTooSkewed"), Answer::Unknown("HTTP 403 RequestTimeTooSkewed".to_owned())),
+            (404, Some("NoSuchKey"), Answer::Unknown("HTTP 404 NoSuchKey".to_owned())),
+            (503, Some("AccessDenied"), Answer::Unknown("HTTP 503 AccessDenied".to_owned())),
+        ] {
+            assert_eq!(
+                without_credentials(status, code, &["ResourceNotFound"]),
+                expected,
+                "{status} {code:?}"
+            );
+        }
     }
 }

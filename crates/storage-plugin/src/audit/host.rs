@@ -28,7 +28,8 @@ pub(super) fn configuration_path() -> Option<PathBuf> {
     Some(PathBuf::from(last.into_owned())).filter(|path| path.exists())
 }
 
-/// The configuration files that Orthanc reads: one file, or all JSON files in a folder; `None` if there are none.
+/// The configuration files that Orthanc reads: one file, or all JSON files in a folder, and the folder if others can add a
+/// file; `None` if there are none.
 pub(super) fn configuration_files(path: &Path) -> Option<Vec<FileFact>> {
     if !path.is_dir() {
         return path.exists().then(|| vec![fact(path)]);
@@ -38,7 +39,25 @@ pub(super) fn configuration_files(path: &Path) -> Option<Vec<FileFact>> {
     let mut files: Vec<_> = entries.filter(is_read).take(MOST_FILES).collect();
     files.sort();
     // Without a file, this is not the configuration.
-    (!files.is_empty()).then(|| files.iter().map(|file| fact(file)).collect())
+    if files.is_empty() {
+        return None;
+    }
+    let folder = Some(fact(path)).filter(|folder| folder.access.is_some_and(|access| access.others_write));
+    Some(files.iter().map(|file| fact(file)).chain(folder).collect())
+}
+
+/// The files with keys and credentials that options of Orthanc and of the plugin's section name, besides master keys.
+pub(super) fn secret_files(
+    configuration: &Map<String, Value>,
+    section: &str,
+    absolute: impl Fn(&Path) -> PathBuf,
+) -> Vec<FileFact> {
+    let orthanc = ["SslCertificate", "DicomTlsPrivateKey"].map(|option| configuration.get(option));
+    let own = configuration.get(section).and_then(|section| section.get("ServiceAccountFile"));
+    let paths = orthanc.into_iter().chain([own]).filter_map(|path| path?.as_str());
+    // Files of features that are off may be missing.
+    let files = paths.map(|path| absolute(Path::new(path))).filter(|path| path.is_file());
+    files.map(|path| fact(&path)).collect()
 }
 
 /// The scripts in `LuaScripts`. `absolute` resolves their paths as Orthanc does.
@@ -52,7 +71,7 @@ pub(super) fn lua_scripts(
         let is_small = fs::metadata(&file).is_ok_and(|file| file.is_file() && file.len() <= LARGEST_SCRIPT);
         let text = is_small.then(|| fs::read(&file).ok()).flatten();
         let defines_filter = text.map(|text| defines_filter(&String::from_utf8_lossy(&text)));
-        LuaScript { path: path.to_owned(), defines_filter }
+        LuaScript { path: path.to_owned(), access: fact(&file).access, defines_filter }
     };
     paths.filter_map(Value::as_str).take(MOST_FILES).map(script).collect()
 }
@@ -85,18 +104,41 @@ pub(super) fn fact(path: &Path) -> FileFact {
 fn access(path: &Path) -> Option<Access> {
     use std::os::unix::fs::MetadataExt as _;
 
+    // The folders on the way to a link matter as much as those on the way to the file.
+    let link = std::path::absolute(path).ok()?;
     let path = fs::canonicalize(path).ok()?;
     let metadata = fs::metadata(&path).ok()?;
-    // All folders on the way must be open too.
-    let is_open = |folder: &Path| fs::metadata(folder).is_ok_and(|folder| folder.mode() & 0o001 != 0);
-    let can_reach = path.ancestors().skip(1).all(is_open);
     // Who may enter a folder can read its files if their permissions allow it.
     let read = if metadata.is_dir() { 0o005 } else { 0o004 };
+    let can_reach = can_reach(&path);
+    let others_write =
+        (can_reach && metadata.mode() & 0o002 != 0) || can_replace(&path) || can_replace(&link);
     Some(Access {
         others_read: can_reach && metadata.mode() & read != 0,
-        others_write: can_reach && metadata.mode() & 0o002 != 0,
+        others_write,
         device: metadata.dev(),
     })
+}
+
+/// Whether all folders on the way are open to every user.
+#[cfg(unix)]
+fn can_reach(path: &Path) -> bool {
+    path.ancestors().skip(1).all(|folder| mode(folder).is_some_and(|mode| mode & 0o001 != 0))
+}
+
+/// Whether every user can put something else in the place of a file, or of a folder on the way to it.
+#[cfg(unix)]
+fn can_replace(path: &Path) -> bool {
+    // In a folder with the sticky bit, such as /tmp, only the owner of a file can replace it.
+    let is_shared = |mode: u32| mode & 0o003 == 0o003 && mode & 0o1000 == 0;
+    path.ancestors().skip(1).any(|folder| mode(folder).is_some_and(is_shared) && can_reach(folder))
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    fs::metadata(path).ok().map(|metadata| metadata.mode())
 }
 
 #[cfg(not(unix))]
@@ -135,6 +177,63 @@ mod tests {
         assert_eq!(seen(), (false, false));
         assert_eq!(configuration_files(&folder.path().join("missing")), None);
         assert_eq!(fact(&folder.path().join("missing")).access, None);
+    }
+
+    #[test]
+    fn open_folder_lets_others_replace_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        let file = inner.join("orthanc.json");
+        fs::create_dir(&inner).unwrap();
+        fs::write(&file, "{}").unwrap();
+        let link = folder.path().join("link.json");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let change = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let others_write = |path: &Path| fact(path).access.unwrap().others_write;
+        let seen = |outer, mode| {
+            change(folder.path(), outer);
+            change(&inner, mode);
+            let files = configuration_files(&inner).unwrap();
+            let listed = files.iter().any(|file| file.access.unwrap().others_write);
+            (others_write(&file), others_write(&link), listed)
+        };
+        change(&file, 0o640);
+        assert_eq!(seen(0o755, 0o755), (false, false, false));
+        assert_eq!(seen(0o755, 0o777), (true, true, true));
+        // With the sticky bit, others can only add files.
+        assert_eq!(seen(0o755, 0o1777), (false, false, true));
+        assert_eq!(seen(0o777, 0o755), (true, true, true));
+        assert_eq!(seen(0o777, 0o700), (true, true, true), "the whole folder can be replaced");
+        assert_eq!(seen(0o750, 0o777), (false, false, false));
+    }
+
+    #[test]
+    fn keys_and_scripts_are_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str, mode| {
+            let path = folder.path().join(name);
+            fs::write(&path, "").unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        open("http.pem", 0o644);
+        open("dicom.key", 0o640);
+        open("account.json", 0o666);
+        open("filter.lua", 0o666);
+        let configuration = json!({
+            "SslCertificate": "http.pem", "DicomTlsPrivateKey": "dicom.key", "LuaScripts": ["filter.lua"],
+            "GoogleCloudStorage": {"ServiceAccountFile": "account.json"},
+        });
+        let configuration = configuration.as_object().unwrap();
+        let absolute = |path: &Path| folder.path().join(path);
+        let files = secret_files(configuration, "GoogleCloudStorage", absolute);
+        let rights = |access: Option<Access>| access.map(|access| (access.others_read, access.others_write));
+        let rights_of_files: Vec<_> = files.iter().map(|file| rights(file.access).unwrap()).collect();
+        assert_eq!(rights_of_files, [(true, false), (false, false), (true, true)]);
+        let scripts = lua_scripts(configuration, absolute);
+        assert_eq!(rights(scripts[0].access), Some((true, true)));
+        let missing = json!({"SslCertificate": "missing.pem"});
+        assert_eq!(secret_files(missing.as_object().unwrap(), "GoogleCloudStorage", absolute), []);
     }
 
     #[test]

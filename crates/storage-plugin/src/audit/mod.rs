@@ -76,6 +76,7 @@ impl Auditor {
             version: Version(major, minor, revision),
             is_root: host::is_root(),
             configuration_files: path.and_then(|path| host::configuration_files(&path)),
+            secret_files: host::secret_files(configuration, self.section, |path| absolute(path, orthanc)),
             lua_scripts: host::lua_scripts(configuration, |path| absolute(path, orthanc)),
             plugins: strings(self.get("/plugins").as_ref()),
             modalities_in_database: self.get("/modalities?expand"),

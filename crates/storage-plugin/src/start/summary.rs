@@ -110,9 +110,13 @@ impl EncryptionFacts {
     }
 
     /// How new attachments are encrypted, for the audit; `None` if they are not.
-    pub(crate) fn audited(&self) -> Option<Encryption> {
-        let reads_a1 = self.read_formats.contains(&Format::A1) && !self.fingerprints.is_empty();
-        self.is_enabled.then(|| Encryption { format: self.format.to_string(), reads_a1 })
+    pub(crate) fn audited(&self, reads_key_vault: bool) -> Option<Encryption> {
+        self.is_enabled.then(|| Encryption {
+            format: self.format.to_string(),
+            reads_a1: self.read_formats.contains(&Format::A1) && !self.fingerprints.is_empty(),
+            reads_unencrypted: self.read_unencrypted,
+            reads_key_vault,
+        })
     }
 
     /// The field `Encryption` of `GET /object-storage/status`.

@@ -75,6 +75,12 @@ fn problems(audit: &Value) -> Result<BTreeMap<String, String>> {
     Ok(wrong.map(|finding| (text(finding, "Id"), text(finding, "Severity"))).collect())
 }
 
+/// Azure does not say that it keeps no versions.
+fn unavoidable<C: Cloud>() -> BTreeMap<String, String> {
+    let is_azure = C::SECTION == "AzureBlobStorage";
+    is_azure.then(|| ("storage-versions".to_owned(), "warning".to_owned())).into_iter().collect()
+}
+
 fn documented_configuration_passes<C: Cloud>() -> Result<()> {
     let (keys, files) = sample_files()?;
     let bucket = C::server()?;
@@ -104,7 +110,7 @@ fn documented_configuration_passes<C: Cloud>() -> Result<()> {
     let uploaded = fixture.rest().upload(&slice()?)?;
     let answer = fixture.rest().get("/object-storage/audit")?.ok()?;
     let audit = answer.json()?;
-    ensure!(problems(&audit)?.is_empty(), "{audit:#}\n{}", fixture.orthanc.log());
+    ensure!(problems(&audit)? == unavoidable::<C>(), "{audit:#}\n{}", fixture.orthanc.log());
     let secrets = C::secrets().into_iter().chain(PASSWORDS.map(|(_, password)| password.to_owned()));
     for secret in secrets {
         ensure!(!answer.text().contains(&secret), "{secret} is shown");
@@ -128,7 +134,14 @@ fn expect_filter<C: Cloud>(fixture: &Fixture<C>, instance: &str) -> Result<()> {
         (Method::GET, instance, None, 200),
         (Method::POST, "/tools/find", Some(&search[..]), 200),
         (Method::GET, "/object-storage/status", None, 200),
+        (Method::GET, "/object-storage/status/", None, 200),
         (Method::GET, "/object-storage/audit", None, 403),
+        (Method::GET, "/object-storage/audit/", None, 403),
+        (Method::GET, "/object-storage/audit//", None, 403),
+        (Method::GET, "//object-storage//audit", None, 403),
+        (Method::GET, "/object-storage/audit?x", None, 403),
+        (Method::GET, "/object-storage/%61udit", None, 403),
+        (Method::GET, "/instancesx", None, 403),
         (Method::POST, "/instances", Some(&b""[..]), 403),
         (Method::POST, "/object-storage/verify", Some(&b"{}"[..]), 403),
         (Method::DELETE, instance, None, 403),
@@ -136,6 +149,8 @@ fn expect_filter<C: Cloud>(fixture: &Fixture<C>, instance: &str) -> Result<()> {
         let answer = viewer.request(method.clone(), path, &[], body)?;
         ensure!(answer.status == expected, "{method} {path}: {answer:?}");
     }
+    let around = viewer.get("/instances/../object-storage/audit")?;
+    ensure!(around.status != 200, "{around:?}");
     let nobody = client("").get("/object-storage/audit")?;
     ensure!(nobody.status == 401, "{nobody:?}");
     ensure!(fixture.rest().delete(instance)?.status == 200, "the administrator may not delete");
@@ -171,7 +186,8 @@ fn configuration_of_debian_has_known_findings<C: Cloud>() -> Result<()> {
     // This Debian has corrected Orthanc, which the audit does not see.
     let is_old = fixture.orthanc.version()? < [1, 12, 0];
     let expected = expected.into_iter().chain(is_old.then_some("http-write-to-file-system"));
-    let expected: BTreeMap<_, _> = expected.map(|id| (id.to_owned(), "warning".to_owned())).collect();
+    let expected = expected.map(|id| (id.to_owned(), "warning".to_owned()));
+    let expected: BTreeMap<_, _> = expected.chain(unavoidable::<C>()).collect();
     assert_eq!(problems(&audit)?, expected, "{audit:#}");
     Ok(())
 }
