@@ -104,7 +104,7 @@ fn documented_configuration_passes<C: Cloud>() -> Result<()> {
     let builder = builder.login(&format!("my-admin:{}", PASSWORDS[0].1)).plugin(library::<C>()?);
     let fixture = Fixture::<C>::new(builder.as_ordinary_user().start()?, bucket);
     // As the documentation says of the folders in `/etc`, and as Debian's `/var/lib/orthanc` is.
-    for folder in [fixture.orthanc.folder(), keys.path()] {
+    for folder in [fixture.orthanc.folder(), keys.path(), files.path()] {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
     }
     let uploaded = fixture.rest().upload(&slice()?)?;
