@@ -68,8 +68,8 @@ impl ReadError {
             Self::Form { cause, .. } => *cause == UnacceptableForm::Unencrypted,
             Self::Key { cause, .. } => match cause {
                 OpenError::Decrypt(_) | OpenError::Blob(_) => true,
-                OpenError::Service(error) => !error.is_transient(),
-                OpenError::Stopping => false,
+                // Each repetition would ask the service again, and most refusals stay.
+                OpenError::Service(_) | OpenError::Stopping => false,
             },
             Self::KeyAgain(_) | Self::OutOfRange { .. } | Self::Overflow { .. } | Self::NoMemory(..) => false,
         }
