@@ -168,7 +168,8 @@ mod tests {
                 "orthanc-postgresql",
                 "orthanc-dicomweb",
                 "postgresql",
-                "jq"
+                "jq",
+                "prometheus"
             ]
         );
     }
