@@ -192,7 +192,7 @@ fn too_much_pending_sends_stores_to_the_bucket<C: Cloud>() -> Result<()> {
     plugin.server.stop();
     plugin.restart_with(&options(folder.path(), &section))?;
     let counted =
-        || plugin.orthanc.metrics().get("object_storage_pending_files") == Some(&Metric::Integer(3));
+        || plugin.orthanc.metrics().get("object_storage_pending_files") == Some(&Metric::Float(3.0));
     eventually("the files are counted", SOON, counted)?;
     ensure!(store(&plugin, [8]).is_err(), "stored beyond the limit");
     expect_readable(&plugin, [1, 2, 6])?;
