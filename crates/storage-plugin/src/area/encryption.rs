@@ -41,7 +41,7 @@ pub(crate) struct Encryption {
     /// Held while bytes are decrypted, never while waiting for the network.
     decryption: MemoryBudget,
     known: Mutex<LruCache<Attachment, Known>>,
-    /// Attachments whose key was missing or refused in two downloads.
+    /// Attachments whose key was missing in two downloads.
     without_key: Mutex<LruCache<Attachment, ()>>,
     /// Ends the wait for a key service.
     stop: Stop,
@@ -420,7 +420,7 @@ impl Encryption {
         self.known.lock().put(*attachment, Known::Whole);
     }
 
-    /// Whether the key of an attachment was missing or refused in two downloads, so that its header is not damaged.
+    /// Whether the key of an attachment was missing in two downloads, so that its header is not damaged.
     pub(crate) fn is_without_key(&self, attachment: &Attachment) -> bool {
         self.without_key.lock().get(attachment).is_some()
     }

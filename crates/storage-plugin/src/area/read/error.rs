@@ -75,13 +75,12 @@ impl ReadError {
         }
     }
 
-    /// Whether the key is missing or refused. Such an error stays, unless a damaged header names a wrong key.
+    /// Whether the key is missing. Such an error stays, unless a damaged header names a wrong key.
     pub(super) fn is_about_key(&self) -> bool {
         match self {
             Self::Envelope { cause, .. } | Self::Key { cause: OpenError::Decrypt(cause), .. } => {
                 matches!(cause, DecryptError::UnknownKeyId(_) | DecryptError::NotUnwrapped { .. })
             }
-            Self::Key { cause: OpenError::Service(error), .. } => !error.is_transient(),
             _ => false,
         }
     }

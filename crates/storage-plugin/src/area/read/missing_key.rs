@@ -1,4 +1,4 @@
-//! Attachments whose key is missing, or refused by its key service.
+//! Attachments whose key is missing.
 //!
 //! A damaged header can name a wrong key, so such a read is repeated (`repeat.rs`). If the second download needs the same key,
 //! the header is right, and later reads of the attachment are not repeated because of their key.
