@@ -60,6 +60,11 @@ bench [OPTIONS]
     --instances N         instances of 130 kB in each round (400)
     --large N             instances of 100 MB in each round (3)
     --quick               2 rounds of 100 and 1
+    --encryption FORMAT   none, A1 or A2 (none)
+    --against FILE        compare with another build of the same plugin, the library FILE, instead of the built-in
+                          storage; with --cloud, as further storages
+    --server NAME         fake or azurite (fake). fake is one server for each Orthanc, which counts requests; azurite is
+                          one Azurite for all of them, without a line (with --plugin azure-blob; also with --cloud)
     --reading             compare Orthanc's options for reading whole studies instead, 20 ms from the bucket, in a
                           real Orthanc with the plugin for DICOMweb (ORTHANC_PROGRAM selects another Orthanc)
     --write-back          measure the mode WriteBack instead, 20 ms from the bucket, with Orthanc 1.13
@@ -72,7 +77,7 @@ bench [OPTIONS]
                           3 rounds takes about 20 minutes; the others repeat only what takes less than a minute. The
                           files are below TMPDIR, which must be on a disk. With --cloud only, lists have commas:
       --latency MS        from a request to its answer (20)
-      --bandwidth MB/S    of each connection, in each direction (80)
+      --bandwidth MB/S    of each connection, in each direction; 0 for no limit (80)
       --loss SHARE        of the requests whose answer is lost once and sent again after 200 ms and the latency (0)
       --workload LIST     mammo (8 files, 853 MB), cardio (26, 251 MB), onco (1,635, 356 MB) (all)
       --storage LIST      built-in, clear, A1, A2, write-back (all)

@@ -2,9 +2,9 @@
 
 pub mod cloud;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lexopt::prelude::{Long, ValueExt};
 
 use self::cloud::CloudBench;
@@ -66,7 +66,7 @@ impl Demo {
         ensure!(options.clients > 0, "--clients must be at least 1");
         ensure!(options.slices + options.megabytes > 0, "--slices and --megabytes must not both be 0");
         let folder = options.dicom.as_deref();
-        ensure!(folder.is_none_or(std::path::Path::is_dir), "--dicom must be a folder, got {folder:?}");
+        ensure!(folder.is_none_or(Path::is_dir), "--dicom must be a folder, got {folder:?}");
         if options.key_vault {
             let Self { plugin, encryption, .. } = options;
             ensure!(plugin == "azure-blob", "--key-vault requires --plugin azure-blob, got {plugin}");
@@ -75,6 +75,15 @@ impl Demo {
         }
         Ok(options)
     }
+}
+
+/// The server of the bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// The fake of the plugin's cloud, one for each Orthanc, which counts and can be far away.
+    Fake,
+    /// One Azurite for all Orthancs of a round.
+    Azurite,
 }
 
 /// Options of `cargo xtask bench`.
@@ -98,6 +107,12 @@ pub struct Bench {
     pub jobs: bool,
     /// Whether to measure the STOW-RS gateway instead.
     pub stow: bool,
+    /// The server of the bucket.
+    pub server: Server,
+    /// Another build of the plugin to compare with, an absolute path.
+    pub against: Option<PathBuf>,
+    /// `A1` or `A2`, or none. With [`Self::cloud`], the storages have formats instead.
+    pub encryption: Option<&'static str>,
     /// What to measure on a line to a cloud instead.
     pub cloud: Option<CloudBench>,
 }
@@ -123,10 +138,14 @@ impl Bench {
             key_service: false,
             jobs: false,
             stow: false,
+            server: Server::Fake,
+            against: None,
+            encryption: None,
             cloud: None,
         };
         let mut cloud = CloudBench::default();
         let mut needs_cloud = false;
+        let mut has_line = false;
         let mut rounds = None;
         while let Some(argument) = arguments.next()? {
             match argument {
@@ -140,6 +159,9 @@ impl Bench {
                 Long("stow") => options.stow = true,
                 Long("key-service") => options.key_service = true,
                 Long("cloud") => options.cloud = Some(CloudBench::default()),
+                Long("server") => options.server = server(&arguments.value()?.string()?)?,
+                Long("against") => options.against = Some(library(Path::new(&arguments.value()?))?),
+                Long("encryption") => options.encryption = encryption(&arguments.value()?.string()?)?,
                 Long("quick") => {
                     rounds = Some(2);
                     options = Self { instances: 100, large: 1, ..options };
@@ -148,6 +170,7 @@ impl Bench {
                     let name = name.to_owned();
                     cloud.set(&name, arguments.value()?)?;
                     needs_cloud = true;
+                    has_line |= cloud::LINE.contains(&&*name);
                 }
                 other => bail!(other.unexpected()),
             }
@@ -156,12 +179,48 @@ impl Bench {
         let default_rounds = if options.cloud.is_some() { CLOUD_ROUNDS } else { ROUNDS };
         options.rounds = rounds.unwrap_or(default_rounds);
         options.cloud = options.cloud.map(|_| cloud);
-        let has_service = !options.key_service || options.plugin == "google-cloud";
-        ensure!(has_service, "--key-service requires --plugin google-cloud");
-        let nothing = options.rounds == 0 || options.instances == 0 || options.large == 0;
-        ensure!(!nothing, "--rounds, --instances and --large must be at least 1");
+        options.check(has_line)?;
         Ok(options)
     }
+
+    /// Checks combinations. `has_line` says whether the line to the bucket was described.
+    fn check(&self, has_line: bool) -> Result<()> {
+        let nothing = self.rounds == 0 || self.instances == 0 || self.large == 0;
+        ensure!(!nothing, "--rounds, --instances and --large must be at least 1");
+        let Self { plugin, .. } = self;
+        let has_service = !self.key_service || *plugin == "google-cloud";
+        ensure!(has_service, "--key-service requires --plugin google-cloud");
+        if self.reading || self.write_back || self.key_service || self.jobs || self.stow {
+            let is_plain = self.server == Server::Fake && self.against.is_none() && self.encryption.is_none();
+            ensure!(is_plain, "--server, --against and --encryption do not work with other benchmarks");
+        }
+        if self.cloud.is_some() {
+            let is_clear = self.encryption.is_none();
+            ensure!(is_clear, "--encryption does not work with --cloud: choose formats with --storage");
+        }
+        if self.server == Server::Azurite {
+            ensure!(*plugin == "azure-blob", "--server azurite requires --plugin azure-blob, got {plugin}");
+            let line = cloud::LINE.join(", --");
+            ensure!(!has_line, "--{line} do not work with --server azurite, which is on this machine");
+        }
+        Ok(())
+    }
+}
+
+fn server(name: &str) -> Result<Server> {
+    match name {
+        "fake" => Ok(Server::Fake),
+        "azurite" => Ok(Server::Azurite),
+        other => bail!("--server must be fake or azurite, got {other}"),
+    }
+}
+
+/// The absolute path of a plugin's library.
+fn library(file: &Path) -> Result<PathBuf> {
+    let wrong = || format!("--against must be a plugin's library, got {}", file.display());
+    let path = file.canonicalize().with_context(wrong)?;
+    ensure!(path.is_file(), wrong());
+    Ok(path)
 }
 
 fn plugin(name: &str) -> Result<&'static str> {
@@ -193,13 +252,15 @@ mod tests {
     use super::cloud::{Storage, Transfer};
     use super::*;
 
+    const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+
     fn demo(arguments: &[&str]) -> Result<Demo> {
         Demo::parse(lexopt::Parser::from_args(arguments))
     }
 
     #[test]
     fn plugins_are_the_folders() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
         let mut names: Vec<_> =
             std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
@@ -273,9 +334,45 @@ mod tests {
         for (arguments, expected) in [
             (&["--loss", "0.1"][..], "require --cloud"),
             (&["--cloud", "--loss", "2"], "--loss must be a share of the requests from 0 to 1, got 2"),
-            (&["--cloud", "--bandwidth", "0"], "--bandwidth must be a whole number of MB/s above 0, got 0"),
+            (
+                &["--cloud", "--bandwidth", "x"],
+                "--bandwidth must be a whole number of MB/s, or 0 for no limit, got x",
+            ),
             (&["--cloud", "--clients", "0"], "--clients must be at least 1"),
             (&["--cloud", "--workload", "onco,x"], "--workload must be a list of mammo, cardio, onco, got x"),
+        ] {
+            let error = bench(arguments).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+    #[test]
+    fn azurite_can_be_the_server() {
+        assert_eq!(bench(&[]).unwrap().server, Server::Fake);
+        for more in [&[][..], &["--cloud"], &["--encryption", "A1"], &["--against", MANIFEST]] {
+            let arguments = [&["--server", "azurite", "--plugin", "azure-blob"], more].concat();
+            assert_eq!(bench(&arguments).unwrap().server, Server::Azurite, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn other_builds_are_absolute_paths() {
+        let options = bench(&["--against", "Cargo.toml"]).unwrap();
+        assert_eq!(options.against, Some(Path::new(MANIFEST).canonicalize().unwrap()));
+    }
+
+    #[test]
+    fn combinations_are_checked() {
+        let azurite = ["--cloud", "--server", "azurite", "--plugin", "azure-blob"];
+        for (arguments, expected) in [
+            (&["--server", "minio"][..], "--server must be fake or azurite, got minio"),
+            (&["--server", "azurite"], "--server azurite requires --plugin azure-blob, got aws-s3"),
+            (&[&azurite[..], &["--latency", "5"]].concat(), "do not work with --server azurite"),
+            (&[&azurite[..], &["--loss", "0"]].concat(), "do not work with --server azurite"),
+            (&["--against", "/no/such"], "--against must be a plugin's library, got /no/such"),
+            (&["--against", "/"], "--against must be a plugin's library, got /"),
+            (&["--jobs", "--against", MANIFEST], "do not work with other benchmarks"),
+            (&["--encryption", "A2", "--stow"], "do not work with other benchmarks"),
+            (&["--cloud", "--encryption", "A2"], "choose formats with --storage"),
         ] {
             let error = bench(arguments).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

@@ -1,9 +1,10 @@
-//! `cargo xtask bench`: Orthanc's own file storage and a plugin side by side, or two configurations of a plugin. A
-//! report, without pass or fail.
+//! `cargo xtask bench`: Orthanc's own file storage and a plugin side by side, or two builds or configurations of a
+//! plugin. A report, without pass or fail.
 //!
 //! Both Orthancs run at the same time and take turns of about a second, over several rounds, so that other load on the
 //! machine affects both. The result is the ratio within each round.
 
+mod candidate;
 mod chart;
 mod cloud;
 mod jobs;
@@ -16,17 +17,16 @@ mod write_back;
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::rc::Rc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use fake_cloud::SharedAzurite;
 use real_orthanc::dicom::Study;
-use real_orthanc::{Builder, Orthanc};
-use xtask::options::Bench;
+use xtask::options::{Bench, Server};
 
-use crate::cloud::Cloud;
-use crate::{interrupt, load};
+use crate::interrupt;
 
-use self::line::Line;
+use self::candidate::{Candidate, Setup};
 use self::report::{Report, Sample};
 
 /// Size of the large instances in MB.
@@ -81,114 +81,6 @@ struct Files {
     large: Vec<Vec<u8>>,
 }
 
-/// One of the two Orthancs that are compared.
-struct Candidate {
-    orthanc: Orthanc,
-    /// `None` for Orthanc's own file storage.
-    cloud: Option<Cloud>,
-    /// Orthanc's ids of the instances of the last upload, in the order of the files.
-    ids: Vec<String>,
-}
-
-impl Candidate {
-    fn built_in() -> Result<Self> {
-        Ok(Self { orthanc: Orthanc::builder().start()?, cloud: None, ids: Vec::new() })
-    }
-
-    fn with_plugin(plugin: &str) -> Result<Self> {
-        let cloud = Cloud::start(plugin)?;
-        Ok(Self { orthanc: cloud.orthanc(None)?, cloud: Some(cloud), ids: Vec::new() })
-    }
-
-    /// An Orthanc with a plugin in a hybrid mode, and a line to its bucket. `change` adds to Orthanc's configuration.
-    fn on_line(
-        plugin: &str,
-        mode: &str,
-        encryption: Option<&str>,
-        line: &Line,
-        change: impl FnOnce(Builder) -> Builder,
-    ) -> Result<Self> {
-        let mut cloud = Cloud::start(plugin)?;
-        cloud.set("HybridMode", mode);
-        let orthanc = change(cloud.builder(encryption)?).start()?;
-        line.lay(&cloud.server);
-        Ok(Self { orthanc, cloud: Some(cloud), ids: Vec::new() })
-    }
-
-    fn requests(&self) -> u64 {
-        self.cloud.as_ref().map_or(0, |cloud| cloud.server.requests().total)
-    }
-
-    /// Number of connections that the bucket's server has accepted.
-    fn connections(&self) -> u64 {
-        self.cloud.as_ref().map_or(0, |cloud| cloud.server.connections_accepted())
-    }
-
-    /// Measures what `work` does to Orthanc. `work` returns how long it took.
-    fn measure<T>(
-        &self,
-        operations: usize,
-        bytes: usize,
-        work: impl FnOnce() -> Result<(Duration, T)>,
-    ) -> Result<(Sample, T)> {
-        self.orthanc.reset_peak_memory()?;
-        let cpu_before = self.orthanc.cpu_seconds()?;
-        let requests_before = self.requests();
-        let connections_before = self.connections();
-        let (time, result) = work()?;
-        let sample = Sample {
-            operations,
-            bytes,
-            seconds: time.as_secs_f64(),
-            cpu_seconds: self.orthanc.cpu_seconds()? - cpu_before,
-            peak_memory: self.orthanc.peak_memory_bytes()?,
-            requests: self.requests() - requests_before,
-            connections: self.connections() - connections_before,
-        };
-        Ok((sample, result))
-    }
-
-    /// Waits until everything stored is in the bucket, in the mode `WriteBack`. Returns the CPU time of Orthanc in
-    /// seconds.
-    fn flush(&self) -> Result<f64> {
-        interrupt::check()?;
-        if self.cloud.is_none() {
-            return Ok(0.0);
-        }
-        let cpu_before = self.orthanc.cpu_seconds()?;
-        self.orthanc.rest().post("/object-storage/flush", b"")?.ok()?;
-        Ok(self.orthanc.cpu_seconds()? - cpu_before)
-    }
-
-    /// Runs a part of a phase and measures it: `files`, which begin at number `offset` of their set.
-    fn run(&mut self, phase: &Phase, files: &[Vec<u8>], offset: usize) -> Result<Sample> {
-        let known = self.ids.get(offset..).unwrap_or_default();
-        let operations = files.len() * phase.passes();
-        let bytes = files.iter().map(Vec::len).sum::<usize>() * phase.passes();
-        let job = |client: &mut load::Connection, index: usize| {
-            interrupt::check()?;
-            let index = index % files.len();
-            match phase.operation {
-                Operation::Upload => {
-                    let answer = client.upload(&files[index])?;
-                    ensure!(answer["Status"] == "Success", "upload: {answer}");
-                    return Ok(answer["ID"].as_str().context("upload: no id")?.to_owned());
-                }
-                Operation::Read => client.read(&known[index], &files[index])?,
-                Operation::Delete => client.delete(&known[index])?,
-            }
-            Ok(String::new())
-        };
-        let work = || load::run(self.orthanc.http_port(), phase.clients, operations, job);
-        let (sample, ids) = self.measure(operations, bytes, work).context(phase.name)?;
-        if phase.operation == Operation::Upload {
-            self.ids.truncate(offset);
-            self.ids.extend(ids);
-        }
-        Ok(sample)
-    }
-}
-
 /// Runs the benchmark.
 pub(crate) fn run(options: &Bench) -> Result<()> {
     interrupt::catch()?;
@@ -227,16 +119,31 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
 
 /// Starts both candidates, in turns of which is first.
 fn start(options: &Bench, round: usize) -> Result<[Candidate; 2]> {
-    let first = || if options.key_service { key_service::of_file() } else { Candidate::built_in() };
+    let azurite = azurite(options)?;
+    let setup =
+        Setup { azurite: azurite.as_ref(), encryption: options.encryption, ..Setup::of(options.plugin) };
+    let first = || match &options.against {
+        _ if options.key_service => key_service::of_file(),
+        Some(file) => Setup { library: Some(file), ..setup }.start(|builder| builder),
+        None => Candidate::built_in(|builder| builder),
+    };
     let second = || match options.key_service {
         true => key_service::of_service(),
-        false => Candidate::with_plugin(options.plugin),
+        false => setup.start(|builder| builder),
     };
     if round.is_multiple_of(2) {
         return Ok([first()?, second()?]);
     }
     let second = second()?;
     Ok([first()?, second])
+}
+
+/// The Azurite of one round, if it is to be the server.
+fn azurite(options: &Bench) -> Result<Option<Rc<SharedAzurite>>> {
+    match options.server {
+        Server::Fake => Ok(None),
+        Server::Azurite => Ok(Some(Rc::new(SharedAzurite::start()?))),
+    }
 }
 
 /// Runs all phases, in small parts for both candidates in turn, so that both see the same disturbances.

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::Result;
 use crypto_envelope::new_key_file;
-use fake_cloud::BucketServer;
+use fake_cloud::{BucketServer, SharedAzurite};
 use real_orthanc::workspace::{Plugin, Profile, plugin_library};
 use real_orthanc::{Builder, Orthanc};
 use serde_json::{Value, json};
@@ -15,9 +16,11 @@ use tempfile::TempDir;
 use crate::vault::Vault;
 
 /// A server with one bucket, and the plugin that stores there.
-pub(crate) struct Cloud {
-    pub(crate) server: BucketServer,
+pub(crate) struct Cloud<S = BucketServer> {
+    pub(crate) server: S,
     plugin: Plugin,
+    /// The plugin's library, unless it is that of this source tree.
+    library: Option<PathBuf>,
     /// The plugin's section.
     section: Value,
     /// Orthanc's option `HttpsCACertificates`.
@@ -29,10 +32,28 @@ pub(crate) struct Cloud {
 impl Cloud {
     /// Starts a server for a plugin.
     pub(crate) fn start(package: &str) -> Result<Self> {
-        let plugin = Plugin::named(package)?;
         let folder = tempfile::tempdir()?;
         let (server, section) = fake_cloud::serve(package, folder.path(), |path| path.display().to_string())?;
-        Ok(Self { server, plugin, section, authority: None, folder })
+        Self::with(package, server, section, folder)
+    }
+}
+
+impl Cloud<Rc<SharedAzurite>> {
+    /// A container in an Azurite that others use too.
+    pub(crate) fn on_azurite(package: &str, azurite: &Rc<SharedAzurite>) -> Result<Self> {
+        Self::with(package, Rc::clone(azurite), azurite.section(), tempfile::tempdir()?)
+    }
+}
+
+impl<S> Cloud<S> {
+    fn with(package: &str, server: S, section: Value, folder: TempDir) -> Result<Self> {
+        let plugin = Plugin::named(package)?;
+        Ok(Self { server, plugin, library: None, section, authority: None, folder })
+    }
+
+    /// Uses another build of the plugin than that of this source tree.
+    pub(crate) fn use_library(&mut self, file: &Path) {
+        self.library = Some(file.to_owned());
     }
 
     /// Sets an option of the plugin.
@@ -80,7 +101,10 @@ impl Cloud {
             change(&mut options);
             section["StorageEncryption"] = options;
         }
-        let library = plugin_library(self.plugin, Profile::Release)?;
+        let library = match &self.library {
+            Some(file) => file.clone(),
+            None => plugin_library(self.plugin, Profile::Release)?,
+        };
         let builder = Orthanc::builder().plugin(library).section(self.plugin.section(), section);
         Ok(match &self.authority {
             Some(file) => builder.section("HttpsCACertificates", json!(file)),

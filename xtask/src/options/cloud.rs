@@ -102,7 +102,7 @@ impl Choice for Transfer {
 pub struct CloudBench {
     /// From a request to the first byte of its answer.
     pub latency: Duration,
-    /// Bytes per second in each direction of each connection.
+    /// Bytes per second in each direction of each connection; 0 for any number.
     pub bandwidth: u64,
     /// Share of the requests whose answer needs a retransmission.
     pub loss: f64,
@@ -136,6 +136,9 @@ impl Default for CloudBench {
 /// The names of the options, without dashes.
 pub(super) const OPTIONS: [&str; 8] =
     ["latency", "bandwidth", "loss", "workload", "storage", "transfer", "clients", "charts"];
+
+/// Those that describe the line to the bucket.
+pub(super) const LINE: [&str; 3] = ["latency", "bandwidth", "loss"];
 
 impl CloudBench {
     /// Sets one of [`OPTIONS`].
@@ -180,10 +183,9 @@ fn clients(list: &str) -> Result<Vec<usize>> {
 
 /// Bytes per second, from MB/s.
 fn megabytes(text: &str) -> Result<u64> {
-    let wrong = || format!("--bandwidth must be a whole number of MB/s above 0, got {text}");
+    let wrong = || format!("--bandwidth must be a whole number of MB/s, or 0 for no limit, got {text}");
     let megabytes: u64 = text.parse().with_context(wrong)?;
-    let bytes = megabytes.checked_mul(1_000_000).filter(|bytes| *bytes > 0);
-    bytes.with_context(wrong)
+    megabytes.checked_mul(1_000_000).with_context(wrong)
 }
 
 fn share(text: &str) -> Result<f64> {

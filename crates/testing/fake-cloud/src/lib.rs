@@ -6,6 +6,7 @@
 //!
 //! - [`BucketServer::start`] serves S3 with `s3s`, which checks signatures, from buckets in memory.
 //! - [`BucketServer::start_azure`] forwards to Azurite, Microsoft's emulator, in a separate process.
+//!   [`SharedAzurite`] is Azurite alone, for clients that are compared with each other.
 //! - [`BucketServer::start_google`] serves the same buckets as S3, with Google's tokens, headers and errors.
 //!
 //! [`KeyVault`] is Azure Key Vault with Entra ID.
@@ -80,7 +81,7 @@ mod settings;
 mod stored;
 mod tls;
 
-pub use azure::{AzureOptions, AzuriteOverTls, Sas};
+pub use azure::{AzureOptions, AzuriteOverTls, Sas, SharedAzurite};
 pub use count::{RequestCounts, RequestRecord};
 pub use fault::{Fault, FaultRule, Faults, PushedRule};
 pub use google::{AuthorizedUser, CryptoKeys, GoogleOptions, Interceptor, ServiceAccount, Tokens};

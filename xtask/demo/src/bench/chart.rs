@@ -5,9 +5,9 @@ use std::fmt::Write;
 const WIDTH: u32 = 760;
 const MARGIN: u32 = 20;
 /// Where the bars begin, after the names.
-const START: u32 = 120;
+const START: u32 = 130;
 /// The longest bar. Its label follows it.
-const LONGEST: u32 = 470;
+const LONGEST: u32 = 460;
 const TITLE_HEIGHT: u32 = 80;
 const GROUP_HEIGHT: u32 = 30;
 const BAR_HEIGHT: u32 = 20;
@@ -37,6 +37,8 @@ pub(super) struct Bar {
     pub(super) name: String,
     /// The number of the colour.
     pub(super) series: usize,
+    /// Whether the colour is pale.
+    pub(super) is_pale: bool,
     pub(super) value: f64,
     pub(super) label: String,
 }
@@ -109,13 +111,14 @@ impl Bar {
         let _ = writeln!(
             svg,
             "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\
-             <rect x=\"{START}\" y=\"{}\" width=\"{length:.1}\" height=\"{}\" fill=\"{}\"/>",
+             <rect x=\"{START}\" y=\"{}\" width=\"{length:.1}\" height=\"{}\" fill=\"{}\"{}/>",
             START - 8,
             top + 14,
             escaped(&self.name),
             top + 2,
             BAR_HEIGHT - 4,
             COLOURS[self.series % COLOURS.len()],
+            if self.is_pale { " fill-opacity=\"0.45\"" } else { "" },
         );
     }
 
@@ -140,7 +143,7 @@ mod tests {
     use super::*;
 
     fn bar(name: &str, value: f64) -> Bar {
-        Bar { name: name.to_owned(), series: 0, value, label: format!("{value} s") }
+        Bar { name: name.to_owned(), series: 0, is_pale: false, value, label: format!("{value} s") }
     }
 
     fn chart(mark: Option<f64>) -> String {
@@ -153,10 +156,10 @@ mod tests {
     #[test]
     fn longest_bar_fills_the_width_and_others_are_in_proportion() {
         let svg = chart(Some(2.0));
-        assert!(svg.contains("width=\"470.0\"") && svg.contains("width=\"117.5\""), "{svg}");
-        assert!(svg.contains("<line x1=\"355.0\""), "{svg}");
+        assert!(svg.contains("width=\"460.0\"") && svg.contains("width=\"115.0\""), "{svg}");
+        assert!(svg.contains("<line x1=\"360.0\""), "{svg}");
         let svg = chart(Some(8.0));
-        assert!(svg.contains("width=\"235.0\"") && svg.contains("<line x1=\"590.0\""), "{svg}");
+        assert!(svg.contains("width=\"230.0\"") && svg.contains("<line x1=\"590.0\""), "{svg}");
         assert!(!chart(None).contains("<line"));
     }
 

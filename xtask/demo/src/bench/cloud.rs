@@ -1,29 +1,36 @@
 //! `cargo xtask bench --cloud`: the studies with which the authors of the C++ plugins measure, between clients, Orthanc
 //! and a bucket that behaves like a cloud.
 //!
-//! The Orthancs of a round, one for each storage, run at the same time, on the same disk, and take turns with each
+//! The Orthancs of a round, one for each storage (and build of the plugin), run at the same time, on the same disk, and take turns with each
 //! figure, so that the ratios within a round are meaningful on a noisy machine too.
 
+mod orthanc_options;
 mod report;
 mod study;
+mod variant;
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use fake_cloud::SharedAzurite;
 use real_orthanc::dicom::Study;
 use real_orthanc::{Builder, Client, NO_DELAY, Orthanc, dicom_send_folder, plugin_of_debian};
-use xtask::options::Bench;
 use xtask::options::cloud::{Choice, CloudBench, Storage, Transfer};
+use xtask::options::{Bench, Server};
 
+use self::orthanc_options::OrthancOptions;
 use self::report::{Report, load_average};
 use self::study::Files;
+use self::variant::Variant;
+use super::candidate::{Setup, Traffic};
 use super::line::Line;
-use super::reading::{DICOMWEB, described, entries};
+use super::reading::{DICOMWEB, described, entries, parts};
 use super::report::Sample;
-use super::{Candidate, Operation, Phase, expect_disk, phase, settle_disk};
+use super::{Candidate, Operation, Phase, azurite, expect_disk, phase, settle_disk};
 use crate::interrupt;
 
 /// For archives and metadata of whole studies.
@@ -80,7 +87,7 @@ pub(super) fn run(options: &Bench, cloud: &CloudBench) -> Result<()> {
     if let Some(folder) = &cloud.charts {
         fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     }
-    let setting = Setting::new(options, cloud);
+    let setting = Setting::new(options, cloud)?;
     for workload in &cloud.workloads {
         eprintln!("{}: generating files", workload.name());
         let needs_folder = cloud.transfers.contains(&Transfer::CStore);
@@ -88,11 +95,12 @@ pub(super) fn run(options: &Bench, cloud: &CloudBench) -> Result<()> {
         let mut report = Report::new(&setting, &files);
         for number in 0..options.rounds {
             eprintln!("{}: round {} of {}", workload.name(), number + 1, options.rounds);
-            Round::start(&setting, number)?.run(&files, &mut report)?;
+            let azurite = azurite(options)?;
+            Round::start(&setting, number, azurite.as_ref())?.run(&files, &mut report)?;
         }
         println!("{}", report.text());
         if let Some(folder) = &cloud.charts {
-            let file = folder.join(format!("{}-{}.svg", workload.name(), report.version()));
+            let file = folder.join(format!("{}-{}.svg", workload.name(), setting.version));
             fs::write(&file, report.chart().svg()).with_context(|| format!("writing {}", file.display()))?;
         }
     }
@@ -102,16 +110,25 @@ pub(super) fn run(options: &Bench, cloud: &CloudBench) -> Result<()> {
 /// What a run measures.
 struct Setting<'a> {
     plugin: &'static str,
-    storages: &'a [Storage],
+    /// Another build of the plugin.
+    against: Option<&'a Path>,
+    variants: Vec<Variant>,
     rows: Vec<Row>,
-    line: Line,
+    /// `None` with Azurite.
+    line: Option<Line>,
+    /// Of Orthanc.
+    version: String,
+    /// Orthanc's options.
+    orthanc_options: OrthancOptions,
     /// The plugin for DICOMweb, if it is installed and needed.
     dicomweb: Option<PathBuf>,
 }
 
 impl<'a> Setting<'a> {
-    fn new(options: &Bench, cloud: &'a CloudBench) -> Self {
+    fn new(options: &'a Bench, cloud: &CloudBench) -> Result<Self> {
         let CloudBench { latency, bandwidth, loss, .. } = *cloud;
+        let system = Orthanc::builder().start()?.rest().get_json("/system")?;
+        let version = system["Version"].as_str().context("Orthanc does not say its version")?.to_owned();
         let mut rows = Row::all(cloud);
         let mut dicomweb = None;
         if cloud.transfers.contains(&Transfer::Metadata) {
@@ -122,27 +139,34 @@ impl<'a> Setting<'a> {
                 rows.retain(|row| row.transfer != Transfer::Metadata);
             }
         }
-        let line = Line { latency, bandwidth, loss };
-        Self { plugin: options.plugin, storages: &cloud.storages, rows, line, dicomweb }
+        let against = options.against.as_deref();
+        Ok(Self {
+            plugin: options.plugin,
+            against,
+            variants: Variant::all(&cloud.storages, against.is_some()),
+            rows,
+            line: (options.server == Server::Fake).then_some(Line { latency, bandwidth, loss }),
+            orthanc_options: OrthancOptions::recommended(parts(&version))?,
+            version,
+            dicomweb,
+        })
     }
 
-    fn start(&self, storage: Storage) -> Result<Candidate> {
+    fn start(&self, variant: Variant, azurite: Option<&Rc<SharedAzurite>>) -> Result<Candidate> {
         let configure = |builder| self.configure(builder);
-        let on_line =
-            |mode, encryption| Candidate::on_line(self.plugin, mode, encryption, &self.line, configure);
-        match storage {
-            Storage::BuiltIn => {
-                let orthanc = configure(Orthanc::builder()).start()?;
-                Ok(Candidate { orthanc, cloud: None, ids: Vec::new() })
-            }
-            Storage::Clear => on_line("Disabled", None),
-            Storage::A1 => on_line("Disabled", Some("A1")),
-            Storage::A2 => on_line("Disabled", Some("A2")),
-            Storage::WriteBack => on_line("WriteBack", None),
+        let library = self.against.filter(|_| variant.is_before);
+        let setup = Setup { library, azurite, line: self.line.as_ref(), ..Setup::of(self.plugin) };
+        match variant.storage {
+            Storage::BuiltIn => Candidate::built_in(configure),
+            Storage::Clear => setup.start(configure),
+            Storage::A1 => Setup { encryption: Some("A1"), ..setup }.start(configure),
+            Storage::A2 => Setup { encryption: Some("A2"), ..setup }.start(configure),
+            Storage::WriteBack => Setup { mode: "WriteBack", ..setup }.start(configure),
         }
     }
 
     fn configure(&self, builder: Builder) -> Builder {
+        let builder = self.orthanc_options.add_to(builder);
         // Orthanc prepares no answers in the background while others are measured.
         let builder = builder.section("StableAge", 3600).environment(NO_DELAY.0, NO_DELAY.1);
         match &self.dicomweb {
@@ -160,16 +184,16 @@ struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    fn start(setting: &'a Setting<'a>, number: usize) -> Result<Self> {
-        let start = |storage: &Storage| -> Result<Turn> {
-            Ok(Turn { storage: *storage, candidate: setting.start(*storage)? })
+    fn start(setting: &'a Setting<'a>, number: usize, azurite: Option<&Rc<SharedAzurite>>) -> Result<Self> {
+        let start = |variant: &Variant| -> Result<Turn> {
+            Ok(Turn { variant: *variant, candidate: setting.start(*variant, azurite)? })
         };
-        let turns = setting.storages.iter().map(start).collect::<Result<_>>()?;
+        let turns = setting.variants.iter().map(start).collect::<Result<_>>()?;
         Ok(Self { number, setting, turns })
     }
 
     fn run(&mut self, files: &Files, report: &mut Report<'_>) -> Result<()> {
-        report.begin_round(&self.turns[0].candidate.orthanc)?;
+        report.begin_round()?;
         self.turns.iter_mut().try_for_each(Turn::warm_up)?;
         for (index, row) in self.setting.rows.iter().enumerate() {
             if report.first_round(index) > LONG {
@@ -177,7 +201,7 @@ impl<'a> Round<'a> {
             }
             for turn in 0..self.turns.len() {
                 let turn = (self.number + index + turn) % self.turns.len();
-                let what = format!("{}, {}", row.name(), self.turns[turn].storage.name());
+                let what = format!("{}, {}", row.name(), self.turns[turn].variant.title());
                 let sample = self.turns[turn].measure(*row, files).with_context(|| what.clone())?;
                 eprintln!("{what}: {:.2} s (load average {})", sample.seconds, load_average()?);
                 report.add(index, turn, sample);
@@ -189,7 +213,7 @@ impl<'a> Round<'a> {
 
 /// One storage in a round.
 struct Turn {
-    storage: Storage,
+    variant: Variant,
     candidate: Candidate,
 }
 
@@ -206,8 +230,7 @@ impl Turn {
     fn measure(&mut self, row: Row, files: &Files) -> Result<Sample> {
         self.prepare(row, files)?;
         settle_disk()?;
-        let requests = self.candidate.requests();
-        let connections = self.candidate.connections();
+        let traffic = self.candidate.traffic();
         let mut sample = match row.transfer {
             Transfer::Upload => self.candidate.run(&row.phase(Operation::Upload), &files.bytes, 0)?,
             Transfer::Download => self.candidate.run(&row.phase(Operation::Read), &files.bytes, 0)?,
@@ -221,11 +244,10 @@ impl Turn {
                 self.ask(files, &format!("/dicom-web/studies/{uid}/metadata"), described)?
             }
         };
-        if self.storage == Storage::WriteBack {
+        if self.variant.storage == Storage::WriteBack {
             sample.cpu_seconds += self.candidate.flush()?;
             sample.peak_memory = self.candidate.orthanc.peak_memory_bytes()?;
-            sample.requests = self.candidate.requests() - requests;
-            sample.connections = self.candidate.connections() - connections;
+            sample.traffic = Traffic::between(traffic, self.candidate.traffic());
         }
         Ok(sample)
     }
@@ -284,7 +306,7 @@ impl Turn {
         interrupt::check()?;
         let rest = self.candidate.orthanc.rest();
         rest.delete(&self.study()?)?.ok()?;
-        if self.candidate.cloud.is_some() {
+        if self.candidate.has_plugin() {
             rest.wait_for_deletions(TIMEOUT)?;
         }
         Ok(())

@@ -144,7 +144,7 @@ impl Round {
             orthanc.start_again()?;
         }
         let rest = orthanc.rest().clone();
-        let candidate = Candidate { orthanc, cloud: Some(cloud), ids: Vec::new() };
+        let candidate = Candidate::on(orthanc, cloud);
         Ok(Self { candidate, jobs: Jobs { rest, kind, study, running: None, started: 0, handled: 0 } })
     }
 

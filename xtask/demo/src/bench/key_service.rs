@@ -17,7 +17,7 @@ const ANSWER: Duration = Duration::from_millis(5);
 /// Returns an Orthanc that encrypts with a key file.
 pub(crate) fn of_file() -> Result<Candidate> {
     let cloud = Cloud::start(PLUGIN)?;
-    Ok(Candidate { orthanc: cloud.orthanc(Some("A2"))?, cloud: Some(cloud), ids: Vec::new() })
+    Ok(Candidate::on(cloud.orthanc(Some("A2"))?, cloud))
 }
 
 /// Returns an Orthanc that encrypts with file keys of a key service.
@@ -30,5 +30,5 @@ pub(crate) fn of_service() -> Result<Candidate> {
     let service = json!({"Key": CRYPTO_KEY, "Endpoint": cloud.server.endpoint()});
     let encryption = json!({"MasterKey": {"GoogleKms": service}, "Format": "A2", "KeyDecayCount": 1000});
     cloud.set("StorageEncryption", encryption);
-    Ok(Candidate { orthanc: cloud.orthanc(None)?, cloud: Some(cloud), ids: Vec::new() })
+    Ok(Candidate::on(cloud.orthanc(None)?, cloud))
 }

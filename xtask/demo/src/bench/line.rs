@@ -17,7 +17,7 @@ const RETRANSMISSION: Duration = Duration::from_millis(200);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line {
     pub(super) latency: Duration,
-    /// Bytes per second of each connection.
+    /// Bytes per second of each connection; 0 for any number.
     pub(super) bandwidth: u64,
     /// Share of the requests whose answer is sent again.
     pub(super) loss: f64,
@@ -27,7 +27,7 @@ impl Line {
     /// Makes the server behave as if it was at the end of this line.
     pub(super) fn lay(&self, server: &BucketServer) {
         server.latency(self.latency);
-        server.bandwidth_per_connection(Some(self.bandwidth));
+        server.bandwidth_per_connection(Some(self.bandwidth).filter(|bandwidth| *bandwidth > 0));
         if let Some(every) = self.lost() {
             let late = FaultRule::new(Fault::Delay(RETRANSMISSION + self.latency));
             server.faults().push(late.every(every).times(usize::MAX));
@@ -44,8 +44,11 @@ impl Line {
     /// and nothing is lost: a file waits for the latency and for its bytes.
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     pub(super) fn carries(&self, sizes: impl Iterator<Item = usize>, connections: usize) -> Duration {
-        let alone =
-            |bytes: usize| self.latency + Duration::from_secs_f64(bytes as f64 / self.bandwidth as f64);
+        let transfer = |bytes: usize| match self.bandwidth {
+            0 => Duration::ZERO,
+            bandwidth => Duration::from_secs_f64(bytes as f64 / bandwidth as f64),
+        };
+        let alone = |bytes: usize| self.latency + transfer(bytes);
         let times: Vec<Duration> = sizes.map(alone).collect();
         let together = times.iter().sum::<Duration>().div_f64(connections as f64);
         times.into_iter().max().unwrap_or_default().max(together)
@@ -69,6 +72,12 @@ mod tests {
     fn largest_file_has_one_connection() {
         assert_eq!(LINE.carries([8_000_000, 0, 0].into_iter(), 10), Duration::from_millis(120));
         assert_eq!(LINE.carries([].into_iter(), 10), Duration::ZERO);
+    }
+
+    #[test]
+    fn bandwidth_need_not_be_limited() {
+        let line = Line { bandwidth: 0, ..LINE };
+        assert_eq!(line.carries([800_000; 16].into_iter(), 8), Duration::from_millis(40));
     }
 
     #[test]

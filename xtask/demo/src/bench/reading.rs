@@ -238,7 +238,7 @@ fn measure(
 }
 
 /// The numbers of a version, such as 1.12.7; zeros for other names, such as `mainline`.
-fn parts(version: &str) -> [u32; 3] {
+pub(super) fn parts(version: &str) -> [u32; 3] {
     let mut numbers = version.split('.').map(|number| number.parse().unwrap_or_default());
     [(); 3].map(|()| numbers.next().unwrap_or_default())
 }

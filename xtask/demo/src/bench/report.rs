@@ -1,11 +1,13 @@
 //! Medians and ratios of the benchmark, as a table.
 
-use xtask::options::Bench;
+use xtask::options::{Bench, Server};
 
+use super::candidate::Traffic;
 use super::{Operation, PHASES, Phase};
 
 const BUILT_IN: &str =
     "A: Orthanc's own storage, which syncs each file to the disk: its default. B: the plugin.";
+const BUILDS: &str = "A: another build of the plugin. B: the plugin.";
 const SERVICE: &str = "A: the plugin with A2 and a key file. B: the same with a key service, which answers after 5 ms, and \
                        a KeyDecayCount of 1,000.";
 
@@ -19,10 +21,8 @@ pub(crate) struct Sample {
     pub(crate) cpu_seconds: f64,
     /// Resident, of the Orthanc process, in bytes.
     pub(crate) peak_memory: u64,
-    /// To the bucket.
-    pub(crate) requests: u64,
-    /// Connections to the bucket that were opened.
-    pub(crate) connections: u64,
+    /// To the bucket; `None` if the server does not count, or there is none.
+    pub(crate) traffic: Option<Traffic>,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
@@ -45,8 +45,7 @@ impl Sample {
         self.seconds += part.seconds;
         self.cpu_seconds += part.cpu_seconds;
         self.peak_memory = self.peak_memory.max(part.peak_memory);
-        self.requests += part.requests;
-        self.connections += part.connections;
+        self.traffic = Traffic::sum(self.traffic, part.traffic);
     }
 }
 
@@ -67,36 +66,65 @@ impl Report {
 
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     pub(crate) fn table(&self, options: &Bench) -> String {
-        let candidates = if options.key_service { SERVICE } else { BUILT_IN };
+        let candidates = match &options.against {
+            _ if options.key_service => SERVICE,
+            Some(_) => BUILDS,
+            None => BUILT_IN,
+        };
+        let server = if options.server == Server::Azurite { ", which stores in one Azurite" } else { "" };
+        let encryption = options.encryption.map(|format| format!(", and encrypts with {format}"));
         let mut text = format!(
             "{candidates}\n\
-             The plugin is {}. Medians of {} rounds with {} instances of 130 kB, each read ten times, and {} of 100 MB.\n\
+             The plugin is {}{server}{}. Medians of {} rounds with {} instances of 130 kB, each read ten times, and {} of 100 MB.\n\
              B/A compares speeds within a round: median (lowest to highest); above 1, B is faster.\n\
              CPU: milliseconds of the Orthanc process for each operation. Memory: its peak in the phase, in MB.\n\n\
-             | | unit | A | B | B/A | CPU A | CPU B | memory A | memory B | requests B |\n\
-             |---|---|---:|---:|---|---:|---:|---:|---:|---:|\n",
-            options.plugin, options.rounds, options.instances, options.large
+             | | unit | A | B | B/A | CPU A | CPU B | CPU B/A | memory A | memory B | requests A | requests B |\n\
+             |---|---|---:|---:|---|---:|---:|---|---:|---:|---:|---:|\n",
+            options.plugin,
+            encryption.unwrap_or_default(),
+            options.rounds,
+            options.instances,
+            options.large
         );
         for (phase, [a, b]) in PHASES.iter().zip(&self.0) {
             let (low, ratio, high) = ratios(phase, a, b);
             let rate = |samples: &[Sample]| median(samples.iter().map(|sample| sample.rate(phase)));
             let memory = |sample: &Sample| sample.peak_memory as f64 / 1e6;
-            let requests = |sample: &Sample| sample.requests as f64 / sample.operations as f64;
             text += &format!(
-                "| {} | {} | {:.1} | {:.1} | {ratio:.2} ({low:.2} to {high:.2}) | {:.2} | {:.2} | {:.0} | {:.0} | {:.2} |\n",
+                "| {} | {} | {:.1} | {:.1} | {ratio:.2} ({low:.2} to {high:.2}) | {:.2} | {:.2} | {} | {:.0} | {:.0} | {} | {} |\n",
                 phase.name,
                 unit(phase),
                 rate(a),
                 rate(b),
                 median(a.iter().map(Sample::cpu_milliseconds)),
                 median(b.iter().map(Sample::cpu_milliseconds)),
+                number(cpu_ratio(a, b), 2),
                 median(a.iter().map(memory)),
                 median(b.iter().map(memory)),
-                median(b.iter().map(requests)),
+                number(requests(a), 2),
+                number(requests(b), 2),
             );
         }
         text
     }
+}
+
+/// The median of the ratios of CPU time in one round, unless an operation takes less than a tick of the clock.
+fn cpu_ratio(a: &[Sample], b: &[Sample]) -> f64 {
+    let ratio = |(a, b): (&Sample, &Sample)| b.cpu_milliseconds() / a.cpu_milliseconds();
+    median(a.iter().zip(b).map(ratio).filter(|ratio| ratio.is_finite()))
+}
+
+/// The median of the requests for each operation.
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+fn requests(samples: &[Sample]) -> f64 {
+    let each = |sample: &Sample| Some(sample.traffic?.requests as f64 / sample.operations as f64);
+    median(samples.iter().filter_map(each))
+}
+
+/// A figure with this many decimals, if there is one.
+pub(crate) fn number(value: f64, decimals: usize) -> String {
+    if value.is_finite() { format!("{value:.decimals$}") } else { "–".to_owned() }
 }
 
 /// Lowest, median and highest ratio of the rates in one round.

@@ -17,6 +17,7 @@ use real_orthanc::{Release, use_release};
 use xtask::options::Bench;
 
 use self::report::{Backlog, Report};
+use super::candidate::Setup;
 use super::line::Line;
 use super::report::Sample;
 use super::{Candidate, LARGE_MEGABYTES, Operation, Phase, SMALL_AT_ONCE, expect_disk, phase, settle_disk};
@@ -112,7 +113,7 @@ struct Round {
 
 impl Round {
     fn start(plugin: &'static str, number: usize) -> Result<Self> {
-        let built_in = Candidate::built_in()?;
+        let built_in = Candidate::built_in(|builder| builder)?;
         let candidates = [built_in, with_bucket(plugin, MODE, None)?, with_bucket(plugin, MODE, Some("A2"))?];
         Ok(Self { number, plugin, candidates })
     }
@@ -131,7 +132,7 @@ impl Round {
                 let candidate = &mut self.candidates[index];
                 settle_disk()?;
                 let mut sample = candidate.run(phase, files, turn * at_once)?;
-                let requests = sample.requests;
+                let requests = sample.traffic.unwrap_or_default().requests;
                 ensure!(
                     phase.operation == Operation::Upload || requests == 0,
                     "{requests} requests to the bucket"
@@ -157,18 +158,18 @@ impl Round {
 
 /// An Orthanc with a plugin, far from its bucket.
 fn with_bucket(plugin: &str, mode: &str, encryption: Option<&str>) -> Result<Candidate> {
-    Candidate::on_line(plugin, mode, encryption, &LINE, |builder| builder)
+    Setup { mode, encryption, line: Some(&LINE), ..Setup::of(plugin) }.start(|builder| builder)
 }
 
 /// Stores files anew while the bucket does not answer, and returns the time in which they are uploaded afterwards.
 fn drain(candidate: &mut Candidate, files: &[Vec<u8>]) -> Result<Duration> {
     candidate.run(&Phase { operation: Operation::Delete, ..PHASES[STORE] }, files, 0)?;
     candidate.orthanc.rest().wait_for_deletions(TIMEOUT)?;
-    let server = &candidate.cloud.as_ref().context("no bucket")?.server;
+    let server = candidate.server().context("no bucket")?;
     let hold = server.hold(Request::PutObject);
     server.reset_counts();
     candidate.run(&PHASES[STORE], files, 0)?;
-    let server = &candidate.cloud.as_ref().context("no bucket")?.server;
+    let server = candidate.server().context("no bucket")?;
     let start = Instant::now();
     hold.release();
     let count = files.len() as u64;

@@ -9,6 +9,7 @@ mod options;
 mod over_tls;
 mod rehydration;
 mod sas;
+mod shared;
 mod target;
 
 use std::io;
@@ -36,6 +37,7 @@ use crate::stored::{Buckets, StoredObject};
 
 pub use options::{AzureOptions, Sas};
 pub use over_tls::AzuriteOverTls;
+pub use shared::SharedAzurite;
 
 /// Azurite, which checks signatures and stores the blobs.
 #[derive(Debug)]

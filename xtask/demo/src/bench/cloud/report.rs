@@ -3,55 +3,59 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use real_orthanc::Orthanc;
-use xtask::options::cloud::{Choice, Storage, Transfer};
+use xtask::options::cloud::{Storage, Transfer};
 
+use super::super::candidate::Traffic;
 use super::super::chart::{Bar, Chart, Group};
-use super::super::report::{Sample, highest, lowest, median, range};
+use super::super::report::{Sample, highest, lowest, median, number, range};
 use super::study::Files;
+use super::variant::Variant;
 use super::{Row, Setting};
 
-const HEAD: &str = "| | storage | seconds | MB/s | speed / built-in | speed / clear | time / bound | CPU s | peak MB \
-                    | requests | connections |\n| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
+const COLUMNS: [&str; 10] = [
+    "seconds",
+    "MB/s",
+    "speed / built-in",
+    "speed / clear",
+    BEFORE,
+    "time / bound",
+    "CPU s",
+    "peak MB",
+    "requests",
+    "connections",
+];
+/// The column for another build of the plugin, if there is one.
+const BEFORE: &str = "speed / before";
 
 /// The samples of one study. Figures are medians, and memory is the highest.
 pub(super) struct Report<'a> {
     setting: &'a Setting<'a>,
     files: &'a Files,
-    /// By row, storage and round.
+    /// By row, variant and round.
     samples: Vec<Vec<Vec<Sample>>>,
-    /// Of Orthanc.
-    version: String,
     /// Load average of the machine at the start of each round.
     loads: Vec<String>,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(setting: &'a Setting<'a>, files: &'a Files) -> Self {
-        let samples = vec![vec![Vec::new(); setting.storages.len()]; setting.rows.len()];
-        Self { setting, files, samples, version: String::new(), loads: Vec::new() }
+        let samples = vec![vec![Vec::new(); setting.variants.len()]; setting.rows.len()];
+        Self { setting, files, samples, loads: Vec::new() }
     }
 
-    /// Notes the version of Orthanc, and how busy the machine is.
-    pub(super) fn begin_round(&mut self, orthanc: &Orthanc) -> Result<()> {
-        let system = orthanc.rest().get_json("/system")?;
-        system["Version"].as_str().context("Orthanc does not say its version")?.clone_into(&mut self.version);
+    /// Notes how busy the machine is.
+    pub(super) fn begin_round(&mut self) -> Result<()> {
         self.loads.push(load_average()?);
         Ok(())
     }
 
-    pub(super) fn add(&mut self, row: usize, storage: usize, sample: Sample) {
-        self.samples[row][storage].push(sample);
+    pub(super) fn add(&mut self, row: usize, variant: usize, sample: Sample) {
+        self.samples[row][variant].push(sample);
     }
 
     /// Seconds that a row took in the first round, with all storages.
     pub(super) fn first_round(&self, row: usize) -> f64 {
         self.samples[row].iter().filter_map(|samples| samples.first()).map(|sample| sample.seconds).sum()
-    }
-
-    /// The version of Orthanc.
-    pub(super) fn version(&self) -> &str {
-        &self.version
     }
 
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
@@ -62,28 +66,34 @@ impl<'a> Report<'a> {
 
     /// The line to the bucket in words.
     fn line(&self) -> String {
-        let line = &self.setting.line;
+        let Some(line) = &self.setting.line else { return "one Azurite for all".to_owned() };
+        let bandwidth = match line.bandwidth {
+            0 => "any bandwidth".to_owned(),
+            bandwidth => format!("{} MB/s a connection", bandwidth / 1_000_000),
+        };
         let lost = format!(", answers lost: {}", line.loss);
         let lost = if line.loss > 0.0 { &lost } else { "" };
-        format!("{} ms, {} MB/s a connection{lost}", line.latency.as_millis(), line.bandwidth / 1_000_000)
+        format!("{} ms, {bandwidth}{lost}", line.latency.as_millis())
     }
 
-    /// The column of a storage.
-    fn of(&self, row: usize, storage: Storage) -> Option<&[Sample]> {
-        let index = self.setting.storages.iter().position(|other| *other == storage)?;
+    /// The samples of a variant.
+    fn of(&self, row: usize, variant: Variant) -> Option<&[Sample]> {
+        let index = self.setting.variants.iter().position(|other| *other == variant)?;
         Some(&self.samples[row][index])
     }
 
-    /// The seconds of all storages side by side, and a table with all figures.
+    /// The seconds of all variants side by side, and a table with all figures.
     pub(super) fn text(&self) -> String {
         format!(
-            "### {}\n\nOrthanc {}, plugin {}, {}, rounds: {}, load average at the start of each: {}.\n\n{}\n{}",
+            "### {}\n\nOrthanc {}, plugin {}, {}, rounds: {}, load average at the start of each: {}. Options of Orthanc: \
+             {}.\n\n{}\n{}",
             self.title(),
-            self.version,
+            self.setting.version,
             self.setting.plugin,
             self.line(),
             self.loads.len(),
             self.loads.join(", "),
+            self.setting.orthanc_options.text(),
             self.summary(),
             self.table(),
         )
@@ -91,85 +101,101 @@ impl<'a> Report<'a> {
 
     /// Median seconds, and in brackets their ratio to the bound.
     fn summary(&self) -> String {
-        let storages: Vec<_> = self.setting.storages.iter().map(|storage| title(*storage)).collect();
-        let mut text = format!("| seconds (time / bound) | bound | {} |\n", storages.join(" | "));
-        text += &format!("| --- |{}\n", " ---: |".repeat(1 + storages.len()));
+        let titles: Vec<_> = self.setting.variants.iter().map(|variant| variant.title()).collect();
+        let mut text = format!("| seconds (time / bound) | bound | {} |\n", titles.join(" | "));
+        text += &format!("| --- |{}\n", " ---: |".repeat(1 + titles.len()));
         for (index, row) in self.setting.rows.iter().enumerate() {
             let bound = self.bound(*row);
-            let cell = |storage: &Storage| {
-                let time = self.median(index, *storage, |sample| sample.seconds);
-                let ratio = format!(" ({:.2})", time / bound);
-                let ratio = if *storage == Storage::BuiltIn { "" } else { &ratio };
-                format!("{}{ratio}", seconds(time))
+            let cell = |variant: &Variant| {
+                let time = self.median(index, *variant, |sample| sample.seconds);
+                let bound = bound.filter(|_| !variant.is_built_in());
+                let ratio = bound.map(|bound| format!(" ({:.2})", time / bound));
+                format!("{}{}", seconds(time), ratio.unwrap_or_default())
             };
-            let cells: Vec<_> = self.setting.storages.iter().map(cell).collect();
-            text += &format!("| {} | {} | {} |\n", row.name(), seconds(bound), cells.join(" | "));
+            let cells: Vec<_> = self.setting.variants.iter().map(cell).collect();
+            let bound = bound.map_or_else(|| "–".to_owned(), seconds);
+            text += &format!("| {} | {bound} | {} |\n", row.name(), cells.join(" | "));
         }
         text
     }
 
     fn table(&self) -> String {
-        let mut text = HEAD.to_owned();
+        let columns: Vec<_> = COLUMNS.into_iter().filter(|column| self.has(column)).collect();
+        let mut text = format!("| | storage | {} |\n", columns.join(" | "));
+        text += &format!("| --- | --- |{}\n", " ---: |".repeat(columns.len()));
         for (index, row) in self.setting.rows.iter().enumerate() {
             let mut name = row.name();
-            for storage in self.setting.storages {
-                text += &format!("| {name} | {} | {} |\n", title(*storage), self.cells(index, *storage));
+            for variant in &self.setting.variants {
+                text += &format!("| {name} | {} | {} |\n", variant.title(), self.cells(index, *variant));
                 name.clear();
             }
         }
         text
     }
 
-    /// In seconds.
-    fn bound(&self, row: Row) -> f64 {
-        row.bound(self.files, &self.setting.line).as_secs_f64()
+    fn has(&self, column: &str) -> bool {
+        column != BEFORE || self.setting.against.is_some()
+    }
+
+    /// In seconds; `None` if there is no line, or one that takes no time.
+    fn bound(&self, row: Row) -> Option<f64> {
+        let bound = row.bound(self.files, self.setting.line.as_ref()?).as_secs_f64();
+        (bound > 0.0).then_some(bound)
     }
 
     /// The median of a figure.
-    fn median(&self, row: usize, storage: Storage, figure: fn(&Sample) -> f64) -> f64 {
-        median(self.of(row, storage).unwrap_or_default().iter().map(figure))
+    fn median(&self, row: usize, variant: Variant, figure: fn(&Sample) -> f64) -> f64 {
+        median(self.of(row, variant).unwrap_or_default().iter().map(figure))
     }
 
-    /// The figures of one storage.
+    /// The figures of one variant.
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-    fn cells(&self, row: usize, storage: Storage) -> String {
-        let samples = self.of(row, storage).unwrap_or_default();
-        let figure = |of: fn(&Sample) -> f64| self.median(row, storage, of);
+    fn cells(&self, row: usize, variant: Variant) -> String {
+        let samples = self.of(row, variant).unwrap_or_default();
+        let figure = |of: fn(&Sample) -> f64| self.median(row, variant, of);
+        let count = |of: fn(&Traffic) -> u64| {
+            number(median(samples.iter().filter_map(|sample| Some(of(&sample.traffic?) as f64))), 0)
+        };
         let time = figure(|sample| sample.seconds);
-        let bound = self.bound(self.setting.rows[row]);
-        let ratio = |to: Storage| Some(speeds(samples, self.of(row, to)?));
-        let is_built_in = storage == Storage::BuiltIn;
-        let is_encrypted = matches!(storage, Storage::A1 | Storage::A2);
+        let bound = self.bound(self.setting.rows[row]).filter(|_| !variant.is_built_in());
+        let ratio = |to: Variant| Some(speeds(samples, self.of(row, to)?));
         let is_whole = self.setting.rows[row].transfer != Transfer::Metadata;
         let cells = [
             Some(seconds(time)),
             is_whole.then(|| format!("{:.0}", figure(|sample| sample.bytes as f64 / 1e6 / sample.seconds))),
-            ratio(Storage::BuiltIn).filter(|_| !is_built_in),
-            ratio(Storage::Clear).filter(|_| is_encrypted),
-            (!is_built_in).then(|| format!("{:.2}", time / bound)),
+            ratio(Variant::now(Storage::BuiltIn)).filter(|_| !variant.is_built_in()),
+            ratio(variant.in_clear()).filter(|_| variant.is_encrypted()),
+            ratio(Variant::before(variant.storage)).filter(|_| !variant.is_before),
+            bound.map(|bound| format!("{:.2}", time / bound)),
             Some(format!("{:.2}", figure(|sample| sample.cpu_seconds))),
             Some(format!("{:.0}", highest(samples.iter().map(|sample| sample.peak_memory as f64 / 1e6)))),
-            (!is_built_in).then(|| format!("{:.0}", figure(|sample| sample.requests as f64))),
-            (!is_built_in).then(|| format!("{:.0}", figure(|sample| sample.connections as f64))),
+            Some(count(|traffic| traffic.requests)),
+            Some(count(|traffic| traffic.connections)),
         ];
-        cells.map(|cell| cell.unwrap_or_else(|| "–".to_owned())).join(" | ")
+        let shown = COLUMNS.into_iter().zip(cells).filter(|(column, _)| self.has(column));
+        let shown: Vec<_> = shown.map(|(_, cell)| cell.unwrap_or_else(|| "–".to_owned())).collect();
+        shown.join(" | ")
     }
 
     pub(super) fn chart(&self) -> Chart {
         let group = |(index, row): (usize, &Row)| {
-            let bar = |storage: &Storage| {
-                let value = self.median(index, *storage, |sample| sample.seconds);
+            let bar = |variant: &Variant| {
+                let value = self.median(index, *variant, |sample| sample.seconds);
                 let label = format!("{} s", seconds(value));
-                Bar { name: title(*storage).to_owned(), series: *storage as usize, value, label }
+                let series = variant.storage as usize;
+                Bar { name: variant.title(), series, is_pale: variant.is_before, value, label }
             };
-            let bars = self.setting.storages.iter().map(bar).collect();
-            Group { name: row.name(), bars, mark: Some(self.bound(*row)) }
+            let bars = self.setting.variants.iter().map(bar).collect();
+            Group { name: row.name(), bars, mark: self.bound(*row) }
         };
+        let bound = "The dashed line is the least time with one connection for each client.";
         Chart {
-            title: format!("{}, Orthanc {}", self.title(), self.version),
+            title: format!("{}, Orthanc {}", self.title(), self.setting.version),
             description: [
-                "Seconds, shorter is better. The dashed line is the least time with one connection for each client."
-                    .to_owned(),
+                format!(
+                    "Seconds, shorter is better. {}",
+                    if self.setting.line.is_some() { bound } else { "" }
+                ),
                 format!("Plugin: {}. Bucket: {}.", self.setting.plugin, self.line()),
             ],
             groups: self.setting.rows.iter().enumerate().map(group).collect(),
@@ -181,14 +207,6 @@ impl<'a> Report<'a> {
 pub(super) fn load_average() -> Result<String> {
     let averages = fs::read_to_string("/proc/loadavg").context("reading the load average")?;
     Ok(averages.split(' ').next().unwrap_or_default().to_owned())
-}
-
-/// A storage in tables.
-fn title(storage: Storage) -> &'static str {
-    match storage {
-        Storage::WriteBack => "WriteBack",
-        other => other.name(),
-    }
 }
 
 /// The ratio of speeds within a round, with its range if there were several.
@@ -207,27 +225,49 @@ fn seconds(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::time::Duration;
 
-    use super::super::Line;
+    use super::super::{Line, OrthancOptions};
     use super::*;
 
-    const STORAGES: [Storage; 3] = [Storage::BuiltIn, Storage::Clear, Storage::A2];
+    const LINE: Line = Line { latency: Duration::from_millis(20), bandwidth: 80_000_000, loss: 0.0 };
+
+    /// Built-in, clear and A2.
+    fn setting(transfer: Transfer) -> Setting<'static> {
+        Setting {
+            plugin: "aws-s3",
+            against: None,
+            variants: Variant::all(&[Storage::BuiltIn, Storage::Clear, Storage::A2], false),
+            rows: vec![Row { transfer, clients: 2 }],
+            line: Some(LINE),
+            version: "1.2.3".to_owned(),
+            orthanc_options: OrthancOptions::default(),
+            dicomweb: None,
+        }
+    }
 
     /// Two rounds of a study of 4 files of 1.6 MB, with these seconds by storage.
     fn with_report<T>(transfer: Transfer, rounds: [[f64; 3]; 2], check: impl FnOnce(&Report<'_>) -> T) -> T {
-        let line = Line { latency: Duration::from_millis(20), bandwidth: 80_000_000, loss: 0.0 };
-        let rows = vec![Row { transfer, clients: 2 }];
-        let setting = Setting { plugin: "aws-s3", storages: &STORAGES, rows, line, dicomweb: None };
+        with_setting(&setting(transfer), rounds, check)
+    }
+
+    /// The same with these seconds by variant. The server of all but the built-in storage counts if there is a line.
+    fn with_setting<const VARIANTS: usize, T>(
+        setting: &Setting<'_>,
+        rounds: [[f64; VARIANTS]; 2],
+        check: impl FnOnce(&Report<'_>) -> T,
+    ) -> T {
         let files = Files { title: "TEST", bytes: vec![vec![0; 1_600_000]; 4], folder: None };
-        let mut report = Report::new(&setting, &files);
-        "1.2.3".clone_into(&mut report.version);
+        let mut report = Report::new(setting, &files);
         for round in rounds {
             report.loads.push("0.1".to_owned());
-            for (storage, seconds) in round.into_iter().enumerate() {
+            for (index, seconds) in round.into_iter().enumerate() {
+                let counts = setting.line.is_some() && !setting.variants[index].is_built_in();
+                let traffic = counts.then_some(Traffic { requests: 4, connections: 0 });
                 let sample = Sample { operations: 4, bytes: files.total(), seconds, ..Sample::default() };
-                let sample = Sample { cpu_seconds: 0.25, peak_memory: 50_000_000, requests: 4, ..sample };
-                report.add(0, storage, sample);
+                let sample = Sample { cpu_seconds: 0.25, peak_memory: 50_000_000, traffic, ..sample };
+                report.add(0, index, sample);
             }
         }
         check(&report)
@@ -248,6 +288,42 @@ mod tests {
         for line in expected {
             assert!(table.contains(line), "{line}\n{table}");
         }
+    }
+
+    #[test]
+    fn builds_are_compared_within_their_storage() {
+        let against = Some(Path::new("/before.so"));
+        let variants = Variant::all(&[Storage::Clear, Storage::A2], true);
+        let setting = Setting { against, variants, ..setting(Transfer::Upload) };
+        let table = with_setting(&setting, [[0.1, 0.2, 0.2, 0.1]; 2], |report| report.text());
+        let expected = [
+            "| MB/s | speed / built-in | speed / clear | speed / before | time / bound |",
+            "| clear | 0.10 | 64 | – | – | 2.00 (2.00 to 2.00) | 1.25 |",
+            "| before | 0.20 | 32 | – | – | – | 2.50 |",
+            "| A2 | 0.20 | 32 | – | 0.50 (0.50 to 0.50) | 0.50 (0.50 to 0.50) | 2.50 |",
+            "| A2 before | 0.10 | 64 | – | 2.00 (2.00 to 2.00) | – | 1.25 |",
+        ];
+        for line in expected {
+            assert!(table.contains(line), "{line}\n{table}");
+        }
+    }
+
+    #[test]
+    fn azurite_has_no_bound_and_no_counts() {
+        let setting = Setting { line: None, ..setting(Transfer::Upload) };
+        let rounds = [[0.1, 0.2, 0.2]; 2];
+        let table = with_setting(&setting, rounds, |report| report.text());
+        let expected = [
+            "plugin aws-s3, one Azurite for all, rounds: 2",
+            "| upload, 2 clients | – | 0.10 | 0.20 | 0.20 |",
+            "| clear | 0.20 | 32 | 0.50 (0.50 to 0.50) | – | – | 0.25 | 50 | – | – |",
+        ];
+        for line in expected {
+            assert!(table.contains(line), "{line}\n{table}");
+        }
+        let chart = with_setting(&setting, rounds, |report| report.chart());
+        assert_eq!(chart.groups[0].mark, None);
+        assert!(!chart.description[0].contains("dashed"), "{}", chart.description[0]);
     }
 
     #[test]
