@@ -159,6 +159,10 @@ fn round(number: usize, candidates: &mut [Candidate; 2], files: &Files, report: 
             }
         }
         report.add(index, samples);
+        if phase.operation == Operation::Delete {
+            // They would slow down what follows, on a shared server also for the other candidate.
+            candidates.iter().try_for_each(Candidate::finish_deletions)?;
+        }
     }
     Ok(())
 }

@@ -14,6 +14,8 @@ use super::{Operation, Phase};
 use crate::cloud::Cloud;
 use crate::{interrupt, load};
 
+const DELETIONS_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// One of the Orthancs that are compared.
 pub(super) struct Candidate {
     pub(super) orthanc: Orthanc,
@@ -148,6 +150,16 @@ impl Candidate {
         let cpu_before = self.orthanc.cpu_seconds()?;
         self.orthanc.rest().post("/object-storage/flush", b"")?.ok()?;
         Ok(self.orthanc.cpu_seconds()? - cpu_before)
+    }
+
+    /// Waits until the plugin has deleted everything that Orthanc has deleted.
+    pub(super) fn finish_deletions(&self) -> Result<()> {
+        interrupt::check()?;
+        let rest = self.orthanc.rest();
+        let status = rest.get("/object-storage/status")?;
+        // Orthanc's own storage, and older builds of a plugin, delete before Orthanc goes on.
+        let deletes_later = status.status != 404 && !status.ok()?.json()?["Deletions"].is_null();
+        if deletes_later { rest.wait_for_deletions(DELETIONS_TIMEOUT) } else { Ok(()) }
     }
 
     /// Runs a part of a phase and measures it: `files`, which begin at number `offset` of their set.

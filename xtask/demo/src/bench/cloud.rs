@@ -306,10 +306,7 @@ impl Turn {
         interrupt::check()?;
         let rest = self.candidate.orthanc.rest();
         rest.delete(&self.study()?)?.ok()?;
-        if self.candidate.has_plugin() {
-            rest.wait_for_deletions(TIMEOUT)?;
-        }
-        Ok(())
+        self.candidate.finish_deletions()
     }
 }
 
