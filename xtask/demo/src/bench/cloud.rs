@@ -199,8 +199,7 @@ impl<'a> Round<'a> {
             if report.first_round(index) > LONG {
                 continue;
             }
-            for turn in 0..self.turns.len() {
-                let turn = (self.number + index + turn) % self.turns.len();
+            for turn in order(self.turns.len(), self.number, index) {
                 let what = format!("{}, {}", row.name(), self.turns[turn].variant.title());
                 let sample = self.turns[turn].measure(*row, files).with_context(|| what.clone())?;
                 eprintln!("{what}: {:.2} s (load average {})", sample.seconds, load_average()?);
@@ -209,6 +208,16 @@ impl<'a> Round<'a> {
         }
         Ok(())
     }
+}
+
+/// The order of the turns for one row: each one comes first in some row, and of two neighbours, each follows the other
+/// in every second round.
+fn order(turns: usize, round: usize, row: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..turns).map(|turn| (round + row + turn) % turns).collect();
+    if !round.is_multiple_of(2) {
+        order.reverse();
+    }
+    order
 }
 
 /// One storage in a round.
@@ -320,6 +329,13 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn turns_change_their_order() {
+        let orders = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(round, row)| order(3, round, row));
+        assert_eq!(orders, [[0, 1, 2], [1, 2, 0], [0, 2, 1], [1, 0, 2]]);
+        assert_eq!(order(1, 1, 1), [0]);
+    }
 
     #[test]
     fn only_uploads_and_downloads_have_several_clients() {
