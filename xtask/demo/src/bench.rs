@@ -10,6 +10,7 @@ mod cloud;
 mod jobs;
 mod key_service;
 mod line;
+mod orthanc_options;
 mod reading;
 mod report;
 mod stow;
@@ -27,6 +28,7 @@ use xtask::options::{Bench, Server};
 use crate::interrupt;
 
 use self::candidate::{Candidate, Setup};
+use self::orthanc_options::OrthancOptions;
 use self::report::{Report, Sample};
 
 /// Size of the large instances in MB.
@@ -104,32 +106,34 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
     let large = (0..options.large).map(|index| Study(100 + index).multi_frame(LARGE_MEGABYTES));
     let warm_up = Files { small: small.iter().take(20).cloned().collect(), large: Vec::new() };
     let files = Files { small, large: large.collect::<Result<_, _>>()? };
+    let orthanc_options = OrthancOptions::ask()?;
     let mut report = Report::default();
     for number in 0..options.rounds {
         eprintln!("round {} of {}", number + 1, options.rounds);
         // New processes for each round: when two equal candidates were compared, one process took 10 % more CPU in
         // every round, for an unknown reason. This way, such a difference affects one round only.
-        let mut candidates = start(options, number)?;
+        let mut candidates = start(options, &orthanc_options, number)?;
         round(number, &mut candidates, &warm_up, &mut Report::default())?;
         round(number, &mut candidates, &files, &mut report)?;
     }
-    println!("{}", report.table(options));
+    println!("{}", report.table(options, &orthanc_options));
     Ok(())
 }
 
 /// Starts both candidates, in turns of which is first.
-fn start(options: &Bench, round: usize) -> Result<[Candidate; 2]> {
+fn start(options: &Bench, orthanc_options: &OrthancOptions, round: usize) -> Result<[Candidate; 2]> {
     let azurite = azurite(options)?;
     let setup =
         Setup { azurite: azurite.as_ref(), encryption: options.encryption, ..Setup::of(options.plugin) };
+    let configure = |builder| orthanc_options.add_to(builder);
     let first = || match &options.against {
-        _ if options.key_service => key_service::of_file(),
-        Some(file) => Setup { library: Some(file), ..setup }.start(|builder| builder),
-        None => Candidate::built_in(|builder| builder),
+        _ if options.key_service => key_service::of_file(orthanc_options),
+        Some(file) => Setup { library: Some(file), ..setup }.start(configure),
+        None => Candidate::built_in(configure),
     };
     let second = || match options.key_service {
-        true => key_service::of_service(),
-        false => setup.start(|builder| builder),
+        true => key_service::of_service(orthanc_options),
+        false => setup.start(configure),
     };
     if round.is_multiple_of(2) {
         return Ok([first()?, second()?]);

@@ -4,7 +4,6 @@
 //! The Orthancs of a round, one for each storage (and build of the plugin), run at the same time, on the same disk, and take turns with each
 //! figure, so that the ratios within a round are meaningful on a noisy machine too.
 
-mod orthanc_options;
 mod report;
 mod study;
 mod variant;
@@ -18,17 +17,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use fake_cloud::SharedAzurite;
 use real_orthanc::dicom::Study;
-use real_orthanc::{Builder, Client, NO_DELAY, Orthanc, dicom_send_folder, plugin_of_debian};
+use real_orthanc::{Builder, Client, NO_DELAY, dicom_send_folder, plugin_of_debian};
 use xtask::options::cloud::{Choice, CloudBench, Storage, Transfer};
 use xtask::options::{Bench, Server};
 
-use self::orthanc_options::OrthancOptions;
 use self::report::{Report, load_average};
 use self::study::Files;
 use self::variant::Variant;
 use super::candidate::{Setup, Traffic};
 use super::line::Line;
-use super::reading::{DICOMWEB, described, entries, parts};
+use super::orthanc_options::OrthancOptions;
+use super::reading::{DICOMWEB, described, entries};
 use super::report::Sample;
 use super::{Candidate, Operation, Phase, azurite, expect_disk, phase, settle_disk};
 use crate::interrupt;
@@ -100,7 +99,7 @@ pub(super) fn run(options: &Bench, cloud: &CloudBench) -> Result<()> {
         }
         println!("{}", report.text());
         if let Some(folder) = &cloud.charts {
-            let file = folder.join(format!("{}-{}.svg", workload.name(), setting.version));
+            let file = folder.join(format!("{}-{}.svg", workload.name(), setting.orthanc_options.version));
             fs::write(&file, report.chart().svg()).with_context(|| format!("writing {}", file.display()))?;
         }
     }
@@ -116,9 +115,6 @@ struct Setting<'a> {
     rows: Vec<Row>,
     /// `None` with Azurite.
     line: Option<Line>,
-    /// Of Orthanc.
-    version: String,
-    /// Orthanc's options.
     orthanc_options: OrthancOptions,
     /// The plugin for DICOMweb, if it is installed and needed.
     dicomweb: Option<PathBuf>,
@@ -127,8 +123,6 @@ struct Setting<'a> {
 impl<'a> Setting<'a> {
     fn new(options: &'a Bench, cloud: &CloudBench) -> Result<Self> {
         let CloudBench { latency, bandwidth, loss, .. } = *cloud;
-        let system = Orthanc::builder().start()?.rest().get_json("/system")?;
-        let version = system["Version"].as_str().context("Orthanc does not say its version")?.to_owned();
         let mut rows = Row::all(cloud);
         let mut dicomweb = None;
         if cloud.transfers.contains(&Transfer::Metadata) {
@@ -146,8 +140,7 @@ impl<'a> Setting<'a> {
             variants: Variant::all(&cloud.storages, against.is_some()),
             rows,
             line: (options.server == Server::Fake).then_some(Line { latency, bandwidth, loss }),
-            orthanc_options: OrthancOptions::recommended(parts(&version))?,
-            version,
+            orthanc_options: OrthancOptions::ask()?,
             dicomweb,
         })
     }

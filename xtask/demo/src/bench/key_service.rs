@@ -7,6 +7,7 @@ use fake_cloud::{CRYPTO_KEY, Fault, FaultRule, Operation};
 use serde_json::json;
 
 use super::Candidate;
+use super::orthanc_options::OrthancOptions;
 use crate::cloud::Cloud;
 
 /// The only plugin whose key service is part of its server.
@@ -15,13 +16,13 @@ const PLUGIN: &str = "google-cloud";
 const ANSWER: Duration = Duration::from_millis(5);
 
 /// Returns an Orthanc that encrypts with a key file.
-pub(crate) fn of_file() -> Result<Candidate> {
+pub(super) fn of_file(options: &OrthancOptions) -> Result<Candidate> {
     let cloud = Cloud::start(PLUGIN)?;
-    Ok(Candidate::on(cloud.orthanc(Some("A2"))?, cloud))
+    Ok(Candidate::on(options.add_to(cloud.builder(Some("A2"))?).start()?, cloud))
 }
 
 /// Returns an Orthanc that encrypts with file keys of a key service.
-pub(crate) fn of_service() -> Result<Candidate> {
+pub(super) fn of_service(options: &OrthancOptions) -> Result<Candidate> {
     let mut cloud = Cloud::start(PLUGIN)?;
     for operation in [Operation::WrapKey, Operation::UnwrapKey] {
         let delay = FaultRule::new(Fault::Delay(ANSWER)).on(operation).times(usize::MAX);
@@ -30,5 +31,5 @@ pub(crate) fn of_service() -> Result<Candidate> {
     let service = json!({"Key": CRYPTO_KEY, "Endpoint": cloud.server.endpoint()});
     let encryption = json!({"MasterKey": {"GoogleKms": service}, "Format": "A2", "KeyDecayCount": 1000});
     cloud.set("StorageEncryption", encryption);
-    Ok(Candidate::on(cloud.orthanc(None)?, cloud))
+    Ok(Candidate::on(options.add_to(cloud.builder(None)?).start()?, cloud))
 }

@@ -3,6 +3,7 @@
 use xtask::options::{Bench, Server};
 
 use super::candidate::Traffic;
+use super::orthanc_options::OrthancOptions;
 use super::{Operation, PHASES, Phase};
 
 const BUILT_IN: &str =
@@ -65,7 +66,7 @@ impl Report {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-    pub(crate) fn table(&self, options: &Bench) -> String {
+    pub(crate) fn table(&self, options: &Bench, orthanc: &OrthancOptions) -> String {
         let candidates = match &options.against {
             _ if options.key_service => SERVICE,
             Some(_) => BUILDS,
@@ -75,11 +76,14 @@ impl Report {
         let encryption = options.encryption.map(|format| format!(", and encrypts with {format}"));
         let mut text = format!(
             "{candidates}\n\
+             Orthanc {}, options: {}.\n\
              The plugin is {}{server}{}. Medians of {} rounds with {} instances of 130 kB, each read ten times, and {} of 100 MB.\n\
              B/A compares speeds within a round: median (lowest to highest); above 1, B is faster.\n\
              CPU: milliseconds of the Orthanc process for each operation. Memory: its peak in the phase, in MB.\n\n\
              | | unit | A | B | B/A | CPU A | CPU B | CPU B/A | memory A | memory B | requests A | requests B |\n\
              |---|---|---:|---:|---|---:|---:|---|---:|---:|---:|---:|\n",
+            orthanc.version,
+            orthanc.text(),
             options.plugin,
             encryption.unwrap_or_default(),
             options.rounds,

@@ -88,7 +88,7 @@ impl<'a> Report<'a> {
             "### {}\n\nOrthanc {}, plugin {}, {}, rounds: {}, load average at the start of each: {}. Options of Orthanc: \
              {}.\n\n{}\n{}",
             self.title(),
-            self.setting.version,
+            self.setting.orthanc_options.version,
             self.setting.plugin,
             self.line(),
             self.loads.len(),
@@ -190,7 +190,7 @@ impl<'a> Report<'a> {
         };
         let bound = "The dashed line is the least time with one connection for each client.";
         Chart {
-            title: format!("{}, Orthanc {}", self.title(), self.setting.version),
+            title: format!("{}, Orthanc {}", self.title(), self.setting.orthanc_options.version),
             description: [
                 format!(
                     "Seconds, shorter is better. {}",
@@ -241,7 +241,6 @@ mod tests {
             variants: Variant::all(&[Storage::BuiltIn, Storage::Clear, Storage::A2], false),
             rows: vec![Row { transfer, clients: 2 }],
             line: Some(LINE),
-            version: "1.2.3".to_owned(),
             orthanc_options: OrthancOptions::default(),
             dicomweb: None,
         }
