@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use cloud_http::{ArchiveState, Exchange, NO_ETAG};
 use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, unfold};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore};
 
@@ -86,6 +86,7 @@ impl Download {
     ) -> Result<Self, StorageError> {
         let mut range = match &wanted {
             ReadRange::Whole => None,
+            ReadRange::Range(_) if verification.asks_for_whole => None,
             ReadRange::Range(range) | ReadRange::UpTo(range) => Some(GetRange::Bounded(range.clone())),
         };
         let mut result = get(&store, &path, range.clone(), &mut attempts).await;
@@ -93,14 +94,21 @@ impl Download {
             // The answer about a range contains the size.
             range = Some(GetRange::Offset(0));
             result = match get(&store, &path, range.clone(), &mut attempts).await {
-                Err(error) if has_no_first_byte(&error) => return Ok(Self::empty(store, path, attempts)),
+                Err(error) if has_no_first_byte(&error) && wanted == ReadRange::Whole => {
+                    return Ok(Self::empty(store, path, attempts));
+                }
                 result => result,
             };
         }
         let (answer, exchange) = result?;
-        if let ReadRange::Range(range) = wanted
-            && answer.range != range
-        {
+        let check = Check::new(&verification, &answer, &exchange, range.is_some());
+        let sent = answer.range.clone();
+        let wanted = match wanted {
+            ReadRange::Range(wanted) => wanted,
+            ReadRange::Whole | ReadRange::UpTo(_) => sent.clone(),
+        };
+        let is_more = verification.asks_for_whole && sent.end > wanted.end;
+        if sent != wanted && !is_more {
             return Err(attempts.error(Cause::OutOfRange, false));
         }
         Ok(Self {
@@ -109,13 +117,16 @@ impl Download {
             attempts,
             object: answer.meta.clone(),
             archive: exchange.archive,
-            next: answer.range.start,
-            range: answer.range.clone(),
-            check: Check::new(&verification, &answer, &exchange, range.is_some()),
+            next: wanted.start,
+            check: if is_more { Check::Off } else { check },
             ignores_ranges: exchange.ignores_ranges,
             splitting: None,
             parallel: None,
-            body: answer.into_stream(),
+            body: match is_more {
+                true => first_bytes(answer.into_stream(), wanted.end - wanted.start),
+                false => answer.into_stream(),
+            },
+            range: wanted,
         })
     }
 
@@ -312,6 +323,25 @@ impl Download {
     fn damaged(&self, how: &str) -> StorageError {
         self.attempts.error(Cause::Damaged(how.to_owned()), false)
     }
+}
+
+/// The first `length` bytes of a body, after which its connection is closed.
+fn first_bytes(
+    body: BoxStream<'static, object_store::Result<Bytes>>,
+    length: u64,
+) -> BoxStream<'static, object_store::Result<Bytes>> {
+    let next = |(mut body, left): (BoxStream<'static, object_store::Result<Bytes>>, u64)| async move {
+        if left == 0 {
+            return None;
+        }
+        let chunk = body.next().await?.map(|mut chunk| {
+            chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            chunk
+        });
+        let taken = chunk.as_ref().map_or(0, Bytes::len) as u64;
+        Some((chunk, (body, left - taken)))
+    };
+    unfold((body, length), next).boxed()
 }
 
 async fn get(

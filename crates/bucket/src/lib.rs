@@ -23,6 +23,7 @@
 //! # }
 //! ```
 
+mod beginnings;
 mod bucket;
 mod bulk;
 mod classify;

@@ -23,6 +23,9 @@ pub(crate) struct Verification {
     pub(crate) on_request: bool,
     /// If the answer has none: the `ETag` if it is an MD5.
     pub(crate) e_tags: Option<Arc<ETags>>,
+    /// Whether to ask for the whole object instead of a range that begins with its first byte, because the answer has the
+    /// checksum: see [`Beginnings`](crate::beginnings::Beginnings).
+    pub(crate) asks_for_whole: bool,
 }
 
 /// What reads have shown of the `ETag`s of a bucket.
