@@ -11,6 +11,7 @@ use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
 
+use crate::beginnings::Beginnings;
 use crate::bulk::{BulkDelete, BulkSupport};
 use crate::confirm::{Receipt, Sent};
 use crate::dialect::Dialect;
@@ -167,6 +168,7 @@ pub struct Bucket {
     journal: Option<Arc<dyn UploadJournal>>,
     pub(crate) health: Arc<Health>,
     e_tags: Arc<ETags>,
+    beginnings: Arc<Beginnings>,
     /// Whether messages name the bucket only.
     hides_names: bool,
 }
@@ -184,6 +186,7 @@ impl Bucket {
             request_size: Arc::default(),
             journal: None,
             e_tags: Arc::default(),
+            beginnings: Arc::default(),
             hides_names: false,
         }
     }
@@ -360,8 +363,18 @@ impl Bucket {
         let answers = || self.options.dialect.as_ref().is_none_or(|dialect| dialect.returns_checksums());
         let has_more = in_answer && self.options.checksums_on_request;
         let e_tags = has_more.then(|| Arc::clone(&self.e_tags));
-        let verification = Verification { in_answer, on_request: has_more && answers(), e_tags };
-        self.download(path, range, verification, self.attempts(Operation::Read, name)).await
+        let on_request = has_more && answers();
+        let beginning = match &range {
+            ReadRange::Range(range) if on_request && range.start == 0 => Some(range.end),
+            _ => None,
+        };
+        let asks_for_whole = beginning.is_some_and(|length| self.beginnings.are_likely_whole(length));
+        let verification = Verification { in_answer, on_request, e_tags, asks_for_whole };
+        let download = self.download(path, range, verification, self.attempts(Operation::Read, name)).await?;
+        if let Some(length) = beginning {
+            self.beginnings.note(length, length == download.object_size(), asks_for_whole);
+        }
+        Ok(download)
     }
 
     /// Reads a whole object of at most `limit` bytes; `None` if it does not exist.

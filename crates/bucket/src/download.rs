@@ -1,21 +1,24 @@
 //! Downloads that resume where the connection broke.
 
+mod comparison;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use cloud_http::{ArchiveState, Checksum, Exchange, NO_ETAG};
+use cloud_http::{ArchiveState, Exchange, NO_ETAG};
 use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, unfold};
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore};
 
 use crate::error::{Cause, StorageError};
 use crate::multipart::ParallelDownload;
 use crate::retry::{Attempts, RetryPolicy};
+use crate::task::in_place;
 use crate::throughput::{LARGE, Throughput, TransferOptions, rate};
-use crate::verification::{Check, ETags, Verification};
+use crate::verification::{Check, Verification};
 
 /// The HTTP status for an object whose ETag is no longer the given one.
 const PRECONDITION_FAILED: u16 = 412;
@@ -67,6 +70,8 @@ struct Splitting {
     bytes: u64,
 }
 
+/// Bytes whose MD5 takes long enough that the other transfers of the thread must go on meanwhile.
+const LONG_MD5: usize = 64 * 1024;
 /// Bytes to sample before judging a connection slow.
 const SAMPLE: u64 = 4 * 1024 * 1024;
 
@@ -81,6 +86,7 @@ impl Download {
     ) -> Result<Self, StorageError> {
         let mut range = match &wanted {
             ReadRange::Whole => None,
+            ReadRange::Range(_) if verification.asks_for_whole => None,
             ReadRange::Range(range) | ReadRange::UpTo(range) => Some(GetRange::Bounded(range.clone())),
         };
         let mut result = get(&store, &path, range.clone(), &mut attempts).await;
@@ -88,14 +94,21 @@ impl Download {
             // The answer about a range contains the size.
             range = Some(GetRange::Offset(0));
             result = match get(&store, &path, range.clone(), &mut attempts).await {
-                Err(error) if has_no_first_byte(&error) => return Ok(Self::empty(store, path, attempts)),
+                Err(error) if has_no_first_byte(&error) && wanted == ReadRange::Whole => {
+                    return Ok(Self::empty(store, path, attempts));
+                }
                 result => result,
             };
         }
         let (answer, exchange) = result?;
-        if let ReadRange::Range(range) = wanted
-            && answer.range != range
-        {
+        let check = Check::new(&verification, &answer, &exchange, range.is_some());
+        let sent = answer.range.clone();
+        let wanted = match wanted {
+            ReadRange::Range(wanted) => wanted,
+            ReadRange::Whole | ReadRange::UpTo(_) => sent.clone(),
+        };
+        let is_more = verification.asks_for_whole && sent.end > wanted.end;
+        if sent != wanted && !is_more {
             return Err(attempts.error(Cause::OutOfRange, false));
         }
         Ok(Self {
@@ -104,13 +117,16 @@ impl Download {
             attempts,
             object: answer.meta.clone(),
             archive: exchange.archive,
-            next: answer.range.start,
-            range: answer.range.clone(),
-            check: Check::new(&verification, &answer, &exchange, range.is_some()),
+            next: wanted.start,
+            check: if is_more { Check::Off } else { check },
             ignores_ranges: exchange.ignores_ranges,
             splitting: None,
             parallel: None,
-            body: answer.into_stream(),
+            body: match is_more {
+                true => first_bytes(answer.into_stream(), wanted.end - wanted.start),
+                false => answer.into_stream(),
+            },
+            range: wanted,
         })
     }
 
@@ -263,99 +279,14 @@ impl Download {
         if next > self.range.end {
             return Err(self.damaged("the server sent more than requested"));
         }
-        self.check.update(&bytes);
+        if self.check.is_costly() && bytes.len() >= LONG_MD5 {
+            in_place(|| self.check.update(&bytes));
+        } else {
+            self.check.update(&bytes);
+        }
         self.next = next;
         self.attempts.made_progress();
         Ok(bytes)
-    }
-
-    /// Compares the bytes with the checksum of the whole object, if there is one.
-    async fn verify(&mut self) -> Result<(), StorageError> {
-        // Whatever happens now, a caller that asks again must not take the bytes for right.
-        let check = std::mem::replace(&mut self.check, Check::Failed);
-        if let Some(checksum) = self.wrong_checksum(check).await? {
-            return Err(self.attempts.error(Cause::WrongChecksum(checksum), false));
-        }
-        self.check = Check::Off;
-        Ok(())
-    }
-
-    /// The name of the checksum that the bytes do not have; `None` if nothing shows that they are wrong.
-    async fn wrong_checksum(&mut self, check: Check) -> Result<Option<&'static str>, StorageError> {
-        let (checksum, is_right) = match check {
-            Check::Off => return Ok(None),
-            Check::Failed => ("server's", false),
-            Check::Known(verifier) => (verifier.expected().name(), verifier.is_right()),
-            Check::Late { hasher, .. } if hasher.fits_e_tag() => return Ok(None),
-            Check::Late { hasher, asks, e_tags } => {
-                // Ends the first request, whose connection the next one may need.
-                self.body = futures_util::stream::empty().boxed();
-                let asked = if asks { self.ask_for_checksum().await? } else { None };
-                match (asked, hasher.md5()) {
-                    (Some(checksum), _) => (checksum.name(), hasher.fits(checksum).unwrap_or(true)),
-                    (None, Some(md5)) if e_tags.may_be_md5s() => ("MD5", self.is_again(md5, &e_tags).await?),
-                    (None, _) => return Ok(None),
-                }
-            }
-        };
-        Ok((!is_right).then_some(checksum))
-    }
-
-    /// Asks for the checksum of the object; `None` if the server has none.
-    async fn ask_for_checksum(&mut self) -> Result<Option<Checksum>, StorageError> {
-        let mut attempts = self.attempts.again(self.attempts.policy());
-        let (object, exchange) = match attempts.run(|| self.store.head(&self.path)).await {
-            // Chunked answers do not say how large the object is, which is known.
-            Err(error) if error.cause == Cause::NoLength => return Ok(None),
-            Err(error) if error.cause == Cause::NotFound => return Err(self.changed()),
-            result => result?,
-        };
-        if !is_same_version(&without_placeholder(object), &self.object) {
-            return Err(self.changed());
-        }
-        Ok(exchange.checksum)
-    }
-
-    /// Whether another download has this MD5 as well, which is not the `ETag`, although that looks like one. Then the `ETag`
-    /// may be something else. Nothing can be said if the other download fails: the bytes are taken for right.
-    async fn is_again(&mut self, md5: [u8; 16], e_tags: &ETags) -> Result<bool, StorageError> {
-        self.attempts.count_retry();
-        let again = match self.md5_again(md5).await {
-            Err(error) if error.cause == Cause::NotFound => return Err(self.changed()),
-            Err(error) if error.cause == Cause::Changed => return Err(error),
-            result => result,
-        };
-        match again {
-            Ok(true) => e_tags.note_other(&self.attempts.object),
-            Ok(false) => return Ok(false),
-            Err(error) => tracing::info!(
-                "{error}; this was a second download, so the bytes of the first one were not compared"
-            ),
-        }
-        Ok(true)
-    }
-
-    /// Downloads the object once more. Returns whether it has this MD5.
-    async fn md5_again(&mut self, md5: [u8; 16]) -> Result<bool, StorageError> {
-        let mut attempts = self.attempts.again(self.attempts.policy());
-        let (answer, _) = get(&self.store, &self.path, None, &mut attempts).await?;
-        if !is_same_version(&answer.meta, &self.object) {
-            return Err(self.changed());
-        }
-        let mut verifier = Checksum::Md5(md5).verifier();
-        let mut body = answer.into_stream();
-        let mut size = 0;
-        loop {
-            let frame = tokio::time::timeout_at(attempts.deadline(), body.next()).await;
-            let Some(bytes) = frame.map_err(|_elapsed| attempts.timed_out())? else { break };
-            let bytes = bytes.map_err(|error| attempts.broken(&error))?;
-            size += bytes.len() as u64;
-            verifier.update(&bytes);
-        }
-        if size < self.object.size {
-            return Err(attempts.error(Cause::Network("the answer ended early".to_owned()), true));
-        }
-        Ok(verifier.is_right())
     }
 
     /// Requests the missing bytes of the same object version.
@@ -392,6 +323,25 @@ impl Download {
     fn damaged(&self, how: &str) -> StorageError {
         self.attempts.error(Cause::Damaged(how.to_owned()), false)
     }
+}
+
+/// The first `length` bytes of a body, after which its connection is closed.
+fn first_bytes(
+    body: BoxStream<'static, object_store::Result<Bytes>>,
+    length: u64,
+) -> BoxStream<'static, object_store::Result<Bytes>> {
+    let next = |(mut body, left): (BoxStream<'static, object_store::Result<Bytes>>, u64)| async move {
+        if left == 0 {
+            return None;
+        }
+        let chunk = body.next().await?.map(|mut chunk| {
+            chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            chunk
+        });
+        let taken = chunk.as_ref().map_or(0, Bytes::len) as u64;
+        Some((chunk, (body, left - taken)))
+    };
+    unfold((body, length), next).boxed()
 }
 
 async fn get(

@@ -23,6 +23,7 @@
 //! # }
 //! ```
 
+mod beginnings;
 mod bucket;
 mod bulk;
 mod classify;
@@ -64,5 +65,6 @@ pub use restore::{Restoration, RestoreArchived, RestoreOptions};
 pub use retry::RetryPolicy;
 pub use task::blocking;
 pub use throughput::TransferOptions;
+pub use verification::{Comparison, Verdict};
 
 pub use cloud_http::{ListPage, ListRequest, ListedObject, NextPage};

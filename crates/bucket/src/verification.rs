@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use cloud_http::{Exchange, Hasher, Verifier};
+use cloud_http::{Checksum, Exchange, Hasher, Verifier};
 use object_store::GetResult;
 use parking_lot::Mutex;
 
+use crate::error::StorageError;
 use crate::throughput::LARGE;
 
 /// Number of objects that do not fit their ETag in two equal downloads, after which no more are doubted: a server that
@@ -22,6 +23,9 @@ pub(crate) struct Verification {
     pub(crate) on_request: bool,
     /// If the answer has none: the `ETag` if it is an MD5.
     pub(crate) e_tags: Option<Arc<ETags>>,
+    /// Whether to ask for the whole object instead of a range that begins with its first byte, because the answer has the
+    /// checksum: see [`Beginnings`](crate::beginnings::Beginnings).
+    pub(crate) asks_for_whole: bool,
 }
 
 /// What reads have shown of the `ETag`s of a bucket.
@@ -60,7 +64,43 @@ impl ETags {
     }
 }
 
+/// The comparison of an object with its checksum, taken out of a [`Download`](crate::Download).
+#[derive(Debug)]
+pub struct Comparison(pub(crate) Check);
+
+impl Comparison {
+    /// Whether it takes more time than it takes to receive the bytes: it computes an MD5, or may need a further request.
+    pub fn is_costly(&self) -> bool {
+        self.0.is_costly()
+    }
+
+    /// Adds the next bytes of the object.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+}
+
+/// What the comparison of a whole object says.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Nothing shows that the bytes are wrong.
+    Right,
+    /// The bytes are wrong.
+    Wrong(StorageError),
+    /// The server must be asked: see [`Download::settle`](crate::Download::settle).
+    Open(Comparison),
+}
+
+/// What a [`Check`] says without asking the server.
+pub(crate) enum Judgement {
+    Right,
+    /// The bytes do not have this checksum.
+    Wrong(&'static str),
+    Open,
+}
+
 /// A comparison with a checksum.
+#[derive(Debug)]
 pub(crate) enum Check {
     /// There is no checksum, or none is wanted.
     Off,
@@ -102,6 +142,29 @@ impl Check {
                 Self::Late { hasher: Box::new(hasher), asks, e_tags: Arc::clone(e_tags) }
             }
             _ => Self::Off,
+        }
+    }
+
+    /// See [`Comparison::is_costly`].
+    pub(crate) fn is_costly(&self) -> bool {
+        match self {
+            Self::Off | Self::Failed => false,
+            Self::Known(verifier) => matches!(verifier.expected(), Checksum::Md5(_)),
+            Self::Late { .. } => true,
+        }
+    }
+
+    pub(crate) fn judge(&self) -> Judgement {
+        match self {
+            Self::Off => Judgement::Right,
+            Self::Failed => Judgement::Wrong("server's"),
+            Self::Known(verifier) if verifier.is_right() => Judgement::Right,
+            Self::Known(verifier) => Judgement::Wrong(verifier.expected().name()),
+            Self::Late { hasher, .. } if hasher.fits_e_tag() => Judgement::Right,
+            Self::Late { hasher, asks, e_tags } => {
+                let is_in_doubt = *asks || (hasher.md5().is_some() && e_tags.may_be_md5s());
+                if is_in_doubt { Judgement::Open } else { Judgement::Right }
+            }
         }
     }
 

@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bucket::{ArchiveState, Cause, Download, Found, Naming, Operation, ReadRange, StorageError, blocking};
+use bucket::{
+    ArchiveState, Cause, Comparison, Download, Found, Naming, Operation, ReadRange, StorageError, blocking,
+};
 use bytes::Bytes;
 
 use crate::files::FileReader;
@@ -142,6 +144,23 @@ impl Source {
                 *slot = Some(file);
                 bytes
             }
+        }
+    }
+
+    /// Takes the comparison with the object's checksum out of the source; `None` for a file. See
+    /// [`Download::take_comparison`].
+    pub fn take_comparison(&mut self) -> Option<Comparison> {
+        match &mut self.bytes {
+            Origin::Object(download) => Some(download.take_comparison()),
+            Origin::File(_) => None,
+        }
+    }
+
+    /// The download, if this is an object.
+    pub fn into_download(self) -> Option<Box<Download>> {
+        match self.bytes {
+            Origin::Object(download) => Some(download),
+            Origin::File(_) => None,
         }
     }
 

@@ -40,6 +40,8 @@ pub(crate) struct Area {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) direct_stores: DirectStores,
     pub(crate) courtesy: Courtesy,
+    /// Whether Orthanc compares whole attachments with the MD5 in its index.
+    pub(crate) orthanc_compares: bool,
 }
 
 impl StorageArea for Area {

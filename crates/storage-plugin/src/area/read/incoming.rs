@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 
-use bucket::{Cause, Naming, Operation, ReadRange, StorageError};
+use bucket::{Cause, Comparison, Download, Naming, Operation, ReadRange, StorageError, Verdict};
 use bytes::Bytes;
 use crypto_envelope::{Format, RECOGNIZE_LEN, envelope_len, speculative_header_len};
 use futures_util::FutureExt as _;
@@ -30,11 +30,29 @@ pub(crate) struct Batch {
     pub(crate) chunks: Vec<Bytes>,
     /// Whether these are the last bytes.
     pub(crate) last: bool,
-    /// With the last bytes: the error if the object does not have the server's checksum.
+    /// With the last bytes, after [`Incoming::compare`]: the error if the object does not have the server's checksum.
     pub(crate) wrong_checksum: Option<StorageError>,
+    /// With the first bytes of an object: the comparison with its checksum.
+    comparison: Option<Comparison>,
+    /// With the last bytes of an object: the download, which can ask the server.
+    download: Option<Box<Download>>,
+    is_compared: bool,
 }
 
 impl Batch {
+    fn new(head: &Arc<Head>, chunks: Vec<Bytes>, last: bool) -> Self {
+        let head = Arc::clone(head);
+        Self {
+            head,
+            chunks,
+            last,
+            wrong_checksum: None,
+            comparison: None,
+            download: None,
+            is_compared: false,
+        }
+    }
+
     /// The first bytes, enough to recognize an envelope.
     pub(crate) fn start(&self) -> Vec<u8> {
         self.chunks.iter().flatten().take(RECOGNIZE_LEN).copied().collect()
@@ -53,7 +71,12 @@ type Message = Result<Result<Batch, StorageError>, Box<dyn Any + Send>>;
 #[derive(Debug)]
 pub(crate) enum Incoming {
     /// A task on the runtime downloads the attachment.
-    Network(mpsc::Receiver<Message>),
+    Network {
+        /// The batches from that task.
+        batches: mpsc::Receiver<Message>,
+        /// Computed on Orthanc's thread: the network's thread serves all others.
+        comparison: Option<Comparison>,
+    },
     /// Orthanc's thread reads the file itself, since it would have to wait anyway.
     File {
         /// The file.
@@ -91,7 +114,7 @@ impl Incoming {
                 let _ = sender.send(Err(panic)).await;
             }
         });
-        Ok(Self::Network(receiver))
+        Ok(Self::Network { batches: receiver, comparison: None })
     }
 
     /// Blocks until the first batch is there. It is empty if the content is in clear and can be read straight into
@@ -110,13 +133,55 @@ impl Incoming {
     /// Blocks until the next batch is there.
     pub(crate) fn next(&mut self) -> Result<Batch, StorageError> {
         match self {
-            Self::Network(receiver) => match receiver.blocking_recv() {
-                Some(Ok(batch)) => batch,
+            Self::Network { batches, comparison } => match batches.blocking_recv() {
+                Some(Ok(Ok(mut batch))) => {
+                    if let Some(begun) = batch.comparison.take() {
+                        comparison.replace(begun);
+                    }
+                    Ok(batch)
+                }
+                Some(Ok(Err(error))) => Err(error),
                 Some(Err(panic)) => resume_unwind(panic),
                 None => resume_unwind(shut_down()),
             },
             Self::File { file, head } => batch(file, head, segments_len()),
         }
+    }
+
+    /// Leaves out a comparison that takes long, since something else shows whether the bytes are right.
+    pub(crate) fn skip_costly_comparison(&mut self) {
+        if let Self::Network { comparison, .. } = self {
+            comparison.take_if(|comparison| comparison.is_costly());
+        }
+    }
+
+    /// Compares an object with its checksum, if it has one: call it once for each batch, in their order; further calls for
+    /// a batch have no effect. May ask the server after the last one.
+    ///
+    /// Sets [`Batch::wrong_checksum`] if the bytes are wrong. Fails if the server does not answer.
+    pub(crate) fn compare(&mut self, runtime: &Runtime, batch: &mut Batch) -> Result<(), StorageError> {
+        let Self::Network { comparison: slot, .. } = self else { return Ok(()) };
+        let Some(comparison) = slot.as_mut().filter(|_| !batch.is_compared) else { return Ok(()) };
+        batch.is_compared = true;
+        batch.chunks.iter().for_each(|chunk| comparison.update(chunk));
+        let Some(mut download) = batch.download.take() else { return Ok(()) };
+        let Some(comparison) = slot.take() else { return Ok(()) };
+        let wrong = match download.verdict(comparison) {
+            Verdict::Right => return Ok(()),
+            Verdict::Wrong(error) => error,
+            Verdict::Open(comparison) => {
+                let object = batch.head.name.clone();
+                let settled = runtime.run_with_grace(async move { download.settle(comparison).await });
+                let stopping = || Err(StorageError::new(Operation::Read, object, Cause::Stopping));
+                match settled.unwrap_or_else(stopping) {
+                    Ok(()) => return Ok(()),
+                    Err(error) if matches!(error.cause, Cause::WrongChecksum(_)) => error,
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        batch.wrong_checksum = Some(wrong);
+        Ok(())
     }
 }
 
@@ -129,7 +194,7 @@ fn segments_len() -> u64 {
 fn batch(file: &mut FileReader, head: &Arc<Head>, length: u64) -> Result<Batch, StorageError> {
     let limit = usize::try_from(length).unwrap_or(usize::MAX);
     let chunks = if limit == 0 { None } else { file.next(limit)? }.into_iter().collect();
-    Ok(Batch { head: Arc::clone(head), chunks, last: file.left() == 0, wrong_checksum: None })
+    Ok(Batch::new(head, chunks, file.left() == 0))
 }
 
 /// Downloads an attachment and sends its bytes in batches.
@@ -146,6 +211,7 @@ async fn send_batches(
     sender: &mpsc::Sender<Message>,
 ) -> Result<(), mpsc::error::SendError<Message>> {
     let head = Arc::new(source.head().clone());
+    let mut comparison = source.take_comparison();
     let mut chunks = Vec::new();
     let mut size = 0;
     loop {
@@ -155,18 +221,15 @@ async fn send_batches(
                 chunks.push(chunk);
                 if size >= BATCH {
                     size = 0;
-                    let chunks = std::mem::take(&mut chunks);
-                    let batch = Batch { head: Arc::clone(&head), chunks, last: false, wrong_checksum: None };
-                    sender.send(Ok(Ok(batch))).await?;
+                    let batch = Batch::new(&head, std::mem::take(&mut chunks), false);
+                    sender.send(Ok(Ok(Batch { comparison: comparison.take(), ..batch }))).await?;
                 }
             }
             Ok(None) => {
-                return sender.send(Ok(Ok(Batch { head, chunks, last: true, wrong_checksum: None }))).await;
-            }
-            // All bytes are there, and may prove themselves to be right.
-            Err(error) if matches!(error.cause, Cause::WrongChecksum(_)) => {
-                let batch = Batch { head, chunks, last: true, wrong_checksum: Some(error) };
-                return sender.send(Ok(Ok(batch))).await;
+                let batch = Batch::new(&head, chunks, true);
+                return sender
+                    .send(Ok(Ok(Batch { comparison, download: source.into_download(), ..batch })))
+                    .await;
             }
             Err(error) => return sender.send(Ok(Err(error))).await,
         }

@@ -80,7 +80,11 @@ pub(crate) struct Reading<'a> {
     pub(crate) encryption: Option<&'a Encryption>,
     pub(crate) clear: &'a KnownClear,
     copies: &'a Copies,
+    /// Whether Orthanc compares whole attachments with the MD5 in its index.
+    orthanc_compares: bool,
     pub(crate) attachment: Attachment,
+    /// The range that Orthanc has asked for; `None` for the whole attachment.
+    wanted: RefCell<Option<Range<u64>>>,
     /// Where the attachment was last looked for, for messages.
     pub(crate) side: Cell<Side>,
     /// The attachment's size, once it is known.
@@ -105,7 +109,9 @@ impl<'a> Reading<'a> {
             encryption: area.encryption.as_deref(),
             clear: &area.clear,
             copies: &area.copies,
+            orthanc_compares: area.orthanc_compares,
             attachment,
+            wanted: RefCell::default(),
             side: Cell::new(area.storage.first()),
             size: Cell::default(),
             damaged: RefCell::default(),
@@ -125,6 +131,7 @@ impl<'a> Reading<'a> {
     /// Reads the bytes from `start` on that `target` has room for.
     pub(crate) fn range(&self, start: u64, target: &mut Target<'_>) -> Result<Served, ReadError> {
         let range = start..start.saturating_add(target.len() as u64);
+        self.wanted.replace(Some(range.clone()));
         let read = self.with_restarts(|| {
             target.rewind();
             self.range_once(range.clone(), target)
@@ -256,6 +263,7 @@ impl<'a> Reading<'a> {
         let mut position = first.head.range.start;
         let mut batch = first;
         loop {
+            incoming.compare(self.runtime, &mut batch).map_err(ReadError::Interrupted)?;
             self.copy(&batch);
             for chunk in &batch.chunks {
                 target.append(part(chunk, position, range)).map_err(|cause| self.overflow(cause))?;
@@ -354,10 +362,15 @@ impl<'a> Reading<'a> {
         mut push: impl FnMut(&[u8]) -> Result<(), DecryptError>,
     ) -> Result<Option<StorageError>, ReadError> {
         let mut ready = ready.into_iter();
-        let mut next = || ready.next().map_or_else(|| incoming.next(), Ok).map_err(ReadError::Interrupted);
-        let mut batch = next()?;
+        let mut next = |incoming: &mut Incoming| ready.next().map_or_else(|| incoming.next(), Ok);
+        let mut batch = next(incoming).map_err(ReadError::Interrupted)?;
         self.begin_copy(&batch.head, true);
+        if self.copy.borrow().is_none() {
+            // The tags are computed anyway. A copy may have more than what they prove.
+            incoming.skip_costly_comparison();
+        }
         loop {
+            incoming.compare(self.runtime, &mut batch).map_err(ReadError::Interrupted)?;
             self.copy(&batch);
             let bytes = batch.chunks.iter().map(|chunk| chunk.len() as u64).sum();
             let pushed = encryption
@@ -368,7 +381,7 @@ impl<'a> Reading<'a> {
             if batch.last {
                 return Ok(batch.wrong_checksum);
             }
-            batch = next()?;
+            batch = next(incoming).map_err(ReadError::Interrupted)?;
         }
     }
 
@@ -427,6 +440,7 @@ impl<'a> Reading<'a> {
         blob.try_reserve_exact(usize::try_from(size).unwrap_or(usize::MAX)).map_err(no_memory)?;
         let mut batch = first;
         loop {
+            incoming.compare(self.runtime, &mut batch).map_err(ReadError::Interrupted)?;
             batch.chunks.iter().for_each(|chunk| blob.extend_from_slice(chunk));
             if let Some(error) = batch.wrong_checksum {
                 return Err(ReadError::Interrupted(error));

@@ -149,15 +149,16 @@ fn read<C: Cloud>(plugin: &LoadedPlugin<C>, operation: Operation, size: usize) -
 }
 
 fn changed_byte_is_read_again<C: Cloud>() -> Result<()> {
-    let plugin = with_attachment::<C>(&json!({}))?;
     for operation in [request::READ, request::READ_RANGE] {
         for offset in [0, 5_000_000, SIZE as u64 - 1] {
-            plugin.requests();
+            let plugin = with_attachment::<C>(&json!({}))?;
             plugin.fault(operation, Fault::CorruptResponseByte(offset), 1);
             assert!(read(&plugin, operation, SIZE) == Ok(content(SIZE)), "{operation:?}");
-            assert_eq!(plugin.server.requests().of(operation), 2, "{operation:?}");
+            assert_eq!(downloads(&plugin), 2, "{operation:?}");
+            plugin.check()?;
         }
     }
+    let plugin = with_attachment::<C>(&json!({}))?;
     // The same in the rest of a resumed download.
     plugin.requests();
     plugin.fault(request::READ, Fault::CloseAfterResponseBytes(3_000_000), 1);
@@ -175,10 +176,10 @@ fn changed_object_is_an_error<C: Cloud>() -> Result<()> {
                 continue;
             }
             let plugin = with_attachment::<C>(&json!({}))?;
-            plugin.fault(operation, fault.clone(), usize::MAX);
+            damage(&plugin, &fault);
             let outcome = read(&plugin, operation, SIZE).map(|bytes| bytes.len());
             assert_eq!(outcome, Err(CORRUPTED_FILE), "{operation:?} {fault:?}");
-            assert_eq!(plugin.server.requests().of(operation), 2, "read again once: {operation:?} {fault:?}");
+            assert_eq!(downloads(&plugin), 2, "read again once: {operation:?} {fault:?}");
             let line = plugin.new_error()?;
             assert!(
                 line.contains(&object_url::<C>(KEY)) && line.contains("\"VerifyChecksums\": false"),
@@ -187,13 +188,26 @@ fn changed_object_is_an_error<C: Cloud>() -> Result<()> {
             plugin.check()?;
 
             let plugin = with_attachment::<C>(&json!({"VerifyChecksums": false}))?;
-            plugin.fault(operation, fault, usize::MAX);
+            damage(&plugin, &fault);
             assert_eq!(read(&plugin, operation, SIZE).map(|bytes| bytes.len()), Ok(SIZE));
             assert_eq!(plugin.requests(), 1);
             plugin.check()?;
         }
     }
     Ok(())
+}
+
+/// Damages all answers to reads, with and without a range: a whole object may be read without one.
+fn damage<C: Cloud>(plugin: &LoadedPlugin<C>, fault: &Fault) {
+    for operation in [request::READ, request::READ_RANGE] {
+        plugin.fault(operation, fault.clone(), usize::MAX);
+    }
+}
+
+/// Number of requests for content.
+fn downloads<C: Cloud>(plugin: &LoadedPlugin<C>) -> u64 {
+    let requests = plugin.server.requests();
+    requests.of(request::READ) + requests.of(request::READ_RANGE)
 }
 
 fn whole_object_read_as_a_range_is_verified<C: Cloud>() -> Result<()> {
@@ -206,14 +220,20 @@ fn whole_object_read_as_a_range_is_verified<C: Cloud>() -> Result<()> {
         assert_eq!(plugin.server.requests().of(request::HEAD), checksum_requests, "{size}");
         assert_eq!(plugin.requests(), 1 + checksum_requests, "{size}");
 
-        plugin.fault(request::READ_RANGE, Fault::CorruptResponseByte(size as u64 / 2), usize::MAX);
+        damage(&plugin, &Fault::CorruptResponseByte(size as u64 / 2));
         assert_eq!(
             read(&plugin, request::READ_RANGE, size).map(|bytes| bytes.len()),
             Err(CORRUPTED_FILE),
             "{size}"
         );
-        // An ETag that is not the MD5 may be something else, so the server is asked.
-        assert_eq!(plugin.requests(), 2 * (1 + C::CHECKSUM_REQUESTS), "{size}");
+        // An ETag that is not the MD5 may be something else, so the server is asked. The answer to a request without a range
+        // has the checksum.
+        let checksum_requests = match size {
+            1 => 2 * C::CHECKSUM_REQUESTS,
+            100_000 => 0,
+            _ => 2 * C::CHECKSUM_REQUESTS,
+        };
+        assert_eq!(plugin.requests(), 2 + checksum_requests, "{size}");
         plugin.new_error()?;
         // A part of the object has no checksum.
         if size > 1 {
