@@ -300,9 +300,10 @@ fn sha256(chunks: &[Bytes]) -> aws_lc_rs::digest::Digest {
 }
 
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xF]);
+    let mut text = String::with_capacity(2 * bytes.len());
+    text.extend(halves.map(|half| DIGITS[usize::from(half)]));
+    text
 }
