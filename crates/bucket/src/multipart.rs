@@ -115,6 +115,9 @@ impl MultipartUpload<'_> {
                     Ok((index, part, connections, begun.elapsed()))
                 });
             }
+            if let Some(transfer) = self.transfer {
+                transfer.note_use(running.len());
+            }
             let Some((index, part, connections, time)) = running.try_next().await? else { break };
             done[index] = Some(part);
             // Towards the end, there are fewer connections than before.

@@ -208,9 +208,9 @@ impl Splitting {
         let connections = self.transfer.connections();
         let size = self.size(connections, self.range.end - next);
         if let Some(ranges) = &mut self.ranges {
-            // One is enough: the next request does not take its place before the reader needs it.
             let others = if next < body_end { connections - 1 } else { connections };
             ranges.fill(others, connections, size, attempts);
+            self.transfer.note_use(ranges.running() + usize::from(next < body_end));
         }
     }
 

@@ -4,6 +4,7 @@
 //! What it finds holds for later ones, and is checked again after a while.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -54,6 +55,8 @@ struct State {
     /// The transfers in progress, and those begun.
     active: usize,
     begun: u64,
+    /// The connections that they use.
+    used: usize,
     /// The number of the transfer that searches.
     searching: Option<u64>,
     /// An unfinished search, and when it began.
@@ -71,6 +74,7 @@ impl Default for State {
             latency: None,
             active: 0,
             begun: 0,
+            used: 0,
             searching: None,
             climb: None,
             checked: None,
@@ -105,8 +109,15 @@ impl Line {
             let (climb, _) = state.climb.get_or_insert_with(|| (Climb::new(best.div_ceil(2), most), now));
             climb.disturb();
         }
-        let begins_split = state.searching.is_none() && best > 1 && state.active == 1;
-        Transfer { line: Arc::clone(self), number, most, before: best, begins_split, begun: now }
+        let first = match &state.climb {
+            // A search over two connections may begin with one.
+            Some((climb, _)) if state.searching == Some(number) => climb.connections() - 1,
+            _ => best,
+        };
+        let begins_split = first > 1 && state.active == 1;
+        let used = AtomicUsize::new(1);
+        state.used += 1;
+        Transfer { line: Arc::clone(self), number, most, before: best, used, begins_split, begun: now }
     }
 
     /// Records the time until the server answered. A single late answer counts little.
@@ -129,7 +140,9 @@ pub(crate) struct Transfer {
     most: usize,
     /// The best number of connections before this transfer.
     before: usize,
-    /// Whether the whole transfer uses the best number of connections.
+    /// The number of connections that this transfer uses.
+    used: AtomicUsize,
+    /// Whether this transfer begins with several connections.
     begins_split: bool,
     begun: Instant,
 }
@@ -138,11 +151,19 @@ impl Transfer {
     /// The number of connections that this transfer should use now: those of the line are shared.
     pub(crate) fn connections(&self) -> usize {
         let state = self.line.0.lock();
-        let share = (state.best / state.active.max(1)).clamp(1, self.most.max(1));
+        let others = state.used - self.used.load(Ordering::Relaxed);
+        let share = (state.best / state.active.max(1)).min(state.best.saturating_sub(others));
         match &state.climb {
             Some((climb, _)) if self.searches(&state) => climb.connections(),
-            _ => share,
+            _ => share.clamp(1, self.most.max(1)),
         }
+    }
+
+    /// Notes how many connections this transfer uses now.
+    pub(crate) fn note_use(&self, connections: usize) {
+        let mut state = self.line.0.lock();
+        let before = self.used.swap(connections, Ordering::Relaxed);
+        state.used = state.used - before + connections;
     }
 
     /// The share of this transfer if `connections` are used for all.
@@ -195,7 +216,7 @@ impl Transfer {
     /// Records the end of a transfer of `bytes`. If it was not faster than with one connection, later ones use one.
     pub(crate) fn finish(&self, bytes: u64, now: Instant) {
         let mut state = self.line.0.lock();
-        if !self.begins_split || state.begun != self.number || state.best != self.before {
+        if !self.begins_split || state.begun != self.number {
             return;
         }
         let reached = rate(bytes, now.duration_since(self.begun));
@@ -209,6 +230,7 @@ impl Drop for Transfer {
     fn drop(&mut self) {
         let mut state = self.line.0.lock();
         state.active -= 1;
+        state.used -= self.used.load(Ordering::Relaxed);
         if state.searching == Some(self.number) {
             state.searching = None;
         }
