@@ -294,7 +294,8 @@ impl Bucket {
         let size = content.len() as u64;
         let options = self.options.put_options.clone();
         let mut attempts = self.attempts(Operation::Create, name).asking_for(&self.options.store, path);
-        let transfer = (size >= SMALLEST_SAMPLE).then(|| self.begin_upload());
+        let most = self.options.transfer.connections;
+        let transfer = (size >= SMALLEST_SAMPLE).then(|| self.uploads.begin(most, Instant::now()));
         let transfer = transfer.as_ref();
         if self.must_split(size) || (size >= LARGE && transfer.is_some_and(|it| it.connections() > 1)) {
             return self.upload_in_parts(name, path, &content, attempts, transfer).await;
@@ -333,10 +334,6 @@ impl Bucket {
     pub(crate) fn must_split(&self, size: u64) -> bool {
         let TransferOptions { part_size, always, .. } = self.options.transfer;
         size > self.options.largest_put || !self.request_size.allows(size) || (always && size > part_size)
-    }
-
-    fn begin_upload(&self) -> Transfer {
-        self.uploads.begin(self.options.transfer.connections, Instant::now())
     }
 
     async fn upload_in_parts(

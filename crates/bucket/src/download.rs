@@ -58,7 +58,8 @@ pub struct Download {
     ignores_ranges: bool,
     /// Time until the server answered.
     latency: Duration,
-    splitting: Option<Splitting>,
+    /// Rare, and large.
+    splitting: Option<Box<Splitting>>,
 }
 
 impl Download {
@@ -139,7 +140,8 @@ impl Download {
                 policy,
             };
             let transfer = line.begin(most, Instant::now());
-            self.splitting = Some(Splitting::new(transfer, most, source, self.range.clone(), line.latency()));
+            let splitting = Splitting::new(transfer, most, source, self.range.clone(), line.latency());
+            self.splitting = Some(Box::new(splitting));
         }
         self
     }
