@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,9 +10,11 @@ use cloud_http::{ArchiveState, Checksum, with_lent_payload};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
+use tokio::time::Instant;
 
 use crate::beginnings::Beginnings;
 use crate::bulk::{BulkDelete, BulkSupport};
+use crate::climb::{rate, without_latency};
 use crate::confirm::{Receipt, Sent};
 use crate::dialect::Dialect;
 use crate::download::{Download, ReadRange, without_placeholder};
@@ -25,7 +27,7 @@ use crate::request_size::{Breaks, RequestSize};
 use crate::restore::RestoreArchived;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::task::hashing;
-use crate::throughput::{LARGE, Throughput, TransferOptions};
+use crate::throughput::{LARGE, Line, SMALLEST_SAMPLE, Transfer, TransferOptions};
 use crate::verification::{ETags, Verification};
 
 /// How long to wait until a bucket is deleted. Azure takes half a minute or more.
@@ -162,8 +164,8 @@ pub struct Bucket {
     pub(crate) options: Arc<BucketOptions>,
     retry: RetryPolicy,
     pub(crate) bulk_support: Arc<BulkSupport>,
-    uploads: Arc<Throughput>,
-    downloads: Arc<Throughput>,
+    uploads: Arc<Line>,
+    downloads: Arc<Line>,
     pub(crate) request_size: Arc<RequestSize>,
     journal: Option<Arc<dyn UploadJournal>>,
     pub(crate) health: Arc<Health>,
@@ -292,13 +294,16 @@ impl Bucket {
         path: &Path,
         content: Bytes,
     ) -> Result<Receipt, StorageError> {
-        let start = Instant::now();
         let size = content.len() as u64;
         let options = self.options.put_options.clone();
         let mut attempts = self.attempts(Operation::Create, name).asking_for(&self.options.store, path);
-        if self.must_split(size) {
-            return self.upload_in_parts(name, path, &content, attempts).await;
+        let most = self.options.transfer.connections;
+        let transfer = (size >= SMALLEST_SAMPLE).then(|| self.uploads.begin(most, Instant::now()));
+        let transfer = transfer.as_ref();
+        if self.must_split(size) || (size >= LARGE && transfer.is_some_and(|it| it.connections() > 1)) {
+            return self.upload_in_parts(name, path, &content, attempts, transfer).await;
         }
+        let start = Instant::now();
         let breaks = Breaks::new(&self.request_size, size);
         let put = || self.options.store.put_opts(path, content.clone().into(), options.clone());
         let answer = attempts.run(async || breaks.count(hashing(content.len(), put()).await)).await;
@@ -308,7 +313,7 @@ impl Bucket {
                 let result = if breaks.note(&error) {
                     let how_long = if error.cause == Cause::TooLarge { "from now on" } else { "for a while" };
                     tracing::warn!("{error}; sending this and larger objects in parts {how_long}");
-                    self.upload_in_parts(name, path, &content, attempts.again(self.retry)).await
+                    self.upload_in_parts(name, path, &content, attempts.again(self.retry), transfer).await
                 } else {
                     Err(error)
                 };
@@ -322,19 +327,16 @@ impl Bucket {
             }
         };
         self.request_size.note_accepted(size);
-        if size >= LARGE {
-            self.uploads.record_one(size, start.elapsed());
+        if let Some(transfer) = transfer.filter(|_| attempts.is_first()) {
+            transfer.record(1, rate(size, without_latency(start.elapsed(), self.latency())), Instant::now());
         }
         Ok(Receipt::Sums { checksum: exchange.checksum, e_tag: stored.e_tag })
     }
 
-    /// Whether to upload an object of `size` bytes in parts.
-    fn must_split(&self, size: u64) -> bool {
-        let TransferOptions { connections, part_size, always } = self.options.transfer;
-        size > self.options.largest_put
-            || !self.request_size.allows(size)
-            || (always && size > part_size)
-            || (connections > 1 && size >= LARGE && self.uploads.says_split())
+    /// Whether an object of `size` bytes must be uploaded in parts, however fast one connection is.
+    pub(crate) fn must_split(&self, size: u64) -> bool {
+        let TransferOptions { part_size, always, .. } = self.options.transfer;
+        size > self.options.largest_put || !self.request_size.allows(size) || (always && size > part_size)
     }
 
     async fn upload_in_parts(
@@ -343,12 +345,14 @@ impl Bucket {
         path: &Path,
         content: &Bytes,
         deadline: Attempts,
+        transfer: Option<&Transfer>,
     ) -> Result<Receipt, StorageError> {
-        let start = Instant::now();
-        let upload = MultipartUpload { bucket: self, name, path, deadline };
+        let upload = MultipartUpload { bucket: self, name, path, deadline, transfer };
         // Rare, and large: Orthanc's threads, which create these futures, have stacks of 100 kB.
         let receipt = Box::pin(upload.run(content)).await?;
-        self.uploads.record_several(content.len() as u64, start.elapsed());
+        if let Some(transfer) = transfer {
+            transfer.finish(content.len() as u64, Instant::now());
+        }
         Ok(receipt)
     }
 
@@ -434,7 +438,7 @@ impl Bucket {
     ) -> Result<Download, StorageError> {
         let store = Arc::clone(&self.options.store);
         let download = Download::start(store, path, range, verification, attempts).await?;
-        Ok(download.split_if_slow(self.options.transfer, self.retry, Arc::clone(&self.downloads)))
+        Ok(download.split_if_faster(self.options.transfer.connections, self.retry, &self.downloads))
     }
 
     /// Deletes `name`. Succeeds if there is no such object.
@@ -474,6 +478,11 @@ impl Bucket {
 
     pub(crate) fn retry(&self) -> RetryPolicy {
         self.retry
+    }
+
+    /// The time until the server answers, as far as downloads have shown.
+    pub(crate) fn latency(&self) -> Duration {
+        self.downloads.latency()
     }
 
     pub(crate) fn transfer(&self) -> TransferOptions {

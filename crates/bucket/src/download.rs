@@ -4,7 +4,7 @@ mod comparison;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use cloud_http::{ArchiveState, Exchange, NO_ETAG};
@@ -12,12 +12,14 @@ use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, unfold};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore};
+use tokio::time::Instant;
 
 use crate::error::{Cause, StorageError};
-use crate::multipart::ParallelDownload;
+use crate::ranges::Source;
 use crate::retry::{Attempts, RetryPolicy};
+use crate::split::{Next, Splitting};
 use crate::task::in_place;
-use crate::throughput::{LARGE, Throughput, TransferOptions, rate};
+use crate::throughput::{LARGE, Line};
 use crate::verification::{Check, Verification};
 
 /// The HTTP status for an object whose ETag is no longer the given one.
@@ -47,6 +49,8 @@ pub struct Download {
     path: Path,
     attempts: Attempts,
     body: BoxStream<'static, object_store::Result<Bytes>>,
+    /// The position up to which bytes of `body` are wanted: ranges have the others.
+    body_end: u64,
     object: ObjectMeta,
     archive: ArchiveState,
     range: Range<u64>,
@@ -55,25 +59,14 @@ pub struct Download {
     check: Check,
     /// Whether the server sends more than a range, so that parallel ranges would be slower.
     ignores_ranges: bool,
-    splitting: Option<Splitting>,
-    parallel: Option<ParallelDownload>,
-}
-
-/// Splits a large download whose single connection turns out to be slow.
-struct Splitting {
-    options: TransferOptions,
-    policy: RetryPolicy,
-    throughput: Arc<Throughput>,
-    /// Time spent waiting for the network, excluding the reader.
-    waited: Duration,
-    /// Bytes that arrived in that time.
-    bytes: u64,
+    /// Time until the server answered.
+    latency: Duration,
+    /// Rare, and large.
+    splitting: Option<Box<Splitting>>,
 }
 
 /// Bytes whose MD5 takes long enough that the other transfers of the thread must go on meanwhile.
 const LONG_MD5: usize = 64 * 1024;
-/// Bytes to sample before judging a connection slow.
-const SAMPLE: u64 = 4 * 1024 * 1024;
 
 impl Download {
     /// Sends the request and waits for the answer's headers.
@@ -89,7 +82,9 @@ impl Download {
             ReadRange::Range(_) if verification.asks_for_whole => None,
             ReadRange::Range(range) | ReadRange::UpTo(range) => Some(GetRange::Bounded(range.clone())),
         };
+        let begun = Instant::now();
         let mut result = get(&store, &path, range.clone(), &mut attempts).await;
+        let latency = begun.elapsed();
         if range.is_none() && result.as_ref().is_err_and(|error| error.cause == Cause::NoLength) {
             // The answer about a range contains the size.
             range = Some(GetRange::Offset(0));
@@ -120,8 +115,9 @@ impl Download {
             next: wanted.start,
             check: if is_more { Check::Off } else { check },
             ignores_ranges: exchange.ignores_ranges,
+            latency,
             splitting: None,
-            parallel: None,
+            body_end: wanted.end,
             body: match is_more {
                 true => first_bytes(answer.into_stream(), wanted.end - wanted.start),
                 false => answer.into_stream(),
@@ -143,22 +139,26 @@ impl Download {
             range: 0..0,
             check: Check::Off,
             ignores_ranges: false,
+            latency: Duration::ZERO,
             splitting: None,
-            parallel: None,
+            body_end: 0,
             body: futures_util::stream::empty().boxed(),
         }
     }
 
-    /// Allows several connections if the download is large and one connection is slow.
-    pub(crate) fn split_if_slow(
-        mut self,
-        options: TransferOptions,
-        policy: RetryPolicy,
-        throughput: Arc<Throughput>,
-    ) -> Self {
-        if self.range.end - self.range.start >= LARGE && options.connections > 1 && !self.ignores_ranges {
-            self.splitting =
-                Some(Splitting { options, policy, throughput, waited: Duration::ZERO, bytes: 0 });
+    /// Allows up to `most` connections if the download is large and that is faster.
+    pub(crate) fn split_if_faster(mut self, most: usize, policy: RetryPolicy, line: &Arc<Line>) -> Self {
+        line.note_latency(self.latency);
+        if self.range.end - self.range.start >= LARGE && most > 1 && !self.ignores_ranges {
+            let source = Source {
+                store: Arc::clone(&self.store),
+                path: self.path.clone(),
+                object: self.object.clone(),
+                policy,
+            };
+            let transfer = line.begin(most, Instant::now());
+            let splitting = Splitting::new(transfer, most, source, self.range.clone(), line.latency());
+            self.splitting = Some(Box::new(splitting));
         }
         self
     }
@@ -195,60 +195,33 @@ impl Download {
     /// If the connection broke and could not be replaced, the object changed in the meantime, time ran out,
     /// or the content is corrupted. Discard the bytes returned before.
     pub async fn next(&mut self) -> Result<Option<Bytes>, StorageError> {
-        if let Some(parallel) = &mut self.parallel {
-            let start = Instant::now();
-            let bytes = parallel.next(&self.attempts).await?;
-            self.count(start.elapsed(), bytes.as_ref());
-            return match bytes {
-                Some(bytes) => self.accept(bytes).map(Some),
-                None => self.end_parallel().await.map(|()| None),
-            };
+        let Some(splitting) = &mut self.splitting else { return self.next_sequential().await };
+        self.body_end = splitting.steer(self.next, self.body_end, &self.attempts)?;
+        if self.next < self.body_end {
+            return self.next_sequential().await;
         }
-        let bytes = self.next_sequential().await?;
-        self.split();
-        Ok(bytes)
+        if self.next == self.range.end {
+            splitting.finish();
+            self.splitting = None;
+            return self.next_sequential().await;
+        }
+        // Ends the first request, whose remaining bytes come in ranges.
+        self.body = futures_util::stream::empty().boxed();
+        let bytes = splitting.next(self.next, &self.attempts).await?;
+        match bytes {
+            Next::Bytes(bytes) => self.accept(bytes).map(Some),
+            Next::Alone(end) => {
+                self.body_end = end;
+                self.resume().await?;
+                self.next_sequential().await
+            }
+        }
     }
 
-    /// Continues with several connections if this one is slow.
-    fn split(&mut self) {
-        let left = self.range.end - self.next;
-        let Some(splitting) = &mut self.splitting else { return };
-        if splitting.bytes < SAMPLE || left < LARGE / 2 {
-            return;
-        }
-        splitting.throughput.record_one(splitting.bytes, splitting.waited);
-        if splitting.throughput.says_split_at(rate(splitting.bytes, splitting.waited)) {
-            let parallel = ParallelDownload::new(
-                Arc::clone(&self.store),
-                self.path.clone(),
-                self.next..self.range.end,
-                self.object.clone(),
-                splitting.policy,
-                splitting.options,
-            );
-            self.parallel = Some(parallel);
-            // Ends the first request, whose remaining bytes now come in ranges.
-            self.body = futures_util::stream::empty().boxed();
-        }
-        splitting.bytes = 0;
-        splitting.waited = Duration::ZERO;
-    }
-
-    fn count(&mut self, waited: Duration, bytes: Option<&Bytes>) {
+    fn count(&mut self, waited: Duration, bytes: &Bytes) {
         if let Some(splitting) = &mut self.splitting {
-            splitting.waited += waited;
-            splitting.bytes += bytes.map_or(0, Bytes::len) as u64;
+            splitting.count(waited, bytes.len());
         }
-    }
-
-    async fn end_parallel(&mut self) -> Result<(), StorageError> {
-        if let Some(splitting) = self.splitting.take() {
-            splitting.throughput.record_several(splitting.bytes, splitting.waited);
-        }
-        if self.next != self.range.end {
-            return Err(self.damaged("the ranges do not add up to the whole"));
-        }
-        self.verify().await
     }
 
     async fn next_sequential(&mut self) -> Result<Option<Bytes>, StorageError> {
@@ -259,9 +232,13 @@ impl Download {
                 Err(_elapsed) => return Err(self.attempts.timed_out()),
             };
             let failure = match frame {
-                Some(Ok(bytes)) => {
+                Some(Ok(mut bytes)) => {
                     // Pauses between attempts do not count: they do not make the connection slow.
-                    self.count(start.elapsed(), Some(&bytes));
+                    self.count(start.elapsed(), &bytes);
+                    if self.body_end < self.range.end {
+                        let wanted = usize::try_from(self.body_end - self.next).unwrap_or(usize::MAX);
+                        bytes.truncate(wanted);
+                    }
                     return self.accept(bytes).map(Some);
                 }
                 // All bytes have arrived, so a connection that breaks now does not matter.
@@ -291,7 +268,7 @@ impl Download {
 
     /// Requests the missing bytes of the same object version.
     async fn resume(&mut self) -> Result<(), StorageError> {
-        let missing = self.next..self.range.end;
+        let missing = self.next..self.body_end;
         let options = GetOptions {
             range: Some(GetRange::Bounded(missing.clone())),
             if_match: strong(&self.object).map(str::to_owned),

@@ -1,33 +1,26 @@
-//! Transfers over several connections: multipart uploads, and downloads in parallel ranges.
+//! Uploads in parts.
 
-use std::collections::VecDeque;
-use std::ops::Range;
-use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{FuturesOrdered, FuturesUnordered};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
+use futures_util::stream::FuturesUnordered;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{MultipartId, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions};
-use tokio::task::JoinHandle;
+use object_store::{MultipartId, PutMultipartOptions, PutOptions};
+use tokio::time::Instant;
 
 use crate::bucket::Bucket;
+use crate::climb::{rate, without_latency};
 use crate::confirm::{Receipt, Sent};
-use crate::download::{Download, ReadRange};
 use crate::error::StorageError;
 use crate::request_size::Breaks;
-use crate::retry::{Attempts, RetryPolicy};
+use crate::retry::Attempts;
 use crate::task::hashing;
-use crate::throughput::TransferOptions;
-use crate::verification::Verification;
+use crate::throughput::Transfer;
 
 /// Maximum number of parts of an object on S3.
 pub(crate) const MOST_PARTS: u64 = 10_000;
-/// Memory that a parallel download may use, in bytes.
-const DOWNLOAD_MEMORY: u64 = 20 * 1024 * 1024;
-/// Smallest range that a parallel download asks for, in bytes.
-const SMALLEST_RANGE: u64 = 1024 * 1024;
 
 /// One multipart upload.
 pub(crate) struct MultipartUpload<'a> {
@@ -36,6 +29,8 @@ pub(crate) struct MultipartUpload<'a> {
     pub(crate) path: &'a Path,
     /// Has the deadline of the whole upload.
     pub(crate) deadline: Attempts,
+    /// The transfer that this upload is; `None` if it does not decide on the number of connections.
+    pub(crate) transfer: Option<&'a Transfer>,
 }
 
 impl MultipartUpload<'_> {
@@ -60,8 +55,10 @@ impl MultipartUpload<'_> {
 
     /// Uploads `content` once. Aborts the upload if it fails, since the cloud would charge for its parts forever.
     async fn attempt(&self, content: &Bytes, part_size: u64) -> Result<Receipt, StorageError> {
+        let begun = Instant::now();
         let id = self.create().await?;
-        let result = self.upload(content, &id, part_size).await;
+        let latency = begun.elapsed().max(self.bucket.latency());
+        let result = self.upload(content, &id, part_size, latency).await;
         self.end(&id, result.is_ok()).await;
         result
     }
@@ -99,22 +96,33 @@ impl MultipartUpload<'_> {
         content: &Bytes,
         id: &MultipartId,
         part_size: u64,
+        latency: Duration,
     ) -> Result<Receipt, StorageError> {
-        let connections = self.bucket.transfer().connections;
+        let is_forced = self.bucket.must_split(content.len() as u64);
         let size = usize::try_from(part_size).unwrap_or(usize::MAX);
         let mut waiting = (0..content.len()).step_by(size).enumerate();
         let mut running = FuturesUnordered::new();
         let mut done: Vec<Option<PartId>> = vec![None; content.len().div_ceil(size)];
         loop {
-            while running.len() < connections.max(1)
+            let connections = self.connections(is_forced);
+            while running.len() < connections
                 && let Some((index, start)) = waiting.next()
             {
                 let part = content.slice(start..content.len().min(start + size));
-                running.push(async move { Ok((index, self.put_part(id, index, part).await?)) });
+                running.push(async move {
+                    let begun = Instant::now();
+                    let part = self.put_part(id, index, part).await?;
+                    Ok((index, part, connections, begun.elapsed()))
+                });
             }
-            match running.try_next().await? {
-                Some((index, part)) => done[index] = Some(part),
-                None => break,
+            if let Some(transfer) = self.transfer {
+                transfer.note_use(running.len());
+            }
+            let Some((index, part, connections, time)) = running.try_next().await? else { break };
+            done[index] = Some(part);
+            // Towards the end, there are fewer connections than before.
+            if let Some(transfer) = self.transfer.filter(|_| !is_forced && waiting.len() > 0) {
+                transfer.record(connections, rate(part_size, without_latency(time, latency)), Instant::now());
             }
         }
         self.bucket.request_size.note_upload_in_parts(part_size.min(content.len() as u64));
@@ -126,6 +134,16 @@ impl MultipartUpload<'_> {
                 let sent = Sent::Content(content);
                 self.bucket.settle(self.name, self.path, sent, &attempts, error).await
             }
+        }
+    }
+
+    /// The number of parts to send at once. If several connections are not faster, two still hide the latency.
+    fn connections(&self, is_forced: bool) -> usize {
+        let most = self.bucket.transfer().connections.max(1);
+        match self.transfer {
+            Some(transfer) if is_forced => transfer.share_of(most),
+            Some(transfer) => transfer.connections().max(2).min(most),
+            None => most,
         }
     }
 
@@ -158,134 +176,5 @@ impl MultipartUpload<'_> {
         let mut attempts = self.deadline.again(self.bucket.retry());
         attempts.made_progress();
         attempts
-    }
-}
-
-/// The rest of a download, in ranges that arrive in parallel and are returned in order.
-pub(crate) struct ParallelDownload {
-    store: Arc<dyn ObjectStore>,
-    path: Path,
-    policy: RetryPolicy,
-    object: ObjectMeta,
-    connections: usize,
-    /// The bytes that no range asks for yet, and the size of the next ranges.
-    waiting: Range<u64>,
-    range_size: u64,
-    running: FuturesOrdered<JoinedRange>,
-    ready: VecDeque<Bytes>,
-}
-
-type JoinedRange = futures_util::future::BoxFuture<'static, Result<Vec<Bytes>, StorageError>>;
-
-/// Aborts the task when dropped.
-struct AbortOnDrop(JoinHandle<Result<Vec<Bytes>, StorageError>>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl ParallelDownload {
-    pub(crate) fn new(
-        store: Arc<dyn ObjectStore>,
-        path: Path,
-        range: Range<u64>,
-        object: ObjectMeta,
-        policy: RetryPolicy,
-        options: TransferOptions,
-    ) -> Self {
-        let connections = options.connections.clamp(1, 16);
-        let range_size = (DOWNLOAD_MEMORY / connections as u64).max(SMALLEST_RANGE);
-        Self {
-            store,
-            path,
-            policy,
-            object,
-            connections,
-            waiting: range,
-            range_size,
-            running: FuturesOrdered::new(),
-            ready: VecDeque::new(),
-        }
-    }
-
-    /// The next bytes; `None` after the last ones.
-    pub(crate) async fn next(&mut self, attempts: &Attempts) -> Result<Option<Bytes>, StorageError> {
-        loop {
-            if let Some(bytes) = self.ready.pop_front() {
-                return Ok(Some(bytes));
-            }
-            while self.running.len() < self.connections
-                && let Some(range) = self.next_range()
-            {
-                self.running.push_back(self.start(range, attempts));
-            }
-            match tokio::time::timeout_at(attempts.deadline(), self.running.next()).await {
-                Ok(Some(part)) => self.ready.extend(part?),
-                Ok(None) => return Ok(None),
-                Err(_elapsed) => return Err(attempts.timed_out()),
-            }
-        }
-    }
-
-    fn next_range(&mut self) -> Option<Range<u64>> {
-        let Range { start, end } = self.waiting;
-        let next = end.min(start.saturating_add(self.range_size));
-        self.waiting.start = next;
-        (start < end).then_some(start..next)
-    }
-
-    /// Reads a range in a separate task, so that it arrives while the reader is busy with another.
-    fn start(&self, range: Range<u64>, attempts: &Attempts) -> JoinedRange {
-        let store = Arc::clone(&self.store);
-        let path = self.path.clone();
-        let object = self.object.clone();
-        let mut attempts = attempts.again(self.policy);
-        attempts.made_progress();
-        let mut task = AbortOnDrop(tokio::spawn(async move {
-            let mut download =
-                Download::start(store, path, ReadRange::Range(range), Verification::default(), attempts)
-                    .await?;
-            download.expect_version(&object)?;
-            let mut chunks = Vec::new();
-            while let Some(chunk) = download.next().await? {
-                chunks.push(chunk);
-            }
-            Ok(chunks)
-        }));
-        Box::pin(async move {
-            (&mut task.0).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use object_store::memory::InMemory;
-
-    use super::*;
-
-    #[test]
-    fn ranges_of_an_absurd_size_take_no_memory() {
-        let object = ObjectMeta {
-            location: Path::from("object"),
-            last_modified: std::time::SystemTime::UNIX_EPOCH.into(),
-            size: u64::MAX,
-            e_tag: None,
-            version: None,
-        };
-        let options = TransferOptions { connections: 10, ..TransferOptions::default() };
-        let policy = RetryPolicy::default();
-        let store = Arc::new(InMemory::new());
-        let path = object.location.clone();
-        let range = 7..u64::MAX;
-        let mut download = ParallelDownload::new(store, path, range, object, policy, options);
-        let size = DOWNLOAD_MEMORY / 10;
-        assert_eq!(download.next_range(), Some(7..7 + size));
-        assert_eq!(download.next_range(), Some(7 + size..7 + 2 * size));
-        download.waiting.start = u64::MAX - 1;
-        assert_eq!(download.next_range(), Some(u64::MAX - 1..u64::MAX));
-        assert_eq!(download.next_range(), None);
     }
 }

@@ -317,6 +317,11 @@ impl Attempts {
         Self { deadline, patience, health, asked, hidden_name: self.hidden_name.clone(), ..fresh }
     }
 
+    /// Whether there was no more than one attempt.
+    pub(crate) fn is_first(&self) -> bool {
+        self.made <= 1
+    }
+
     /// Counts a request that is repeated for another reason than a failed attempt.
     pub(crate) fn count_retry(&self) {
         if let Some(health) = &self.health {

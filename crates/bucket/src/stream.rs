@@ -70,7 +70,8 @@ impl Bucket {
 
     /// The requests of an upload in parts, whose deadline begins now.
     fn parts<'a>(&'a self, name: &'a str, path: &'a Path) -> MultipartUpload<'a> {
-        MultipartUpload { bucket: self, name, path, deadline: self.attempts(Operation::Create, name) }
+        let deadline = self.attempts(Operation::Create, name);
+        MultipartUpload { bucket: self, name, path, deadline, transfer: None }
     }
 
     /// Begins an upload and sends its first part. Begins again if the server turns out to understand another dialect, or

@@ -44,6 +44,8 @@ impl NetworkOptions {
         let outage = section.number("OutageTimeout", 20, 1..=LONGEST_TIMEOUT)?;
         let max_retries = section.number("MaxRetries", 10, 0..=1000)?;
         let connections = section.number("TransferPoolSize", 10, 1..=1000)?;
+        // Parts must leave connections for small requests.
+        let connections = connections.min(max_connections.div_ceil(2));
         // S3 and Google require at least 5 MiB for every part but the last.
         let megabytes = section.number("TransferBufferSize", 5, 5..=5120)?;
         let alternative = http_log_option.map_or(Ok(false), |option| section.flag(option, false))?;
