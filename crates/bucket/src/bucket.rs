@@ -13,13 +13,14 @@ use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
 
 use crate::bulk::{BulkDelete, BulkSupport};
 use crate::confirm::{Receipt, Sent};
+use crate::content::{Content, Payload};
 use crate::dialect::Dialect;
 use crate::download::{Download, ReadRange, without_placeholder};
 use crate::error::{Cause, Operation, StorageError, found};
 use crate::health::Health;
 use crate::journal::UploadJournal;
 use crate::listing::{ListObjects, PAGE};
-use crate::multipart::MultipartUpload;
+use crate::multipart::{MOST_PARTS, MadeParts, MultipartUpload};
 use crate::request_size::{Breaks, RequestSize};
 use crate::restore::RestoreArchived;
 use crate::retry::{Attempts, RetryPolicy};
@@ -27,6 +28,8 @@ use crate::task::hashing;
 use crate::throughput::{LARGE, Throughput, TransferOptions};
 use crate::verification::{ETags, Verification};
 
+/// Content that is made as it is sent goes in parts if it has more bytes than this.
+const LARGEST_MADE: u64 = 32 * 1024 * 1024;
 /// How long to wait until a bucket is deleted. Azure takes half a minute or more.
 const BUCKET_DELETION: RetryPolicy = RetryPolicy {
     max_retries: u32::MAX,
@@ -35,25 +38,6 @@ const BUCKET_DELETION: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_secs(1),
     longest_pause: Duration::from_secs(5),
 };
-
-/// The content of an object to store.
-#[derive(Debug, Clone)]
-pub enum Payload {
-    /// Borrowed memory: the owner blocks until the upload releases it, which happens no later than the
-    /// upload's future ends.
-    Lent(Bytes),
-    /// Owned memory, which a connection may keep for longer.
-    Owned(Bytes),
-}
-
-impl Payload {
-    /// The bytes, borrowed or owned.
-    pub fn bytes(&self) -> &Bytes {
-        match self {
-            Self::Lent(bytes) | Self::Owned(bytes) => bytes,
-        }
-    }
-}
 
 /// The parts of a [`Bucket`].
 pub struct BucketOptions {
@@ -167,6 +151,7 @@ pub struct Bucket {
     journal: Option<Arc<dyn UploadJournal>>,
     pub(crate) health: Arc<Health>,
     e_tags: Arc<ETags>,
+    pub(crate) made_parts: Arc<MadeParts>,
     /// Whether messages name the bucket only.
     hides_names: bool,
 }
@@ -184,6 +169,7 @@ impl Bucket {
             request_size: Arc::default(),
             journal: None,
             e_tags: Arc::default(),
+            made_parts: Arc::default(),
             hides_names: false,
         }
     }
@@ -276,29 +262,29 @@ impl Bucket {
     /// found to be whole afterwards.
     pub async fn put(&self, name: &str, content: Payload) -> Result<(), StorageError> {
         let path = self.path(Operation::Create, name)?;
-        match content {
-            Payload::Owned(content) => self.upload(name, &path, content).await,
-            Payload::Lent(content) => with_lent_payload(self.upload(name, &path, content)).await,
-        }
-        .map(drop)
+        let is_lent = matches!(content, Payload::Lent(_));
+        let upload = self.upload(name, &path, content.into());
+        let stored = if is_lent { with_lent_payload(upload).await } else { upload.await };
+        stored.map(drop)
     }
 
     pub(crate) async fn upload(
         &self,
         name: &str,
         path: &Path,
-        content: Bytes,
+        content: Content,
     ) -> Result<Receipt, StorageError> {
         let start = Instant::now();
-        let size = content.len() as u64;
+        let size = content.size();
         let options = self.options.put_options.clone();
         let mut attempts = self.attempts(Operation::Create, name).asking_for(&self.options.store, path);
-        if self.must_split(size) {
+        if self.must_split(size) || (content.is_made() && self.makes_parts(size)) {
             return self.upload_in_parts(name, path, &content, attempts).await;
         }
         let breaks = Breaks::new(&self.request_size, size);
-        let put = || self.options.store.put_opts(path, content.clone().into(), options.clone());
-        let answer = attempts.run(async || breaks.count(hashing(content.len(), put()).await)).await;
+        // Made for each attempt: a pause between two of them takes no memory.
+        let put = async || self.options.store.put_opts(path, content.payload()?, options.clone()).await;
+        let answer = attempts.run(async || breaks.count(hashing(size, put()).await)).await;
         let (stored, exchange) = match answer {
             Ok(answer) => answer,
             Err(error) => {
@@ -334,18 +320,34 @@ impl Bucket {
             || (connections > 1 && size >= LARGE && self.uploads.says_split())
     }
 
+    /// Whether content of `size` bytes that is made as it is sent goes in parts, so that it is never in memory as a whole.
+    fn makes_parts(&self, size: u64) -> bool {
+        self.options.transfer.connections > 1 && size > LARGEST_MADE
+    }
+
+    /// Returns the memory that [`put`](Self::put) needs for [`Payload::Made`] of `size` bytes, in bytes: that of the parts in
+    /// transfer if it is large. All uploads to the bucket together have at most 128 MiB of such parts, or one larger part,
+    /// at once.
+    pub fn memory_of_upload(&self, size: u64) -> u64 {
+        if !self.makes_parts(size) {
+            return size;
+        }
+        let TransferOptions { connections, part_size, .. } = self.options.transfer;
+        part_size.max(size.div_ceil(MOST_PARTS)).saturating_mul(connections as u64).min(size)
+    }
+
     async fn upload_in_parts(
         &self,
         name: &str,
         path: &Path,
-        content: &Bytes,
+        content: &Content,
         deadline: Attempts,
     ) -> Result<Receipt, StorageError> {
         let start = Instant::now();
         let upload = MultipartUpload { bucket: self, name, path, deadline };
         // Rare, and large: Orthanc's threads, which create these futures, have stacks of 100 kB.
         let receipt = Box::pin(upload.run(content)).await?;
-        self.uploads.record_several(content.len() as u64, start.elapsed());
+        self.uploads.record_several(content.size(), start.elapsed());
         Ok(receipt)
     }
 
