@@ -16,13 +16,14 @@ use crate::beginnings::Beginnings;
 use crate::bulk::{BulkDelete, BulkSupport};
 use crate::climb::{rate, without_latency};
 use crate::confirm::{Receipt, Sent};
+use crate::content::{Content, Payload};
 use crate::dialect::Dialect;
 use crate::download::{Download, ReadRange, without_placeholder};
 use crate::error::{Cause, Operation, StorageError, found};
 use crate::health::Health;
 use crate::journal::UploadJournal;
 use crate::listing::{ListObjects, PAGE};
-use crate::multipart::MultipartUpload;
+use crate::multipart::{MOST_PARTS, MadeParts, MultipartUpload};
 use crate::request_size::{Breaks, RequestSize};
 use crate::restore::RestoreArchived;
 use crate::retry::{Attempts, RetryPolicy};
@@ -30,6 +31,8 @@ use crate::task::hashing;
 use crate::throughput::{LARGE, Line, SMALLEST_SAMPLE, Transfer, TransferOptions};
 use crate::verification::{ETags, Verification};
 
+/// Content that is made as it is sent goes in parts if it has more bytes than this.
+const LARGEST_MADE: u64 = 32 * 1024 * 1024;
 /// How long to wait until a bucket is deleted. Azure takes half a minute or more.
 const BUCKET_DELETION: RetryPolicy = RetryPolicy {
     max_retries: u32::MAX,
@@ -38,25 +41,6 @@ const BUCKET_DELETION: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_secs(1),
     longest_pause: Duration::from_secs(5),
 };
-
-/// The content of an object to store.
-#[derive(Debug, Clone)]
-pub enum Payload {
-    /// Borrowed memory: the owner blocks until the upload releases it, which happens no later than the
-    /// upload's future ends.
-    Lent(Bytes),
-    /// Owned memory, which a connection may keep for longer.
-    Owned(Bytes),
-}
-
-impl Payload {
-    /// The bytes, borrowed or owned.
-    pub fn bytes(&self) -> &Bytes {
-        match self {
-            Self::Lent(bytes) | Self::Owned(bytes) => bytes,
-        }
-    }
-}
 
 /// The parts of a [`Bucket`].
 pub struct BucketOptions {
@@ -171,6 +155,7 @@ pub struct Bucket {
     pub(crate) health: Arc<Health>,
     e_tags: Arc<ETags>,
     beginnings: Arc<Beginnings>,
+    pub(crate) made_parts: Arc<MadeParts>,
     /// Whether messages name the bucket only.
     hides_names: bool,
 }
@@ -189,6 +174,7 @@ impl Bucket {
             journal: None,
             e_tags: Arc::default(),
             beginnings: Arc::default(),
+            made_parts: Arc::default(),
             hides_names: false,
         }
     }
@@ -281,32 +267,32 @@ impl Bucket {
     /// found to be whole afterwards.
     pub async fn put(&self, name: &str, content: Payload) -> Result<(), StorageError> {
         let path = self.path(Operation::Create, name)?;
-        match content {
-            Payload::Owned(content) => self.upload(name, &path, content).await,
-            Payload::Lent(content) => with_lent_payload(self.upload(name, &path, content)).await,
-        }
-        .map(drop)
+        let is_lent = matches!(content, Payload::Lent(_));
+        let upload = self.upload(name, &path, content.into());
+        let stored = if is_lent { with_lent_payload(upload).await } else { upload.await };
+        stored.map(drop)
     }
 
     pub(crate) async fn upload(
         &self,
         name: &str,
         path: &Path,
-        content: Bytes,
+        content: Content,
     ) -> Result<Receipt, StorageError> {
-        let size = content.len() as u64;
+        let size = content.size();
         let options = self.options.put_options.clone();
         let mut attempts = self.attempts(Operation::Create, name).asking_for(&self.options.store, path);
         let most = self.options.transfer.connections;
         let transfer = (size >= SMALLEST_SAMPLE).then(|| self.uploads.begin(most, Instant::now()));
         let transfer = transfer.as_ref();
-        if self.must_split(size) || (size >= LARGE && transfer.is_some_and(|it| it.connections() > 1)) {
+        if self.must_split(&content) || (size >= LARGE && transfer.is_some_and(|it| it.connections() > 1)) {
             return self.upload_in_parts(name, path, &content, attempts, transfer).await;
         }
         let start = Instant::now();
         let breaks = Breaks::new(&self.request_size, size);
-        let put = || self.options.store.put_opts(path, content.clone().into(), options.clone());
-        let answer = attempts.run(async || breaks.count(hashing(content.len(), put()).await)).await;
+        // Made for each attempt: a pause between two of them takes no memory.
+        let put = async || self.options.store.put_opts(path, content.payload()?, options.clone()).await;
+        let answer = attempts.run(async || breaks.count(hashing(size, put()).await)).await;
         let (stored, exchange) = match answer {
             Ok(answer) => answer,
             Err(error) => {
@@ -333,17 +319,37 @@ impl Bucket {
         Ok(Receipt::Sums { checksum: exchange.checksum, e_tag: stored.e_tag })
     }
 
-    /// Whether an object of `size` bytes must be uploaded in parts, however fast one connection is.
-    pub(crate) fn must_split(&self, size: u64) -> bool {
+    /// Whether an object must be uploaded in parts, however fast one connection is.
+    pub(crate) fn must_split(&self, content: &Content) -> bool {
         let TransferOptions { part_size, always, .. } = self.options.transfer;
-        size > self.options.largest_put || !self.request_size.allows(size) || (always && size > part_size)
+        let size = content.size();
+        size > self.options.largest_put
+            || !self.request_size.allows(size)
+            || (always && size > part_size)
+            || (content.is_made() && self.makes_parts(size))
+    }
+
+    /// Whether content of `size` bytes that is made as it is sent goes in parts, so that it is never in memory as a whole.
+    fn makes_parts(&self, size: u64) -> bool {
+        self.options.transfer.connections > 1 && size > LARGEST_MADE
+    }
+
+    /// Returns the memory that [`put`](Self::put) needs for [`Payload::Made`] of `size` bytes, in bytes: that of the parts in
+    /// transfer if it is large. All uploads to the bucket together have at most 128 MiB of such parts, or one larger part,
+    /// at once.
+    pub fn memory_of_upload(&self, size: u64) -> u64 {
+        if !self.makes_parts(size) {
+            return size;
+        }
+        let TransferOptions { connections, part_size, .. } = self.options.transfer;
+        part_size.max(size.div_ceil(MOST_PARTS)).saturating_mul(connections as u64).min(size)
     }
 
     async fn upload_in_parts(
         &self,
         name: &str,
         path: &Path,
-        content: &Bytes,
+        content: &Content,
         deadline: Attempts,
         transfer: Option<&Transfer>,
     ) -> Result<Receipt, StorageError> {
@@ -351,7 +357,7 @@ impl Bucket {
         // Rare, and large: Orthanc's threads, which create these futures, have stacks of 100 kB.
         let receipt = Box::pin(upload.run(content)).await?;
         if let Some(transfer) = transfer {
-            transfer.finish(content.len() as u64, Instant::now());
+            transfer.finish(content.size(), Instant::now());
         }
         Ok(receipt)
     }

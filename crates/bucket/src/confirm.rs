@@ -9,6 +9,7 @@ use object_store::path::Path;
 use tokio::time::Instant;
 
 use crate::bucket::Bucket;
+use crate::content::{Content, SourceError};
 use crate::download::ReadRange;
 use crate::error::{Cause, Operation, StorageError};
 use crate::retry::{Attempts, RetryPolicy};
@@ -20,8 +21,8 @@ use crate::verification::Verification;
 const LOOK: Duration = Duration::from_secs(5);
 /// Retries of that look.
 const RETRIES: u32 = 2;
-/// Bytes to hash at a time. The hash can be cancelled in between.
-const PIECE: usize = 16 * 1024 * 1024;
+/// Bytes to hash at a time. The hash can be cancelled in between, and content that is made takes this much memory.
+const STEP: u64 = 4 * 1024 * 1024;
 
 /// What is known of an object after its upload.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub(crate) enum Receipt {
 /// What was sent, as far as it is still there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Sent<'a> {
-    Content(&'a Bytes),
+    Content(&'a Content),
     /// Number and checksum of bytes that are gone.
     Sums {
         size: u64,
@@ -48,7 +49,7 @@ pub(crate) enum Sent<'a> {
 impl Sent<'_> {
     fn size(self) -> u64 {
         match self {
-            Self::Content(content) => content.len() as u64,
+            Self::Content(content) => content.size(),
             Self::Sums { size, .. } => size,
         }
     }
@@ -64,11 +65,11 @@ impl Bucket {
     /// [`has`](Self::has).
     pub async fn put_confirmed(&self, name: &str, content: Bytes) -> Result<(), StorageError> {
         let path = self.path(Operation::Create, name)?;
-        let is_confirmed = match self.upload(name, &path, content.clone()).await? {
+        let sent = Content::Bytes(content.clone());
+        let is_confirmed = match self.upload(name, &path, sent.clone()).await? {
             Receipt::Compared => true,
             Receipt::Sums { checksum, e_tag } => {
-                self.compare_sums(checksum, e_tag.as_deref(), Sent::Content(&content)).await
-                    == Comparison::Equal
+                self.compare_sums(checksum, e_tag.as_deref(), Sent::Content(&sent)).await == Likeness::Equal
             }
             Receipt::None => false,
         };
@@ -90,11 +91,12 @@ impl Bucket {
     pub async fn has(&self, name: &str, content: &Bytes) -> Result<bool, StorageError> {
         let path = self.path(Operation::Read, name)?;
         let attempts = || self.attempts(Operation::Read, name);
-        let content = Sent::Content(content);
+        let content = Content::Bytes(content.clone());
+        let content = Sent::Content(&content);
         let is_equal = match self.compare(&path, content, &mut attempts()).await {
-            Ok(Comparison::Equal) => Ok(true),
-            Ok(Comparison::Different) => Ok(false),
-            Ok(Comparison::NoChecksum) => self.reads_as(path, content, attempts()).await,
+            Ok(Likeness::Equal) => Ok(true),
+            Ok(Likeness::Different) => Ok(false),
+            Ok(Likeness::NoChecksum) => self.reads_as(path, content, attempts()).await,
             Err(error) => Err(error),
         };
         match is_equal {
@@ -146,9 +148,9 @@ impl Bucket {
         let short = RetryPolicy { max_retries: retry.max_retries.min(RETRIES), ..within(look) };
         let mut attempts = self.attempts_within(short, Operation::Read, name);
         match self.compare(path, content, &mut attempts).await? {
-            Comparison::Equal => return Ok(true),
-            Comparison::Different => return Ok(false),
-            Comparison::NoChecksum => {}
+            Likeness::Equal => return Ok(true),
+            Likeness::Different => return Ok(false),
+            Likeness::NoChecksum => {}
         }
         let left = within(end.saturating_duration_since(Instant::now()));
         let left = RetryPolicy { patience: LOOK.min(left.patience), ..left };
@@ -162,9 +164,10 @@ impl Bucket {
         content: Sent<'_>,
         attempts: Attempts,
     ) -> Result<bool, StorageError> {
-        let mut download = self.download(path, ReadRange::Whole, Verification::default(), attempts).await?;
-        let mut rest = match content {
-            Sent::Content(content) => &content[..],
+        let mut download =
+            self.download(path.clone(), ReadRange::Whole, Verification::default(), attempts).await?;
+        let content = match content {
+            Sent::Content(content) => content,
             Sent::Sums { size, hasher } => {
                 let mut read = 0;
                 let mut verifier = hasher.checksum().verifier();
@@ -175,13 +178,19 @@ impl Bucket {
                 return Ok(read == size && verifier.is_right());
             }
         };
+        let mut position = 0;
         while let Some(chunk) = download.next().await? {
-            match rest.strip_prefix(&chunk[..]) {
-                Some(after) => rest = after,
-                None => return Ok(false),
+            let end = position + chunk.len() as u64;
+            let expected = content.slice(position..end).read().map_err(|error| {
+                let object = self.object_url(path.as_ref());
+                StorageError::new(Operation::Read, object, Cause::Other(error.to_string()))
+            })?;
+            if !is_equal(&chunk, &expected) {
+                return Ok(false);
             }
+            position = end;
         }
-        Ok(rest.is_empty())
+        Ok(position == content.size())
     }
 
     /// Compares the size and checksum of an object with `content`, with one request.
@@ -190,13 +199,13 @@ impl Bucket {
         path: &Path,
         content: Sent<'_>,
         attempts: &mut Attempts,
-    ) -> Result<Comparison, StorageError> {
+    ) -> Result<Likeness, StorageError> {
         let (object, exchange) = match attempts.run(|| self.store().head(path)).await {
-            Err(error) if error.cause == Cause::NoLength => return Ok(Comparison::NoChecksum),
+            Err(error) if error.cause == Cause::NoLength => return Ok(Likeness::NoChecksum),
             result => result?,
         };
         if object.size != content.size() {
-            return Ok(Comparison::Different);
+            return Ok(Likeness::Different);
         }
         Ok(self.compare_sums(exchange.checksum, object.e_tag.as_deref(), content).await)
     }
@@ -207,45 +216,64 @@ impl Bucket {
         checksum: Option<Checksum>,
         e_tag: Option<&str>,
         content: Sent<'_>,
-    ) -> Comparison {
+    ) -> Likeness {
         if !self.options.verify_checksums {
-            return Comparison::NoChecksum;
+            return Likeness::NoChecksum;
         }
         let content = match content {
             Sent::Content(content) => content,
             Sent::Sums { hasher, .. } => {
                 return match checksum.and_then(|checksum| hasher.fits(checksum)) {
-                    Some(true) => Comparison::Equal,
-                    Some(false) => Comparison::Different,
-                    None => Comparison::NoChecksum,
+                    Some(true) => Likeness::Equal,
+                    Some(false) => Likeness::Different,
+                    None => Likeness::NoChecksum,
                 };
             }
         };
         if let Some(checksum) = checksum {
-            let is_equal = matches(checksum, content).await;
-            return if is_equal { Comparison::Equal } else { Comparison::Different };
+            return match matches(checksum, content).await {
+                Ok(true) => Likeness::Equal,
+                Ok(false) => Likeness::Different,
+                Err(_) => Likeness::NoChecksum,
+            };
         }
         // The MD5 takes less time than reading the object back, which would be next.
         match e_tag.and_then(Checksum::of_e_tag) {
-            Some(md5) if matches(md5, content).await => Comparison::Equal,
-            _ => Comparison::NoChecksum,
+            Some(md5) if matches(md5, content).await.unwrap_or(false) => Likeness::Equal,
+            _ => Likeness::NoChecksum,
         }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Comparison {
+enum Likeness {
     Equal,
     Different,
     /// The sizes are equal or not known, and the server has no checksum that counts.
     NoChecksum,
 }
 
-async fn matches(checksum: Checksum, content: &Bytes) -> bool {
+/// Fails if the content cannot be made again.
+async fn matches(checksum: Checksum, content: &Content) -> Result<bool, SourceError> {
     let mut verifier = checksum.verifier();
-    for piece in content.chunks(PIECE) {
-        in_place(|| verifier.update(piece));
+    let mut position = 0;
+    while position < content.size() {
+        let step = content.slice(position..position + STEP);
+        in_place(|| step.read().map(|pieces| pieces.iter().for_each(|piece| verifier.update(piece))))?;
+        position += STEP;
         tokio::task::yield_now().await;
     }
-    verifier.is_right()
+    Ok(verifier.is_right())
+}
+
+/// Whether `pieces` together are `bytes`.
+fn is_equal(bytes: &[u8], pieces: &[Bytes]) -> bool {
+    let mut rest = bytes;
+    for piece in pieces {
+        match rest.strip_prefix(&piece[..]) {
+            Some(after) => rest = after,
+            None => return false,
+        }
+    }
+    rest.is_empty()
 }

@@ -192,7 +192,8 @@ mod tests {
     use storage_layout::{Layout, RootPath};
 
     use super::*;
-    use crate::bucket::{BucketOptions, Payload};
+    use crate::bucket::BucketOptions;
+    use crate::content::Payload;
 
     async fn objects(names: &[&str], page: usize) -> ObjectStorage {
         let options = BucketOptions {

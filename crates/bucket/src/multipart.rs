@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::TryStreamExt;
 use futures_util::stream::FuturesUnordered;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{MultipartId, PutMultipartOptions, PutOptions};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::bucket::Bucket;
 use crate::climb::{rate, without_latency};
 use crate::confirm::{Receipt, Sent};
+use crate::content::Content;
 use crate::error::StorageError;
 use crate::request_size::Breaks;
 use crate::retry::Attempts;
@@ -21,6 +22,29 @@ use crate::throughput::Transfer;
 
 /// Maximum number of parts of an object on S3.
 pub(crate) const MOST_PARTS: u64 = 10_000;
+
+/// Memory for the parts of a bucket's uploads that are made as they are sent, in MiB: enough for the usual parts on all
+/// connections. More would only wait for a connection.
+const MADE_PARTS: u32 = 128;
+
+/// Limits the parts that are made as they are sent, first come, first served.
+#[derive(Debug)]
+pub(crate) struct MadeParts(Semaphore);
+
+impl Default for MadeParts {
+    fn default() -> Self {
+        Self(Semaphore::new(MADE_PARTS as usize))
+    }
+}
+
+impl MadeParts {
+    /// Waits until there is memory for a part of `size` bytes, or nothing else in memory.
+    async fn begin(&self, size: u64) -> Option<SemaphorePermit<'_>> {
+        let wanted = u32::try_from(size.div_ceil(1024 * 1024)).unwrap_or(u32::MAX).clamp(1, MADE_PARTS);
+        // Never fails: the semaphore is never closed.
+        self.0.acquire_many(wanted).await.ok()
+    }
+}
 
 /// One multipart upload.
 pub(crate) struct MultipartUpload<'a> {
@@ -35,7 +59,7 @@ pub(crate) struct MultipartUpload<'a> {
 
 impl MultipartUpload<'_> {
     /// Uploads `content`. Begins again if the server turns out to understand another dialect, or smaller parts only.
-    pub(crate) async fn run(&self, content: &Bytes) -> Result<Receipt, StorageError> {
+    pub(crate) async fn run(&self, content: &Content) -> Result<Receipt, StorageError> {
         let mut may_remain = false;
         loop {
             let dialect = self.bucket.dialect_changes();
@@ -54,7 +78,7 @@ impl MultipartUpload<'_> {
     }
 
     /// Uploads `content` once. Aborts the upload if it fails, since the cloud would charge for its parts forever.
-    async fn attempt(&self, content: &Bytes, part_size: u64) -> Result<Receipt, StorageError> {
+    async fn attempt(&self, content: &Content, part_size: u64) -> Result<Receipt, StorageError> {
         let begun = Instant::now();
         let id = self.create().await?;
         let latency = begun.elapsed().max(self.bucket.latency());
@@ -93,22 +117,23 @@ impl MultipartUpload<'_> {
 
     async fn upload(
         &self,
-        content: &Bytes,
+        content: &Content,
         id: &MultipartId,
         part_size: u64,
         latency: Duration,
     ) -> Result<Receipt, StorageError> {
-        let is_forced = self.bucket.must_split(content.len() as u64);
-        let size = usize::try_from(part_size).unwrap_or(usize::MAX);
-        let mut waiting = (0..content.len()).step_by(size).enumerate();
+        let is_forced = self.bucket.must_split(content);
+        let count = usize::try_from(content.size().div_ceil(part_size)).unwrap_or(usize::MAX);
+        let mut waiting = 0..count;
         let mut running = FuturesUnordered::new();
-        let mut done: Vec<Option<PartId>> = vec![None; content.len().div_ceil(size)];
+        let mut done: Vec<Option<PartId>> = vec![None; count];
         loop {
             let connections = self.connections(is_forced);
             while running.len() < connections
-                && let Some((index, start)) = waiting.next()
+                && let Some(index) = waiting.next()
             {
-                let part = content.slice(start..content.len().min(start + size));
+                let start = (index as u64).saturating_mul(part_size);
+                let part = content.slice(start..start.saturating_add(part_size));
                 running.push(async move {
                     let begun = Instant::now();
                     let part = self.put_part(id, index, part).await?;
@@ -125,7 +150,7 @@ impl MultipartUpload<'_> {
                 transfer.record(connections, rate(part_size, without_latency(time, latency)), Instant::now());
             }
         }
-        self.bucket.request_size.note_upload_in_parts(part_size.min(content.len() as u64));
+        self.bucket.request_size.note_upload_in_parts(part_size.min(content.size()));
         let parts: Vec<PartId> = done.into_iter().flatten().collect();
         let mut attempts = self.attempts();
         match attempts.run(|| self.store().complete_multipart(self.path, id, parts.clone())).await {
@@ -151,20 +176,23 @@ impl MultipartUpload<'_> {
         &self,
         id: &MultipartId,
         index: usize,
-        part: Bytes,
+        part: Content,
     ) -> Result<PartId, StorageError> {
-        let breaks = Breaks::new(&self.bucket.request_size, part.len() as u64);
-        let put = || self.store().put_part(self.path, id, index, part.clone().into());
-        let result = self.attempts().run(async || breaks.count(hashing(part.len(), put()).await)).await;
+        let size = part.size();
+        // Before its time begins.
+        let _memory = if part.is_made() { self.bucket.made_parts.begin(size).await } else { None };
+        let breaks = Breaks::new(&self.bucket.request_size, size);
+        let put = async || self.store().put_part(self.path, id, index, part.payload()?).await;
+        let result = self.attempts().run(async || breaks.count(hashing(size, put()).await)).await;
         result.map(|(part, _)| part).inspect_err(|error| {
             breaks.note(error);
         })
     }
 
     /// Returns the size of the parts of `content`.
-    fn part_size(&self, content: &Bytes) -> u64 {
+    fn part_size(&self, content: &Content) -> u64 {
         let wanted = self.bucket.transfer().part_size;
-        self.bucket.request_size.part(wanted).max((content.len() as u64).div_ceil(MOST_PARTS))
+        self.bucket.request_size.part(wanted).max(content.size().div_ceil(MOST_PARTS))
     }
 
     pub(crate) fn store(&self) -> &dyn MultipartStore {

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use cloud_http::ArchiveState;
 use storage_layout::{Attachment, Layout, ObjectNames, Structure};
 
-use crate::bucket::{Bucket, ObjectHead, Payload};
+use crate::bucket::{Bucket, ObjectHead};
+use crate::content::Payload;
 use crate::download::{Download, ReadRange};
 use crate::elsewhere::Searches;
 use crate::error::{Cause, Operation, StorageError, found};
@@ -181,6 +182,11 @@ impl ObjectStorage {
     /// If the bucket does not confirm the object, which must then be taken as not stored.
     pub async fn create(&self, attachment: &Attachment, content: Payload) -> Result<(), StorageError> {
         self.bucket.put(&self.object_name(attachment), content).await
+    }
+
+    /// See [`Bucket::memory_of_upload`].
+    pub fn memory_of_upload(&self, size: u64) -> u64 {
+        self.bucket.memory_of_upload(size)
     }
 
     /// Stores an attachment, and compares size and checksum of the object with `content`; see

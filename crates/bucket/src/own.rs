@@ -161,7 +161,8 @@ mod tests {
     use storage_layout::{Layout, RootPath};
 
     use super::*;
-    use crate::bucket::{BucketOptions, Payload};
+    use crate::bucket::BucketOptions;
+    use crate::content::Payload;
 
     fn objects() -> ObjectStorage {
         let bucket = Bucket::new(BucketOptions::new(Arc::new(InMemory::new()), "memory://bucket"));

@@ -53,7 +53,7 @@ impl Bucket {
         gather(&mut content, &mut buffer, PART + 1).await?;
         if buffer.len() <= PART {
             let size = buffer.len() as u64;
-            Box::pin(self.upload(name, &path, buffer.freeze())).await?;
+            Box::pin(self.upload(name, &path, buffer.freeze().into())).await?;
             return Ok(size);
         }
         let mut hasher = Hasher::new(None, false);
@@ -103,7 +103,7 @@ impl Bucket {
     ) -> Result<Start, StorageError> {
         let upload = self.parts(name, path);
         let id = upload.create().await?;
-        match upload.put_part(&id, 0, first.slice(..part_size)).await {
+        match upload.put_part(&id, 0, first.slice(..part_size).into()).await {
             Ok(part) => Ok(Start { id, part_size, part, rest: first.slice(part_size..) }),
             Err(error) => {
                 upload.end(&id, false).await;
@@ -127,7 +127,7 @@ impl Bucket {
                 return Err(self.too_large(name, start.part_size).into());
             }
             let size = part.len() as u64;
-            let part = self.parts(name, path).put_part(&start.id, index, part).await?;
+            let part = self.parts(name, path).put_part(&start.id, index, part.into()).await?;
             Ok((index, part, size))
         };
         let mut sent: Vec<(usize, PartId, u64)> =

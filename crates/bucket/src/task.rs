@@ -7,7 +7,7 @@ use std::pin::pin;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// Payloads of at least this size, in bytes, take long enough to hash that other tasks must go on meanwhile.
-const LONG: usize = 1024 * 1024;
+const LONG: u64 = 1024 * 1024;
 
 /// Runs `work` on one of tokio's threads for blocking work. A panic in `work` resumes in the caller.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -21,9 +21,9 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     }
 }
 
-/// Runs the upload of a payload of `size` bytes, which `object_store` and `cloud-http` hash while the future
-/// is polled. The thread's other tasks move to another thread for the duration of each poll.
-pub(crate) async fn hashing<T>(size: usize, upload: impl Future<Output = T>) -> T {
+/// Runs the upload of a payload of `size` bytes, which is made and which `object_store` and `cloud-http` hash while the
+/// future is polled. The thread's other tasks move to another thread for the duration of each poll.
+pub(crate) async fn hashing<T>(size: u64, upload: impl Future<Output = T>) -> T {
     if size < LONG {
         return upload.await;
     }

@@ -63,6 +63,7 @@ mod lifetime;
 mod listing;
 mod mend;
 mod names;
+pub mod pieces;
 mod proxy;
 mod redact;
 mod redirect;

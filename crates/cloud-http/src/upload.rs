@@ -13,11 +13,12 @@ use object_store::client::HttpRequestBody;
 use parking_lot::Mutex;
 
 use crate::checksum;
+use crate::pieces::{self, PIECE};
 use crate::stall::Progress;
 
 /// Number of bytes passed to the connection at a time. Chunks are small enough to stay in a core's cache and
 /// to make progress visible, and large enough to cost nothing.
-const CHUNK: usize = 256 * 1024;
+const CHUNK: usize = PIECE;
 
 tokio::task_local! {
     static LENT: ();
@@ -100,7 +101,7 @@ impl UploadBody {
             }
             let length = front.len().min(CHUNK);
             let chunk = if self.lent {
-                let copy = Bytes::copy_from_slice(&front[..length]);
+                let copy = pieces::copy_of(&front[..length]);
                 front.advance(length);
                 copy
             } else {

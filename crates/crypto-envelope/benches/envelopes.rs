@@ -7,7 +7,7 @@
 //! Plain AES-GCM works in place, in memory that is already mapped. An encryption into a new buffer also pays
 //! for new pages: above some size the kernel maps and zeroes each of them, which costs more than AES. So
 //! encryption is compared with plain AES-GCM both `in place` and `fresh` (into a new allocation), and each
-//! envelope is written both to a new buffer and to a `reused` one. Decryption always writes to mapped memory.
+//! envelope is written both to a new buffer and to a `reused` one, and A2 also in pieces, as uploads are. Decryption always writes to mapped memory.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
@@ -15,12 +15,16 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use crypto_envelope::{Decryptor, Format, KeyRing, MasterKey, SliceTarget, encrypt, encrypt_into};
+use crypto_envelope::{
+    A2Envelope, Decryptor, Format, KeyRing, MasterKey, SliceTarget, encrypt, encrypt_into,
+};
 
 const UUID: &str = "6a3e9a74-3a2c-4b7e-9d0a-1f6f5c1d2e3b";
 const SIZES: [(&str, usize); 3] = [("64 KiB", 64 << 10), ("512 KiB", 512 << 10), ("64 MiB", 64 << 20)];
 /// How decryption receives its bytes: all at once, and in chunks as a network delivers them.
 const CHUNKS: [(&str, usize); 2] = [("whole", usize::MAX), ("16 KiB chunks", 16 << 10)];
+/// Size of a piece of an upload: four segments with their tags.
+const PIECE: usize = 4 * (65536 + 16);
 /// Names of the three references for the ratios.
 const IN_PLACE: &str = "plain seal, in place";
 const FRESH: &str = "plain seal, fresh";
@@ -113,10 +117,29 @@ fn best_of_turns(contestants: &mut [Contestant<'_>], time: Duration) -> Vec<f64>
     best
 }
 
+/// Encryption as uploads do it: range by range, into a piece of memory that is used again.
+fn pieces(ring: &KeyRing, len: usize) -> Contestant<'_> {
+    let plaintext = vec![0x5A; len];
+    let mut piece = vec![0; PIECE];
+    let encrypt = move || {
+        let envelope = A2Envelope::new(ring, UUID, black_box(&plaintext)).unwrap();
+        let mut start = 0;
+        while start < envelope.envelope_len() {
+            let end = envelope.end_of_range(start, PIECE);
+            let out = &mut piece[..usize::try_from(end - start).unwrap()];
+            envelope.write(start, out).unwrap();
+            black_box(out);
+            start = end;
+        }
+    };
+    ("A2 encrypt, in pieces".into(), Box::new(encrypt))
+}
+
 /// All contestants at one size.
 fn contestants(ring: &KeyRing, len: usize) -> Vec<Contestant<'_>> {
     let mut all = plain(len);
     all.extend([Format::A1, Format::A2].into_iter().flat_map(|format| envelopes(ring, format, len)));
+    all.push(pieces(ring, len));
     all
 }
 

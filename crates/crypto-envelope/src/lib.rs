@@ -12,7 +12,7 @@
 //! [`KeyService`].
 //!
 //! The crate does no I/O and starts no threads. Encryption takes a slice and returns a buffer ([`encrypt`],
-//! [`encrypt_into`]), or is incremental ([`Encryptor`]). Decryption is incremental: the caller pushes bytes as
+//! [`encrypt_into`]), is incremental ([`Encryptor`]), or makes any range of an envelope ([`A2Envelope`]). Decryption is incremental: the caller pushes bytes as
 //! they arrive, in chunks of any size, and the plaintext is written in place to a [`PlaintextTarget`].
 //!
 //! # Guarantees
@@ -77,6 +77,7 @@ mod target;
 
 pub use a1::A1Decryptor;
 pub use a2::decryptor::A2Decryptor;
+pub use a2::envelope::A2Envelope;
 pub use a2::header::{A2Header, HeaderReader, KeyWrap, Service, ServiceWrap};
 pub use a2::layout::{A2Geometry, A2Layout, RangePlan, speculative_header_len};
 pub use a2::opener::{A2Opener, FileKey};

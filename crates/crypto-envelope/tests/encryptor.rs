@@ -5,7 +5,7 @@ mod common;
 
 use common::reference::{self, A2Parts};
 use common::{MASTER, UUID, plaintext, ring};
-use crypto_envelope::{EncryptError, Encryptor, Format, decrypt, envelope_len};
+use crypto_envelope::{A2Envelope, EncryptError, Encryptor, Format, decrypt, envelope_len};
 use proptest::collection::vec;
 use proptest::prelude::{Just, proptest};
 use proptest::{prop_assert, prop_oneof};
@@ -42,6 +42,58 @@ fn chunks_do_not_change_the_envelope() {
             }
         }
     }
+}
+
+/// Writes the ranges of an envelope that end at `ends`, and at its own end.
+fn write_ranges(envelope: &A2Envelope<Vec<u8>>, ends: impl IntoIterator<Item = usize>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let len = usize::try_from(envelope.envelope_len()).unwrap();
+    for end in ends.into_iter().chain([len]) {
+        let start = bytes.len();
+        bytes.resize(end.clamp(start, len), 0xEE);
+        let wanted = bytes.len() - start;
+        assert_eq!(envelope.write(start as u64, &mut bytes[start..]).unwrap(), wanted);
+    }
+    bytes
+}
+
+#[test]
+fn ranges_of_an_envelope_are_always_the_same_bytes() {
+    for len in [0, 1, 15, S - 1, S, S + 1, 2 * S, 3 * S + 5] {
+        let envelope = A2Envelope::new(&ring(), UUID, plaintext(len)).unwrap();
+        let whole = write_ranges(&envelope, []);
+        assert_eq!(whole.len() as u64, envelope_len(Format::A2, len as u64));
+        assert!(whole == reference_of(Format::A2, &whole, &plaintext(len)), "{len}");
+        assert!(decrypt(&ring(), UUID, &whole).unwrap() == plaintext(len), "{len}");
+        for step in [41, 82, 1000, S, S + 16, 2 * S + 7] {
+            let ends = (1..).map(|number| number * step).take_while(|end| *end < whole.len());
+            assert!(write_ranges(&envelope, ends) == whole, "{len} bytes in ranges of {step}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_written_after_the_end_of_an_envelope() {
+    let envelope = A2Envelope::new(&ring(), UUID, plaintext(S + 1)).unwrap();
+    let len = envelope.envelope_len();
+    let mut out = [0xEE; 10];
+    assert_eq!(envelope.write(len - 3, &mut out).unwrap(), 3);
+    assert_eq!(out[3..], [0xEE; 7]);
+    for start in [len, len + 1, u64::MAX] {
+        assert_eq!(envelope.write(start, &mut out).unwrap(), 0);
+    }
+}
+
+#[test]
+fn ranges_end_with_segments() {
+    let envelope = A2Envelope::new(&ring(), UUID, plaintext(3 * S)).unwrap();
+    let first = 82 + S as u64 + 16;
+    let sealed = S + 16;
+    assert_eq!(envelope.end_of_range(0, 2 * S), first);
+    assert_eq!(envelope.end_of_range(first, 2 * sealed - 1), first + sealed as u64);
+    assert_eq!(envelope.end_of_range(first, 10 * S), envelope.envelope_len());
+    assert_eq!(envelope.end_of_range(first, 1000), first + 1000, "no segment ends in this range");
+    assert_eq!(envelope.end_of_range(0, 50), 50);
 }
 
 #[test]

@@ -173,8 +173,24 @@ impl A2Layout {
         segment + 1 == self.segments
     }
 
+    /// Returns the segment with a position in the envelope; `None` for the header, and after the end.
+    pub(crate) fn segment_at(&self, position: u64) -> Option<u64> {
+        let sealed = position.checked_sub(self.geometry.header_len())?;
+        (position < self.envelope_len).then(|| sealed / self.geometry.sealed_size())
+    }
+
+    /// Returns a segment's range in the plaintext. Empty for the only segment of an empty plaintext.
+    pub(crate) fn plaintext_range(&self, segment: u64) -> Range<usize> {
+        let size = self.geometry.segment_size();
+        let start = segment.saturating_mul(size).min(self.plaintext_len());
+        let end = start.saturating_add(size).min(self.plaintext_len());
+        // The plaintext is in memory.
+        let [start, end] = [start, end].map(|position| usize::try_from(position).unwrap_or(usize::MAX));
+        start..end
+    }
+
     /// Returns a segment's range in the envelope, including its tag.
-    fn sealed(&self, segment: u64) -> Range<u64> {
+    pub(crate) fn sealed(&self, segment: u64) -> Range<u64> {
         let start = self.geometry.segment_start(segment);
         start..self.geometry.segment_start(segment + 1).min(self.envelope_len)
     }

@@ -16,9 +16,10 @@
 //! - `layout`: computes where each segment is and which bytes to fetch for a range.
 //! - `opener`: a header and the content key derived from it, which opens single segments.
 //! - `segments`: splits arriving bytes into segments, for `decryptor` (whole envelopes) and `range`.
-//! - `sealer`: encryption.
+//! - `sealer`: encryption. `envelope`: encryption of any range, as an upload proceeds.
 
 pub(crate) mod decryptor;
+pub(crate) mod envelope;
 pub(crate) mod header;
 pub(crate) mod layout;
 pub(crate) mod opener;

@@ -38,10 +38,10 @@ pub fn encrypt_a2_with_file_key(
 }
 
 /// The header of a new envelope, and the key of its segments.
-type NewEnvelope = (A2Header, ContentKey);
+pub(crate) type NewEnvelope = (A2Header, ContentKey);
 
 /// Draws a file key, and wraps it under the ring's current key.
-fn new_envelope(ring: &KeyRing, uuid: &str) -> Result<NewEnvelope, EncryptError> {
+pub(crate) fn new_envelope(ring: &KeyRing, uuid: &str) -> Result<NewEnvelope, EncryptError> {
     let (key_id, master_key) = ring.current().ok_or(EncryptError::KeyService)?;
     let file_key = FileKey::random()?;
     let wrapped = kwp_wrap(master_key.wrapping_key().as_ref(), file_key.expose())?;
@@ -49,7 +49,11 @@ fn new_envelope(ring: &KeyRing, uuid: &str) -> Result<NewEnvelope, EncryptError>
     with_file_key(&wrap, &file_key, uuid)
 }
 
-fn with_file_key(wrap: &KeyWrap<'_>, file_key: &FileKey, uuid: &str) -> Result<NewEnvelope, EncryptError> {
+pub(crate) fn with_file_key(
+    wrap: &KeyWrap<'_>,
+    file_key: &FileKey,
+    uuid: &str,
+) -> Result<NewEnvelope, EncryptError> {
     let bound_uuid = BoundUuid::parse(uuid)?;
     let mut salt = [0; SALT_LEN];
     fill_random(&mut salt)?;

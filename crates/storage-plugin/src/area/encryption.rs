@@ -1,12 +1,12 @@
 //! Encrypts attachments, decides which form of content is accepted, and remembers the headers of envelopes that
 //! were read.
 
-use bucket::{Naming, ObjectStorage};
+use bucket::{Naming, ObjectStorage, Payload};
 use bytes::Bytes;
 use crypto_envelope::{
-    A2Header, A2Opener, CbcError, CbcInfo, DecryptError, EncryptError, Encryptor, EnvelopeHeader, Format,
-    KeyRing, KeyServiceError, KeyWrap, Service, WrappedFileKey, decrypt, encrypt, encrypt_a2_with_file_key,
-    identify, recognize,
+    A2Envelope, A2Header, A2Opener, CbcError, CbcInfo, DecryptError, EncryptError, Encryptor, EnvelopeHeader,
+    Format, KeyRing, KeyServiceError, KeyWrap, Service, WrappedFileKey, decrypt, encrypt,
+    encrypt_a2_with_file_key, identify, recognize,
 };
 use hybrid::{Head, MemoryBudget, MemoryPermit};
 use lru::LruCache;
@@ -20,6 +20,7 @@ use storage_layout::Attachment;
 use tokio::runtime::Handle;
 
 use super::keys::KeyCheck;
+use super::sealed;
 use crate::config::EncryptionOptions;
 use crate::jobs;
 use crate::runtime::Runtime;
@@ -209,6 +210,35 @@ impl Encryption {
         Ok(envelope.into())
     }
 
+    /// Encrypts an attachment for an upload. Without a copy of `content`, which the payload keeps, unless it is small or must
+    /// be encrypted as a whole. The caller limits the memory, see [`upload_memory`](Self::upload_memory). Blocks like
+    /// [`seal`](Self::seal).
+    pub(crate) fn payload(
+        &self,
+        handle: &Handle,
+        attachment: &Attachment,
+        content: Bytes,
+    ) -> Result<Payload, SealError> {
+        let uuid = attachment.uuid.as_str();
+        let envelope = match self.next_file_key(handle)? {
+            Some(key) => A2Envelope::with_file_key(&key.wrap(), key.file_key(), uuid, content)?,
+            None if self.format == Format::A2 => A2Envelope::new(&self.ring, uuid, content)?,
+            None => {
+                let begin = |buffer: &mut Vec<u8>| Encryptor::new(&self.ring, self.format, uuid, buffer);
+                return Ok(sealed::whole(begin, &content)?);
+            }
+        };
+        Ok(sealed::a2(envelope)?)
+    }
+
+    /// Returns the memory that the upload of an attachment to `objects` needs for its envelope.
+    pub(crate) fn upload_memory(&self, objects: &ObjectStorage, len: u64) -> u64 {
+        match self.format {
+            Format::A1 => len,
+            Format::A2 => objects.memory_of_upload(len),
+        }
+    }
+
     /// Begins to encrypt content that arrives in pieces, and that is bound to `uuid`: appends to `envelope`. Blocks like
     /// [`seal`](Self::seal).
     pub(crate) fn encryptor(
@@ -378,7 +408,7 @@ impl Encryption {
         }
     }
 
-    /// Blocks until an upload of `bytes` may have its encrypted copy in memory; `None` if Orthanc stops meanwhile.
+    /// Blocks until an upload may have `bytes` of its envelope in memory; `None` if Orthanc stops meanwhile.
     /// The permit is to be held until the upload has ended. Decryption has a budget of its own: downloads that
     /// hold all connections while they wait for memory, and uploads that hold all memory while they wait for
     /// connections, would block each other.

@@ -6,15 +6,17 @@ pub(crate) mod encryption;
 mod key_note;
 pub(crate) mod keys;
 mod read;
+mod sealed;
 
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bucket::{Cause, Naming, ObjectStorage, Operation, Payload, Seeker, StorageError};
+use bucket::{Cause, ObjectStorage, Operation, Payload, Seeker, StorageError};
 use bytes::Bytes;
 use crypto_envelope::DecryptError;
-use hybrid::{HybridStorage, NotPending, Place, Side, WriteBack};
+use hybrid::{HybridStorage, MemoryPermit, NotPending, Place, Side, WriteBack};
 use orthanc_ffi::{ContentType, ErrorCode, StorageArea, Target, WholeTarget};
 use storage_layout::Attachment;
 
@@ -139,47 +141,73 @@ impl Area {
         if let Some(encryption) = self.sealing() {
             self.expect_right_keys(encryption, &place, &attachment)?;
         }
-        let stopping = || StorageError::new(Operation::Create, place.name(&attachment), Cause::Stopping);
         // Held until the upload has ended.
-        let reserve = |encryption: &Arc<Encryption>| {
-            encryption.reserve_upload(&self.runtime, content.len() as u64).ok_or_else(stopping)
-        };
-        let _memory = self.sealing().map(reserve).transpose().map_err(|error| report(&error))?;
-        let payload = match self.sealing() {
-            None => {
-                // Reads would refuse it, so it must not be reported as stored.
-                if let Err(cause) = self.expect_clear(place.naming(), &content) {
-                    let error = format!("cannot store {}: {cause}", place.name(&attachment));
-                    return Err(Failure::new(&error, ErrorCode::STORAGE_AREA_PLUGIN));
-                }
-                Payload::Lent(content)
-            }
-            Some(encryption) => encryption
-                .seal(self.runtime.handle(), &attachment, &content)
-                .map(Payload::Owned)
-                .map_err(|error| {
-                    let error = format!("cannot store {}: {error}", place.name(&attachment));
-                    Failure::new(&error, ErrorCode::STORAGE_AREA_PLUGIN)
-                })?,
-        };
+        let _memory = self.reserve(&place, &attachment, content.len() as u64)?;
         let side = place.side();
-        let stored = match place {
-            Place::FileSystem { files, .. } => files.create(&attachment.uuid, payload.bytes()),
-            Place::ObjectStorage(objects) => self.store_object(objects, attachment, payload),
+        let stored = match &place {
+            Place::ObjectStorage(objects) => {
+                let payload = self.payload(&place, attachment, content)?;
+                self.store_object(objects.clone(), attachment, payload)
+            }
+            Place::FileSystem { files, .. } => {
+                let stored = self.stored_form(&place, attachment, content)?;
+                files.create(&attachment.uuid, &stored)
+            }
             Place::Pending { files, .. } | Place::Cache { files, .. } => {
-                return self.store_pending(&files, attachment, payload);
+                let stored = self.stored_form(&place, attachment, content)?;
+                return self.store_pending(files, attachment, stored);
             }
         };
         stored.map(|()| side).map_err(|error| report(&error))
     }
 
-    /// Fails if content would be taken for an envelope in a place with this naming.
-    fn expect_clear(&self, naming: Naming, content: &[u8]) -> Result<(), UnacceptableForm> {
-        match form(self.encryption.as_deref(), naming, content)? {
-            Form::Clear => Ok(()),
-            // The error of a configuration without keys.
-            Form::Envelope(_) | Form::KeyVault => form(None, naming, content).map(drop),
+    /// Waits for the memory of an attachment's envelope, if it is encrypted.
+    fn reserve(
+        &self,
+        place: &Place,
+        attachment: &Attachment,
+        len: u64,
+    ) -> Result<Option<MemoryPermit>, Failure> {
+        let Some(encryption) = self.sealing() else { return Ok(None) };
+        let needed = match place {
+            Place::ObjectStorage(objects) => encryption.upload_memory(objects, len),
+            _ => len,
+        };
+        let stopping = || StorageError::new(Operation::Create, place.name(attachment), Cause::Stopping);
+        let memory = encryption.reserve_upload(&self.runtime, needed).ok_or_else(stopping);
+        memory.map(Some).map_err(|error| report(&error))
+    }
+
+    /// Returns what to upload.
+    fn payload(&self, place: &Place, attachment: Attachment, content: Bytes) -> Result<Payload, Failure> {
+        match self.sealing() {
+            None => self.expect_clear(place, &attachment, &content).map(|()| Payload::Lent(content)),
+            Some(encryption) => encryption
+                .payload(self.runtime.handle(), &attachment, content)
+                .map_err(|error| not_stored(place, &attachment, &error)),
         }
+    }
+
+    /// As [`payload`](Self::payload), in one buffer, for a file.
+    fn stored_form(&self, place: &Place, attachment: Attachment, content: Bytes) -> Result<Bytes, Failure> {
+        match self.sealing() {
+            None => self.expect_clear(place, &attachment, &content).map(|()| content),
+            Some(encryption) => encryption
+                .seal(self.runtime.handle(), &attachment, &content)
+                .map_err(|error| not_stored(place, &attachment, &error)),
+        }
+    }
+
+    /// Fails if content would be taken for an envelope in this place: reads would refuse it, so it must not be reported as
+    /// stored.
+    fn expect_clear(&self, place: &Place, attachment: &Attachment, content: &[u8]) -> Result<(), Failure> {
+        let naming = place.naming();
+        let expected = match form(self.encryption.as_deref(), naming, content) {
+            // The error of a configuration without keys.
+            Ok(Form::Envelope(_) | Form::KeyVault) => form(None, naming, content),
+            result => result,
+        };
+        expected.map(drop).map_err(|cause| not_stored(place, attachment, &cause))
     }
 
     /// Stores an attachment in the state directory, or in the bucket if that is not possible.
@@ -187,13 +215,15 @@ impl Area {
         &self,
         files: &WriteBack,
         attachment: Attachment,
-        payload: Payload,
+        stored: Bytes,
     ) -> Result<Side, Failure> {
-        let reason = match files.create(&attachment, self.sealing().is_some(), payload.bytes()) {
+        let is_sealed = self.sealing().is_some();
+        let reason = match files.create(&attachment, is_sealed, &stored) {
             Ok(()) => return Ok(Side::Pending),
             Err(reason) => reason,
         };
         self.direct_stores.warn(&reason);
+        let payload = if is_sealed { Payload::Owned(stored) } else { Payload::Lent(stored) };
         self.store_directly(attachment, payload).map_err(|failure| match reason {
             NotPending::Limit => failure,
             NotPending::Disk(disk) => {
@@ -327,6 +357,12 @@ fn attachment(uuid: &str, content_type: ContentType) -> Result<Attachment, Error
         tracing::error!("{error}");
         ErrorCode::PARAMETER_OUT_OF_RANGE
     })
+}
+
+/// The failure of a store before anything was sent or written.
+fn not_stored(place: &Place, attachment: &Attachment, cause: &impl Display) -> Failure {
+    let error = format!("cannot store {}: {cause}", place.name(attachment));
+    Failure::new(&error, ErrorCode::STORAGE_AREA_PLUGIN)
 }
 
 /// The failure of a store or a deletion.

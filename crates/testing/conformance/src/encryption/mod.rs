@@ -13,6 +13,7 @@ mod requests;
 mod round_trips;
 mod secrets;
 mod tampering;
+mod uploads;
 
 modules![
     concurrency,
@@ -27,5 +28,6 @@ modules![
     requests,
     round_trips,
     secrets,
-    tampering
+    tampering,
+    uploads
 ];
