@@ -207,6 +207,16 @@ impl Transfer {
         }
     }
 
+    /// Records the rate of the first connection after a second one was tried. A slow moment before that does not count.
+    pub(crate) fn correct_one(&self, rate: f64) {
+        let mut state = self.line.0.lock();
+        if self.searches(&state)
+            && let Some((climb, _)) = &mut state.climb
+        {
+            climb.correct_one(rate);
+        }
+    }
+
     /// Ends the search with the best number of connections so far.
     pub(crate) fn give_up(&self, now: Instant) {
         let mut state = self.line.0.lock();
