@@ -57,6 +57,13 @@ impl Climb {
         self.measured = 0;
     }
 
+    /// Records the rate of a single connection again. The higher rate counts.
+    pub(crate) fn correct_one(&mut self, rate: f64) {
+        if let Some((1, flow)) = &mut self.good {
+            *flow = flow.max(rate);
+        }
+    }
+
     /// Records the rate of one connection while `connections` were in use.
     pub(crate) fn record(&mut self, connections: usize, rate: f64) {
         if connections != self.trying || self.is_done() {
@@ -197,6 +204,16 @@ mod tests {
         climb.record(2, 4000.0 * MB);
         assert!(climb.is_done());
         assert_eq!(climb.best(), Some((1, 50.0 * MB)));
+    }
+
+    #[test]
+    fn slow_moment_of_the_first_connection_does_not_count() {
+        let mut climb = Climb::new(1, 10);
+        climb.record(1, 20.0 * MB);
+        climb.correct_one(50.0 * MB);
+        climb.record(2, 25.0 * MB);
+        climb.record(2, 25.0 * MB);
+        assert_eq!((climb.is_done(), climb.best()), (true, Some((1, 50.0 * MB))));
     }
 
     #[test]

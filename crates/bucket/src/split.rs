@@ -62,6 +62,12 @@ enum Trial {
         first: u64,
         second: u64,
     },
+    /// The rates of both connections, and what the first one had carried at the end. It is sampled again alone.
+    Ended {
+        rates: [f64; 2],
+        first: u64,
+        waited: Duration,
+    },
 }
 
 impl Splitting {
@@ -174,11 +180,18 @@ impl Splitting {
             }
             Trial::Running { since, first, second } if ranges.running() == 0 => {
                 let time = now.duration_since(since);
-                self.transfer.record(2, rate(self.first.bytes - first, time), now);
-                self.transfer.record(2, rate(ranges.received() - second, time), now);
+                let rates = [self.first.bytes - first, ranges.received() - second].map(|it| rate(it, time));
+                let First { bytes, waited, .. } = self.first;
+                self.trial = Some(Trial::Ended { rates, first: bytes, waited });
+                return body_end;
+            }
+            Trial::Ended { rates, first, waited } if self.first.bytes - first >= SAMPLE => {
+                let alone = rate(self.first.bytes - first, self.first.waited - waited);
+                self.transfer.correct_one(alone);
+                rates.iter().for_each(|rate| self.transfer.record(2, *rate, now));
                 self.trial = None;
             }
-            Trial::Waiting | Trial::Running { .. } => return body_end,
+            Trial::Waiting | Trial::Running { .. } | Trial::Ended { .. } => return body_end,
         }
         let connections = self.transfer.connections();
         if connections < 2 || body_end.saturating_sub(next) < LARGE / 2 {

@@ -20,6 +20,8 @@ pub(crate) const SMALLEST_SAMPLE: u64 = 4 * 1024 * 1024;
 pub(crate) const FORGET_AFTER: u32 = 50;
 /// Time after which the best number of connections is checked again. It doubles with each confirmation.
 const FIRST_CHECK: Duration = Duration::from_secs(20);
+/// A check may take as long as a transfer, so it is postponed by this number of transfers.
+const TRANSFERS: u32 = 16;
 /// Maximum time between two checks.
 const LAST_CHECK: Duration = Duration::from_secs(600);
 
@@ -84,9 +86,10 @@ impl Default for State {
 }
 
 impl State {
-    /// Ends a search, or notes what contradicts it.
-    fn conclude(&mut self, best: usize, before: usize, now: Instant) {
-        self.check_after = if best == before { (self.check_after * 2).min(LAST_CHECK) } else { FIRST_CHECK };
+    /// Ends a search after a transfer that took `time`, or notes what contradicts it.
+    fn conclude(&mut self, best: usize, before: usize, time: Duration, now: Instant) {
+        let check_after = if best == before { (self.check_after * 2).min(LAST_CHECK) } else { FIRST_CHECK };
+        self.check_after = check_after.max(time * TRANSFERS).min(LAST_CHECK);
         self.best = best;
         self.checked = Some(now);
         self.climb = None;
@@ -199,8 +202,18 @@ impl Transfer {
         }
         if is_done {
             let best = state.best;
-            state.conclude(best, self.before, now);
+            state.conclude(best, self.before, now.duration_since(self.begun), now);
             tracing::debug!("the best number of connections is {best}");
+        }
+    }
+
+    /// Records the rate of the first connection after a second one was tried. A slow moment before that does not count.
+    pub(crate) fn correct_one(&self, rate: f64) {
+        let mut state = self.line.0.lock();
+        if self.searches(&state)
+            && let Some((climb, _)) = &mut state.climb
+        {
+            climb.correct_one(rate);
         }
     }
 
@@ -209,7 +222,7 @@ impl Transfer {
         let mut state = self.line.0.lock();
         if self.searches(&state) {
             let best = state.best;
-            state.conclude(best, self.before, now);
+            state.conclude(best, self.before, now.duration_since(self.begun), now);
         }
     }
 
@@ -219,9 +232,10 @@ impl Transfer {
         if !self.begins_split || state.begun != self.number {
             return;
         }
-        let reached = rate(bytes, now.duration_since(self.begun));
+        let time = now.duration_since(self.begun);
+        let reached = rate(bytes, time);
         if state.one.is_some_and(|one| reached < one * GAIN) {
-            state.conclude(1, 1, now);
+            state.conclude(1, 1, time, now);
         }
     }
 }
