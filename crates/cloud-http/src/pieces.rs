@@ -252,6 +252,14 @@ mod tests {
         .unwrap()
     }
 
+    fn appended(pool: &Arc<Pool>, len: usize, bytes: &[u8]) -> Bytes {
+        pool.appended(len, |out| {
+            out.extend_from_slice(bytes);
+            Ok::<_, ()>(())
+        })
+        .unwrap()
+    }
+
     fn counts(in_use: usize, most_in_use: usize, allocated: usize) -> PieceCounts {
         PieceCounts { in_use, most_in_use, allocated }
     }
@@ -265,7 +273,7 @@ mod tests {
         drop(first);
         assert_eq!(pool.counts(), counts(1, 1, 1), "a slice keeps the piece");
         drop(part);
-        let short = pool.appended(SMALL + 1, |out| Ok::<_, ()>(out.extend_from_slice(b"short"))).unwrap();
+        let short = appended(&pool, SMALL + 1, b"short");
         assert_eq!((&short[..], short.as_ptr()), (&b"short"[..], address));
         drop(short);
         let filled = piece(&pool, 2);
@@ -286,7 +294,7 @@ mod tests {
         let pool = pool();
         assert_eq!(pool.filled(SMALL, |_| Ok::<_, ()>(())).unwrap().len(), SMALL);
         assert_eq!(pool.counts(), counts(0, 0, 0));
-        let large = pool.appended(PIECE, |out| Ok::<_, ()>(out.resize(PIECE + 1, 3))).unwrap();
+        let large = appended(&pool, PIECE, &vec![3; PIECE + 1]);
         assert_eq!(large.len(), PIECE + 1);
         drop(large);
         assert!(pool.idle.lock().buffers.is_empty(), "a buffer that has grown is freed");

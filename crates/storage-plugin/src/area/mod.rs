@@ -52,7 +52,7 @@ impl StorageArea for Area {
         self.measure(Request::Create, attachment, || {
             let bytes = content.len() as u64;
             let place = self.storage.first_place();
-            let side = self.store(place, attachment, content)?;
+            let side = self.store(&place, attachment, content)?;
             Ok(Done { request: Request::Create, what: "stored", bytes, side })
         })
     }
@@ -136,25 +136,25 @@ impl Area {
     }
 
     /// Encrypts an attachment if encryption is on, and stores it. Returns where.
-    fn store(&self, place: Place, attachment: Attachment, content: Bytes) -> Result<Side, Failure> {
+    fn store(&self, place: &Place, attachment: Attachment, content: Bytes) -> Result<Side, Failure> {
         // Before memory is reserved, which this store would hold while it waits for the server.
         if let Some(encryption) = self.sealing() {
-            self.expect_right_keys(encryption, &place, &attachment)?;
+            self.expect_right_keys(encryption, place, &attachment)?;
         }
         // Held until the upload has ended.
-        let _memory = self.reserve(&place, &attachment, content.len() as u64)?;
+        let _memory = self.reserve(place, &attachment, content.len() as u64)?;
         let side = place.side();
-        let stored = match &place {
+        let stored = match place {
             Place::ObjectStorage(objects) => {
-                let payload = self.payload(&place, attachment, content)?;
+                let payload = self.payload(place, attachment, content)?;
                 self.store_object(objects.clone(), attachment, payload)
             }
             Place::FileSystem { files, .. } => {
-                let stored = self.stored_form(&place, attachment, content)?;
+                let stored = self.stored_form(place, attachment, content)?;
                 files.create(&attachment.uuid, &stored)
             }
             Place::Pending { files, .. } | Place::Cache { files, .. } => {
-                let stored = self.stored_form(&place, attachment, content)?;
+                let stored = self.stored_form(place, attachment, content)?;
                 return self.store_pending(files, attachment, stored);
             }
         };

@@ -26,7 +26,8 @@ fn is_intact<C: Cloud>(plugin: &LoadedPlugin<C>, size: usize) -> Result<bool> {
 }
 
 fn large_attachment_is_encrypted_part_by_part<C: Cloud>() -> Result<()> {
-    let plugin = LoadedPlugin::<C>::encrypted("A2")?;
+    let options = json!({ "TransferPoolSize": 4 });
+    let plugin = LoadedPlugin::<C>::encrypted_with(&options, &json!({ "Format": "A2" }))?;
     let rule = FaultRule::new(Fault::CloseAfterRequestBytes(300_000)).on(Operation::UploadPart).skip(2);
     let rule = plugin.server.faults().push(rule);
     plugin.create(UUID, &content(LARGE))?;
