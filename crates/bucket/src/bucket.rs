@@ -229,7 +229,7 @@ impl Bucket {
         if self.hides_names {
             return format!("{}/…", self.url());
         }
-        format!("{}/{name}", self.options.url)
+        [self.url(), "/", name].concat()
     }
 
     /// Checks that the bucket exists and can be read, with one request for the object `name`, which need not exist,

@@ -171,6 +171,7 @@ impl Attempts {
             self.made += 1;
             let progress = Progress::start();
             let answer = tokio::select! {
+                biased;
                 answer = tokio::time::timeout_at(self.deadline, progress.record(self.observed(attempt()))) => answer,
                 () = self.silence(&progress) => {
                     self.may_be_done |= progress.has_sent();

@@ -32,6 +32,7 @@ use crate::redirect::{self, MAX_REDIRECTS, redirect_target};
 use crate::renewal::{Renewable, Renewal};
 use crate::retry_after::retry_after;
 use crate::scheme;
+use crate::server::LastServer;
 use crate::stall::{Limits, Progress};
 use crate::tls;
 use crate::upload::{Lease, UploadBody, is_lent};
@@ -110,6 +111,7 @@ pub struct CloudHttp {
     /// Whether a server has answered, so that the addresses are right.
     has_answered: Arc<AtomicBool>,
     proxies: Arc<proxy::Rules>,
+    server: Arc<LastServer>,
 }
 
 impl CloudHttp {
@@ -155,6 +157,7 @@ impl CloudHttp {
             clock: None,
             has_answered: Arc::default(),
             proxies: Arc::new(rules),
+            server: Arc::default(),
         })
     }
 
@@ -228,6 +231,7 @@ impl CloudHttp {
         let uri = request.uri().clone();
         let (request, lease) = self.prepare(request, &progress).await?;
         let response = tokio::select! {
+            biased;
             response = self.client.execute(request) => {
                 match response {
                     Ok(response) => response,
@@ -288,7 +292,7 @@ impl CloudHttp {
         progress: &Progress,
     ) -> Result<(reqwest::Request, Lease), HttpError> {
         let (head, payload) = request.into_parts();
-        let url = head.uri.to_string().parse().map_err(|_| protocol("the URL is not valid"))?;
+        let url = self.server.url(&head.uri).ok_or_else(|| protocol("the URL is not valid"))?;
         let mut prepared = reqwest::Request::new(head.method, url);
         *prepared.headers_mut() = head.headers;
         let (body, lease) = UploadBody::new(payload, is_lent(), progress.clone()).await?;
@@ -409,18 +413,23 @@ pub(crate) fn protocol(reason: &str) -> HttpError {
 impl HttpService for CloudHttp {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let method = request.method().clone();
-        let path = crate::names::shown_path(request.uri().path()).to_owned();
+        let uri = request.uri().clone();
         let start = Instant::now();
         let answer = self.follow(request).await;
         if let Ok(response) = &answer {
             note(|exchange| exchange.renewed = self.renews(response, exchange.code.as_deref(), start));
         }
-        let milliseconds = start.elapsed().as_millis();
+        // Evaluated only if somebody sees the line.
+        let path = || crate::names::shown_path(uri.path());
+        let milliseconds = || start.elapsed().as_millis();
         match &answer {
             Ok(response) => {
-                tracing::debug!(%method, path, status = response.status().as_u16(), milliseconds, "request");
+                let status = response.status().as_u16();
+                tracing::debug!(%method, path = path(), status, milliseconds = milliseconds(), "request");
             }
-            Err(error) => tracing::debug!(%method, path, %error, milliseconds, "request failed"),
+            Err(error) => {
+                tracing::debug!(%method, path = path(), %error, milliseconds = milliseconds(), "request failed");
+            }
         }
         answer
     }

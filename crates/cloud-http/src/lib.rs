@@ -69,6 +69,7 @@ mod redirect;
 mod renewal;
 mod retry_after;
 mod scheme;
+mod server;
 mod stall;
 mod tls;
 mod upload;

@@ -167,6 +167,8 @@ impl Progress {
             }
         };
         tokio::select! {
+            // No timer is registered if a connection is free.
+            biased;
             connection = connection => connection,
             () = follow => unreachable!("the loop does not end"),
         }

@@ -75,6 +75,14 @@ impl HybridStorage {
         }
     }
 
+    /// The name of an attachment's object or file on one side, in messages.
+    pub fn name(&self, side: Side, attachment: &Attachment) -> String {
+        match side {
+            Side::ObjectStorage => self.objects.object_url(attachment),
+            Side::FileSystem | Side::Pending | Side::Cache => self.place(side).name(attachment),
+        }
+    }
+
     /// The side that new attachments are written to.
     pub fn first(&self) -> Side {
         self.first

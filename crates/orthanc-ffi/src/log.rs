@@ -124,7 +124,7 @@ impl<S: Subscriber> Layer<S> for OrthancLayer {
         };
         let mut line = Line::default();
         event.record(&mut line);
-        let text = line.message + &line.fields;
+        let text = if line.fields.is_empty() { line.message } else { line.message + &line.fields };
         orthanc.log_from(level, &text, metadata.file().unwrap_or(""), metadata.line().unwrap_or(0));
     }
 }

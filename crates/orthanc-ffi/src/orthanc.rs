@@ -306,7 +306,7 @@ impl Orthanc {
                 Level::Warning => service::LOG_WARNING,
                 Level::Info => service::LOG_INFO,
             };
-            let text = c_line(&format!("{}: {message}", self.plugin_name()));
+            let text = c_line(&[self.plugin_name(), ": ", message].concat());
             // SAFETY: the parameter of these services is the string itself, which outlives the call.
             unsafe { self.invoke("Log", number, text.as_ptr()) }
         };
@@ -440,7 +440,9 @@ pub(crate) fn c_string(what: &'static str, text: &str) -> Result<CString, Orthan
 
 /// Converts a text into a C string of one line.
 pub(crate) fn c_line(text: &str) -> CString {
-    let line: String = text.chars().map(|c| if matches!(c, '\0' | '\n' | '\r') { ' ' } else { c }).collect();
+    // With room for the NUL at the end.
+    let mut line = Vec::with_capacity(text.len() + 1);
+    line.extend(text.bytes().map(|byte| if matches!(byte, b'\0' | b'\n' | b'\r') { b' ' } else { byte }));
     CString::new(line).unwrap_or_default()
 }
 

@@ -58,7 +58,7 @@ impl Layout {
         match self.structure {
             Structure::Flat => {
                 let encrypted = if self.encrypted { ENCRYPTED_EXTENSION } else { "" };
-                self.root.join(&format!("{uuid}{extension}{encrypted}"))
+                self.root.join(&[uuid.as_str(), extension, encrypted].concat())
             }
             Structure::Legacy => {
                 let (first, second) = uuid.folders();

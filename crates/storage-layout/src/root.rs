@@ -32,7 +32,7 @@ impl RootPath {
 
     /// Returns the object name of `name` in this folder. The separator is `/` on every platform.
     pub fn join(&self, name: &str) -> String {
-        if self.0.is_empty() { name.to_owned() } else { format!("{}/{name}", self.0) }
+        if self.0.is_empty() { name.to_owned() } else { [&self.0, "/", name].concat() }
     }
 
     /// Returns the `name` that was given to [`join`](Self::join); `None` if the object is outside this folder.

@@ -311,7 +311,7 @@ impl Area {
         self.metrics.succeeded(request);
         tracing::info!(
             "{what} {} ({}): {bytes} bytes in {} ms, {:.1} MB/s",
-            self.storage.place(side).name(&attachment),
+            self.storage.name(side, &attachment),
             attachment.content_type,
             time.as_millis(),
             megabytes_per_second(bytes, time),

@@ -80,11 +80,12 @@ impl Incoming {
         let (sender, receiver) = mpsc::channel(BATCHES);
         let stop = runtime.stop().clone();
         runtime.handle().spawn(async move {
-            let stopping = StorageError::new(Operation::Read, place.name(&attachment), Cause::Stopping);
+            let stopping = || StorageError::new(Operation::Read, place.name(&attachment), Cause::Stopping);
             let download = async {
                 tokio::select! {
-                    () = forward(place, attachment, range, &sender) => {}
-                    () = stop.grace_over() => drop(sender.send(Ok(Err(stopping))).await),
+                    biased;
+                    () = forward(&place, attachment, range, &sender) => {}
+                    () = stop.grace_over() => drop(sender.send(Ok(Err(stopping()))).await),
                 }
             };
             if let Err(panic) = AssertUnwindSafe(download).catch_unwind().await {
@@ -133,7 +134,7 @@ fn batch(file: &mut FileReader, head: &Arc<Head>, length: u64) -> Result<Batch, 
 }
 
 /// Downloads an attachment and sends its bytes in batches.
-async fn forward(place: Place, attachment: Attachment, range: ReadRange, sender: &mpsc::Sender<Message>) {
+async fn forward(place: &Place, attachment: Attachment, range: ReadRange, sender: &mpsc::Sender<Message>) {
     // Sending fails when the reader has been dropped; then there is nothing left to do.
     let _ = match place.open(&attachment, range).await {
         Ok(source) => send_batches(source, sender).await,

@@ -451,7 +451,7 @@ impl<'a> Reading<'a> {
 
     /// The name of the object or file in messages.
     fn object(&self) -> String {
-        self.storage.place(self.side.get()).name(&self.attachment)
+        self.storage.name(self.side.get(), &self.attachment)
     }
 
     fn envelope(&self, cause: DecryptError) -> ReadError {
