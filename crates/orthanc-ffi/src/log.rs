@@ -25,6 +25,8 @@ static PLUGIN_MODULE: RwLock<&'static str> = RwLock::new("orthanc_ffi");
 static OWN: RwLock<&'static [&'static str]> = RwLock::new(&[]);
 /// Targets whose events are logged from DEBUG up.
 static VERBOSE: RwLock<&'static [&'static str]> = RwLock::new(&[]);
+/// Bytes that most lines need at most.
+const LENGTH: usize = 200;
 /// Serializes changes of the filter.
 static CHANGE: Mutex<()> = Mutex::new(());
 
@@ -122,7 +124,7 @@ impl<S: Subscriber> Layer<S> for OrthancLayer {
             tracing::Level::WARN => Level::Warning,
             _ => Level::Info,
         };
-        let mut line = Line::default();
+        let mut line = Line { message: String::with_capacity(LENGTH), fields: String::new() };
         event.record(&mut line);
         let text = if line.fields.is_empty() { line.message } else { line.message + &line.fields };
         orthanc.log_from(level, &text, metadata.file().unwrap_or(""), metadata.line().unwrap_or(0));
@@ -130,7 +132,6 @@ impl<S: Subscriber> Layer<S> for OrthancLayer {
 }
 
 /// The text of an event: its message, then its fields.
-#[derive(Default)]
 struct Line {
     message: String,
     fields: String,

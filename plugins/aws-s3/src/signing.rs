@@ -171,7 +171,8 @@ impl SignedHeaders {
         );
         let host = if is_default { authority.host() } else { authority.as_str() };
         let is_signed = |name: &&HeaderName| !UNSIGNED_HEADERS.contains(name) && **name != HOST;
-        let mut sorted: Vec<&HeaderName> = headers.keys().filter(is_signed).collect();
+        let mut sorted = Vec::with_capacity(headers.len() + 1);
+        sorted.extend(headers.keys().filter(is_signed));
         sorted.push(&HOST);
         sorted.sort_unstable_by_key(|name| name.as_str());
         let mut signed = Self { names: String::with_capacity(128), lines: String::with_capacity(512) };
