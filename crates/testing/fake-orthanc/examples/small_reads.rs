@@ -65,7 +65,7 @@ fn measure(libraries: &[String], configuration: &Value) {
     let reads = number("READS", 2000) / threads;
     let size = number("SIZE", 135_000);
     let version = env::var("ORTHANC").unwrap_or_else(|_| "1.10.1".to_owned());
-    let content: Vec<u8> = (0..size).map(|index| (index % 251) as u8).collect();
+    let content: Vec<u8> = (0..=250_u8).cycle().take(size).collect();
     let plugins: Vec<FakeOrthanc> = libraries
         .iter()
         .map(|library| {
@@ -114,12 +114,10 @@ fn measure(libraries: &[String], configuration: &Value) {
 
 /// Microseconds of processor time and number of voluntary context switches of this process.
 fn usage() -> [f64; 2] {
-    // SAFETY: all bytes may be zero in this struct, which lives until the call returns.
-    let usage = unsafe {
-        let mut usage: libc::rusage = mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
-        usage
-    };
+    // SAFETY: all bytes of this struct may be zero.
+    let mut usage: libc::rusage = unsafe { mem::zeroed() };
+    // SAFETY: the struct lives until the call returns.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
     let micros = |time: libc::timeval| time.tv_sec as f64 * 1e6 + time.tv_usec as f64;
     [micros(usage.ru_utime) + micros(usage.ru_stime), usage.ru_nvcsw as f64]
 }
