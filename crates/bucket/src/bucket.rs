@@ -1,34 +1,29 @@
 //! One bucket: objects by name.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use cloud_http::{ArchiveState, Checksum, with_lent_payload};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
+use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::time::Instant;
 
-use crate::beginnings::Beginnings;
-use crate::bulk::{BulkDelete, BulkSupport};
 use crate::climb::{rate, without_latency};
 use crate::confirm::{Receipt, Sent};
 use crate::content::{Content, Payload};
-use crate::dialect::Dialect;
 use crate::download::{Download, ReadRange, without_placeholder};
 use crate::error::{Cause, Operation, StorageError, found};
 use crate::health::Health;
 use crate::journal::UploadJournal;
-use crate::listing::{ListObjects, PAGE};
-use crate::multipart::{MOST_PARTS, MadeParts, MultipartUpload};
-use crate::request_size::{Breaks, RequestSize};
-use crate::restore::RestoreArchived;
+use crate::learnt::Learnt;
+use crate::multipart::{MOST_PARTS, MultipartUpload};
+use crate::options::BucketOptions;
+use crate::request_size::Breaks;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::task::hashing;
-use crate::throughput::{LARGE, Line, SMALLEST_SAMPLE, Transfer, TransferOptions};
+use crate::throughput::{LARGE, SMALLEST_SAMPLE, Transfer, TransferOptions};
 use crate::verification::{ETags, Verification};
 
 /// Content that is made as it is sent goes in parts if it has more bytes than this.
@@ -42,52 +37,6 @@ const BUCKET_DELETION: RetryPolicy = RetryPolicy {
     longest_pause: Duration::from_secs(5),
 };
 
-/// The parts of a [`Bucket`].
-pub struct BucketOptions {
-    /// The bucket's protocol.
-    pub store: Arc<dyn ObjectStore>,
-    /// The same bucket's protocol for multipart uploads.
-    pub multipart: Arc<dyn MultipartStore>,
-    /// The bucket's name in messages: `s3://bucket`.
-    pub url: String,
-    /// Host and path of the server or account, which tell buckets of the same name apart.
-    pub server: String,
-    /// Sent with each upload: tags, storage class.
-    pub put_options: PutOptions,
-    /// When failed requests are retried.
-    pub retry: RetryPolicy,
-    /// How large objects are split.
-    pub transfer: TransferOptions,
-    /// Size of the largest object that the cloud accepts in one request, in bytes.
-    pub largest_put: u64,
-    /// Whether objects that are read are compared with the server's checksums.
-    pub verify_checksums: bool,
-    /// Whether the server has checksums that it does not send with ranges, but when asked for the object's
-    /// attributes.
-    pub checksums_on_request: bool,
-    /// Whether objects may have names with backslashes in place of slashes; `None` if no release has stored such.
-    pub backslash_names: Option<bool>,
-    /// Creates the bucket if it is missing; `None` if a missing bucket is an error.
-    pub create: Option<Arc<dyn CreateBucket>>,
-    /// Deletes several objects with one request; `None` if each object takes a request of its own.
-    pub bulk_delete: Option<Arc<dyn BulkDelete>>,
-    /// Lists objects; `None` for a store in memory, which lists them itself.
-    pub list: Option<Arc<dyn ListObjects>>,
-    /// Maximum number of objects in one page of a list.
-    pub list_page: usize,
-    /// Restores objects from archive tiers; `None` if the cloud's objects can all be read at once.
-    pub restore: Option<Arc<dyn RestoreArchived>>,
-    /// What the client learns about the server; `None` if it need not learn anything.
-    pub dialect: Option<Arc<dyn Dialect>>,
-}
-
-/// A client that can create its bucket.
-#[async_trait]
-pub trait CreateBucket: Send + Sync {
-    /// Creates the bucket with access for its owner only. Leaves an existing bucket as it is.
-    async fn create_bucket(&self) -> object_store::Result<()>;
-}
-
 /// The result of [`Bucket::check`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BucketCheck {
@@ -95,38 +44,6 @@ pub enum BucketCheck {
     Found,
     /// The bucket was missing and has been created.
     Created,
-}
-
-impl BucketOptions {
-    /// The bucket `url` behind `store`, with default policies. It is not created, and objects are stored and deleted
-    /// with one request each.
-    pub fn new<S: ObjectStore + MultipartStore>(store: Arc<S>, url: impl Into<String>) -> Self {
-        Self {
-            store: Arc::<S>::clone(&store),
-            multipart: store,
-            url: url.into(),
-            server: String::new(),
-            put_options: PutOptions::default(),
-            retry: RetryPolicy::default(),
-            transfer: TransferOptions::default(),
-            largest_put: u64::MAX,
-            verify_checksums: true,
-            checksums_on_request: false,
-            backslash_names: None,
-            create: None,
-            bulk_delete: None,
-            list: None,
-            list_page: PAGE,
-            restore: None,
-            dialect: None,
-        }
-    }
-}
-
-impl fmt::Debug for BucketOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BucketOptions").field("url", &self.url).finish_non_exhaustive()
-    }
 }
 
 /// What a server says of an object without sending it.
@@ -147,15 +64,10 @@ pub(crate) struct ObjectHead {
 pub struct Bucket {
     pub(crate) options: Arc<BucketOptions>,
     retry: RetryPolicy,
-    pub(crate) bulk_support: Arc<BulkSupport>,
-    uploads: Arc<Line>,
-    downloads: Arc<Line>,
-    pub(crate) request_size: Arc<RequestSize>,
+    pub(crate) learnt: Arc<Learnt>,
     journal: Option<Arc<dyn UploadJournal>>,
     pub(crate) health: Arc<Health>,
     e_tags: Arc<ETags>,
-    beginnings: Arc<Beginnings>,
-    pub(crate) made_parts: Arc<MadeParts>,
     /// Whether messages name the bucket only.
     hides_names: bool,
 }
@@ -167,14 +79,9 @@ impl Bucket {
             retry: options.retry,
             health: Arc::new(Health::new(&options.url)),
             options: Arc::new(options),
-            bulk_support: Arc::default(),
-            uploads: Arc::default(),
-            downloads: Arc::default(),
-            request_size: Arc::default(),
+            learnt: Arc::default(),
             journal: None,
             e_tags: Arc::default(),
-            beginnings: Arc::default(),
-            made_parts: Arc::default(),
             hides_names: false,
         }
     }
@@ -283,13 +190,13 @@ impl Bucket {
         let options = self.options.put_options.clone();
         let mut attempts = self.attempts(Operation::Create, name).asking_for(&self.options.store, path);
         let most = self.options.transfer.connections;
-        let transfer = (size >= SMALLEST_SAMPLE).then(|| self.uploads.begin(most, Instant::now()));
+        let transfer = (size >= SMALLEST_SAMPLE).then(|| self.learnt.uploads.begin(most, Instant::now()));
         let transfer = transfer.as_ref();
         if self.must_split(&content) || (size >= LARGE && transfer.is_some_and(|it| it.connections() > 1)) {
             return self.upload_in_parts(name, path, &content, attempts, transfer).await;
         }
         let start = Instant::now();
-        let breaks = Breaks::new(&self.request_size, size);
+        let breaks = Breaks::new(&self.learnt.request_size, size);
         // Made for each attempt: a pause between two of them takes no memory.
         let put = async || self.options.store.put_opts(path, content.payload()?, options.clone()).await;
         let answer = attempts.run(async || breaks.count(hashing(size, put()).await)).await;
@@ -312,7 +219,7 @@ impl Bucket {
                 };
             }
         };
-        self.request_size.note_accepted(size);
+        self.learnt.request_size.note_accepted(size);
         if let Some(transfer) = transfer.filter(|_| attempts.is_first()) {
             transfer.record(1, rate(size, without_latency(start.elapsed(), self.latency())), Instant::now());
         }
@@ -324,7 +231,7 @@ impl Bucket {
         let TransferOptions { part_size, always, .. } = self.options.transfer;
         let size = content.size();
         size > self.options.largest_put
-            || !self.request_size.allows(size)
+            || !self.learnt.request_size.allows(size)
             || (always && size > part_size)
             || (content.is_made() && self.makes_parts(size))
     }
@@ -378,11 +285,11 @@ impl Bucket {
             ReadRange::Range(range) if on_request && range.start == 0 => Some(range.end),
             _ => None,
         };
-        let asks_for_whole = beginning.is_some_and(|length| self.beginnings.are_likely_whole(length));
+        let asks_for_whole = beginning.is_some_and(|length| self.learnt.beginnings.are_likely_whole(length));
         let verification = Verification { in_answer, on_request, e_tags, asks_for_whole };
         let download = self.download(path, range, verification, self.attempts(Operation::Read, name)).await?;
         if let Some(length) = beginning {
-            self.beginnings.note(length, length == download.object_size(), asks_for_whole);
+            self.learnt.beginnings.note(length, length == download.object_size(), asks_for_whole);
         }
         Ok(download)
     }
@@ -444,7 +351,7 @@ impl Bucket {
     ) -> Result<Download, StorageError> {
         let store = Arc::clone(&self.options.store);
         let download = Download::start(store, path, range, verification, attempts).await?;
-        Ok(download.split_if_faster(self.options.transfer.connections, self.retry, &self.downloads))
+        Ok(download.split_if_faster(self.options.transfer.connections, self.retry, &self.learnt.downloads))
     }
 
     /// Deletes `name`. Succeeds if there is no such object.
@@ -488,7 +395,7 @@ impl Bucket {
 
     /// The time until the server answers, as far as downloads have shown.
     pub(crate) fn latency(&self) -> Duration {
-        self.downloads.latency()
+        self.learnt.downloads.latency()
     }
 
     pub(crate) fn transfer(&self) -> TransferOptions {

@@ -44,7 +44,7 @@ impl Bucket {
         let mut seen = HashSet::new();
         let paths: Vec<Path> = parsed.iter().flatten().filter(|path| seen.insert(*path)).cloned().collect();
         let bulk = self.options.bulk_delete.as_ref();
-        let limit = bulk.map_or(paths.len().max(1), |bulk| self.bulk_support.size(bulk.limit()));
+        let limit = bulk.map_or(paths.len().max(1), |bulk| self.learnt.bulk_support.size(bulk.limit()));
         let outage = Outage::default();
         let mut results = HashMap::new();
         for some in paths.chunks(limit) {
@@ -57,7 +57,7 @@ impl Bucket {
     /// Deletes objects that fit in one bulk request.
     async fn delete_some(&self, paths: &[Path], outage: &Outage) -> Results {
         let bulk = self.options.bulk_delete.as_ref().filter(|_| paths.len() > 1 && outage.error().is_none());
-        let Some(bulk) = bulk.filter(|_| !self.bulk_support.replaces_next()) else {
+        let Some(bulk) = bulk.filter(|_| !self.learnt.bulk_support.replaces_next()) else {
             return self.delete_each(paths, outage).await;
         };
         let objects = format!("{} objects in {}", paths.len(), self.options.url);
@@ -72,8 +72,8 @@ impl Bucket {
         let result = attempts.run(delete).await;
         let times_out = |error: &StorageError| matches!(error.cause, Cause::TimedOut(_));
         let is_late = |error| times_out(error) || stalled.load(Ordering::Relaxed);
-        self.bulk_support.note_pace(result.as_ref().is_err_and(is_late));
-        let fails_always = self.bulk_support.fails_always(result.as_ref().err());
+        self.learnt.bulk_support.note_pace(result.as_ref().is_err_and(is_late));
+        let fails_always = self.learnt.bulk_support.fails_always(result.as_ref().err());
         match result {
             Ok((deletions, _)) if deletions.iter().any(|deletion| *deletion != Deletion::Unclear) => {
                 self.complete(paths, deletions, outage).await
@@ -125,7 +125,7 @@ impl Bucket {
         let failures: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
         let is_about_all = |single: &&StorageError| is_same(single, &error) || is_outage(single);
         if failures.len() < results.len() {
-            if self.bulk_support.replace(is_unknown) {
+            if self.learnt.bulk_support.replace(is_unknown) {
                 let until = if is_unknown { "from now on" } else { "for a while" };
                 tracing::warn!("{error}; deleting objects one by one {until}");
             }
@@ -245,10 +245,10 @@ mod tests {
     use storage_layout::{Attachment, ContentType, Layout, RootPath, Structure};
 
     use super::*;
-    use crate::bucket::BucketOptions;
     use crate::bulk::BulkDelete;
     use crate::error::Answer;
     use crate::object_storage::ObjectStorage;
+    use crate::options::BucketOptions;
 
     /// Deletes nothing, and answers as the function says.
     struct Server {
@@ -408,7 +408,7 @@ mod tests {
         assert_eq!(delete().await.iter().filter(|result| result.is_ok()).count(), 0);
         server.0.store(100, Ordering::Relaxed);
         for size in [25, 50, 50, 100] {
-            assert_eq!(bucket.bulk_support.size(100), size);
+            assert_eq!(bucket.learnt.bulk_support.size(100), size);
             assert!(delete().await.iter().all(Result::is_ok));
         }
     }

@@ -115,7 +115,8 @@ mod tests {
     use storage_layout::{ContentType, Layout, RootPath};
 
     use super::*;
-    use crate::bucket::{Bucket, BucketOptions};
+    use crate::bucket::Bucket;
+    use crate::options::BucketOptions;
 
     const UUID: &str = "fb4b5a2e-8b2d-4c5f-9d62-7d0d2f1a9c11";
 

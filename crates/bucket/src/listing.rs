@@ -192,8 +192,8 @@ mod tests {
     use storage_layout::{Layout, RootPath};
 
     use super::*;
-    use crate::bucket::BucketOptions;
     use crate::content::Payload;
+    use crate::options::BucketOptions;
 
     async fn objects(names: &[&str], page: usize) -> ObjectStorage {
         let options = BucketOptions {
@@ -265,7 +265,7 @@ mod tests {
         let foreign = ["a/b/.orthanc-object-storage/key-1", "a/b/1.2/1.2.3/1.2.3.4.dcm"];
         let [outside, inside] = ["a", "a/b"].map(|root| format!("{root}/{UUID}"));
         let found = async |name: &str, page| {
-            objects(&[&foreign[..], &[name]].concat(), page).await.any_attachment().await.unwrap()
+            Box::pin(objects(&[&foreign[..], &[name]].concat(), page)).await.any_attachment().await.unwrap()
         };
         assert_eq!(found(&outside, 1000).await, None);
         assert_eq!(found(&inside, 1000).await.as_deref(), Some(inside.as_str()));

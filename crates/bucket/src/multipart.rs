@@ -146,11 +146,11 @@ impl MultipartUpload<'_> {
             let Some((index, part, connections, time)) = running.try_next().await? else { break };
             done[index] = Some(part);
             // Towards the end, there are fewer connections than before.
-            if let Some(transfer) = self.transfer.filter(|_| !is_forced && waiting.len() > 0) {
+            if let Some(transfer) = self.transfer.filter(|_| !is_forced && !waiting.is_empty()) {
                 transfer.record(connections, rate(part_size, without_latency(time, latency)), Instant::now());
             }
         }
-        self.bucket.request_size.note_upload_in_parts(part_size.min(content.size()));
+        self.bucket.learnt.request_size.note_upload_in_parts(part_size.min(content.size()));
         let parts: Vec<PartId> = done.into_iter().flatten().collect();
         let mut attempts = self.attempts();
         match attempts.run(|| self.store().complete_multipart(self.path, id, parts.clone())).await {
@@ -180,8 +180,8 @@ impl MultipartUpload<'_> {
     ) -> Result<PartId, StorageError> {
         let size = part.size();
         // Before its time begins.
-        let _memory = if part.is_made() { self.bucket.made_parts.begin(size).await } else { None };
-        let breaks = Breaks::new(&self.bucket.request_size, size);
+        let _memory = if part.is_made() { self.bucket.learnt.made_parts.begin(size).await } else { None };
+        let breaks = Breaks::new(&self.bucket.learnt.request_size, size);
         let put = async || self.store().put_part(self.path, id, index, part.payload()?).await;
         let result = self.attempts().run(async || breaks.count(hashing(size, put()).await)).await;
         result.map(|(part, _)| part).inspect_err(|error| {
@@ -192,7 +192,7 @@ impl MultipartUpload<'_> {
     /// Returns the size of the parts of `content`.
     fn part_size(&self, content: &Content) -> u64 {
         let wanted = self.bucket.transfer().part_size;
-        self.bucket.request_size.part(wanted).max(content.size().div_ceil(MOST_PARTS))
+        self.bucket.learnt.request_size.part(wanted).max(content.size().div_ceil(MOST_PARTS))
     }
 
     pub(crate) fn store(&self) -> &dyn MultipartStore {

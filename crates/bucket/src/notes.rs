@@ -51,7 +51,8 @@ mod tests {
     use storage_layout::{Layout, RootPath};
 
     use super::*;
-    use crate::bucket::{Bucket, BucketOptions};
+    use crate::bucket::Bucket;
+    use crate::options::BucketOptions;
 
     #[tokio::test]
     async fn notes_are_listed_and_replaced() {

@@ -161,8 +161,8 @@ mod tests {
     use storage_layout::{Layout, RootPath};
 
     use super::*;
-    use crate::bucket::BucketOptions;
     use crate::content::Payload;
+    use crate::options::BucketOptions;
 
     fn objects() -> ObjectStorage {
         let bucket = Bucket::new(BucketOptions::new(Arc::new(InMemory::new()), "memory://bucket"));

@@ -91,7 +91,7 @@ impl Bucket {
     }
 
     fn part_size(&self) -> usize {
-        usize::try_from(self.request_size.part(PART as u64)).unwrap_or(PART)
+        usize::try_from(self.learnt.request_size.part(PART as u64)).unwrap_or(PART)
     }
 
     async fn try_first(

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use storage_layout::{ContentType, NamePrefix, RootPath};
 
 use super::*;
-use crate::bucket::BucketOptions;
+use crate::options::BucketOptions;
 
 #[tokio::test]
 async fn content_decides_about_the_name_of_a_confirmed_object() {
