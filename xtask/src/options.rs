@@ -345,6 +345,7 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
     }
+
     #[test]
     fn azurite_can_be_the_server() {
         assert_eq!(bench(&[]).unwrap().server, Server::Fake);

@@ -9,15 +9,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Shorter reads, in bytes, keep their range: the headers of instances are that long, and an MD5 of so few bytes is quick.
 const SHORTEST: u64 = 32 * 1024;
-/// Number of reads of whole objects, one after the other, that are needed after a mistake.
+/// Consecutive reads of whole objects required after a mistake.
 const AFTER_A_MISTAKE: u32 = 32;
 
 /// What reads from the first byte have shown.
 #[derive(Debug)]
 pub(crate) struct Beginnings {
-    /// Number of reads since the last one of only a part that were of whole objects.
+    /// Consecutive reads of whole objects.
     whole: AtomicU32,
-    /// Number of them that is needed.
+    /// Consecutive whole reads required.
     needed: AtomicU32,
 }
 

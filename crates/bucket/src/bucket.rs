@@ -18,7 +18,7 @@ use crate::error::{Cause, Operation, StorageError, found};
 use crate::health::Health;
 use crate::journal::UploadJournal;
 use crate::learnt::Learnt;
-use crate::multipart::{MOST_PARTS, MultipartUpload};
+use crate::multipart::MultipartUpload;
 use crate::options::BucketOptions;
 use crate::request_size::Breaks;
 use crate::retry::{Attempts, RetryPolicy};
@@ -26,8 +26,6 @@ use crate::task::hashing;
 use crate::throughput::{LARGE, SMALLEST_SAMPLE, Transfer, TransferOptions};
 use crate::verification::{ETags, Verification};
 
-/// Content that is made as it is sent goes in parts if it has more bytes than this.
-const LARGEST_MADE: u64 = 32 * 1024 * 1024;
 /// How long to wait until a bucket is deleted. Azure takes half a minute or more.
 const BUCKET_DELETION: RetryPolicy = RetryPolicy {
     max_retries: u32::MAX,
@@ -192,7 +190,7 @@ impl Bucket {
         let most = self.options.transfer.connections;
         let transfer = (size >= SMALLEST_SAMPLE).then(|| self.learnt.uploads.begin(most, Instant::now()));
         let transfer = transfer.as_ref();
-        if self.must_split(&content) || (size >= LARGE && transfer.is_some_and(|it| it.connections() > 1)) {
+        if self.must_split(size) || (size >= LARGE && transfer.is_some_and(|it| it.connections() > 1)) {
             return self.upload_in_parts(name, path, &content, attempts, transfer).await;
         }
         let start = Instant::now();
@@ -226,30 +224,12 @@ impl Bucket {
         Ok(Receipt::Sums { checksum: exchange.checksum, e_tag: stored.e_tag })
     }
 
-    /// Whether an object must be uploaded in parts, however fast one connection is.
-    pub(crate) fn must_split(&self, content: &Content) -> bool {
+    /// Whether an object of `size` bytes must be uploaded in parts, however fast one connection is.
+    pub(crate) fn must_split(&self, size: u64) -> bool {
         let TransferOptions { part_size, always, .. } = self.options.transfer;
-        let size = content.size();
         size > self.options.largest_put
             || !self.learnt.request_size.allows(size)
             || (always && size > part_size)
-            || (content.is_made() && self.makes_parts(size))
-    }
-
-    /// Whether content of `size` bytes that is made as it is sent goes in parts, so that it is never in memory as a whole.
-    fn makes_parts(&self, size: u64) -> bool {
-        self.options.transfer.connections > 1 && size > LARGEST_MADE
-    }
-
-    /// Returns the memory that [`put`](Self::put) needs for [`Payload::Made`] of `size` bytes, in bytes: that of the parts in
-    /// transfer if it is large. All uploads to the bucket together have at most 128 MiB of such parts, or one larger part,
-    /// at once.
-    pub fn memory_of_upload(&self, size: u64) -> u64 {
-        if !self.makes_parts(size) {
-            return size;
-        }
-        let TransferOptions { connections, part_size, .. } = self.options.transfer;
-        part_size.max(size.div_ceil(MOST_PARTS)).saturating_mul(connections as u64).min(size)
     }
 
     async fn upload_in_parts(

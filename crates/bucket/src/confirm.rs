@@ -181,7 +181,8 @@ impl Bucket {
         let mut position = 0;
         while let Some(chunk) = download.next().await? {
             let end = position + chunk.len() as u64;
-            let expected = content.slice(position..end).read().map_err(|error| {
+            let part = content.slice(position..end);
+            let expected = in_place(|| part.read()).map_err(|error| {
                 let object = self.object_url(path.as_ref());
                 StorageError::new(Operation::Read, object, Cause::Other(error.to_string()))
             })?;

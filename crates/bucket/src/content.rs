@@ -36,8 +36,8 @@ pub enum Payload {
     Owned(Bytes),
     /// Owned memory in several pieces.
     Pieces(Arc<[Bytes]>),
-    /// Made as the upload proceeds. The upload releases the source no later than its future ends. Large content is sent in
-    /// parts, which are made in turn: see [`Bucket::memory_of_upload`](crate::Bucket::memory_of_upload).
+    /// Made as the upload proceeds: for each attempt of a request, and each part in turn if it is sent in parts. The upload
+    /// releases the source no later than its future ends.
     Made(Arc<dyn Source>),
 }
 
@@ -78,11 +78,6 @@ impl Content {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Pieces(_, range) | Self::Made(_, range) => range.end - range.start,
         }
-    }
-
-    /// Whether the bytes take memory only while they are sent.
-    pub(crate) fn is_made(&self) -> bool {
-        matches!(self, Self::Made(..))
     }
 
     /// Returns a range of this content, cut off at its end.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::beginnings::Beginnings;
 use crate::bulk::BulkSupport;
-use crate::multipart::MadeParts;
 use crate::request_size::RequestSize;
 use crate::throughput::Line;
 
@@ -16,5 +15,4 @@ pub(crate) struct Learnt {
     pub(crate) downloads: Arc<Line>,
     pub(crate) request_size: RequestSize,
     pub(crate) beginnings: Beginnings,
-    pub(crate) made_parts: MadeParts,
 }

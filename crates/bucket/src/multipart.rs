@@ -7,7 +7,6 @@ use futures_util::stream::FuturesUnordered;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{MultipartId, PutMultipartOptions, PutOptions};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::bucket::Bucket;
@@ -23,29 +22,6 @@ use crate::throughput::Transfer;
 /// Maximum number of parts of an object on S3.
 pub(crate) const MOST_PARTS: u64 = 10_000;
 
-/// Memory for the parts of a bucket's uploads that are made as they are sent, in MiB: enough for the usual parts on all
-/// connections. More would only wait for a connection.
-const MADE_PARTS: u32 = 128;
-
-/// Limits the parts that are made as they are sent, first come, first served.
-#[derive(Debug)]
-pub(crate) struct MadeParts(Semaphore);
-
-impl Default for MadeParts {
-    fn default() -> Self {
-        Self(Semaphore::new(MADE_PARTS as usize))
-    }
-}
-
-impl MadeParts {
-    /// Waits until there is memory for a part of `size` bytes, or nothing else in memory.
-    async fn begin(&self, size: u64) -> Option<SemaphorePermit<'_>> {
-        let wanted = u32::try_from(size.div_ceil(1024 * 1024)).unwrap_or(u32::MAX).clamp(1, MADE_PARTS);
-        // Never fails: the semaphore is never closed.
-        self.0.acquire_many(wanted).await.ok()
-    }
-}
-
 /// One multipart upload.
 pub(crate) struct MultipartUpload<'a> {
     pub(crate) bucket: &'a Bucket,
@@ -53,7 +29,7 @@ pub(crate) struct MultipartUpload<'a> {
     pub(crate) path: &'a Path,
     /// Has the deadline of the whole upload.
     pub(crate) deadline: Attempts,
-    /// The transfer that this upload is; `None` if it does not decide on the number of connections.
+    /// Shares and measures the line; `None` for streams.
     pub(crate) transfer: Option<&'a Transfer>,
 }
 
@@ -122,7 +98,7 @@ impl MultipartUpload<'_> {
         part_size: u64,
         latency: Duration,
     ) -> Result<Receipt, StorageError> {
-        let is_forced = self.bucket.must_split(content);
+        let is_forced = self.bucket.must_split(content.size());
         let count = usize::try_from(content.size().div_ceil(part_size)).unwrap_or(usize::MAX);
         let mut waiting = 0..count;
         let mut running = FuturesUnordered::new();
@@ -179,8 +155,6 @@ impl MultipartUpload<'_> {
         part: Content,
     ) -> Result<PartId, StorageError> {
         let size = part.size();
-        // Before its time begins.
-        let _memory = if part.is_made() { self.bucket.learnt.made_parts.begin(size).await } else { None };
         let breaks = Breaks::new(&self.bucket.learnt.request_size, size);
         let put = async || self.store().put_part(self.path, id, index, part.payload()?).await;
         let result = self.attempts().run(async || breaks.count(hashing(size, put()).await)).await;

@@ -184,11 +184,6 @@ impl ObjectStorage {
         self.bucket.put(&self.object_name(attachment), content).await
     }
 
-    /// See [`Bucket::memory_of_upload`].
-    pub fn memory_of_upload(&self, size: u64) -> u64 {
-        self.bucket.memory_of_upload(size)
-    }
-
     /// Stores an attachment, and compares size and checksum of the object with `content`; see
     /// [`Bucket::put_confirmed`]. `encrypted` says whether the content is an envelope, which decides about the object's
     /// name.

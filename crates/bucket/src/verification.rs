@@ -80,7 +80,7 @@ impl Comparison {
     }
 }
 
-/// What the comparison of a whole object says.
+/// Result of the comparison of a whole object.
 #[derive(Debug)]
 pub enum Verdict {
     /// Nothing shows that the bytes are wrong.
@@ -91,7 +91,7 @@ pub enum Verdict {
     Open(Comparison),
 }
 
-/// What a [`Check`] says without asking the server.
+/// Result of a [`Check`] if no request is needed.
 pub(crate) enum Judgement {
     Right,
     /// The bytes do not have this checksum.

@@ -60,13 +60,13 @@ fn made(size: usize) -> Made {
     Made { content: bytes(size), in_memory: Arc::default(), most_in_memory: Arc::default(), fails: false }
 }
 
-/// Larger than what is sent with one request.
+/// Sent in parts by [`making_bucket`].
 const MADE: usize = 40 * 1024 * 1024;
 
-/// As [`bucket`], with parts only for what is made.
+/// Sends everything that is larger than a part in parts.
 fn making_bucket(store: &Arc<Store>, connections: usize) -> Bucket {
     Bucket::new(BucketOptions {
-        transfer: TransferOptions { connections, part_size: PART as u64, always: false },
+        transfer: TransferOptions { connections, part_size: PART as u64, always: true },
         ..BucketOptions::new(Arc::<Store>::clone(store), "memory://bucket")
     })
 }
@@ -100,31 +100,9 @@ async fn only_parts_in_transfer_are_made() {
     let source = made(MADE);
     let most_in_memory = Arc::clone(&source.most_in_memory);
     let bucket = making_bucket(&store, 3);
-    assert_eq!(bucket.memory_of_upload(MADE as u64), 3 * PART as u64);
-    assert_eq!(bucket.memory_of_upload(PART as u64), PART as u64);
     bucket.put(NAME, Payload::Made(Arc::new(source))).await.unwrap();
     // The last part may be shorter.
     assert_eq!(most_in_memory.load(Ordering::Relaxed), 3 * PART);
-}
-
-#[tokio::test(start_paused = true)]
-async fn all_uploads_share_the_memory_for_parts() {
-    let store = Store::with(Fault::Slow);
-    let bucket = making_bucket(&store, 10);
-    let most_in_memory = Arc::<AtomicUsize>::default();
-    let in_memory = Arc::<AtomicUsize>::default();
-    let uploads = (0..4).map(|number| {
-        let source = Made {
-            most_in_memory: Arc::clone(&most_in_memory),
-            in_memory: Arc::clone(&in_memory),
-            ..made(10 * PART)
-        };
-        let bucket = bucket.clone();
-        async move { bucket.put(&format!("{NAME}{number}"), Payload::Made(Arc::new(source))).await }
-    });
-    futures_util::future::try_join_all(uploads).await.unwrap();
-    let limit = 128 * 1024 * 1024;
-    assert_eq!(most_in_memory.load(Ordering::Relaxed), limit - limit % PART);
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,7 +139,7 @@ async fn content_that_cannot_be_made_is_not_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_upload_releases_its_source_and_memory() {
+async fn dropped_upload_releases_its_source() {
     let store = Store::with(Fault::Stalled);
     let source = made(MADE);
     let content = source.content.clone();
@@ -170,7 +148,4 @@ async fn dropped_upload_releases_its_source_and_memory() {
     tokio::time::timeout(SECOND, upload).await.unwrap_err();
     store.sent.lock().clear();
     assert!(content.is_unique());
-    // The memory of its parts is free again.
-    let other = Store::with(Fault::None);
-    making_bucket(&other, 30).put(NAME, Payload::Made(Arc::new(made(MADE)))).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Memory for the content of requests, in pieces of one size that are used again and again.
+//! Memory for the content of requests, in reused pieces of one size.
 //!
 //! A new buffer of some size costs more than the encryption or the copy that fills it, since the kernel maps and zeroes each
 //! of its pages. A piece returns to the pool when the last [`Bytes`] over it is dropped, which may be after its request: a
@@ -167,7 +167,7 @@ impl Pool {
         };
         let buffer = taken.unwrap_or_else(|| {
             self.allocated.fetch_add(1, Ordering::Relaxed);
-            // Zeros of the kernel. Whoever appends writes over them.
+            // Callers that append overwrite the zeros.
             vec![0; PIECE]
         });
         let in_use = self.in_use.fetch_add(1, Ordering::Relaxed) + 1;
@@ -190,7 +190,7 @@ impl Pool {
         if let Ok(runtime) = Handle::try_current() {
             idle.is_trimmed = true;
             drop(idle);
-            let trimming = Trimming(Arc::clone(self));
+            let trimming = Trimming { pool: Arc::clone(self), is_done: false };
             runtime.spawn(async move { trimming.run().await });
         }
     }
@@ -216,23 +216,26 @@ impl Pool {
 }
 
 /// The task that frees pieces. It ends when none is left.
-struct Trimming(Arc<Pool>);
+struct Trimming {
+    pool: Arc<Pool>,
+    is_done: bool,
+}
 
 impl Trimming {
-    async fn run(self) {
-        loop {
+    async fn run(mut self) {
+        while !self.is_done {
             tokio::time::sleep(PERIOD).await;
-            if !self.0.trim() {
-                return;
-            }
+            self.is_done = !self.pool.trim();
         }
     }
 }
 
 impl Drop for Trimming {
     fn drop(&mut self) {
-        // Its runtime may be shutting down: another one frees the pieces.
-        self.0.idle.lock().is_trimmed = false;
+        if !self.is_done {
+            // Its runtime is shutting down: another one frees the pieces.
+            self.pool.idle.lock().is_trimmed = false;
+        }
     }
 }
 
@@ -290,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn little_and_much_has_memory_of_its_own() {
+    fn small_and_oversized_buffers_are_not_pooled() {
         let pool = pool();
         assert_eq!(pool.filled(SMALL, |_| Ok::<_, ()>(())).unwrap().len(), SMALL);
         assert_eq!(pool.counts(), counts(0, 0, 0));

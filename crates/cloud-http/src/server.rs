@@ -1,13 +1,22 @@
 //! URLs of the server that was asked last.
 
+use std::fmt;
+
 use http::Uri;
 use http::uri::{Authority, Scheme};
 use parking_lot::Mutex;
 use reqwest::Url;
 
-/// The server that was asked last. To parse its name takes most of the time that a URL takes, and usually there is only one.
-#[derive(Debug, Default)]
+/// The server that was asked last. Parsing the host is most of the cost of parsing a URL, and usually there is only one.
+#[derive(Default)]
 pub(crate) struct LastServer(Mutex<Option<(Scheme, Authority, Url)>>);
+
+impl fmt::Debug for LastServer {
+    /// Without the URL, which may have a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LastServer").finish_non_exhaustive()
+    }
+}
 
 impl LastServer {
     /// Returns `uri` as a URL; `None` if it is not valid.
@@ -55,7 +64,7 @@ mod tests {
             "https://user:password@example.org/a",
             "http://[fd00::1]:9000/a",
         ] {
-            let Ok(uri) = text.parse::<Uri>() else { continue };
+            let uri: Uri = text.parse().unwrap();
             let expected: Url = uri.to_string().parse().unwrap();
             assert_eq!(server.url(&uri).unwrap().as_str(), expected.as_str());
             assert_eq!(server.url(&uri), Some(expected), "asked again");

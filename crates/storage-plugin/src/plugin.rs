@@ -9,8 +9,8 @@ use std::time::SystemTime;
 use bucket::Bucket;
 use crypto_envelope::Format;
 use hybrid::{DeletionWorker, FileStorage, FileStorageOptions, StateDirectory, StoredForm, UploadWorker};
-use orthanc_ffi::{InitializeError, Orthanc, OrthancError, OrthancVersion, Plugin, Ranges};
-use serde_json::{Map, Value};
+use orthanc_ffi::{InitializeError, Orthanc, OrthancError, Plugin, Ranges};
+use serde_json::Value;
 
 use crate::area::deletion::Deletions;
 use crate::area::encryption::Encryption;
@@ -203,30 +203,13 @@ impl<P: Provider> Plugin for StoragePlugin<P> {
         let clear = KnownClear::default();
         let direct_stores = DirectStores::default();
         let copies = Copies::default();
-        let orthanc_compares = compares_reads(orthanc.version(), &configuration);
-        let area = Area {
-            storage,
-            encryption,
-            clear,
-            copies,
-            deletions,
-            runtime,
-            metrics,
-            direct_stores,
-            courtesy,
-            orthanc_compares,
-        };
+        let area =
+            Area { storage, encryption, clear, copies, deletions, runtime, metrics, direct_stores, courtesy };
         orthanc
             .register_storage_area(Arc::new(area), ranges)
             .map_err(|error| others::explain::<P>(error, &configuration))?;
         Ok(Self { _background: Some(background), _provider: PhantomData })
     }
-}
-
-/// Whether this Orthanc compares whole attachments with the MD5 in its index, as 1.13.0 was seen to do in all its answers.
-fn compares_reads(version: OrthancVersion, configuration: &Map<String, Value>) -> bool {
-    let stores_md5 = configuration.get("StoreMD5ForAttachments").is_none_or(|value| *value == true);
-    version >= OrthancVersion::new(1, 13, 0) && stores_md5
 }
 
 /// The runtime, whose threads have a name in Orthanc's log.

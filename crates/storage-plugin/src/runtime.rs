@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::stop::Stop;
 
-/// Threads for the network. Orthanc's own threads encrypt, decrypt and copy; for the rest, a second thread
+/// Threads for the network. Orthanc's own threads decrypt, copy and encrypt what is small; for the rest, a second thread
 /// cost more in wake-ups than it gained on two cores (docs/performance.md).
 const THREADS: usize = 1;
 /// Threads for files that are being moved, and for the network while other threads hash large uploads. They

@@ -1,5 +1,5 @@
 //! Signs requests (AWS Signature Version 4). `object_store` signs too, but only with this machine's clock; `aws-sigv4` derives
-//! a key for each request, and makes 66 allocations for it.
+//! a key for each request.
 //!
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html>
 
@@ -19,6 +19,7 @@ use object_store::client::HttpRequest;
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::form_urlencoded;
+use zeroize::Zeroizing;
 
 use crate::request::hexadecimal;
 
@@ -135,7 +136,8 @@ impl Signer {
         let midnight = DateTime::from_secs((day * SECONDS_OF_DAY).try_into()?).fmt(Format::DateTime)?;
         let date: String =
             midnight.chars().take_while(|&letter| letter != 'T').filter(|&letter| letter != '-').collect();
-        let mut key = Key::new(HMAC_SHA256, format!("AWS4{}", credential.secret_key).as_bytes());
+        let first = Zeroizing::new(format!("AWS4{}", credential.secret_key));
+        let mut key = Key::new(HMAC_SHA256, first.as_bytes());
         for part in [&*date, &*self.region, self.service, TERMINATION] {
             key = Key::new(HMAC_SHA256, sign(&key, part.as_bytes()).as_ref());
         }

@@ -15,7 +15,7 @@ impl Download {
         Comparison(std::mem::replace(&mut self.check, Check::Off))
     }
 
-    /// What a comparison with all bytes says without asking the server.
+    /// Returns the result of a comparison with all bytes if no request is needed.
     pub fn verdict(&self, comparison: Comparison) -> Verdict {
         match comparison.0.judge() {
             Judgement::Right => Verdict::Right,

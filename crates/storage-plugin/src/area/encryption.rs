@@ -211,8 +211,7 @@ impl Encryption {
     }
 
     /// Encrypts an attachment for an upload. Without a copy of `content`, which the payload keeps, unless it is small or must
-    /// be encrypted as a whole. The caller limits the memory, see [`upload_memory`](Self::upload_memory). Blocks like
-    /// [`seal`](Self::seal).
+    /// be encrypted as a whole. The caller limits the memory. Blocks like [`seal`](Self::seal).
     pub(crate) fn payload(
         &self,
         handle: &Handle,
@@ -229,14 +228,6 @@ impl Encryption {
             }
         };
         Ok(sealed::a2(envelope)?)
-    }
-
-    /// Returns the memory that the upload of an attachment to `objects` needs for its envelope.
-    pub(crate) fn upload_memory(&self, objects: &ObjectStorage, len: u64) -> u64 {
-        match self.format {
-            Format::A1 => len,
-            Format::A2 => objects.memory_of_upload(len),
-        }
     }
 
     /// Begins to encrypt content that arrives in pieces, and that is bound to `uuid`: appends to `envelope`. Blocks like

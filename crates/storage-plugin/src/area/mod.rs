@@ -42,8 +42,6 @@ pub(crate) struct Area {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) direct_stores: DirectStores,
     pub(crate) courtesy: Courtesy,
-    /// Whether Orthanc compares whole attachments with the MD5 in its index.
-    pub(crate) orthanc_compares: bool,
 }
 
 impl StorageArea for Area {
@@ -169,12 +167,8 @@ impl Area {
         len: u64,
     ) -> Result<Option<MemoryPermit>, Failure> {
         let Some(encryption) = self.sealing() else { return Ok(None) };
-        let needed = match place {
-            Place::ObjectStorage(objects) => encryption.upload_memory(objects, len),
-            _ => len,
-        };
         let stopping = || StorageError::new(Operation::Create, place.name(attachment), Cause::Stopping);
-        let memory = encryption.reserve_upload(&self.runtime, needed).ok_or_else(stopping);
+        let memory = encryption.reserve_upload(&self.runtime, len).ok_or_else(stopping);
         memory.map(Some).map_err(|error| report(&error))
     }
 

@@ -25,10 +25,19 @@ impl Sealed {
         while position < range.end {
             let end = self.0.end_of_range(position, PIECE).min(range.end);
             let len = usize::try_from(end - position).unwrap_or(PIECE).min(PIECE);
-            pieces.push(pieces::filled(len, |out| self.0.write(position, out).map(drop))?);
+            pieces.push(pieces::filled(len, |out| self.fill(position, out))?);
             position += len as u64;
         }
         Ok(pieces)
+    }
+
+    /// Overwrites all of `out`, which has other content before.
+    fn fill(&self, start: u64, out: &mut [u8]) -> Result<(), EncryptError> {
+        let wanted = out.len();
+        if self.0.write(start, out)? == wanted {
+            return Ok(());
+        }
+        Err(EncryptError::TooLarge { len: start.saturating_add(wanted as u64) })
     }
 }
 

@@ -1,8 +1,8 @@
 //! `cargo xtask bench --cloud`: the studies with which the authors of the C++ plugins measure, between clients, Orthanc
 //! and a bucket that behaves like a cloud.
 //!
-//! The Orthancs of a round, one for each storage (and build of the plugin), run at the same time, on the same disk, and take turns with each
-//! figure, so that the ratios within a round are meaningful on a noisy machine too.
+//! The Orthancs of a round, one for each storage and build of the plugin, run at the same time, on the same disk, and
+//! take turns with each figure, so that the ratios within a round are meaningful on a noisy machine too.
 
 mod report;
 mod study;

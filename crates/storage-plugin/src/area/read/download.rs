@@ -1,7 +1,7 @@
 //! The place that an attachment is read from.
 
 use bucket::{Naming, ReadRange, StorageError};
-use hybrid::{Head, Place, Side};
+use hybrid::{Place, Side};
 
 use super::Reading;
 use super::incoming::{Batch, Incoming};
@@ -35,9 +35,6 @@ impl Reading<'_> {
         self.keeper.replace(from_bucket.then(|| self.storage.keeper(&self.attachment)).flatten());
         let mut incoming = Incoming::open(self.runtime, place, self.attachment, range)?;
         let mut first = incoming.first()?;
-        if self.is_compared_by_orthanc(&first.head) {
-            incoming.skip_costly_comparison();
-        }
         let is_clear = self.encryption.is_none() || first.head.naming == Naming::Clear;
         if is_clear {
             incoming.compare(self.runtime, &mut first)?;
@@ -47,13 +44,5 @@ impl Reading<'_> {
             Some(error) => Err(error),
             None => Ok((incoming, first)),
         }
-    }
-
-    /// Whether Orthanc compares what it gets with the MD5 in its index: all of an attachment, unless it is encrypted, and
-    /// then its tags show that it is right. A copy for the cache must be right even if Orthanc refuses what it gets.
-    fn is_compared_by_orthanc(&self, head: &Head) -> bool {
-        let all = 0..head.size;
-        let is_whole = head.range == all && self.wanted.borrow().as_ref().is_none_or(|wanted| *wanted == all);
-        self.orthanc_compares && is_whole && self.keeper.borrow().is_none()
     }
 }

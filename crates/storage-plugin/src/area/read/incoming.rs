@@ -74,7 +74,7 @@ pub(crate) enum Incoming {
     Network {
         /// The batches from that task.
         batches: mpsc::Receiver<Message>,
-        /// Computed on Orthanc's thread: the network's thread serves all others.
+        /// Computed on Orthanc's thread, because all downloads share the network thread.
         comparison: Option<Comparison>,
     },
     /// Orthanc's thread reads the file itself, since it would have to wait anyway.

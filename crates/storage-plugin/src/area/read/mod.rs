@@ -80,11 +80,7 @@ pub(crate) struct Reading<'a> {
     pub(crate) encryption: Option<&'a Encryption>,
     pub(crate) clear: &'a KnownClear,
     copies: &'a Copies,
-    /// Whether Orthanc compares whole attachments with the MD5 in its index.
-    orthanc_compares: bool,
     pub(crate) attachment: Attachment,
-    /// The range that Orthanc has asked for; `None` for the whole attachment.
-    wanted: RefCell<Option<Range<u64>>>,
     /// Where the attachment was last looked for, for messages.
     pub(crate) side: Cell<Side>,
     /// The attachment's size, once it is known.
@@ -109,9 +105,7 @@ impl<'a> Reading<'a> {
             encryption: area.encryption.as_deref(),
             clear: &area.clear,
             copies: &area.copies,
-            orthanc_compares: area.orthanc_compares,
             attachment,
-            wanted: RefCell::default(),
             side: Cell::new(area.storage.first()),
             size: Cell::default(),
             damaged: RefCell::default(),
@@ -131,7 +125,6 @@ impl<'a> Reading<'a> {
     /// Reads the bytes from `start` on that `target` has room for.
     pub(crate) fn range(&self, start: u64, target: &mut Target<'_>) -> Result<Served, ReadError> {
         let range = start..start.saturating_add(target.len() as u64);
-        self.wanted.replace(Some(range.clone()));
         let read = self.with_restarts(|| {
             target.rewind();
             self.range_once(range.clone(), target)

@@ -61,12 +61,14 @@ fn large_a2_envelope_has_no_ciphertext_of_its_own() {
 #[test]
 fn memory_is_used_again_for_the_next_envelope() {
     let content = content(10_000_000);
+    // The first one allocates what the others use.
+    pieces_of(&payloads(&content)[1]);
     let before = piece_counts();
-    for payload in [payloads(&content), payloads(&content)].concat() {
-        pieces_of(&payload);
+    for _ in 0..8 {
+        pieces_of(&payloads(&content)[1]);
     }
-    // Other tests in this process use pieces too.
     let after = piece_counts();
+    // Other tests in this process may take some.
     let envelope = content.len().div_ceil(PIECE - SEGMENT);
-    assert!(after.allocated - before.allocated < 4 * envelope, "{before:?}, {after:?}");
+    assert!(after.allocated - before.allocated < 3 * envelope, "{before:?}, {after:?}");
 }
