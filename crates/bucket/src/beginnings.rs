@@ -45,8 +45,13 @@ impl Beginnings {
         }
         self.whole.store(0, Ordering::Relaxed);
         if was_expected {
-            self.needed.store(AFTER_A_MISTAKE, Ordering::Relaxed);
+            self.needed.fetch_max(AFTER_A_MISTAKE, Ordering::Relaxed);
         }
+    }
+
+    /// Keeps all ranges from now on: without a range, the server does not say how large an object is.
+    pub(crate) fn give_up(&self) {
+        self.needed.store(u32::MAX, Ordering::Relaxed);
     }
 }
 
@@ -70,5 +75,9 @@ mod tests {
             beginnings.note(SHORTEST, true, false);
         }
         assert!(beginnings.are_likely_whole(SHORTEST));
+
+        beginnings.give_up();
+        beginnings.note(SHORTEST, false, true);
+        assert!(!beginnings.are_likely_whole(SHORTEST));
     }
 }

@@ -269,6 +269,9 @@ impl Bucket {
         let verification = Verification { in_answer, on_request, e_tags, asks_for_whole };
         let download = self.download(path, range, verification, self.attempts(Operation::Read, name)).await?;
         if let Some(length) = beginning {
+            if asks_for_whole && download.had_no_length() {
+                self.learnt.beginnings.give_up();
+            }
             self.learnt.beginnings.note(length, length == download.object_size(), asks_for_whole);
         }
         Ok(download)

@@ -59,6 +59,8 @@ pub struct Download {
     check: Check,
     /// Whether the server sends more than a range, so that parallel ranges would be slower.
     ignores_ranges: bool,
+    /// Whether the answer to a request without a range had no length.
+    had_no_length: bool,
     /// Time until the server answered.
     latency: Duration,
     /// Rare, and large.
@@ -85,7 +87,9 @@ impl Download {
         let begun = Instant::now();
         let mut result = get(&store, &path, range.clone(), &mut attempts).await;
         let latency = begun.elapsed();
-        if range.is_none() && result.as_ref().is_err_and(|error| error.cause == Cause::NoLength) {
+        let had_no_length =
+            range.is_none() && result.as_ref().is_err_and(|error| error.cause == Cause::NoLength);
+        if had_no_length {
             // The answer about a range contains the size.
             range = Some(GetRange::Offset(0));
             result = match get(&store, &path, range.clone(), &mut attempts).await {
@@ -115,6 +119,7 @@ impl Download {
             next: wanted.start,
             check: if is_more { Check::Off } else { check },
             ignores_ranges: exchange.ignores_ranges,
+            had_no_length,
             latency,
             splitting: None,
             body_end: wanted.end,
@@ -139,6 +144,7 @@ impl Download {
             range: 0..0,
             check: Check::Off,
             ignores_ranges: false,
+            had_no_length: false,
             latency: Duration::ZERO,
             splitting: None,
             body_end: 0,
@@ -166,6 +172,10 @@ impl Download {
     /// Fails unless this is the object version `begun` that another request began to read.
     pub(crate) fn expect_version(&self, begun: &ObjectMeta) -> Result<(), StorageError> {
         if is_same_version(&self.object, begun) { Ok(()) } else { Err(self.changed()) }
+    }
+
+    pub(crate) fn had_no_length(&self) -> bool {
+        self.had_no_length
     }
 
     /// The size of the whole object, in bytes.

@@ -137,8 +137,10 @@ fn unusual_answers_are_read<C: Cloud>() -> Result<()> {
         for (start, len) in [(0, 1), (0, SIZE), (7, 1000), (SIZE - 1, 1)] {
             assert!(plugin.range(UUID, start as u64, len)? == bytes[start..start + len], "{odd:?} {start}");
             // Without an ETag, only the server's checksum can be compared.
-            let is_unknown = odd == Odd::NoVersion && len == SIZE;
-            let expected = 1 + if is_unknown { C::CHECKSUM_REQUESTS } else { 0 };
+            // Nor does a chunked answer to a request without a range, which S3's checksum comes with, say how large the object
+            // is.
+            let takes_more = len == SIZE && matches!(odd, Odd::NoVersion | Odd::Chunked);
+            let expected = 1 + if takes_more { C::CHECKSUM_REQUESTS } else { 0 };
             assert_eq!(plugin.requests(), expected, "{odd:?} {start}");
         }
         assert_eq!(plugin.orthanc.read_range(UUID, DICOM, SIZE as u64, 1), Err(BAD_RANGE));
@@ -225,6 +227,10 @@ fn whole_object_for_a_range_is_cut<C: Cloud>() -> Result<()> {
         assert_eq!(plugin.orthanc.read_range(UUID, DICOM, start as u64, len), Err(BAD_RANGE), "{start}");
         assert!(plugin.new_error()?.contains(&object_url::<C>(KEY)));
     }
+    plugin.check()?;
+
+    let plugin = LoadedPlugin::<C>::with(&json!({"MaxConnections": 1}))?;
+    plugin.fault(request::READ_RANGE, Fault::Odd(Odd::WholeForRange), usize::MAX);
     let large = content(20_000_000);
     plugin.insert(KEY, large.clone());
     assert!(plugin.range(UUID, 0, large.len())? == large);
