@@ -71,6 +71,8 @@ pub trait Cloud: Debug + Send + Sync + 'static {
 
     /// Requests for the checksum of an object that was read as a range, and whose ETag does not do.
     const CHECKSUM_REQUESTS: u64 = 0;
+    /// Whether the server's checksum is an MD5, which is not computed where tags show that the bytes are right.
+    const CHECKSUM_IS_MD5: bool = false;
 
     /// Maximum number of objects that one request deletes.
     const LARGEST_DELETION: u64;

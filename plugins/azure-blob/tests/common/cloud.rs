@@ -19,6 +19,7 @@ pub struct Azure;
 impl Cloud for Azure {
     type Provider = Plugin;
 
+    const CHECKSUM_IS_MD5: bool = true;
     const PLUGIN: &'static str = env!("CARGO_PKG_NAME");
     const NAME: &'static str = "Azure Blob Storage";
     const DESCRIPTION: &'static str = "Stores the Orthanc storage area in Azure Blob";
