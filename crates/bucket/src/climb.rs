@@ -10,7 +10,7 @@ use std::time::Duration;
 /// At or above this rate, in bytes per second, a single connection is fast enough.
 const FAST: f64 = 100e6;
 /// Further connections are worth it if they bring this part of what they would without a common bottleneck.
-const WORTH: f64 = 0.4;
+const WORTH: f64 = 0.5;
 /// A transfer is split if it would take less time by at least this factor.
 pub(crate) const GAIN: f64 = 1.2;
 

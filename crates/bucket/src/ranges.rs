@@ -267,6 +267,7 @@ fn arrive(
 
 #[cfg(test)]
 mod tests {
+    use object_store::ObjectStoreExt;
     use object_store::memory::InMemory;
 
     use super::*;
@@ -295,6 +296,20 @@ mod tests {
         ranges.live.clear();
         ranges.fill(usize::MAX, 10, size, &attempts);
         assert_eq!((ranges.running(), ranges.waiting().is_empty()), (1, true));
+    }
+
+    #[tokio::test]
+    async fn object_that_became_shorter_has_changed() {
+        let store = Arc::new(InMemory::new());
+        let path = Path::from("object");
+        store.put(&path, vec![0; 100].into()).await.unwrap();
+        let object = ObjectMeta { size: 101, ..store.head(&path).await.unwrap() };
+        let policy = RetryPolicy::default();
+        let mut ranges = Ranges::new(Source { store, path, object, policy });
+        let attempts = Attempts::new(policy, Operation::Read, String::new());
+        ranges.wait(90..101);
+        ranges.fill(1, 2, 20, &attempts);
+        assert_eq!(ranges.event(&attempts).await.unwrap_err().cause, Cause::Changed);
     }
 
     #[test]

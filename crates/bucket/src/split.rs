@@ -18,7 +18,7 @@ use crate::throughput::{LARGE, Transfer};
 /// Bytes to sample before judging a connection slow.
 const SAMPLE: u64 = 4 * 1024 * 1024;
 /// Size of the range that each further connection is tried with, in bytes.
-const TRIAL: u64 = 3 * 1024 * 1024;
+const TRIAL: u64 = 4 * 1024 * 1024;
 
 /// Error text for a gap between ranges.
 const GAP: &str = "the ranges do not add up to the whole";
@@ -74,19 +74,27 @@ struct Trial {
 enum TrialState {
     Waiting,
     /// Since all of them have sent bytes.
-    Running {
-        since: Instant,
-        first: u64,
-        others: u64,
-        waited: Duration,
-    },
-    /// The rates of the first connection and of the others, and what the first one had carried at the end. It is sampled
-    /// again alone.
-    Ended {
-        rates: [f64; 2],
-        first: u64,
-        waited: Duration,
-    },
+    Running(Mark),
+    /// The rates of the first connection and of each other one until then. The first one is sampled again alone.
+    Ended(Mark, [f64; 2]),
+}
+
+/// What had arrived at a moment of a trial.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    at: Instant,
+    /// Time that the first connection's reader spent waiting for the network.
+    waited: Duration,
+    /// Over the first connection, and over the others.
+    bytes: u64,
+    others: u64,
+}
+
+impl Mark {
+    /// Whether the network took most of the time since `before`. Otherwise, the reader did, and bytes were buffered.
+    fn is_steady(&self, before: &Self) -> bool {
+        self.waited - before.waited >= (self.at - before.at) / 2
+    }
 }
 
 impl Splitting {
@@ -213,53 +221,47 @@ impl Splitting {
     fn judge(&mut self, next: u64, body_end: u64) {
         let (Some(ranges), Some(trial)) = (&self.ranges, &mut self.trial) else { return };
         let now = Instant::now();
-        let First { bytes, waited, .. } = self.first;
         let is_last = next >= body_end;
+        let First { bytes, waited, .. } = self.first;
+        let here = Mark { at: now, waited, bytes, others: ranges.received() };
+        if trial.changes != self.transfer.changes() {
+            return self.end_trial(Transfer::postpone);
+        }
         match trial.state {
-            _ if trial.changes != self.transfer.changes() => {
-                self.transfer.postpone(now);
-                self.trial = None;
-            }
-            TrialState::Waiting if ranges.have_begun() && !is_last => {
-                let others = ranges.received();
-                trial.state = TrialState::Running { since: now, first: bytes, others, waited };
-            }
-            TrialState::Running { since, first, others, waited: before }
-                if ranges.running() < trial.connections || is_last =>
-            {
-                let time = now.duration_since(since);
-                let received = (ranges.received() - others) / trial.connections as u64;
-                // Otherwise, the reader is what takes the time.
-                if waited - before < time / 2 || received < TRIAL / 4 {
-                    self.transfer.postpone(now);
-                    self.trial = None;
-                    return;
+            TrialState::Waiting if is_last => self.end_trial(Transfer::give_up),
+            TrialState::Waiting if ranges.have_begun() => trial.state = TrialState::Running(here),
+            TrialState::Running(since) if ranges.running() < trial.connections || is_last => {
+                let time = here.at - since.at;
+                let received = (here.others - since.others) / trial.connections as u64;
+                if !here.is_steady(&since) || received < TRIAL / 4 {
+                    return self.end_trial(Transfer::postpone);
                 }
-                let rates = [bytes - first, received].map(|bytes| rate(bytes, time));
-                trial.state = TrialState::Ended { rates, first: bytes, waited };
+                let rates = [here.bytes - since.bytes, received].map(|bytes| rate(bytes, time));
+                trial.state = TrialState::Ended(here, rates);
                 if is_last {
                     self.judge(next, body_end);
                 }
             }
-            TrialState::Ended { rates: [own, other], first, waited: before }
-                if bytes - first >= SAMPLE || is_last =>
-            {
-                if bytes - first >= TRIAL / 4 {
-                    self.transfer.correct_first(rate(bytes - first, waited - before));
+            TrialState::Ended(since, [own, other]) if here.bytes - since.bytes >= SAMPLE || is_last => {
+                let connections = trial.connections;
+                if !here.is_steady(&since) {
+                    return self.end_trial(Transfer::postpone);
                 }
-                self.transfer.record(trial.connections + 1, own, now);
-                for _ in 0..trial.connections {
-                    self.transfer.record(trial.connections + 1, other, now);
-                }
-                self.trial = None;
+                self.end_trial(|transfer, now| {
+                    if here.bytes - since.bytes >= TRIAL / 4 {
+                        transfer.correct_first(rate(here.bytes - since.bytes, here.waited - since.waited));
+                    }
+                    transfer.record(connections + 1, own, now);
+                    (0..connections).for_each(|_| transfer.record(connections + 1, other, now));
+                });
             }
-            // The object is too small to find out.
-            TrialState::Waiting if is_last => {
-                self.transfer.give_up(now);
-                self.trial = None;
-            }
-            TrialState::Waiting | TrialState::Running { .. } | TrialState::Ended { .. } => {}
+            TrialState::Waiting | TrialState::Running(_) | TrialState::Ended(..) => {}
         }
+    }
+
+    fn end_trial(&mut self, note: impl FnOnce(&Transfer, Instant)) {
+        self.trial = None;
+        note(&self.transfer, Instant::now());
     }
 
     /// The size of ranges, which is the same for all numbers of connections while the best one is searched.
