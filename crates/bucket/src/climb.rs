@@ -142,7 +142,7 @@ pub(crate) fn rate(bytes: u64, time: Duration) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a number of connections")]
-fn float(connections: usize) -> f64 {
+pub(crate) fn float(connections: usize) -> f64 {
     connections as f64
 }
 

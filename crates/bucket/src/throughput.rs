@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::climb::{Climb, GAIN, is_fast, rate};
+use crate::climb::{Climb, GAIN, float, is_fast, rate};
 
 /// Objects of at least this size may be split, in bytes.
 pub(crate) const LARGE: u64 = 16 * 1024 * 1024;
@@ -150,7 +150,8 @@ impl Line {
             most,
             before,
             used: AtomicUsize::new(1),
-            begins_split: first > 1 && state.active.len() == 1,
+            company: state.active.len(),
+            begins_split: first / state.active.len() > 1,
             begun: now,
         }
     }
@@ -177,6 +178,8 @@ pub(crate) struct Transfer {
     before: usize,
     /// The number of connections that this transfer uses.
     used: AtomicUsize,
+    /// The number of transfers when this one began.
+    company: usize,
     /// Whether this transfer begins with several connections.
     begins_split: bool,
     begun: Instant,
@@ -192,7 +195,12 @@ impl Transfer {
         {
             return (climb.connections() - others).min(self.most.max(1));
         }
-        let share = (state.best / state.active.len().max(1)).min(state.best.saturating_sub(others));
+        // A search tries a number for all transfers together.
+        let all = match &state.climb {
+            Some((climb, _)) if state.searching.is_some() => state.best.min(climb.connections()),
+            _ => state.best,
+        };
+        let share = (all / state.active.len().max(1)).min(all.saturating_sub(others));
         share.clamp(1, self.most.max(1))
     }
 
@@ -248,9 +256,7 @@ impl Transfer {
         let is_done = climb.is_done();
         let is_split = climb.only() != Some(transfers);
         if !is_split {
-            #[expect(clippy::cast_precision_loss, reason = "a number of connections")]
-            let transfers = transfers as f64;
-            state.one = Some(flow / transfers);
+            state.one = Some(flow / float(transfers));
         }
         let best = if is_split { best } else { 1 };
         if is_done {
@@ -289,14 +295,17 @@ impl Transfer {
         }
     }
 
-    /// Records the end of a transfer of `bytes`. If it was not faster than with one connection, later ones use one.
+    /// Records the end of a transfer of `bytes`. If the transfers in progress are not faster than one connection, later ones
+    /// use one each.
     pub(crate) fn finish(&self, bytes: u64, now: Instant) {
         let mut state = self.line.0.lock();
-        if !self.begins_split || state.begun != self.number {
+        let was_alone = self.company == 1 && state.begun == self.number;
+        let is_same = was_alone || (self.company > 1 && self.company == state.active.len());
+        if !self.begins_split || !is_same {
             return;
         }
         let time = now.duration_since(self.begun);
-        let reached = rate(bytes, time);
+        let reached = rate(bytes, time) * float(self.company);
         if state.one.is_some_and(|one| reached < one * GAIN) {
             state.conclude(1, 1, time, now);
         }
@@ -328,8 +337,7 @@ mod tests {
         let transfer = line.begin(10, now);
         for _ in 0..100 {
             let connections = transfer.connections();
-            #[expect(clippy::cast_precision_loss, reason = "at most 10")]
-            transfer.record(connections, each.min(all / connections as f64), now);
+            transfer.record(connections, each.min(all / float(connections)), now);
         }
         drop(transfer);
         line.0.lock().best

@@ -175,6 +175,22 @@ async fn steady_clients_of_a_busy_server_are_not_split() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn steady_clients_notice_that_the_server_became_busy() {
+    let it = Fixture::new(20.0 * MB, UNLIMITED).await;
+    it.download().await;
+    let client = async |delay| {
+        sleep(Duration::from_millis(delay)).await;
+        it.download().await;
+        it.store.set_line(20.0 * MB, 20.0 * MB);
+        it.download().await;
+        it.store.take_requests();
+        it.download().await;
+    };
+    tokio::join!(client(0), client(10));
+    assert_eq!(it.store.take_requests(), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn fluctuating_server_gets_one_request_for_each_download() {
     let mut most = Vec::new();
     for seed in 1..=20 {

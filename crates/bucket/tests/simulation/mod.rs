@@ -309,7 +309,7 @@ impl Fixture {
         let start = Instant::now();
         let mut download = self.bucket.get(NAME, range).await.unwrap();
         let range = download.range();
-        let mut next = range.start as usize;
+        let mut next = usize::try_from(range.start).unwrap();
         while let Some(chunk) = download.next().await.unwrap() {
             assert!(self.content[next..].starts_with(&chunk), "wrong bytes at {next}");
             next += chunk.len();
