@@ -28,13 +28,20 @@ pub(crate) struct Climb {
     /// The connections measured so far with the number in use.
     sum: f64,
     measured: usize,
+    /// Whether the first number needs no splitting. Then, a smaller gain than that of twice the number is not worth it.
+    is_unsplit: bool,
 }
 
 impl Climb {
     /// Begins with `first` connections, and tries up to `most`.
     pub(crate) fn new(first: usize, most: usize) -> Self {
         let trying = first.clamp(1, most.max(1));
-        Self { most, trying, good: Vec::new(), bad: None, sum: 0.0, measured: 0 }
+        Self { most, trying, good: Vec::new(), bad: None, sum: 0.0, measured: 0, is_unsplit: false }
+    }
+
+    /// Begins with one connection for each of some `transfers`, and tries up to `most`.
+    pub(crate) fn unsplit(transfers: usize, most: usize) -> Self {
+        Self { is_unsplit: true, ..Self::new(transfers, most) }
     }
 
     /// The number of connections to use now.
@@ -108,6 +115,7 @@ impl Climb {
         let good = self.best().map_or(1, |(good, _)| good);
         self.trying = match self.bad {
             None => (2 * good).min(self.most.max(good)),
+            Some(_) if self.is_unsplit && self.good.len() == 1 => good,
             Some(bad) => usize::midpoint(good, bad),
         };
     }
@@ -204,6 +212,12 @@ mod tests {
     fn known_number_is_confirmed_or_reduced() {
         assert_eq!(climb(Climb::new(5, 10), 20.0 * MB, 10_000.0 * MB), (vec![5, 10], 10));
         assert_eq!(climb(Climb::new(5, 10), 20.0 * MB, 20.0 * MB), (vec![5, 10, 7, 6], 5));
+    }
+
+    #[test]
+    fn further_connections_of_several_transfers_must_be_worth_it() {
+        assert_eq!(climb(Climb::unsplit(2, 10), 20.0 * MB, 10_000.0 * MB), (vec![2, 4, 8, 10], 10));
+        assert_eq!(climb(Climb::unsplit(2, 10), 20.0 * MB, 40.0 * MB), (vec![2, 4], 2));
     }
 
     #[test]

@@ -118,13 +118,14 @@ impl State {
             return;
         }
         self.searching = self.searching.or(self.active.first().copied());
-        // Each transfer has one connection without any splitting.
-        let first = self.best.div_ceil(2).max(transfers);
-        let (climb, _) = self.climb.get_or_insert_with(|| (Climb::new(first, most), now));
+        let half = self.best.div_ceil(2);
+        let begin =
+            || if half > transfers { Climb::new(half, most) } else { Climb::unsplit(transfers, most) };
+        let (climb, _) = self.climb.get_or_insert_with(|| (begin(), now));
         climb.disturb();
         let is_outdated = self.best == 1 && climb.only().is_some_and(|only| only != transfers);
         if is_outdated || climb.connections() < transfers {
-            *climb = Climb::new(first, most);
+            *climb = begin();
         }
     }
 }
@@ -287,10 +288,11 @@ impl Transfer {
         }
     }
 
-    /// Ends the search without a result. A later transfer begins another one.
+    /// Ends the search without a result.
     pub(crate) fn postpone(&self, now: Instant) {
         let mut state = self.line.0.lock();
         if self.search(&state).is_some() {
+            state.check_after = (state.check_after * 2).min(LAST_CHECK);
             state.end_search(now);
         }
     }
@@ -452,7 +454,6 @@ mod tests {
         (0..2).for_each(|_| first.record(1, 30.0 * MB, start));
         first.note_use(3);
         (0..3).for_each(|_| first.record(3, 15.0 * MB, start));
-        (0..2).for_each(|_| first.record(2, 20.0 * MB, start));
         assert_eq!((first.is_searching(), second.is_searching()), (false, false));
         drop((first, second));
         assert_eq!(line.begin(10, start).connections(), 1);

@@ -251,7 +251,7 @@ async fn pause_of_the_reader_does_not_end_the_search() {
             }
         }
         drop(download);
-        sleep(Duration::from_secs(21)).await;
+        sleep(Duration::from_secs(41)).await;
         it.download().await;
         let speedup = it.speedup(it.download().await);
         assert!(speedup > 5.0, "{speedup} after a pause at {pause_at} MiB");
