@@ -74,11 +74,10 @@ impl Climb {
         self.measured = 0;
     }
 
-    /// Records the rate of a connection with the first number of connections again. The higher rate counts, but at most
-    /// twice the first one: more than that was buffered.
+    /// Records the rate of a connection with the first number of connections again. The higher rate counts.
     pub(crate) fn correct_first(&mut self, rate: f64) {
         if let [(first, flow)] = &mut self.good[..] {
-            *flow = flow.max((rate * float(*first)).min(2.0 * *flow));
+            *flow = flow.max(rate * float(*first));
         }
     }
 
@@ -234,8 +233,6 @@ mod tests {
     fn slow_moment_of_the_first_connection_does_not_count() {
         let mut climb = Climb::new(1, 10);
         climb.record(1, 20.0 * MB);
-        climb.correct_first(4000.0 * MB);
-        assert_eq!(climb.best(), Some((1, 40.0 * MB)), "most of that was buffered");
         climb.correct_first(50.0 * MB);
         climb.record(2, 25.0 * MB);
         climb.record(2, 25.0 * MB);

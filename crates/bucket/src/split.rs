@@ -50,13 +50,21 @@ struct First {
     /// Time spent waiting for the network, excluding the reader.
     waited: Duration,
     bytes: u64,
+    /// The bytes when its rate was last judged.
+    judged: u64,
     /// The [changes](Transfer::changes) before.
     changes: u64,
 }
 
 impl First {
     fn new(transfer: &Transfer) -> Self {
-        Self { begun: Instant::now(), waited: Duration::ZERO, bytes: 0, changes: transfer.changes() }
+        Self {
+            begun: Instant::now(),
+            waited: Duration::ZERO,
+            bytes: 0,
+            judged: 0,
+            changes: transfer.changes(),
+        }
     }
 }
 
@@ -155,7 +163,7 @@ impl Splitting {
             return body_end;
         }
         if self.transfer.must_try() {
-            if self.first.bytes >= SAMPLE && self.judge_first() {
+            if self.first.bytes >= self.first.judged + SAMPLE && self.judge_first() {
                 return self.try_more(next, body_end, attempts);
             }
             return body_end;
@@ -180,10 +188,15 @@ impl Splitting {
     /// Whether the first connection is so slow that further ones are worth a try.
     fn judge_first(&mut self) -> bool {
         let now = Instant::now();
-        let First { begun, waited, bytes, changes } = self.first;
-        self.first = First::new(&self.transfer);
+        let First { begun, waited, bytes, changes, .. } = self.first;
+        if changes != self.transfer.changes() {
+            self.first = First::new(&self.transfer);
+            return false;
+        }
+        // All bytes so far: a fast connection has slow moments.
+        self.first.judged = bytes;
         // Otherwise, the reader is what takes the time.
-        if waited < now.duration_since(begun) / 2 || changes != self.first.changes {
+        if waited < now.duration_since(begun) / 2 {
             return false;
         }
         let rate = rate(bytes, waited);
@@ -247,9 +260,15 @@ impl Splitting {
                 if !here.is_steady(&since) {
                     return self.end_trial(Transfer::postpone);
                 }
+                let bytes = here.bytes - since.bytes;
+                let alone = rate(bytes, here.waited - since.waited);
+                let is_sample = bytes >= TRIAL / 4;
+                if is_sample && is_fast(alone) {
+                    return self.end_trial(Transfer::give_up);
+                }
                 self.end_trial(|transfer, now| {
-                    if here.bytes - since.bytes >= TRIAL / 4 {
-                        transfer.correct_first(rate(here.bytes - since.bytes, here.waited - since.waited));
+                    if is_sample {
+                        transfer.correct_first(alone);
                     }
                     transfer.record(connections + 1, own, now);
                     (0..connections).for_each(|_| transfer.record(connections + 1, other, now));
