@@ -1,6 +1,7 @@
 //! One bucket: objects by name.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use crate::options::BucketOptions;
 use crate::request_size::Breaks;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::task::hashing;
-use crate::throughput::{LARGE, SMALLEST_SAMPLE, Transfer, TransferOptions};
+use crate::throughput::{LARGE, Transfer, TransferOptions};
 use crate::verification::{ETags, Verification};
 
 /// How long to wait until a bucket is deleted. Azure takes half a minute or more.
@@ -188,11 +189,14 @@ impl Bucket {
         let options = self.options.put_options.clone();
         let mut attempts = self.attempts(Operation::Create, name).asking_for(&self.options.store, path);
         let most = self.options.transfer.connections;
-        let transfer = (size >= SMALLEST_SAMPLE).then(|| self.learnt.uploads.begin(most, Instant::now()));
+        let must_split = self.must_split(size);
+        let is_large = size >= LARGE || must_split;
+        let transfer = is_large.then(|| self.learnt.uploads.begin(most, Instant::now()));
         let transfer = transfer.as_ref();
-        if self.must_split(size) || (size >= LARGE && transfer.is_some_and(|it| it.connections() > 1)) {
+        if must_split || (size >= LARGE && transfer.is_some_and(|it| it.connections() > 1)) {
             return self.upload_in_parts(name, path, &content, attempts, transfer).await;
         }
+        let changes = transfer.map(Transfer::changes);
         let start = Instant::now();
         let breaks = Breaks::new(&self.learnt.request_size, size);
         // Made for each attempt: a pause between two of them takes no memory.
@@ -218,7 +222,7 @@ impl Bucket {
             }
         };
         self.learnt.request_size.note_accepted(size);
-        if let Some(transfer) = transfer.filter(|_| attempts.is_first()) {
+        if let Some(transfer) = transfer.filter(|it| attempts.is_first() && Some(it.changes()) == changes) {
             transfer.record(1, rate(size, without_latency(start.elapsed(), self.latency())), Instant::now());
         }
         Ok(Receipt::Sums { checksum: exchange.checksum, e_tag: stored.e_tag })
@@ -240,10 +244,11 @@ impl Bucket {
         deadline: Attempts,
         transfer: Option<&Transfer>,
     ) -> Result<Receipt, StorageError> {
-        let upload = MultipartUpload { bucket: self, name, path, deadline, transfer };
+        let was_repeated = AtomicBool::default();
+        let upload = MultipartUpload { bucket: self, name, path, deadline, transfer, was_repeated };
         // Rare, and large: Orthanc's threads, which create these futures, have stacks of 100 kB.
         let receipt = Box::pin(upload.run(content)).await?;
-        if let Some(transfer) = transfer {
+        if let Some(transfer) = transfer.filter(|_| !upload.was_repeated.load(Ordering::Relaxed)) {
             transfer.finish(content.size(), Instant::now());
         }
         Ok(receipt)

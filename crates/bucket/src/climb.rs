@@ -1,4 +1,4 @@
-//! Finds the number of connections that is worth its requests.
+//! Searches for the best number of connections.
 //!
 //! Two connections carry twice as much where each is limited (by the server, or by its share of a long line), and no
 //! more than one where the server or the line is the bottleneck. So the number is doubled while the sum of what the
@@ -10,7 +10,7 @@ use std::time::Duration;
 /// At or above this rate, in bytes per second, a single connection is fast enough.
 const FAST: f64 = 100e6;
 /// Further connections are worth it if they bring this part of what they would without a common bottleneck.
-const WORTH: f64 = 0.4;
+const WORTH: f64 = 0.5;
 /// A transfer is split if it would take less time by at least this factor.
 pub(crate) const GAIN: f64 = 1.2;
 
@@ -20,20 +20,28 @@ pub(crate) struct Climb {
     most: usize,
     /// The number in use.
     trying: usize,
-    /// The best number so far, and what these connections carry together.
-    good: Option<(usize, f64)>,
+    /// The numbers that were worth it so far, in ascending order, and what these connections carry together. The first one
+    /// is where the search began.
+    good: Vec<(usize, f64)>,
     /// The smallest number that was not worth it.
     bad: Option<usize>,
     /// The connections measured so far with the number in use.
     sum: f64,
     measured: usize,
+    /// Whether the first number needs no splitting. Then, a smaller gain than that of twice the number is not worth it.
+    is_unsplit: bool,
 }
 
 impl Climb {
     /// Begins with `first` connections, and tries up to `most`.
     pub(crate) fn new(first: usize, most: usize) -> Self {
         let trying = first.clamp(1, most.max(1));
-        Self { most, trying, good: None, bad: None, sum: 0.0, measured: 0 }
+        Self { most, trying, good: Vec::new(), bad: None, sum: 0.0, measured: 0, is_unsplit: false }
+    }
+
+    /// Begins with one connection for each of some `transfers`, and tries up to `most`.
+    pub(crate) fn unsplit(transfers: usize, most: usize) -> Self {
+        Self { is_unsplit: true, ..Self::new(transfers, most) }
     }
 
     /// The number of connections to use now.
@@ -43,12 +51,21 @@ impl Climb {
 
     /// The best number of connections so far, and what they carry together.
     pub(crate) fn best(&self) -> Option<(usize, f64)> {
-        self.good
+        self.good.last().copied()
+    }
+
+    /// The number that the search began with, unless a larger one was worth it.
+    pub(crate) fn only(&self) -> Option<usize> {
+        match self.good[..] {
+            [] => Some(self.trying),
+            [(first, _)] => Some(first),
+            _ => None,
+        }
     }
 
     /// Whether there is nothing left to try.
     pub(crate) fn is_done(&self) -> bool {
-        self.good.is_some_and(|(good, _)| good == self.trying)
+        self.best().is_some_and(|(good, _)| good == self.trying)
     }
 
     /// Forgets what was measured with the number in use, since something else changed.
@@ -57,10 +74,10 @@ impl Climb {
         self.measured = 0;
     }
 
-    /// Records the rate of a single connection again. The higher rate counts.
-    pub(crate) fn correct_one(&mut self, rate: f64) {
-        if let Some((1, flow)) = &mut self.good {
-            *flow = flow.max(rate);
+    /// Records the rate of a connection with the first number of connections again. The higher rate counts.
+    pub(crate) fn correct_first(&mut self, rate: f64) {
+        if let [(first, flow)] = &mut self.good[..] {
+            *flow = flow.max(rate * float(*first));
         }
     }
 
@@ -69,8 +86,8 @@ impl Climb {
         if connections != self.trying || self.is_done() {
             return;
         }
-        // No connection becomes faster because of others: its bytes were waiting in a buffer.
-        let most = self.good.map_or(f64::INFINITY, |(good, flow)| flow / float(good));
+        // Other connections cannot make this one faster; a higher rate means that bytes were buffered.
+        let most = self.best().map_or(f64::INFINITY, |(good, flow)| flow / float(good));
         self.sum += rate.min(most);
         self.measured += 1;
         if self.measured < connections / 2 + 1 {
@@ -82,24 +99,30 @@ impl Climb {
     }
 
     fn judge(&mut self, connections: usize, flow: f64) {
-        match self.good {
-            None if connections == 1 && is_fast(flow) => return,
-            None => self.good = Some((connections, flow)),
-            Some((good, before)) => {
-                let worth = 1.0 + WORTH * (float(connections) / float(good) - 1.0);
-                if flow >= before * worth {
-                    self.good = Some((connections, flow));
-                } else {
-                    self.bad = Some(connections);
-                }
+        if self.best().is_none_or(|good| is_worth(good, connections, flow)) {
+            self.good.push((connections, flow));
+        } else {
+            self.bad = Some(connections);
+            // More connections carry at least as much as fewer. If they did not, the fewer were measured in a lucky moment.
+            while let [.., before, (good, lucky)] = self.good[..]
+                && !is_worth(before, good, lucky.min(flow))
+            {
+                self.bad = Some(good);
+                self.good.pop();
             }
         }
-        let good = self.good.map_or(1, |(good, _)| good);
+        let good = self.best().map_or(1, |(good, _)| good);
         self.trying = match self.bad {
             None => (2 * good).min(self.most.max(good)),
+            Some(_) if self.is_unsplit && self.good.len() == 1 => good,
             Some(bad) => usize::midpoint(good, bad),
         };
     }
+}
+
+/// Whether `connections` that carry `flow` are worth it, compared with fewer.
+fn is_worth((fewer, before): (usize, f64), connections: usize, flow: f64) -> bool {
+    flow >= before * (1.0 + WORTH * (float(connections) / float(fewer) - 1.0))
 }
 
 /// Whether parts of `memory` bytes in total, over `connections` that carry `rate` each, are faster than one connection.
@@ -126,7 +149,7 @@ pub(crate) fn rate(bytes: u64, time: Duration) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a number of connections")]
-fn float(connections: usize) -> f64 {
+pub(crate) fn float(connections: usize) -> f64 {
     connections as f64
 }
 
@@ -163,12 +186,6 @@ mod tests {
     }
 
     #[test]
-    fn fast_connection_stays_alone() {
-        let (tried, best) = climb(Climb::new(1, 10), 200.0 * MB, 10_000.0 * MB);
-        assert_eq!((tried, best), (vec![1], 1));
-    }
-
-    #[test]
     fn busy_server_is_asked_for_one_further_part() {
         let (tried, best) = climb(Climb::new(1, 10), 60.0 * MB, 60.0 * MB);
         assert_eq!((tried, best), (vec![1, 2], 1));
@@ -197,6 +214,12 @@ mod tests {
     }
 
     #[test]
+    fn further_connections_of_several_transfers_must_be_worth_it() {
+        assert_eq!(climb(Climb::unsplit(2, 10), 20.0 * MB, 10_000.0 * MB), (vec![2, 4, 8, 10], 10));
+        assert_eq!(climb(Climb::unsplit(2, 10), 20.0 * MB, 40.0 * MB), (vec![2, 4], 2));
+    }
+
+    #[test]
     fn bytes_that_waited_in_a_buffer_do_not_count() {
         let mut climb = Climb::new(1, 10);
         climb.record(1, 50.0 * MB);
@@ -210,9 +233,19 @@ mod tests {
     fn slow_moment_of_the_first_connection_does_not_count() {
         let mut climb = Climb::new(1, 10);
         climb.record(1, 20.0 * MB);
-        climb.correct_one(50.0 * MB);
+        climb.correct_first(50.0 * MB);
         climb.record(2, 25.0 * MB);
         climb.record(2, 25.0 * MB);
+        assert_eq!((climb.is_done(), climb.best()), (true, Some((1, 50.0 * MB))));
+    }
+
+    #[test]
+    fn lucky_moment_of_two_connections_does_not_count() {
+        let mut climb = Climb::new(1, 10);
+        climb.record(1, 50.0 * MB);
+        (0..2).for_each(|_| climb.record(2, 45.0 * MB));
+        assert_eq!((climb.best(), climb.connections()), (Some((2, 90.0 * MB)), 4));
+        (0..3).for_each(|_| climb.record(4, 13.0 * MB));
         assert_eq!((climb.is_done(), climb.best()), (true, Some((1, 50.0 * MB))));
     }
 

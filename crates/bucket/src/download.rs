@@ -15,7 +15,7 @@ use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore};
 use tokio::time::Instant;
 
 use crate::error::{Cause, StorageError};
-use crate::ranges::Source;
+use crate::ranges::{MOST, Source};
 use crate::retry::{Attempts, RetryPolicy};
 use crate::split::{Next, Splitting};
 use crate::task::in_place;
@@ -155,6 +155,7 @@ impl Download {
     /// Allows up to `most` connections if the download is large and that is faster.
     pub(crate) fn split_if_faster(mut self, most: usize, policy: RetryPolicy, line: &Arc<Line>) -> Self {
         line.note_latency(self.latency);
+        let most = most.min(MOST);
         if self.range.end - self.range.start >= LARGE && most > 1 && !self.ignores_ranges {
             let source = Source {
                 store: Arc::clone(&self.store),

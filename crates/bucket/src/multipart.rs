@@ -1,5 +1,6 @@
 //! Uploads in parts.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -31,6 +32,8 @@ pub(crate) struct MultipartUpload<'a> {
     pub(crate) deadline: Attempts,
     /// Shares and measures the line; `None` for streams.
     pub(crate) transfer: Option<&'a Transfer>,
+    /// Whether a part was sent more than once.
+    pub(crate) was_repeated: AtomicBool,
 }
 
 impl MultipartUpload<'_> {
@@ -57,7 +60,8 @@ impl MultipartUpload<'_> {
     async fn attempt(&self, content: &Content, part_size: u64) -> Result<Receipt, StorageError> {
         let begun = Instant::now();
         let id = self.create().await?;
-        let latency = begun.elapsed().max(self.bucket.latency());
+        let known = self.bucket.latency();
+        let latency = if known.is_zero() { begun.elapsed() } else { known };
         let result = self.upload(content, &id, part_size, latency).await;
         self.end(&id, result.is_ok()).await;
         result
@@ -112,8 +116,8 @@ impl MultipartUpload<'_> {
                 let part = content.slice(start..start.saturating_add(part_size));
                 running.push(async move {
                     let begun = Instant::now();
-                    let part = self.put_part(id, index, part).await?;
-                    Ok((index, part, connections, begun.elapsed()))
+                    let (part, is_first) = self.put_part(id, index, part).await?;
+                    Ok((index, part, connections, is_first.then(|| begun.elapsed())))
                 });
             }
             if let Some(transfer) = self.transfer {
@@ -121,6 +125,11 @@ impl MultipartUpload<'_> {
             }
             let Some((index, part, connections, time)) = running.try_next().await? else { break };
             done[index] = Some(part);
+            let Some(time) = time else {
+                // Pauses between attempts say nothing about the line.
+                self.was_repeated.store(true, Ordering::Relaxed);
+                continue;
+            };
             // Towards the end, there are fewer connections than before.
             if let Some(transfer) = self.transfer.filter(|_| !is_forced && !waiting.is_empty()) {
                 transfer.record(connections, rate(part_size, without_latency(time, latency)), Instant::now());
@@ -148,17 +157,19 @@ impl MultipartUpload<'_> {
         }
     }
 
+    /// Also returns whether the first attempt has succeeded.
     pub(crate) async fn put_part(
         &self,
         id: &MultipartId,
         index: usize,
         part: Content,
-    ) -> Result<PartId, StorageError> {
+    ) -> Result<(PartId, bool), StorageError> {
         let size = part.size();
         let breaks = Breaks::new(&self.bucket.learnt.request_size, size);
         let put = async || self.store().put_part(self.path, id, index, part.payload()?).await;
-        let result = self.attempts().run(async || breaks.count(hashing(size, put()).await)).await;
-        result.map(|(part, _)| part).inspect_err(|error| {
+        let mut attempts = self.attempts();
+        let result = attempts.run(async || breaks.count(hashing(size, put()).await)).await;
+        result.map(|(part, _)| (part, attempts.is_first())).inspect_err(|error| {
             breaks.note(error);
         })
     }

@@ -1,11 +1,14 @@
 //! Ranges of an object that arrive in parallel and are returned in order.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -14,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::climb::rate;
 use crate::download::{Download, ReadRange};
-use crate::error::StorageError;
+use crate::error::{Cause, StorageError};
 use crate::retry::{Attempts, RetryPolicy};
 use crate::verification::Verification;
 
@@ -23,6 +26,9 @@ pub(crate) const MEMORY: u64 = 20 * 1024 * 1024;
 /// Size of the smallest and of the largest range, in bytes.
 const SMALLEST: u64 = 1024 * 1024;
 const LARGEST: u64 = 8 * 1024 * 1024;
+/// Maximum number of connections of a download: the memory has no room for more of the smallest ranges.
+pub(crate) const MOST: usize = 20;
+const _: () = assert!(MOST as u64 == MEMORY / SMALLEST);
 
 /// The object to read from.
 pub(crate) struct Source {
@@ -60,9 +66,11 @@ enum Event {
     Bytes(Bytes),
     Ended(Arrival),
     Failed(StorageError),
+    /// The task panicked, with this payload.
+    Panicked(Box<dyn Any + Send>),
 }
 
-/// How a range arrived.
+/// Timing of a completed range.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
     /// The number of connections in use when it began.
@@ -119,6 +127,11 @@ impl Ranges {
         self.received
     }
 
+    /// Whether each range asked for has sent bytes.
+    pub(crate) fn have_begun(&self) -> bool {
+        self.live.iter().all(|live| !live.chunks.is_empty() || live.next > live.id)
+    }
+
     /// Whether a range asked for has the byte at `position`.
     pub(crate) fn has(&self, position: u64) -> bool {
         self.live.front().is_some_and(|live| live.next == position)
@@ -152,7 +165,10 @@ impl Ranges {
         let sender = self.sender.clone();
         let arrival = arrive(&self.source, range, connections, attempts, sender.clone());
         let task = tokio::spawn(async move {
-            let event = arrival.await.map_or_else(Event::Failed, Event::Ended);
+            let event = match AssertUnwindSafe(arrival).catch_unwind().await {
+                Ok(result) => result.map_or_else(Event::Failed, Event::Ended),
+                Err(panic) => Event::Panicked(panic),
+            };
             // The receiver is gone only if this task is aborted.
             let _ = sender.send((id, event));
         });
@@ -205,6 +221,7 @@ impl Ranges {
                 Ok(Some(arrival))
             }
             Event::Failed(error) => Err(error),
+            Event::Panicked(panic) => resume_unwind(panic),
         }
     }
 }
@@ -223,8 +240,15 @@ fn arrive(
     async move {
         let id = range.start;
         let begun = Instant::now();
-        let mut download =
-            Download::start(store, path, ReadRange::Range(range), Verification::default(), attempts).await?;
+        let range = ReadRange::Range(range);
+        let mut download = match Download::start(store, path, range, Verification::default(), attempts).await
+        {
+            // The object has become shorter.
+            Err(error) if error.cause == Cause::OutOfRange => {
+                return Err(StorageError { cause: Cause::Changed, ..error });
+            }
+            result => result?,
+        };
         download.expect_version(&object)?;
         let mut first = None;
         let mut bytes = 0;
@@ -243,6 +267,7 @@ fn arrive(
 
 #[cfg(test)]
 mod tests {
+    use object_store::ObjectStoreExt;
     use object_store::memory::InMemory;
 
     use super::*;
@@ -271,6 +296,20 @@ mod tests {
         ranges.live.clear();
         ranges.fill(usize::MAX, 10, size, &attempts);
         assert_eq!((ranges.running(), ranges.waiting().is_empty()), (1, true));
+    }
+
+    #[tokio::test]
+    async fn object_that_became_shorter_has_changed() {
+        let store = Arc::new(InMemory::new());
+        let path = Path::from("object");
+        store.put(&path, vec![0; 100].into()).await.unwrap();
+        let object = ObjectMeta { size: 101, ..store.head(&path).await.unwrap() };
+        let policy = RetryPolicy::default();
+        let mut ranges = Ranges::new(Source { store, path, object, policy });
+        let attempts = Attempts::new(policy, Operation::Read, String::new());
+        ranges.wait(90..101);
+        ranges.fill(1, 2, 20, &attempts);
+        assert_eq!(ranges.event(&attempts).await.unwrap_err().cause, Cause::Changed);
     }
 
     #[test]

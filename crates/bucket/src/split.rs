@@ -1,7 +1,7 @@
 //! Splits a large download where several connections are faster than one.
 //!
 //! The first connection goes on up to where the ranges begin. Whether a second one brings anything is found out with the
-//! last bytes of the object, so that nothing was read for nothing if it does not.
+//! last bytes of the object, so that no request is wasted if it does not.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::throughput::{LARGE, Transfer};
 
 /// Bytes to sample before judging a connection slow.
 const SAMPLE: u64 = 4 * 1024 * 1024;
-/// Size of the range that a second connection is tried with, in bytes.
-const TRIAL: u64 = 3 * 1024 * 1024;
+/// Size of the range that each further connection is tried with, in bytes.
+const TRIAL: u64 = 4 * 1024 * 1024;
 
-/// Why a download fails whose ranges do not follow each other.
+/// Error text for a gap between ranges.
 const GAP: &str = "the ranges do not add up to the whole";
 
 /// The splitting of one download.
@@ -50,24 +50,59 @@ struct First {
     /// Time spent waiting for the network, excluding the reader.
     waited: Duration,
     bytes: u64,
+    /// The bytes when its rate was last judged.
+    judged: u64,
+    /// The [changes](Transfer::changes) before.
+    changes: u64,
 }
 
-/// A second connection that is being tried.
+impl First {
+    fn new(transfer: &Transfer) -> Self {
+        Self {
+            begun: Instant::now(),
+            waited: Duration::ZERO,
+            bytes: 0,
+            judged: 0,
+            changes: transfer.changes(),
+        }
+    }
+}
+
+/// Further connections that are being tried.
 #[derive(Debug)]
-enum Trial {
+struct Trial {
+    /// Their number.
+    connections: usize,
+    /// The [changes](Transfer::changes) before.
+    changes: u64,
+    state: TrialState,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum TrialState {
     Waiting,
-    /// Since its first bytes.
-    Running {
-        since: Instant,
-        first: u64,
-        second: u64,
-    },
-    /// The rates of both connections, and what the first one had carried at the end. It is sampled again alone.
-    Ended {
-        rates: [f64; 2],
-        first: u64,
-        waited: Duration,
-    },
+    /// Since all of them have sent bytes.
+    Running(Mark),
+    /// The rates of the first connection and of each other one until then. The first one is sampled again alone.
+    Ended(Mark, [f64; 2]),
+}
+
+/// What had arrived at a moment of a trial.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    at: Instant,
+    /// Time that the first connection's reader spent waiting for the network.
+    waited: Duration,
+    /// Over the first connection, and over the others.
+    bytes: u64,
+    others: u64,
+}
+
+impl Mark {
+    /// Whether the network took most of the time since `before`. Otherwise, the reader did, and bytes were buffered.
+    fn is_steady(&self, before: &Self) -> bool {
+        self.waited - before.waited >= (self.at - before.at) / 2
+    }
 }
 
 impl Splitting {
@@ -78,7 +113,7 @@ impl Splitting {
         range: Range<u64>,
         latency: Duration,
     ) -> Self {
-        let first = First { begun: Instant::now(), waited: Duration::ZERO, bytes: 0 };
+        let first = First::new(&transfer);
         let source = Some(source);
         Self { transfer, most, range, latency, first, trial: None, source, ranges: None }
     }
@@ -101,8 +136,11 @@ impl Splitting {
         arrivals.into_iter().for_each(|arrival| self.note(arrival));
         let end = match &self.ranges {
             None => self.begin(next, body_end, attempts),
-            Some(_) if self.trial.is_some() => self.judge(next, body_end),
-            Some(_) => body_end,
+            Some(_) if self.trial.is_some() => {
+                self.judge(next, body_end);
+                if self.trial.is_none() { self.split(next, body_end) } else { body_end }
+            }
+            Some(_) => self.split(next, body_end),
         };
         if next < end {
             self.fill(next, end, attempts);
@@ -124,27 +162,39 @@ impl Splitting {
         if self.range.end - next < LARGE / 2 {
             return body_end;
         }
-        let is_searching = self.transfer.is_searching();
-        if is_searching && self.transfer.connections() <= 2 {
-            if self.first.bytes >= SAMPLE && self.judge_first() {
-                return self.try_second(attempts);
+        if self.transfer.must_try() {
+            if self.first.bytes >= self.first.judged + SAMPLE && self.judge_first() {
+                return self.try_more(next, body_end, attempts);
             }
             return body_end;
         }
-        let connections = self.transfer.connections();
-        if connections < 2 {
-            return body_end;
-        }
-        let body_end = next + self.size(connections, self.range.end - next);
-        self.ranges(|ranges, end| ranges.wait(body_end..end));
-        body_end
+        self.split(next, body_end)
     }
 
-    /// Whether the first connection is so slow that a second one is worth a try.
+    /// Lets the first connection go on up to where ranges begin, if several connections are faster. Otherwise, returns
+    /// `body_end`.
+    fn split(&mut self, next: u64, body_end: u64) -> u64 {
+        let left = body_end.saturating_sub(next);
+        let is_split = self.ranges.as_ref().is_some_and(|ranges| !ranges.waiting().is_empty());
+        let connections = self.transfer.connections();
+        if is_split || connections < 2 || left < LARGE / 2 {
+            return body_end;
+        }
+        let split = next + self.size(connections, left);
+        self.ranges(|ranges| ranges.wait(split..body_end));
+        split
+    }
+
+    /// Whether the first connection is so slow that further ones are worth a try.
     fn judge_first(&mut self) -> bool {
-        let First { begun, waited, bytes } = self.first;
         let now = Instant::now();
-        self.first = First { begun: now, waited: Duration::ZERO, bytes: 0 };
+        let First { begun, waited, bytes, changes, .. } = self.first;
+        if changes != self.transfer.changes() {
+            self.first = First::new(&self.transfer);
+            return false;
+        }
+        // All bytes so far: a fast connection has slow moments.
+        self.first.judged = bytes;
         // Otherwise, the reader is what takes the time.
         if waited < now.duration_since(begun) / 2 {
             return false;
@@ -161,45 +211,76 @@ impl Splitting {
         pays
     }
 
-    fn try_second(&mut self, attempts: &Attempts) -> u64 {
-        let body_end = self.range.end - TRIAL;
-        self.ranges(|ranges, end| ranges.start(body_end..end, 2, attempts));
-        self.trial = Some(Trial::Waiting);
-        body_end
-    }
-
-    /// Compares the two connections of a trial with the first one alone. Continues with several if that is worth it.
-    fn judge(&mut self, next: u64, body_end: u64) -> u64 {
-        let (Some(ranges), Some(trial)) = (&mut self.ranges, &self.trial) else { return body_end };
-        let now = Instant::now();
-        match *trial {
-            Trial::Waiting if ranges.received() > 0 => {
-                let second = ranges.received();
-                self.trial = Some(Trial::Running { since: now, first: self.first.bytes, second });
-                return body_end;
-            }
-            Trial::Running { since, first, second } if ranges.running() == 0 => {
-                let time = now.duration_since(since);
-                let rates = [self.first.bytes - first, ranges.received() - second].map(|it| rate(it, time));
-                let First { bytes, waited, .. } = self.first;
-                self.trial = Some(Trial::Ended { rates, first: bytes, waited });
-                return body_end;
-            }
-            Trial::Ended { rates, first, waited } if self.first.bytes - first >= SAMPLE => {
-                let alone = rate(self.first.bytes - first, self.first.waited - waited);
-                self.transfer.correct_one(alone);
-                rates.iter().for_each(|rate| self.transfer.record(2, *rate, now));
-                self.trial = None;
-            }
-            Trial::Waiting | Trial::Running { .. } | Trial::Ended { .. } => return body_end,
-        }
-        let connections = self.transfer.connections();
-        if connections < 2 || body_end.saturating_sub(next) < LARGE / 2 {
+    fn try_more(&mut self, next: u64, body_end: u64, attempts: &Attempts) -> u64 {
+        let all = self.transfer.connections();
+        let connections = all - 1;
+        let begin = self.range.end.saturating_sub(TRIAL * connections as u64);
+        if begin.saturating_sub(next) < SAMPLE {
             return body_end;
         }
-        let split = next + self.size(connections, body_end - next);
-        self.ranges(|ranges, _| ranges.wait(split..body_end));
-        split
+        let mut start = begin;
+        self.ranges(|ranges| {
+            for _ in 0..connections {
+                ranges.start(start..start + TRIAL, all, attempts);
+                start += TRIAL;
+            }
+        });
+        let changes = self.first.changes;
+        self.trial = Some(Trial { connections, changes, state: TrialState::Waiting });
+        begin
+    }
+
+    /// Compares the connections of a trial with the first one alone, which reads up to `body_end`. A trial ends there.
+    fn judge(&mut self, next: u64, body_end: u64) {
+        let (Some(ranges), Some(trial)) = (&self.ranges, &mut self.trial) else { return };
+        let now = Instant::now();
+        let is_last = next >= body_end;
+        let First { bytes, waited, .. } = self.first;
+        let here = Mark { at: now, waited, bytes, others: ranges.received() };
+        if trial.changes != self.transfer.changes() {
+            return self.end_trial(Transfer::postpone);
+        }
+        match trial.state {
+            TrialState::Waiting if is_last => self.end_trial(Transfer::give_up),
+            TrialState::Waiting if ranges.have_begun() => trial.state = TrialState::Running(here),
+            TrialState::Running(since) if ranges.running() < trial.connections || is_last => {
+                let time = here.at - since.at;
+                let received = (here.others - since.others) / trial.connections as u64;
+                if !here.is_steady(&since) || received < TRIAL / 4 {
+                    return self.end_trial(Transfer::postpone);
+                }
+                let rates = [here.bytes - since.bytes, received].map(|bytes| rate(bytes, time));
+                trial.state = TrialState::Ended(here, rates);
+                if is_last {
+                    self.judge(next, body_end);
+                }
+            }
+            TrialState::Ended(since, [own, other]) if here.bytes - since.bytes >= SAMPLE || is_last => {
+                let connections = trial.connections;
+                if !here.is_steady(&since) {
+                    return self.end_trial(Transfer::postpone);
+                }
+                let bytes = here.bytes - since.bytes;
+                let alone = rate(bytes, here.waited - since.waited);
+                let is_sample = bytes >= TRIAL / 4;
+                if is_sample && is_fast(alone) {
+                    return self.end_trial(Transfer::give_up);
+                }
+                self.end_trial(|transfer, now| {
+                    if is_sample {
+                        transfer.correct_first(alone);
+                    }
+                    transfer.record(connections + 1, own, now);
+                    (0..connections).for_each(|_| transfer.record(connections + 1, other, now));
+                });
+            }
+            TrialState::Waiting | TrialState::Running(_) | TrialState::Ended(..) => {}
+        }
+    }
+
+    fn end_trial(&mut self, note: impl FnOnce(&Transfer, Instant)) {
+        self.trial = None;
+        note(&self.transfer, Instant::now());
     }
 
     /// The size of ranges, which is the same for all numbers of connections while the best one is searched.
@@ -207,13 +288,13 @@ impl Splitting {
         size(if self.transfer.is_searching() { self.most } else { connections }, left)
     }
 
-    fn ranges(&mut self, change: impl FnOnce(&mut Ranges, u64)) {
+    fn ranges(&mut self, change: impl FnOnce(&mut Ranges)) {
         let source = &mut self.source;
         if self.ranges.is_none() {
             self.ranges = source.take().map(Ranges::new);
         }
         if let Some(ranges) = &mut self.ranges {
-            change(ranges, self.range.end);
+            change(ranges);
         }
     }
 

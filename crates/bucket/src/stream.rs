@@ -1,6 +1,7 @@
 //! Uploads of objects whose bytes arrive one after another, and whose sizes are not known before the end.
 
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 
 use bytes::{Bytes, BytesMut};
 use cloud_http::Hasher;
@@ -71,7 +72,14 @@ impl Bucket {
     /// The requests of an upload in parts, whose deadline begins now.
     fn parts<'a>(&'a self, name: &'a str, path: &'a Path) -> MultipartUpload<'a> {
         let deadline = self.attempts(Operation::Create, name);
-        MultipartUpload { bucket: self, name, path, deadline, transfer: None }
+        MultipartUpload {
+            bucket: self,
+            name,
+            path,
+            deadline,
+            transfer: None,
+            was_repeated: AtomicBool::default(),
+        }
     }
 
     /// Begins an upload and sends its first part. Begins again if the server turns out to understand another dialect, or
@@ -104,7 +112,7 @@ impl Bucket {
         let upload = self.parts(name, path);
         let id = upload.create().await?;
         match upload.put_part(&id, 0, first.slice(..part_size).into()).await {
-            Ok(part) => Ok(Start { id, part_size, part, rest: first.slice(part_size..) }),
+            Ok((part, _)) => Ok(Start { id, part_size, part, rest: first.slice(part_size..) }),
             Err(error) => {
                 upload.end(&id, false).await;
                 Err(error)
@@ -127,7 +135,7 @@ impl Bucket {
                 return Err(self.too_large(name, start.part_size).into());
             }
             let size = part.len() as u64;
-            let part = self.parts(name, path).put_part(&start.id, index, part.into()).await?;
+            let (part, _) = self.parts(name, path).put_part(&start.id, index, part.into()).await?;
             Ok((index, part, size))
         };
         let mut sent: Vec<(usize, PartId, u64)> =

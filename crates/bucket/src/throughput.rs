@@ -1,8 +1,9 @@
 //! What is known of the line in one direction, and the transfers of large objects that share it.
 //!
-//! One transfer at a time searches for the best number of connections ([`Climb`]), while it has the line to itself.
-//! What it finds holds for later ones, and is checked again after a while.
+//! One transfer at a time searches for the best number of connections of all transfers together ([`Climb`]). What it finds
+//! holds for later ones, and is checked again after a while.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,12 +11,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::climb::{Climb, GAIN, rate};
+use crate::climb::{Climb, GAIN, float, is_fast, rate};
 
 /// Objects of at least this size may be split, in bytes.
 pub(crate) const LARGE: u64 = 16 * 1024 * 1024;
-/// Size of the smallest upload whose rate counts, in bytes.
-pub(crate) const SMALLEST_SAMPLE: u64 = 4 * 1024 * 1024;
 /// Number of uploads in parts after which larger requests are tried again.
 pub(crate) const FORGET_AFTER: u32 = 50;
 /// Time after which the best number of connections is checked again. It doubles with each confirmation.
@@ -24,6 +23,8 @@ const FIRST_CHECK: Duration = Duration::from_secs(20);
 const TRANSFERS: u32 = 16;
 /// Maximum time between two checks.
 const LAST_CHECK: Duration = Duration::from_secs(600);
+/// Maximum number of transfers at once while one of them searches. More of them keep many connections busy anyway.
+const COMPANY: usize = 4;
 
 /// How large objects are split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,16 +55,18 @@ struct State {
     one: Option<f64>,
     /// The time until the server answers.
     latency: Option<Duration>,
-    /// The transfers in progress, and those begun.
-    active: usize,
+    /// The transfers in progress, the oldest first.
+    active: BTreeSet<u64>,
     begun: u64,
+    /// How often a transfer began or ended.
+    changes: u64,
     /// The connections that they use.
     used: usize,
     /// The number of the transfer that searches.
     searching: Option<u64>,
     /// An unfinished search, and when it began.
     climb: Option<(Climb, Instant)>,
-    /// When and how the last search ended.
+    /// When the last search ended.
     checked: Option<Instant>,
     check_after: Duration,
 }
@@ -74,8 +77,9 @@ impl Default for State {
             best: 1,
             one: None,
             latency: None,
-            active: 0,
+            active: BTreeSet::new(),
             begun: 0,
+            changes: 0,
             used: 0,
             searching: None,
             climb: None,
@@ -86,14 +90,43 @@ impl Default for State {
 }
 
 impl State {
-    /// Ends a search after a transfer that took `time`, or notes what contradicts it.
+    /// Ends a search after a transfer that took `time`, or discards its result.
     fn conclude(&mut self, best: usize, before: usize, time: Duration, now: Instant) {
         let check_after = if best == before { (self.check_after * 2).min(LAST_CHECK) } else { FIRST_CHECK };
         self.check_after = check_after.max(time * TRANSFERS).min(LAST_CHECK);
         self.best = best;
+        self.end_search(now);
+    }
+
+    fn end_search(&mut self, now: Instant) {
         self.checked = Some(now);
         self.climb = None;
         self.searching = None;
+    }
+
+    /// Lets the oldest transfer search if none does. The transfers in progress have just changed.
+    fn changed(&mut self, most: usize, now: Instant) {
+        self.changes += 1;
+        self.climb.take_if(|(_, begun)| now.duration_since(*begun) >= LAST_CHECK);
+        let is_due = self.checked.is_none_or(|checked| now.duration_since(checked) >= self.check_after);
+        let transfers = self.active.len();
+        if transfers == 0 {
+            return;
+        }
+        if transfers > COMPANY || 2 * transfers > most || !(is_due || self.climb.is_some()) {
+            self.searching = None;
+            return;
+        }
+        self.searching = self.searching.or(self.active.first().copied());
+        let half = self.best.div_ceil(2);
+        let begin =
+            || if half > transfers { Climb::new(half, most) } else { Climb::unsplit(transfers, most) };
+        let (climb, _) = self.climb.get_or_insert_with(|| (begin(), now));
+        climb.disturb();
+        let is_outdated = self.best == 1 && climb.only().is_some_and(|only| only != transfers);
+        if is_outdated || climb.connections() < transfers {
+            *climb = begin();
+        }
     }
 }
 
@@ -101,26 +134,27 @@ impl Line {
     /// Begins a transfer over at most `most` connections. `now` is the time of its first byte.
     pub(crate) fn begin(self: &Arc<Self>, most: usize, now: Instant) -> Transfer {
         let mut state = self.0.lock();
-        state.active += 1;
         state.begun += 1;
         let number = state.begun;
-        let is_due = state.checked.is_none_or(|checked| now.duration_since(checked) >= state.check_after);
-        let best = state.best;
-        state.climb.take_if(|(_, begun)| now.duration_since(*begun) >= LAST_CHECK);
-        if state.active == 1 && most > 1 && (state.climb.is_some() || is_due) {
-            state.searching = Some(number);
-            let (climb, _) = state.climb.get_or_insert_with(|| (Climb::new(best.div_ceil(2), most), now));
-            climb.disturb();
-        }
+        state.active.insert(number);
+        state.used += 1;
+        state.changed(most, now);
+        let before = state.best;
         let first = match &state.climb {
             // A search over two connections may begin with one.
             Some((climb, _)) if state.searching == Some(number) => climb.connections() - 1,
-            _ => best,
+            _ => before,
         };
-        let begins_split = first > 1 && state.active == 1;
-        let used = AtomicUsize::new(1);
-        state.used += 1;
-        Transfer { line: Arc::clone(self), number, most, before: best, used, begins_split, begun: now }
+        Transfer {
+            line: Arc::clone(self),
+            number,
+            most,
+            before,
+            used: AtomicUsize::new(1),
+            company: state.active.len(),
+            begins_split: first / state.active.len() > 1,
+            begun: now,
+        }
     }
 
     /// Records the time until the server answered. A single late answer counts little.
@@ -145,6 +179,8 @@ pub(crate) struct Transfer {
     before: usize,
     /// The number of connections that this transfer uses.
     used: AtomicUsize,
+    /// The number of transfers when this one began.
+    company: usize,
     /// Whether this transfer begins with several connections.
     begins_split: bool,
     begun: Instant,
@@ -154,12 +190,24 @@ impl Transfer {
     /// The number of connections that this transfer should use now: those of the line are shared.
     pub(crate) fn connections(&self) -> usize {
         let state = self.line.0.lock();
-        let others = state.used - self.used.load(Ordering::Relaxed);
-        let share = (state.best / state.active.max(1)).min(state.best.saturating_sub(others));
-        match &state.climb {
-            Some((climb, _)) if self.searches(&state) => climb.connections(),
-            _ => share.clamp(1, self.most.max(1)),
+        let others = self.others(&state);
+        if let Some((climb, _)) = self.search(&state)
+            && climb.connections() > others
+        {
+            return (climb.connections() - others).min(self.most.max(1));
         }
+        // A search tries a number for all transfers together.
+        let all = match &state.climb {
+            Some((climb, _)) if state.searching.is_some() => state.best.min(climb.connections()),
+            _ => state.best,
+        };
+        let share = (all / state.active.len().max(1)).min(all.saturating_sub(others));
+        share.clamp(1, self.most.max(1))
+    }
+
+    /// The connections that other transfers use.
+    fn others(&self, state: &State) -> usize {
+        state.used - self.used.load(Ordering::Relaxed)
     }
 
     /// Notes how many connections this transfer uses now.
@@ -171,71 +219,98 @@ impl Transfer {
 
     /// The share of this transfer if `connections` are used for all.
     pub(crate) fn share_of(&self, connections: usize) -> usize {
-        connections.div_ceil(self.line.0.lock().active.max(1))
+        connections.div_ceil(self.line.0.lock().active.len().max(1))
     }
 
     /// Whether this transfer searches for the best number of connections.
     pub(crate) fn is_searching(&self) -> bool {
-        self.searches(&self.line.0.lock())
+        self.search(&self.line.0.lock()).is_some()
     }
 
-    /// Whether this transfer is alone on the line, and searches.
-    fn searches(&self, state: &State) -> bool {
-        state.searching == Some(self.number) && state.begun == self.number
+    /// Whether this transfer searches, and nothing shows yet that more than one connection for each transfer is worth it.
+    pub(crate) fn must_try(&self) -> bool {
+        let state = self.line.0.lock();
+        self.search(&state).is_some_and(|(climb, _)| climb.only() == Some(state.active.len()))
+    }
+
+    /// How often transfers began or ended. A rate counts only if this number is the same before and afterwards.
+    pub(crate) fn changes(&self) -> u64 {
+        self.line.0.lock().changes
+    }
+
+    /// The search, if this transfer does it.
+    fn search<'a>(&self, state: &'a State) -> Option<&'a (Climb, Instant)> {
+        state.climb.as_ref().filter(|_| state.searching == Some(self.number))
     }
 
     /// Records the rate of one connection, in bytes per second, while this transfer used `connections`.
     pub(crate) fn record(&self, connections: usize, rate: f64, now: Instant) {
         let mut state = self.line.0.lock();
-        if !self.searches(&state) {
+        if self.search(&state).is_none() || (connections == 1 && is_fast(rate)) {
             return;
         }
+        let all = connections + self.others(&state);
+        let transfers = state.active.len();
         let Some((climb, _)) = &mut state.climb else { return };
-        climb.record(connections, rate);
-        let best = climb.best();
+        climb.record(all, rate);
+        let Some((best, flow)) = climb.best() else { return };
         let is_done = climb.is_done();
-        if let Some((best, flow)) = best {
-            state.best = best;
-            if best == 1 {
-                state.one = Some(flow);
-            }
+        let is_split = climb.only() != Some(transfers);
+        if !is_split {
+            state.one = Some(flow / float(transfers));
         }
+        let best = if is_split { best } else { 1 };
         if is_done {
-            let best = state.best;
             state.conclude(best, self.before, now.duration_since(self.begun), now);
             tracing::debug!("the best number of connections is {best}");
+        } else {
+            // A search that is interrupted has not shown that fewer connections are better.
+            state.best = state.best.max(best);
         }
     }
 
     /// Records the rate of the first connection after a second one was tried. A slow moment before that does not count.
-    pub(crate) fn correct_one(&self, rate: f64) {
+    pub(crate) fn correct_first(&self, rate: f64) {
         let mut state = self.line.0.lock();
-        if self.searches(&state)
+        if self.search(&state).is_some()
             && let Some((climb, _)) = &mut state.climb
         {
-            climb.correct_one(rate);
+            climb.correct_first(rate);
         }
     }
 
     /// Ends the search with the best number of connections so far.
     pub(crate) fn give_up(&self, now: Instant) {
         let mut state = self.line.0.lock();
-        if self.searches(&state) {
+        if self.search(&state).is_some() {
             let best = state.best;
             state.conclude(best, self.before, now.duration_since(self.begun), now);
         }
     }
 
-    /// Records the end of a transfer of `bytes`. If it was not faster than with one connection, later ones use one.
+    /// Ends the search without a result.
+    pub(crate) fn postpone(&self, now: Instant) {
+        let mut state = self.line.0.lock();
+        if self.search(&state).is_some() {
+            state.check_after = (state.check_after * 2).min(LAST_CHECK);
+            state.end_search(now);
+        }
+    }
+
+    /// Records the end of a transfer of `bytes`. If the transfers in progress are not faster than one connection, later ones
+    /// use one each.
     pub(crate) fn finish(&self, bytes: u64, now: Instant) {
         let mut state = self.line.0.lock();
-        if !self.begins_split || state.begun != self.number {
+        let was_alone = self.company == 1 && state.begun == self.number;
+        let is_same = was_alone || (self.company > 1 && self.company == state.active.len());
+        if !self.begins_split || !is_same {
             return;
         }
         let time = now.duration_since(self.begun);
-        let reached = rate(bytes, time);
+        let reached = rate(bytes, time) * float(self.company);
         if state.one.is_some_and(|one| reached < one * GAIN) {
-            state.conclude(1, 1, time, now);
+            let before = state.best;
+            state.conclude(1, before, time, now);
         }
     }
 }
@@ -243,11 +318,10 @@ impl Transfer {
 impl Drop for Transfer {
     fn drop(&mut self) {
         let mut state = self.line.0.lock();
-        state.active -= 1;
+        state.active.remove(&self.number);
         state.used -= self.used.load(Ordering::Relaxed);
-        if state.searching == Some(self.number) {
-            state.searching = None;
-        }
+        state.searching.take_if(|number| *number == self.number);
+        state.changed(self.most, Instant::now());
     }
 }
 
@@ -266,8 +340,7 @@ mod tests {
         let transfer = line.begin(10, now);
         for _ in 0..100 {
             let connections = transfer.connections();
-            #[expect(clippy::cast_precision_loss, reason = "at most 10")]
-            transfer.record(connections, each.min(all / connections as f64), now);
+            transfer.record(connections, each.min(all / float(connections)), now);
         }
         drop(transfer);
         line.0.lock().best
@@ -343,19 +416,63 @@ mod tests {
     }
 
     #[test]
-    fn search_ends_when_another_transfer_begins() {
+    fn fast_connection_stays_alone() {
+        let (line, start) = line();
+        assert_eq!(search(&line, 200.0 * MB, 10_000.0 * MB, start), 1);
+        assert_eq!(line.begin(10, start).connections(), 1);
+    }
+
+    #[test]
+    fn oldest_transfer_searches_for_all() {
         let (line, start) = line();
         let first = line.begin(10, start);
         first.record(1, 20.0 * MB, start);
         assert_eq!(first.connections(), 2);
+        // Without further requests, there are two connections now.
         let second = line.begin(10, start);
         assert_eq!((first.connections(), second.connections()), (1, 1));
-        first.record(2, 20.0 * MB, start);
-        first.record(2, 20.0 * MB, start);
-        drop(second);
+        assert_eq!((first.is_searching(), second.is_searching()), (true, false));
         drop(first);
-        // The next one goes on where the first stopped.
-        assert_eq!(line.begin(10, start).connections(), 2);
+        assert!(second.is_searching());
+        let third = line.begin(10, start);
+        (0..2).for_each(|_| second.record(1, 20.0 * MB, start));
+        assert_eq!((second.connections(), third.connections()), (3, 1), "4 in total");
+        second.note_use(3);
+        (0..3).for_each(|_| second.record(3, 20.0 * MB, start));
+        assert_eq!((second.connections(), third.connections()), (7, 1), "8 in total");
+        // The others do not disturb what is known already.
+        let fourth = line.begin(10, start);
+        assert_eq!(second.connections(), 6);
+        drop((third, fourth));
+        assert_eq!(second.connections(), 8);
+    }
+
+    #[test]
+    fn two_transfers_are_not_split_on_a_busy_server() {
+        let (line, start) = line();
+        let first = line.begin(10, start);
+        let second = line.begin(10, start);
+        (0..2).for_each(|_| first.record(1, 30.0 * MB, start));
+        first.note_use(3);
+        (0..3).for_each(|_| first.record(3, 15.0 * MB, start));
+        assert_eq!((first.is_searching(), second.is_searching()), (false, false));
+        drop((first, second));
+        assert_eq!(line.begin(10, start).connections(), 1);
+    }
+
+    #[test]
+    fn interrupted_check_changes_nothing() {
+        let (line, mut now) = line();
+        assert_eq!(search(&line, 20.0 * MB, 10_000.0 * MB, now), 10);
+        for _ in 0..5 {
+            now += LAST_CHECK;
+            let transfer = line.begin(10, now);
+            assert_eq!(transfer.connections(), 5);
+            (0..3).for_each(|_| transfer.record(5, 20.0 * MB, now));
+            let others: Vec<_> = (0..9).map(|_| line.begin(10, now)).collect();
+            drop((transfer, others));
+            assert_eq!(line.0.lock().best, 10);
+        }
     }
 
     #[test]
