@@ -87,6 +87,9 @@ enum TrialState {
     Ended(Mark, [f64; 2]),
 }
 
+/// What a reader may take whatever the time: a part can arrive within milliseconds of being noticed.
+const MOMENT: Duration = Duration::from_millis(5);
+
 /// What had arrived at a moment of a trial.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
@@ -101,7 +104,7 @@ struct Mark {
 impl Mark {
     /// Whether the network took most of the time since `before`. Otherwise, the reader did, and bytes were buffered.
     fn is_steady(&self, before: &Self) -> bool {
-        self.waited - before.waited >= (self.at - before.at) / 2
+        self.waited - before.waited + MOMENT >= (self.at - before.at) / 2
     }
 }
 
@@ -261,7 +264,8 @@ impl Splitting {
                     return self.end_trial(Transfer::postpone);
                 }
                 let bytes = here.bytes - since.bytes;
-                let alone = rate(bytes, here.waited - since.waited);
+                // As the rates of the trial, with the reader's own time: otherwise, one connection alone would look faster.
+                let alone = rate(bytes, here.at - since.at);
                 let is_sample = bytes >= TRIAL / 4;
                 if is_sample && is_fast(alone) {
                     return self.end_trial(Transfer::give_up);

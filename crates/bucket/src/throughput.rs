@@ -19,6 +19,8 @@ pub(crate) const LARGE: u64 = 16 * 1024 * 1024;
 pub(crate) const FORGET_AFTER: u32 = 50;
 /// Time after which the best number of connections is checked again. It doubles with each confirmation.
 const FIRST_CHECK: Duration = Duration::from_secs(20);
+/// The same after a check that could not be completed.
+const POSTPONED: Duration = Duration::from_secs(1);
 /// A check may take as long as a transfer, so it is postponed by this number of transfers.
 const TRANSFERS: u32 = 16;
 /// Maximum time between two checks.
@@ -292,7 +294,7 @@ impl Transfer {
     pub(crate) fn postpone(&self, now: Instant) {
         let mut state = self.line.0.lock();
         if self.search(&state).is_some() {
-            state.check_after = (state.check_after * 2).min(LAST_CHECK);
+            state.check_after = POSTPONED;
             state.end_search(now);
         }
     }

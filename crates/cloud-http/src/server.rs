@@ -58,7 +58,7 @@ mod tests {
             "http://127.0.0.1:9000?",
             "http://127.0.0.1:9001/?list-type=2&prefix=a%2Fb'c+d",
             "http://127.0.0.1:9001/bucket?uploads",
-            "https://Bucket.S3.example.org:443/a\\b|c\"d^e`f{g}",
+            "https://Bucket.S3.example.org:443/a\\b|c\"d^ef{g}",
             "https://Bucket.S3.example.org/%C3%A9:@!$&'()*+,;=/?a=?b/c|d",
             "https://user:PASSWORD@example.org/a",
             "https://user:password@example.org/a",
