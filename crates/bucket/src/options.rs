@@ -14,7 +14,7 @@ use crate::restore::RestoreArchived;
 use crate::retry::RetryPolicy;
 use crate::throughput::TransferOptions;
 
-/// The parts of a [`Bucket`].
+/// The parts of a [`Bucket`](crate::Bucket).
 pub struct BucketOptions {
     /// The bucket's protocol.
     pub store: Arc<dyn ObjectStore>,

@@ -4,7 +4,7 @@
 //! of its pages. A piece returns to the pool when the last [`Bytes`] over it is dropped, which may be after its request: a
 //! connection keeps what it has not sent yet.
 //!
-//! The pool keeps what was in use a short while ago, up to [`MOST_IDLE`] pieces, and frees the rest. Pieces are not wiped:
+//! The pool keeps what was in use a short while ago, up to a maximum, and frees the rest. Pieces are not wiped:
 //! they hold ciphertext or, if encryption is off, copies of what Orthanc has in its own memory and the bucket has in clear.
 //! The next user of a piece sees only bytes that it has written itself.
 
