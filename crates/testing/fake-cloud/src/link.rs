@@ -149,6 +149,8 @@ impl AsyncWrite for Link {
 struct Pace {
     /// The time at which the bytes so far would have passed at the given rate.
     busy_until: Instant,
+    /// Whether further bytes have waited for that time. Otherwise, the line was idle since.
+    has_waited: bool,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -157,7 +159,7 @@ impl Pace {
     const CATCH_UP: Duration = Duration::from_millis(50);
 
     fn new() -> Self {
-        Self { busy_until: Instant::now(), sleep: None }
+        Self { busy_until: Instant::now(), has_waited: false, sleep: None }
     }
 
     /// Returns the number of bytes that may pass now; `None` means any number.
@@ -166,6 +168,7 @@ impl Pace {
             return Poll::Ready(None);
         }
         if self.busy_until > Instant::now() {
+            self.has_waited = true;
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(self.busy_until)));
             if sleep.deadline() != self.busy_until {
                 sleep.as_mut().reset(self.busy_until);
@@ -179,7 +182,8 @@ impl Pace {
     fn spend(&mut self, bytes: usize, rate: u64) {
         let Some(nanos) = (bytes as u64).saturating_mul(1_000_000_000).checked_div(rate) else { return };
         let now = Instant::now();
-        let start = self.busy_until.max(now.checked_sub(Self::CATCH_UP).unwrap_or(now));
+        let late = if std::mem::take(&mut self.has_waited) { Self::CATCH_UP } else { Duration::ZERO };
+        let start = self.busy_until.max(now.checked_sub(late).unwrap_or(now));
         self.busy_until = start + Duration::from_nanos(nanos);
     }
 }
