@@ -10,7 +10,7 @@ use std::time::Duration;
 /// At or above this rate, in bytes per second, a single connection is fast enough.
 const FAST: f64 = 100e6;
 /// Further connections are worth it if they bring this part of what they would without a common bottleneck.
-const WORTH: f64 = 0.5;
+const WORTH: f64 = 0.4;
 /// A transfer is split if it would take less time by at least this factor.
 pub(crate) const GAIN: f64 = 1.2;
 
@@ -74,10 +74,11 @@ impl Climb {
         self.measured = 0;
     }
 
-    /// Records the rate of a connection with the first number of connections again. The higher rate counts.
+    /// Records the rate of a connection with the first number of connections again. The new one counts: the connections have
+    /// got over their beginning.
     pub(crate) fn correct_first(&mut self, rate: f64) {
         if let [(first, flow)] = &mut self.good[..] {
-            *flow = flow.max(rate * float(*first));
+            *flow = rate * float(*first);
         }
     }
 

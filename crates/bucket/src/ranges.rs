@@ -45,8 +45,6 @@ pub(crate) struct Ranges {
     waiting: Range<u64>,
     /// The ranges asked for, in order.
     live: VecDeque<Live>,
-    /// Number of bytes that have arrived.
-    received: u64,
     events: UnboundedReceiver<(u64, Event)>,
     sender: UnboundedSender<(u64, Event)>,
 }
@@ -57,6 +55,8 @@ struct Live {
     next: u64,
     end: u64,
     id: u64,
+    /// Number of bytes that have arrived.
+    received: u64,
     chunks: VecDeque<Bytes>,
     is_running: bool,
     _task: AbortOnDrop,
@@ -100,7 +100,7 @@ pub(crate) fn size(connections: usize, left: u64) -> u64 {
 impl Ranges {
     pub(crate) fn new(source: Source) -> Self {
         let (sender, events) = unbounded_channel();
-        Self { source, waiting: 0..0, live: VecDeque::new(), received: 0, events, sender }
+        Self { source, waiting: 0..0, live: VecDeque::new(), events, sender }
     }
 
     /// Sets the bytes to ask for. They end where the ranges already asked for begin.
@@ -122,14 +122,14 @@ impl Ranges {
         self.live.iter().filter(|live| live.is_running).count()
     }
 
-    /// Number of bytes that have arrived.
+    /// Number of bytes that have arrived, of the ranges that were not returned completely.
     pub(crate) fn received(&self) -> u64 {
-        self.received
+        self.live.iter().map(|live| live.received).sum()
     }
 
-    /// Whether each range asked for has sent bytes.
-    pub(crate) fn have_begun(&self) -> bool {
-        self.live.iter().all(|live| !live.chunks.is_empty() || live.next > live.id)
+    /// Whether `bytes` of each range asked for have arrived.
+    pub(crate) fn have(&self, bytes: u64) -> bool {
+        self.live.iter().all(|live| live.received >= bytes)
     }
 
     /// Whether a range asked for has the byte at `position`.
@@ -172,8 +172,15 @@ impl Ranges {
             // The receiver is gone only if this task is aborted.
             let _ = sender.send((id, event));
         });
-        let live =
-            Live { next: id, end, id, chunks: VecDeque::new(), is_running: true, _task: AbortOnDrop(task) };
+        let live = Live {
+            next: id,
+            end,
+            id,
+            received: 0,
+            chunks: VecDeque::new(),
+            is_running: true,
+            _task: AbortOnDrop(task),
+        };
         let index = self.live.partition_point(|other| other.id < id);
         self.live.insert(index, live);
     }
@@ -209,7 +216,7 @@ impl Ranges {
         let live = &mut self.live[index];
         match event {
             Event::Bytes(bytes) => {
-                self.received += bytes.len() as u64;
+                live.received += bytes.len() as u64;
                 live.chunks.push_back(bytes);
                 Ok(None)
             }

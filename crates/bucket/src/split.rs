@@ -3,7 +3,7 @@
 //! The first connection goes on up to where the ranges begin. Whether a second one brings anything is found out with the
 //! last bytes of the object, so that no request is wasted if it does not.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,8 +17,9 @@ use crate::throughput::{LARGE, Transfer};
 
 /// Bytes to sample before judging a connection slow.
 const SAMPLE: u64 = 4 * 1024 * 1024;
-/// Size of the range that each further connection is tried with, in bytes.
-const TRIAL: u64 = 4 * 1024 * 1024;
+/// Size of the range that each further connection is tried with, in bytes. Its first half does not count: connections begin
+/// slowly (TCP), or with a burst (shapers).
+const TRIAL: RangeInclusive<u64> = SAMPLE..=6 * 1024 * 1024;
 
 /// Error text for a gap between ranges.
 const GAP: &str = "the ranges do not add up to the whole";
@@ -73,6 +74,8 @@ impl First {
 struct Trial {
     /// Their number.
     connections: usize,
+    /// The size of their ranges, in bytes.
+    size: u64,
     /// The [changes](Transfer::changes) before.
     changes: u64,
     state: TrialState,
@@ -81,7 +84,7 @@ struct Trial {
 #[derive(Debug, Clone, Copy)]
 enum TrialState {
     Waiting,
-    /// Since all of them have sent bytes.
+    /// Since all of them have sent half of their bytes.
     Running(Mark),
     /// The rates of the first connection and of each other one until then. The first one is sampled again alone.
     Ended(Mark, [f64; 2]),
@@ -217,19 +220,22 @@ impl Splitting {
     fn try_more(&mut self, next: u64, body_end: u64, attempts: &Attempts) -> u64 {
         let all = self.transfer.connections();
         let connections = all - 1;
-        let begin = self.range.end.saturating_sub(TRIAL * connections as u64);
+        // The first connection goes on during the trial, and for a sample after it.
+        let left = self.range.end - next;
+        let each = (left / 3).min(MEMORY) / connections as u64;
+        let size = each.clamp(*TRIAL.start(), *TRIAL.end());
+        let begin = self.range.end.saturating_sub(size * connections as u64);
         if begin.saturating_sub(next) < SAMPLE {
             return body_end;
         }
-        let mut start = begin;
         self.ranges(|ranges| {
-            for _ in 0..connections {
-                ranges.start(start..start + TRIAL, all, attempts);
-                start += TRIAL;
+            for index in 0..connections as u64 {
+                let start = begin + index * size;
+                ranges.start(start..start + size, all, attempts);
             }
         });
         let changes = self.first.changes;
-        self.trial = Some(Trial { connections, changes, state: TrialState::Waiting });
+        self.trial = Some(Trial { connections, size, changes, state: TrialState::Waiting });
         begin
     }
 
@@ -245,11 +251,11 @@ impl Splitting {
         }
         match trial.state {
             TrialState::Waiting if is_last => self.end_trial(Transfer::give_up),
-            TrialState::Waiting if ranges.have_begun() => trial.state = TrialState::Running(here),
+            TrialState::Waiting if ranges.have(trial.size / 2) => trial.state = TrialState::Running(here),
             TrialState::Running(since) if ranges.running() < trial.connections || is_last => {
                 let time = here.at - since.at;
                 let received = (here.others - since.others) / trial.connections as u64;
-                if !here.is_steady(&since) || received < TRIAL / 4 {
+                if !here.is_steady(&since) || received < trial.size / 4 {
                     return self.end_trial(Transfer::postpone);
                 }
                 let rates = [here.bytes - since.bytes, received].map(|bytes| rate(bytes, time));
@@ -258,7 +264,7 @@ impl Splitting {
                     self.judge(next, body_end);
                 }
             }
-            TrialState::Ended(since, [own, other]) if here.bytes - since.bytes >= SAMPLE || is_last => {
+            TrialState::Ended(since, [own, other]) if here.bytes - since.bytes >= trial.size || is_last => {
                 let connections = trial.connections;
                 if !here.is_steady(&since) {
                     return self.end_trial(Transfer::postpone);
@@ -266,7 +272,7 @@ impl Splitting {
                 let bytes = here.bytes - since.bytes;
                 // As the rates of the trial, with the reader's own time: otherwise, one connection alone would look faster.
                 let alone = rate(bytes, here.at - since.at);
-                let is_sample = bytes >= TRIAL / 4;
+                let is_sample = bytes >= trial.size / 4;
                 if is_sample && is_fast(alone) {
                     return self.end_trial(Transfer::give_up);
                 }

@@ -19,7 +19,7 @@ pub(crate) const LARGE: u64 = 16 * 1024 * 1024;
 pub(crate) const FORGET_AFTER: u32 = 50;
 /// Time after which the best number of connections is checked again. It doubles with each confirmation.
 const FIRST_CHECK: Duration = Duration::from_secs(20);
-/// The same after a check that could not be completed.
+/// The same after a check that could not be completed. It doubles each time.
 const POSTPONED: Duration = Duration::from_secs(1);
 /// A check may take as long as a transfer, so it is postponed by this number of transfers.
 const TRANSFERS: u32 = 16;
@@ -71,6 +71,8 @@ struct State {
     /// When the last search ended.
     checked: Option<Instant>,
     check_after: Duration,
+    /// The time of the next pause after a check that could not be completed.
+    postponement: Duration,
 }
 
 impl Default for State {
@@ -87,6 +89,7 @@ impl Default for State {
             climb: None,
             checked: None,
             check_after: FIRST_CHECK,
+            postponement: POSTPONED,
         }
     }
 }
@@ -96,6 +99,7 @@ impl State {
     fn conclude(&mut self, best: usize, before: usize, time: Duration, now: Instant) {
         let check_after = if best == before { (self.check_after * 2).min(LAST_CHECK) } else { FIRST_CHECK };
         self.check_after = check_after.max(time * TRANSFERS).min(LAST_CHECK);
+        self.postponement = POSTPONED;
         self.best = best;
         self.end_search(now);
     }
@@ -271,7 +275,7 @@ impl Transfer {
         }
     }
 
-    /// Records the rate of the first connection after a second one was tried. A slow moment before that does not count.
+    /// Records the rate of the first connection after a second one was tried. What it was before does not count.
     pub(crate) fn correct_first(&self, rate: f64) {
         let mut state = self.line.0.lock();
         if self.search(&state).is_some()
@@ -294,7 +298,8 @@ impl Transfer {
     pub(crate) fn postpone(&self, now: Instant) {
         let mut state = self.line.0.lock();
         if self.search(&state).is_some() {
-            state.check_after = POSTPONED;
+            state.check_after = state.postponement;
+            state.postponement = (state.postponement * 2).min(LAST_CHECK);
             state.end_search(now);
         }
     }

@@ -206,7 +206,7 @@ async fn fluctuating_server_gets_one_request_for_each_download() {
     }
     let few = most.iter().flatten().filter(|requests| **requests <= 2).count();
     let single = most.iter().flatten().filter(|requests| **requests == 1).count();
-    assert!(few >= 58 && single >= 38, "{most:?}");
+    assert!(few >= 59 && single >= 39, "{most:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,7 +218,29 @@ async fn fluctuating_connections_are_all_used() {
         it.download().await;
         fast += usize::from(it.speedup(it.download().await) >= 5.0);
     }
-    assert!(fast >= 18, "{fast} of 20");
+    assert!(fast >= 19, "{fast} of 20");
+}
+
+#[tokio::test(start_paused = true)]
+async fn beginning_of_a_connection_says_nothing() {
+    // TCP begins slowly, shapers with a burst.
+    for beginning in [0.3, 40.0] {
+        let it = Fixture::new(50.0 * MB, UNLIMITED).await;
+        it.store.line.lock().beginning = beginning;
+        for _ in 0..2 {
+            it.download().await;
+        }
+        let speedup = it.speedup(it.download().await);
+        assert!(speedup > 5.0, "{speedup} with {beginning} at the beginning");
+        let it = Fixture::new(50.0 * MB, 50.0 * MB).await;
+        it.store.line.lock().beginning = beginning;
+        let mut requests = Vec::new();
+        for _ in 0..3 {
+            it.download().await;
+            requests.push(it.store.take_requests().0);
+        }
+        assert_eq!(requests, [2, 1, 1], "with {beginning} at the beginning");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,7 +273,7 @@ async fn pause_of_the_reader_does_not_end_the_search() {
             }
         }
         drop(download);
-        sleep(Duration::from_secs(41)).await;
+        sleep(Duration::from_secs(2)).await;
         it.download().await;
         let speedup = it.speedup(it.download().await);
         assert!(speedup > 5.0, "{speedup} after a pause at {pause_at} MiB");

@@ -23,6 +23,8 @@ pub(crate) const MEBIBYTE: usize = 1024 * 1024;
 /// A mammogram.
 pub(crate) const SIZE: usize = 100 * MEBIBYTE;
 const CHUNK: usize = MEBIBYTE / 4;
+/// The bytes of a connection after which TCP, or a shaper, lets it have its full rate.
+const BEGINNING: usize = 4 * MEBIBYTE;
 pub(crate) const LATENCY: Duration = Duration::from_millis(20);
 /// Longer than the time for which anything is remembered.
 pub(crate) const LATER: Duration = Duration::from_secs(1000);
@@ -35,7 +37,7 @@ pub(crate) struct Store {
 }
 
 /// Rates are in bytes per second.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Line {
     /// What one connection carries.
     pub(crate) each: f64,
@@ -46,6 +48,10 @@ pub(crate) struct Line {
     pub(crate) acknowledgement: Duration,
     /// Makes the rates of each MiB vary by factors from 0.6 to 1.6.
     seed: Option<u64>,
+    /// The factor of the first [`BEGINNING`] of each new connection.
+    pub(crate) beginning: f64,
+    /// What each connection without a request has carried.
+    idle: Vec<usize>,
     /// Whether requests for ranges panic.
     pub(crate) panics: bool,
     requests: usize,
@@ -78,6 +84,8 @@ impl Store {
             latency: LATENCY,
             acknowledgement: Duration::ZERO,
             seed: None,
+            beginning: 1.0,
+            idle: Vec::new(),
             panics: false,
             requests: 0,
             busy: 0,
@@ -139,13 +147,15 @@ impl Connection {
         line.busy += 1;
         line.most_busy = line.most_busy.max(line.busy);
         line.begun += 1;
-        Self { store: Arc::clone(store), busy_until: Instant::now(), number: line.begun, carried: 0 }
+        let carried = line.idle.pop().unwrap_or(0);
+        Self { store: Arc::clone(store), busy_until: Instant::now(), number: line.begun, carried }
     }
 
     async fn carry(&mut self, bytes: usize) {
         let rate = {
             let line = self.store.line.lock();
-            let each = line.each * line.factor(self.number, self.carried);
+            let beginning = if self.carried < BEGINNING { line.beginning } else { 1.0 };
+            let each = line.each * beginning * line.factor(self.number, self.carried);
             each.min(line.all * line.factor(0, line.received) / line.busy as f64)
         };
         self.carried += bytes;
@@ -157,7 +167,9 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.store.line.lock().busy -= 1;
+        let mut line = self.store.line.lock();
+        line.busy -= 1;
+        line.idle.push(self.carried);
     }
 }
 
