@@ -74,8 +74,8 @@ impl Climb {
         self.measured = 0;
     }
 
-    /// Records the rate of a connection with the first number of connections again. The new one counts: the connections have
-    /// got over their beginning.
+    /// Records the rate of a connection with the first number of connections again. The new one counts: by then, the
+    /// connections are past a slow start or a burst.
     pub(crate) fn correct_first(&mut self, rate: f64) {
         if let [(first, flow)] = &mut self.good[..] {
             *flow = rate * float(*first);

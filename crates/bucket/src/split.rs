@@ -219,13 +219,13 @@ impl Splitting {
 
     fn try_more(&mut self, next: u64, body_end: u64, attempts: &Attempts) -> u64 {
         let all = self.transfer.connections();
-        let connections = all - 1;
+        let connections = all.saturating_sub(1);
         // The first connection goes on during the trial, and for a sample after it.
-        let left = self.range.end - next;
-        let each = (left / 3).min(MEMORY) / connections as u64;
-        let size = each.clamp(*TRIAL.start(), *TRIAL.end());
+        let each = (self.range.end - next) / 3;
+        let size = each.clamp(*TRIAL.start(), *TRIAL.end()).min(MEMORY / 2 / connections.max(1) as u64);
         let begin = self.range.end.saturating_sub(size * connections as u64);
-        if begin.saturating_sub(next) < SAMPLE {
+        // Another transfer may have begun, and uses a connection.
+        if connections == 0 || begin.saturating_sub(next) < SAMPLE {
             return body_end;
         }
         self.ranges(|ranges| {
@@ -250,7 +250,7 @@ impl Splitting {
             return self.end_trial(Transfer::postpone);
         }
         match trial.state {
-            TrialState::Waiting if is_last => self.end_trial(Transfer::give_up),
+            TrialState::Waiting if is_last => self.end_trial(Transfer::postpone),
             TrialState::Waiting if ranges.have(trial.size / 2) => trial.state = TrialState::Running(here),
             TrialState::Running(since) if ranges.running() < trial.connections || is_last => {
                 let time = here.at - since.at;

@@ -19,8 +19,9 @@ pub(crate) const LARGE: u64 = 16 * 1024 * 1024;
 pub(crate) const FORGET_AFTER: u32 = 50;
 /// Time after which the best number of connections is checked again. It doubles with each confirmation.
 const FIRST_CHECK: Duration = Duration::from_secs(20);
-/// The same after a check that could not be completed. It doubles each time.
-const POSTPONED: Duration = Duration::from_secs(1);
+/// Time until a check that could not be completed is repeated. It doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(60);
 /// A check may take as long as a transfer, so it is postponed by this number of transfers.
 const TRANSFERS: u32 = 16;
 /// Maximum time between two checks.
@@ -71,8 +72,9 @@ struct State {
     /// When the last search ended.
     checked: Option<Instant>,
     check_after: Duration,
-    /// The time of the next pause after a check that could not be completed.
-    postponement: Duration,
+    /// Until when a check that could not be completed is not repeated.
+    paused_until: Option<Instant>,
+    pause: Duration,
 }
 
 impl Default for State {
@@ -89,7 +91,8 @@ impl Default for State {
             climb: None,
             checked: None,
             check_after: FIRST_CHECK,
-            postponement: POSTPONED,
+            paused_until: None,
+            pause: FIRST_PAUSE,
         }
     }
 }
@@ -99,22 +102,29 @@ impl State {
     fn conclude(&mut self, best: usize, before: usize, time: Duration, now: Instant) {
         let check_after = if best == before { (self.check_after * 2).min(LAST_CHECK) } else { FIRST_CHECK };
         self.check_after = check_after.max(time * TRANSFERS).min(LAST_CHECK);
-        self.postponement = POSTPONED;
         self.best = best;
-        self.end_search(now);
+        self.checked = Some(now);
+        self.paused_until = None;
+        self.pause = FIRST_PAUSE;
+        self.end_search();
     }
 
-    fn end_search(&mut self, now: Instant) {
-        self.checked = Some(now);
+    fn end_search(&mut self) {
         self.climb = None;
         self.searching = None;
+    }
+
+    /// Whether the best number of connections is to be checked.
+    fn is_due(&self, now: Instant) -> bool {
+        self.paused_until.is_none_or(|until| now >= until)
+            && self.checked.is_none_or(|checked| now.duration_since(checked) >= self.check_after)
     }
 
     /// Lets the oldest transfer search if none does. The transfers in progress have just changed.
     fn changed(&mut self, most: usize, now: Instant) {
         self.changes += 1;
         self.climb.take_if(|(_, begun)| now.duration_since(*begun) >= LAST_CHECK);
-        let is_due = self.checked.is_none_or(|checked| now.duration_since(checked) >= self.check_after);
+        let is_due = self.is_due(now);
         let transfers = self.active.len();
         if transfers == 0 {
             return;
@@ -298,9 +308,9 @@ impl Transfer {
     pub(crate) fn postpone(&self, now: Instant) {
         let mut state = self.line.0.lock();
         if self.search(&state).is_some() {
-            state.check_after = state.postponement;
-            state.postponement = (state.postponement * 2).min(LAST_CHECK);
-            state.end_search(now);
+            state.paused_until = Some(now + state.pause);
+            state.pause = (state.pause * 2).min(LAST_PAUSE);
+            state.end_search();
         }
     }
 

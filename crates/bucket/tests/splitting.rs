@@ -222,7 +222,7 @@ async fn fluctuating_connections_are_all_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn beginning_of_a_connection_says_nothing() {
+async fn slow_start_and_burst_are_ignored() {
     // TCP begins slowly, shapers with a burst.
     for beginning in [0.3, 40.0] {
         let it = Fixture::new(50.0 * MB, UNLIMITED).await;
@@ -231,7 +231,7 @@ async fn beginning_of_a_connection_says_nothing() {
             it.download().await;
         }
         let speedup = it.speedup(it.download().await);
-        assert!(speedup > 5.0, "{speedup} with {beginning} at the beginning");
+        assert!(speedup > 3.0, "{speedup} with {beginning} at the beginning");
         let it = Fixture::new(50.0 * MB, 50.0 * MB).await;
         it.store.line.lock().beginning = beginning;
         let mut requests = Vec::new();
@@ -244,17 +244,17 @@ async fn beginning_of_a_connection_says_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn short_downloads_are_tried_once() {
+async fn short_downloads_are_seldom_tried() {
     for latency in [20, 60, 100] {
         let it = Fixture::new(60.0 * MB, 60.0 * MB).await;
         it.shorten(16 * MEBIBYTE).await;
         it.store.line.lock().latency = Duration::from_millis(latency);
-        let mut requests = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..20 {
             it.download().await;
-            requests.push(it.store.take_requests().0);
         }
-        assert_eq!(requests, [2, 1, 1, 1], "{latency} ms");
+        // With the longest latency, the trial ends too late to be judged, and is repeated after 1 and 2 s.
+        let trials = if latency == 100 { 3 } else { 1 };
+        assert_eq!(it.store.take_requests(), (20 + trials, 2), "{latency} ms");
     }
 }
 

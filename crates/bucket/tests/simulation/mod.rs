@@ -127,6 +127,7 @@ impl Store {
         for _ in 0..payload.content_length().div_ceil(CHUNK) {
             connection.carry(CHUNK).await;
         }
+        connection.is_complete = true;
         drop(connection);
         let acknowledgement = self.line.lock().acknowledgement;
         sleep(acknowledgement).await;
@@ -139,6 +140,8 @@ struct Connection {
     busy_until: Instant,
     number: u64,
     carried: usize,
+    /// Whether it has sent all that was asked for. Otherwise, it is closed.
+    is_complete: bool,
 }
 
 impl Connection {
@@ -148,7 +151,8 @@ impl Connection {
         line.most_busy = line.most_busy.max(line.busy);
         line.begun += 1;
         let carried = line.idle.pop().unwrap_or(0);
-        Self { store: Arc::clone(store), busy_until: Instant::now(), number: line.begun, carried }
+        let (store, busy_until, number) = (Arc::clone(store), Instant::now(), line.begun);
+        Self { store, busy_until, number, carried, is_complete: false }
     }
 
     async fn carry(&mut self, bytes: usize) {
@@ -169,7 +173,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let mut line = self.store.line.lock();
         line.busy -= 1;
-        line.idle.push(self.carried);
+        line.idle.extend(self.is_complete.then_some(self.carried));
     }
 }
 
@@ -214,6 +218,7 @@ impl ObjectStore for Client {
                 return None;
             }
             connection.carry(chunk.len()).await;
+            connection.is_complete = bytes.is_empty();
             Some((Ok(chunk), (connection, bytes)))
         });
         let payload = GetResultPayload::Stream(chunks.boxed());

@@ -98,7 +98,10 @@ impl AsyncRead for Link {
             return Pin::new(&mut this.stream).poll_read(cx, buf);
         };
         let mut limited = ReadBuf::new(buf.initialize_unfilled_to(allowance.min(buf.remaining())));
-        ready!(Pin::new(&mut this.stream).poll_read(cx, &mut limited))?;
+        if Pin::new(&mut this.stream).poll_read(cx, &mut limited)?.is_pending() {
+            this.reading.has_waited = false;
+            return Poll::Pending;
+        }
         let read = limited.filled().len();
         buf.advance(read);
         this.reading.spend(read, rate);
@@ -111,7 +114,13 @@ impl AsyncWrite for Link {
         let this = &mut *self;
         let rate = this.bandwidth.load(Ordering::Relaxed);
         let allowance = ready!(this.writing.poll(cx, rate)).unwrap_or(usize::MAX);
-        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, &buf[..allowance.min(buf.len())]))?;
+        let Poll::Ready(written) =
+            Pin::new(&mut this.stream).poll_write(cx, &buf[..allowance.min(buf.len())])?
+        else {
+            // The client is what takes the time.
+            this.writing.has_waited = false;
+            return Poll::Pending;
+        };
         this.writing.spend(written, rate);
         Poll::Ready(Ok(written))
     }
@@ -149,7 +158,7 @@ impl AsyncWrite for Link {
 struct Pace {
     /// The time at which the bytes so far would have passed at the given rate.
     busy_until: Instant,
-    /// Whether further bytes have waited for that time. Otherwise, the line was idle since.
+    /// Whether bytes had to wait for that time. If not, the connection was idle.
     has_waited: bool,
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -182,8 +191,10 @@ impl Pace {
     fn spend(&mut self, bytes: usize, rate: u64) {
         let Some(nanos) = (bytes as u64).saturating_mul(1_000_000_000).checked_div(rate) else { return };
         let now = Instant::now();
-        let late = if std::mem::take(&mut self.has_waited) { Self::CATCH_UP } else { Duration::ZERO };
+        let late = if self.has_waited { Self::CATCH_UP } else { Duration::ZERO };
         let start = self.busy_until.max(now.checked_sub(late).unwrap_or(now));
         self.busy_until = start + Duration::from_nanos(nanos);
+        // Otherwise, there is still time to make up for.
+        self.has_waited &= self.busy_until < now;
     }
 }
