@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: lexopt::Parser) -> Result<()> {
     let newest = install::newest_orthanc();
     let tests = Tests { plugins: build_plugins()?, long, without_newest: newest.is_err() };
     let Outcome { passed, conformance, mut closing } = tests.run(&for_runner)?;
-    let documentation = tests.cargo(&["test", "--doc", "--workspace", "--quiet"]).status();
+    let documentation = tests.cargo(&["test", "--doc", "--workspace", "--quiet", "--no-fail-fast"]).status();
     let on_servers = if long { tests.run_on_servers(&[]) } else { Ok(()) };
     let packages = if long { make_and_try_packages() } else { Ok(()) };
     let mut holes = Vec::new();
