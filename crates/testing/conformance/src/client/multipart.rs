@@ -141,6 +141,8 @@ fn large_download_continues_in_parts<C: Cloud>() -> Result<()> {
         assert_eq!(requests.of(request::READ), 1, "a download begins with one plain request");
         // How many depends on how busy this machine is. The bucket's own tests count them in simulated time.
         assert!(requests.of(request::READ_RANGE) > 0, "{requests:?}");
+        let connections = client.server.connections_accepted();
+        assert!(connections > 1, "{connections} connections for {requests:?}");
     }
     Ok(())
 }
