@@ -17,8 +17,8 @@ use crate::throughput::{LARGE, Transfer};
 
 /// Bytes to sample before judging a connection slow.
 const SAMPLE: u64 = 4 * 1024 * 1024;
-/// Size of the range that each further connection is tried with, in bytes. Its first half does not count: connections begin
-/// slowly (TCP), or with a burst (shapers).
+/// Size of the range that each further connection is tried with, in bytes; less if the memory has no room for so many. Its
+/// first half does not count: connections begin slowly (TCP), or with a burst (shapers).
 const TRIAL: RangeInclusive<u64> = SAMPLE..=6 * 1024 * 1024;
 
 /// Error text for a gap between ranges.
@@ -90,7 +90,7 @@ enum TrialState {
     Ended(Mark, [f64; 2]),
 }
 
-/// What a reader may take whatever the time: a part can arrive within milliseconds of being noticed.
+/// Time that the reader may take in any case: bytes can arrive within milliseconds, and be noticed together.
 const MOMENT: Duration = Duration::from_millis(5);
 
 /// What had arrived at a moment of a trial.

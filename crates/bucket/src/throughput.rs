@@ -69,11 +69,10 @@ struct State {
     searching: Option<u64>,
     /// An unfinished search, and when it began.
     climb: Option<(Climb, Instant)>,
-    /// When the last search ended.
-    checked: Option<Instant>,
+    /// When the best number is to be checked.
+    due: Option<Instant>,
+    /// The time between the last two checks, and the next pause after one that could not be completed.
     check_after: Duration,
-    /// Until when a check that could not be completed is not repeated.
-    paused_until: Option<Instant>,
     pause: Duration,
 }
 
@@ -89,9 +88,8 @@ impl Default for State {
             used: 0,
             searching: None,
             climb: None,
-            checked: None,
+            due: None,
             check_after: FIRST_CHECK,
-            paused_until: None,
             pause: FIRST_PAUSE,
         }
     }
@@ -103,28 +101,21 @@ impl State {
         let check_after = if best == before { (self.check_after * 2).min(LAST_CHECK) } else { FIRST_CHECK };
         self.check_after = check_after.max(time * TRANSFERS).min(LAST_CHECK);
         self.best = best;
-        self.checked = Some(now);
-        self.paused_until = None;
         self.pause = FIRST_PAUSE;
-        self.end_search();
+        self.end_search(now + self.check_after);
     }
 
-    fn end_search(&mut self) {
+    fn end_search(&mut self, due: Instant) {
+        self.due = Some(due);
         self.climb = None;
         self.searching = None;
-    }
-
-    /// Whether the best number of connections is to be checked.
-    fn is_due(&self, now: Instant) -> bool {
-        self.paused_until.is_none_or(|until| now >= until)
-            && self.checked.is_none_or(|checked| now.duration_since(checked) >= self.check_after)
     }
 
     /// Lets the oldest transfer search if none does. The transfers in progress have just changed.
     fn changed(&mut self, most: usize, now: Instant) {
         self.changes += 1;
         self.climb.take_if(|(_, begun)| now.duration_since(*begun) >= LAST_CHECK);
-        let is_due = self.is_due(now);
+        let is_due = self.due.is_none_or(|due| now >= due);
         let transfers = self.active.len();
         if transfers == 0 {
             return;
@@ -308,9 +299,9 @@ impl Transfer {
     pub(crate) fn postpone(&self, now: Instant) {
         let mut state = self.line.0.lock();
         if self.search(&state).is_some() {
-            state.paused_until = Some(now + state.pause);
+            let due = now + state.pause;
             state.pause = (state.pause * 2).min(LAST_PAUSE);
-            state.end_search();
+            state.end_search(due);
         }
     }
 

@@ -281,6 +281,21 @@ async fn pause_of_the_reader_does_not_end_the_search() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn stop_during_a_trial_ends_its_requests() {
+    let it = Fixture::new(20.0 * MB, UNLIMITED).await;
+    let mut download = it.bucket.get(NAME, ReadRange::Whole).await.unwrap();
+    while it.store.line.lock().busy < 2 {
+        download.next().await.unwrap().expect("there was no trial");
+    }
+    drop(download);
+    sleep(LATENCY).await;
+    assert_eq!(it.store.line.lock().busy, 0);
+    it.download().await;
+    let speedup = it.speedup(it.download().await);
+    assert!(speedup > 5.0, "{speedup}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn download_is_split_again_when_others_end() {
     let it = Fixture::new(20.0 * MB, UNLIMITED).await;
     it.download().await;

@@ -56,7 +56,7 @@ pub(crate) struct Line {
     pub(crate) panics: bool,
     requests: usize,
     /// Requests whose bytes are on the way, and those of all time.
-    busy: usize,
+    pub(crate) busy: usize,
     begun: u64,
     most_busy: usize,
     /// The bytes that have arrived.
